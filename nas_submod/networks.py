@@ -1,0 +1,317 @@
+"""Networks of sets: one set with its own program, or one program for every set.
+
+The universal network takes the architecture as data. Every stage has an opening position, whose
+input depends on which stage before it has a block, and others of equal shape, which are scanned.
+What stands at a position is a `lax.switch` over layers; its parameters are one vector, long enough
+for each of them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod import blocks, layers
+from nas_submod.layers import Layer, Params, State, Variables
+from nas_submod.spaces import SearchSpace
+
+
+def stem(space: SearchSpace) -> Layer:
+  """What comes before the stages."""
+  parts = [blocks.conv_bn(space.image_shape[-1], space.stem_channels, 3, space.stem_stride)]
+  if space.stem_block_channels:
+    channels = space.stem_channels, space.stem_block_channels
+    parts.append(blocks.inverted_residual(*channels, 1, expansion=1))
+  return layers.serial(*parts)
+
+
+def head(space: SearchSpace, cin: int) -> Layer:
+  """What comes after the stages, `cin` channels in, logits out."""
+  channels = space.head_channels or cin
+  return layers.serial(
+    *((blocks.conv_bn(cin, channels),) if space.head_channels else ()),
+    layers.global_average_pool(),
+    layers.dense(channels, space.classes),
+  )
+
+
+def block(space: SearchSpace, option: int, cin: int, cout: int, stride: int) -> Layer:
+  """The layer of an option; 0 is the identity."""
+  return space.options[option - 1].block(cin, cout, stride) if option else layers.identity()
+
+
+def output_channels(space: SearchSpace, predecessor: int) -> int:
+  """Channels after the stem (0) or after stage `predecessor - 1`."""
+  if predecessor:
+    return space.stages[predecessor - 1].channels
+  return space.stem_block_channels or space.stem_channels
+
+
+def predecessors(space: SearchSpace, stage: int) -> tuple[int, ...]:
+  """What may come before a stage: 0 for the stem, `1 + s` for stage s; `len(stages)` is the head."""
+  found = [stage]
+  while found[-1] > 0 and space.may_be_empty(found[-1] - 1):
+    found.append(found[-1] - 1)
+  return tuple(found)
+
+
+def opening_options(space: SearchSpace, stage: int) -> range:
+  """What may stand first in a stage; without 0 where a stage cannot be empty."""
+  must = not space.may_be_empty(stage) and not space.stages[stage].projection
+  return range(int(must), len(space.options) + 1)
+
+
+def opening_block(space: SearchSpace, stage: int, predecessor: int, option: int) -> Layer:
+  """The layer that stands first in a stage."""
+  this = space.stages[stage]
+  cin = output_channels(space, predecessor)
+  if option == 0 and this.projection:
+    return blocks.conv_bn(cin, this.channels, stride=this.stride, active=False)
+  return block(space, option, cin, this.channels, this.stride)
+
+
+def build(space: SearchSpace, architecture: Sequence[int]) -> Layer:
+  """The network of one set: images `[B, H, W, C]` to logits `[B, classes]`.
+
+  Its parameters are `(stem, (stage of blocks, ...), head)`, empty positions left out.
+
+  Raises:
+    ValueError: If the architecture does not belong to the space.
+  """
+  canonical = space.canonical(space.check(architecture))
+  predecessor, stages = 0, []
+  for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices)):
+    first, *others = (int(option) for option in canonical[where])
+    parts = []
+    if first or stage.projection:
+      parts.append(opening_block(space, index, predecessor, first))
+      predecessor = index + 1
+    parts += [block(space, o, stage.channels, stage.channels, 1) for o in others if o]
+    stages.append(layers.serial(*parts))
+  last = head(space, output_channels(space, predecessor))
+  return layers.serial(stem(space), layers.serial(*stages), last)
+
+
+class Universal(NamedTuple):
+  """One network for every set of a space that contains the start set's stages.
+
+  Attributes:
+    init: `(rng, architecture [positions]) -> Variables`. What two architectures have in common
+      starts at the same values.
+    apply: `(params, state, architecture, x, train) -> (logits, state)`.
+    specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
+  """
+
+  init: Callable[[jax.Array, jax.Array], Variables]
+  apply: Callable[[Params, State, jax.Array, jax.Array, bool], tuple[jax.Array, State]]
+  specialize: Callable[[Variables, Sequence[int]], Variables]
+
+
+class _Choice(NamedTuple):
+  """One of several layers, chosen by an index that is data; parameters and state are vectors."""
+
+  sizes: tuple[int, int]  # Lengths of the two vectors.
+  init: Callable[[jax.Array, jax.Array], Variables]  # (noise, index)
+  apply: Callable[..., tuple[jax.Array, jax.Array]]  # (params, state, index, x, train)
+  unpack: Callable[[Variables, int], Variables]
+
+
+def _choice(options: Sequence[Layer]) -> _Choice:
+  """Joins layers of equal output shape.
+
+  Each branch is rematerialised: a switch under differentiation would keep what every branch needs.
+  """
+  rng = jax.random.key(0)
+  forms = [jax.eval_shape(layer.init, rng) for layer in options]
+  params_size, state_size = (max(_size(form[i]) for form in forms) for i in range(2))
+
+  def init(noise, index):
+    def start(layer):
+      def branch(noise):
+        mean, mean_state = layer.init(rng, lambda _, shape: jnp.zeros(shape))
+        one, _ = layer.init(rng, lambda _, shape: jnp.ones(shape))
+        mean, one = _pack(mean, params_size), _pack(one, params_size)
+        return mean + (one - mean) * noise, _pack(mean_state, state_size)
+
+      return branch
+
+    return Variables(*jax.lax.switch(index, [start(layer) for layer in options], noise))
+
+  def apply(params, state, index, x, train):
+    def step(layer, form):
+      def branch(params, state, x):
+        y, moved = layer.apply(_unpack(params, form.params), _unpack(state, form.state), x, train)
+        return y, _pack(moved, state_size)
+
+      return jax.checkpoint(branch, prevent_cse=False) if train else branch
+
+    branches = [step(layer, form) for layer, form in zip(options, forms)]
+    return jax.lax.switch(index, branches, params, state, x)
+
+  def unpack(variables, index):
+    form = forms[index]
+    return Variables(_unpack(variables.params, form.params), _unpack(variables.state, form.state))
+
+  return _Choice((params_size, state_size), init, apply, unpack)
+
+
+def _size(form: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(form))
+
+
+def _pack(tree: Any, size: int) -> jax.Array:
+  leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+  used = sum(leaf.size for leaf in leaves)
+  return jnp.concatenate([*leaves, jnp.zeros(size - used)])
+
+
+def _unpack(vector: jax.Array, form: Any) -> Any:
+  leaves, structure = jax.tree.flatten(form)
+  ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
+  parts = jnp.split(vector, ends)[: len(leaves)]
+  return structure.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
+
+
+def _widen(x: jax.Array, channels: int) -> jax.Array:
+  """Pads channels with zeros."""
+  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])
+
+
+def _on_first_channels(layer: Layer, cin: int, width: int, keep: bool) -> Layer:
+  """The layer on the first `cin` channels of a wider array, its output made `width` wide.
+
+  Args:
+    layer: The layer.
+    cin: Its input channels.
+    width: Channels to return.
+    keep: Whether the other channels of the input pass by, or zeros are added.
+  """
+
+  def apply(params, state, x, train):
+    y, state = layer.apply(params, state, x[..., :cin], train)
+    return jnp.concatenate([y, x[..., cin:]], -1) if keep else _widen(y, width), state
+
+  return layer._replace(apply=apply)
+
+
+class _Stage(NamedTuple):
+  """A stage of the universal network."""
+
+  opening: _Choice
+  opening_index: np.ndarray  # [stages + 1 predecessors, options + 1]
+  others: _Choice
+
+
+def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
+  stage = space.stages[index]
+  opening, table = [], np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
+  for predecessor in predecessors(space, index):
+    for option in opening_options(space, index):
+      table[predecessor, option] = len(opening)
+      layer = opening_block(space, index, predecessor, option)
+      empty = option == 0 and not stage.projection
+      cin = width_in if empty else output_channels(space, predecessor)
+      opening.append(_on_first_channels(layer, cin, width, keep=False))
+  channels = stage.channels
+  others = [
+    _on_first_channels(block(space, option, channels, channels, 1), channels, width, keep=True)
+    for option in range(len(space.options) + 1)
+  ]
+  return _Stage(_choice(opening), table, _choice(others))
+
+
+@functools.cache
+def build_universal(space: SearchSpace) -> Universal:
+  """The network that takes its architecture as data.
+
+  Where a stage may be empty its output is as wide as the widest of what may come out of it, zeros
+  added, and the next block is chosen by its true number of input channels too.
+  """
+  width, stages = output_channels(space, 0), []
+  for index, stage in enumerate(space.stages):
+    width_in = width
+    width = max(width, stage.channels) if space.may_be_empty(index) else stage.channels
+    stages.append(_stage(space, index, width_in, width))
+  last_index = np.zeros(len(space.stages) + 1, np.int32)
+  before_head = predecessors(space, len(space.stages))
+  last_index[list(before_head)] = range(len(before_head))
+  channels_before = [output_channels(space, p) for p in before_head]
+  last = _choice(
+    [_on_first_channels(head(space, c), c, space.classes, keep=False) for c in channels_before]
+  )
+  first = stem(space)
+
+  def walk(architecture):
+    """Yields each stage, the index of its opening layer and the options of its others."""
+    canonical = space.canonical(jnp.asarray(architecture))
+    predecessor = jnp.zeros((), jnp.int32)
+    for number, (form, where) in enumerate(zip(stages, space.stage_slices)):
+      option = canonical[where.start]
+      yield form, jnp.asarray(form.opening_index)[predecessor, option], canonical[where][1:]
+      filled = (option > 0) | space.stages[number].projection
+      predecessor = jnp.where(filled, number + 1, predecessor)
+    yield None, jnp.asarray(last_index)[predecessor], None
+
+  def init(rng, architecture):
+    begin, end, *rngs = jax.random.split(rng, len(stages) + 2)
+    parts = []
+    for rng, (form, index, options) in zip([*rngs, end], walk(architecture)):
+      choice = last if form is None else form.opening
+      parts.append(choice.init(jax.random.normal(rng, choice.sizes[:1]), index))
+      if form is not None:
+        shape = (options.shape[0], form.others.sizes[0])
+        noise = jax.random.normal(jax.random.fold_in(rng, 1), shape)
+        parts.append(jax.lax.map(lambda slot, form=form: form.others.init(*slot), (noise, options)))
+    start = first.init(begin)
+    params, state = ([getattr(part, name) for part in parts] for name in Variables._fields)
+    return Variables((start.params, *params), (start.state, *state))
+
+  def apply(params, state, architecture, x, train):
+    x, moved = first.apply(params[0], state[0], x, train)
+    states, parts = [moved], iter(zip(params[1:], state[1:]))
+    for form, index, options in walk(architecture):
+      choice = last if form is None else form.opening
+      x, moved = choice.apply(*next(parts), index, x, train)
+      states.append(moved)
+      if form is not None:
+
+        def slot(x, inputs, form=form):
+          params, state, option = inputs
+          return form.others.apply(params, state, option, x, train)
+
+        x, moved = jax.lax.scan(slot, x, (*next(parts), options))
+        states.append(moved)
+    return x, tuple(states)
+
+  def specialize(variables, architecture):
+    params, state = variables
+    parts = iter(zip(params[1:], state[1:]))
+    found = []
+    for form, index, options in walk(space.check(architecture)):
+      choice = last if form is None else form.opening
+      blocks_found = [choice.unpack(Variables(*next(parts)), int(index))]
+      if form is not None:
+        others = next(parts)
+        filled = [slot for slot, option in enumerate(options.tolist()) if option]
+        for slot in filled:
+          vectors = Variables(*(vector[slot] for vector in others))
+          blocks_found.append(form.others.unpack(vectors, int(options[slot])))
+      found.append(blocks_found)
+    *stages_found, (last_found,) = found
+    empty = [not any(space.check(architecture)[where]) for where in space.stage_slices]
+
+    def collect(field):
+      return tuple(
+        tuple(getattr(part, field) for part in parts[int(gone and not stage.projection) :])
+        for parts, gone, stage in zip(stages_found, empty, space.stages)
+      )
+
+    return Variables(
+      (params[0], collect("params"), last_found.params),
+      (state[0], collect("state"), last_found.state),
+    )
+
+  return Universal(init, apply, specialize)

@@ -1,0 +1,97 @@
+"""The protocol of an optimizer, and what a run of one gives back."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+State = Any
+
+
+class Optimizer(NamedTuple):
+  """Pure functions over a state of fixed shapes, as in optax; `B` sets are asked in a round.
+
+  The first set asked is the required set. All sets asked are feasible. A set whose value is -inf
+  could not be measured and is never chosen. States are NamedTuples that hold the problem in a
+  field `problem`, so that `ask(state)` needs nothing else.
+
+  Attributes:
+    init: `(problem, rng) -> state`.
+    ask: `state -> (masks [B, n] bool, valid [B] bool)`, the sets whose values are wanted next, in
+      order of urgency; rows that are not valid are ignored.
+    tell: `(state, values [B]) -> (state, info)`; with `replicates` also `standard_errors [B]`.
+    done: `state -> []` bool.
+    best: `state -> (mask [n], value [])`, the answer so far, at any time.
+    replicates: None, or `state -> [B]` int: measurements each asked set should have in total.
+    solve: None, or `(problem, value, rng, limit) -> Outcome`: a shorter way to the same answer
+      where `value` is traceable, used instead of the rounds of ask and tell.
+  """
+
+  init: Callable[..., State]
+  ask: Callable[[State], tuple[jax.Array, jax.Array]]
+  tell: Callable[..., tuple[State, "Info"]]
+  done: Callable[[State], jax.Array]
+  best: Callable[[State], tuple[jax.Array, jax.Array]]
+  replicates: Callable[[State], jax.Array] | None = None
+  solve: Callable[..., "Outcome"] | None = None
+
+
+class Info(NamedTuple):
+  """What a person wants to see of a round. `R` runs go on inside (rules, seeds; or one).
+
+  Attributes:
+    accepted: The runs that took a step, the required set being their first. `[R]` bool.
+    masks: Where each run is now. `[R, n]` bool.
+    values: The value there. `[R]`.
+  """
+
+  accepted: jax.Array
+  masks: jax.Array
+  values: jax.Array
+
+
+class Outcome(NamedTuple):
+  """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
+
+  `clean` is false if a value was NaN.
+  """
+
+  mask: jax.Array
+  value: jax.Array
+  evaluations: jax.Array
+  rounds: jax.Array
+  clean: jax.Array
+
+
+class Step(NamedTuple):
+  """A step some run took: its set `[n]`, value, cost `[m]`, evaluations made until then."""
+
+  run: int
+  mask: np.ndarray
+  value: float
+  cost: np.ndarray
+  evaluations: int
+
+
+class Result(NamedTuple):
+  """What `maximize` returns.
+
+  Attributes:
+    mask: The best set found, feasible. `[n]` bool.
+    value: Its value, as measured.
+    cost: Units of each resource it uses. `[m]`.
+    evaluations: Measurements made: distinct sets (times replicates) with a host function, sets
+      asked with a traceable one.
+    rounds: Rounds of ask and tell, the parallel depth of the search.
+    trace: Steps accepted, in order; empty with a traceable function.
+    upper_bound: No feasible set is worth more, if F is monotone submodular and exact.
+  """
+
+  mask: np.ndarray
+  value: float
+  cost: np.ndarray
+  evaluations: int
+  rounds: int
+  trace: tuple[Step, ...]
+  upper_bound: float

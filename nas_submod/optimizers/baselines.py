@@ -1,0 +1,165 @@
+"""Honest baselines: what a method must beat."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.problem import Problem
+
+_PATIENCE = 200  # draws in a row that were all known, after which random search gives up
+
+
+class RandomState(NamedTuple):
+  """State of `random_search` for `E` evaluations in batches of `B`.
+
+  Attributes:
+    problem: The problem.
+    rng: Key of draw 0; draw i uses `fold_in(rng, i)`, so batches do not change the draws.
+    draws: Sets drawn so far. `[]` int.
+    idle: Draws since the last new set. `[]` int.
+    asked: Sets asked so far. `[]` int.
+    seen: Their canonical masks. `[E + B, n]` bool.
+    masks: The sets to ask next. `[B, n]` bool.
+    valid: Which of them are new. `[B]` bool.
+    best_mask: The best-valued set so far. `[n]` bool.
+    best_value: Its value. `[]`.
+  """
+
+  problem: Problem
+  rng: jax.Array
+  draws: jax.Array
+  idle: jax.Array
+  asked: jax.Array
+  seen: jax.Array
+  masks: jax.Array
+  valid: jax.Array
+  best_mask: jax.Array
+  best_value: jax.Array
+
+
+@functools.cache
+def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
+  """Measures random feasible sets, near the budgets, each distinct set once.
+
+  A set is drawn by adding to the required set random elements that fit, until none does; before
+  each addition the drawing ends with probability `stop`. The first set is the required one.
+
+  Args:
+    evaluations: Sets to measure.
+    batch: Sets asked in a round; it does not change which sets are drawn.
+    stop: Probability to end a set before each addition, in [0, 1).
+
+  Returns:
+    The optimizer.
+  """
+  if evaluations < 1 or batch < 1 or not 0 <= stop < 1:
+    raise ValueError(
+      "random_search needs evaluations >= 1, batch >= 1 and 0 <= stop < 1, got "
+      f"{evaluations}, {batch}, {stop}"
+    )
+
+  def init(problem: Problem, rng: jax.Array) -> RandomState:
+    first = jnp.zeros((batch, problem.n), bool).at[0].set(problem.required)
+    return RandomState(
+      problem=problem,
+      rng=rng,
+      draws=jnp.int32(0),
+      idle=jnp.int32(0),
+      asked=jnp.int32(0),
+      seen=jnp.zeros((evaluations + batch, problem.n), bool),
+      masks=first,
+      valid=jnp.arange(batch) == 0,
+      best_mask=problem.required,
+      best_value=jnp.float32(-jnp.inf),
+    )
+
+  def ask(state: RandomState) -> tuple[jax.Array, jax.Array]:
+    return state.masks, state.valid
+
+  def tell(state: RandomState, values: jax.Array) -> tuple[RandomState, Info]:
+    values = jnp.where(state.valid, values, -jnp.inf)
+    winner = jnp.argmax(values)
+    better = values[winner] > state.best_value
+    best_mask = jnp.where(better, state.masks[winner], state.best_mask)
+    best_value = jnp.where(better, values[winner], state.best_value)
+
+    seen, asked = _append(state.seen, state.asked, _keys(state), state.valid)
+    indices = state.draws + jnp.arange(batch)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(state.rng, indices)
+    masks = jax.vmap(lambda key: random_set(state.problem, key, stop))(keys)
+    new = _is_new(_keys(state._replace(masks=masks)), seen, asked)
+    new &= asked + jnp.cumsum(new) <= evaluations
+    state = RandomState(
+      problem=state.problem,
+      rng=state.rng,
+      draws=state.draws + batch,
+      idle=jnp.where(new.any(), 0, state.idle + batch),
+      asked=asked,
+      seen=seen,
+      masks=masks,
+      valid=new,
+      best_mask=best_mask,
+      best_value=best_value,
+    )
+    return state, Info(better[None], best_mask[None], best_value[None])
+
+  def done(state: RandomState) -> jax.Array:
+    return (state.asked >= evaluations) | (state.idle >= _PATIENCE)
+
+  def best(state: RandomState) -> tuple[jax.Array, jax.Array]:
+    return state.best_mask, state.best_value
+
+  return Optimizer(init, ask, tell, done, best)
+
+
+def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
+  """A random feasible set: random elements that fit are added to the required ones, `[n]` bool.
+
+  Args:
+    problem: The problem.
+    rng: Random key.
+    stop: Probability to end before each addition; 0 gives maximal sets.
+
+  Returns:
+    The mask.
+  """
+
+  def unfinished(carry: Any) -> jax.Array:
+    _, _, fits, going = carry
+    return going & fits.any()
+
+  def add(carry: Any) -> Any:
+    mask, rng, fits, _ = carry
+    rng, choice, ending = jax.random.split(rng, 3)
+    element = jnp.argmax(jnp.where(fits, jax.random.uniform(choice, fits.shape), -1.0))
+    mask = mask.at[element].set(True)
+    going = jax.random.uniform(ending) >= stop
+    return mask, rng, problem.additions(mask).fits, going
+
+  rng, ending = jax.random.split(rng)
+  going = jax.random.uniform(ending) >= stop
+  start = (problem.required, rng, problem.additions(problem.required).fits, going)
+  return jax.lax.while_loop(unfinished, add, start)[0]
+
+
+def _keys(state: RandomState) -> jax.Array:
+  if state.problem.canonical is None:
+    return state.masks
+  return jax.vmap(state.problem.canonical)(state.masks)
+
+
+def _append(
+  seen: jax.Array, count: jax.Array, keys: jax.Array, valid: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  target = jnp.where(valid, count + jnp.cumsum(valid) - 1, seen.shape[0])
+  return seen.at[target].set(keys, mode="drop"), count + valid.sum()
+
+
+def _is_new(keys: jax.Array, seen: jax.Array, count: jax.Array) -> jax.Array:
+  """Which rows of `keys [B, n]` are neither among the first `count` of `seen` nor repeated."""
+  known = (keys[:, None] == seen[None]).all(axis=-1) & (jnp.arange(seen.shape[0]) < count)
+  repeated = (keys[:, None] == keys[None]).all(axis=-1) & jnp.tri(len(keys), k=-1, dtype=bool)
+  return ~known.any(axis=1) & ~repeated.any(axis=1)

@@ -1,0 +1,256 @@
+"""One greedy run: which elements to measure next, and when the next step is decided."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.problem import Problem
+
+_LOWEST = float(jnp.finfo(jnp.float32).min)  # what -inf is clipped to: measured, never chosen
+_SMALLEST_PRICE = 1e-20  # free elements come first, in order of their gain
+
+
+class Run(NamedTuple):
+  """One greedy run over `n` elements.
+
+  Attributes:
+    rng: Random key.
+    steps: Elements added; -1 before the required set is measured. `[]` int.
+    mask: The set. `[n]` bool.
+    value: F(mask). `[]`.
+    gain: Last measured F(S + e) - F(S), at this or an earlier set; +inf if never. `[n]`.
+    after: F(mask + e) where `fresh`. `[n]`.
+    fresh: Whether the gain was measured at this set. `[n]` bool.
+    open: Whether the element may be added now, and is the first of its twins. `[n]` bool.
+    twin: The element that gives the same network, see `Additions`. `[n]` int.
+    price: What the element costs in the currency of the rule. `[n]`.
+    best_mask: The best-valued set so far. `[n]` bool.
+    best_value: Its value. `[]`.
+  """
+
+  rng: jax.Array
+  steps: jax.Array
+  mask: jax.Array
+  value: jax.Array
+  gain: jax.Array
+  after: jax.Array
+  fresh: jax.Array
+  open: jax.Array
+  twin: jax.Array
+  price: jax.Array
+  best_mask: jax.Array
+  best_value: jax.Array
+
+
+class Options(NamedTuple):
+  """How a run goes.
+
+  Attributes:
+    lazy: Keep gains measured at earlier sets as bounds; otherwise all are measured anew.
+    batch: Sets asked in a round, None for all.
+    max_additions: Elements to add at most, None for no limit.
+    sample: Elements looked at in a step, drawn at random; None for all.
+    best_of_all: Whether the answer may be any set measured, not only one on the path.
+  """
+
+  lazy: bool = False
+  batch: int | None = 1
+  max_additions: int | None = None
+  sample: int | None = None
+  best_of_all: bool = False
+
+
+def density(gain: jax.Array, price: jax.Array) -> jax.Array:
+  """Gain per price where there is a gain; elements without one rank below, by their loss."""
+  ratio = gain / jnp.maximum(price, _SMALLEST_PRICE)
+  return jnp.where(gain > 0, jnp.where(gain < jnp.inf, jnp.minimum(ratio, -_LOWEST), gain), gain)
+
+
+def is_open(run: Run) -> jax.Array:
+  """Whether the run goes on. `[...]` bool for runs `[...]`."""
+  return (run.steps < 0) | run.open.any(axis=-1)
+
+
+def start_run(problem: Problem, rng: jax.Array) -> Run:
+  """A run that has measured nothing yet."""
+  n = problem.n
+  nothing = jnp.zeros(n, bool)
+  return Run(
+    rng=rng,
+    steps=jnp.int32(-1),
+    mask=problem.required,
+    value=jnp.float32(-jnp.inf),
+    gain=jnp.full(n, jnp.inf),
+    after=jnp.full(n, -jnp.inf),
+    fresh=nothing,
+    open=nothing,
+    twin=jnp.arange(n),
+    price=jnp.ones(n),
+    best_mask=problem.required,
+    best_value=jnp.float32(-jnp.inf),
+  )
+
+
+def open_run(
+  problem: Problem, run: Run, rule: jax.Array, accepted: jax.Array, options: Options
+) -> Run:
+  """After a step: what may be added next, at what price."""
+  additions = problem.additions(run.mask)
+  # `additions.cost @ weights` would turn whole-number ties into float noise on some devices.
+  price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
+  can_open = additions.fits & (additions.twin == jnp.arange(problem.n))
+  if options.max_additions is not None:
+    can_open &= run.steps < options.max_additions
+  if options.sample is not None:
+    rng, draw = jax.random.split(run.rng)
+    can_open = random_subset(draw, can_open, options.sample)
+    run = run._replace(rng=jnp.where(accepted, rng, run.rng))
+  gain = run.gain if options.lazy else jnp.full_like(run.gain, jnp.inf)
+  opened = run._replace(
+    gain=gain,
+    fresh=jnp.zeros_like(run.fresh),
+    open=can_open,
+    twin=additions.twin,
+    price=price,
+  )
+  return jax.tree.map(functools.partial(jnp.where, accepted), opened, run)
+
+
+def _next_elements(run: Run, options: Options) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The unmeasured elements of the highest density: elements, densities, validity, `[B + 1]`.
+
+  The last of them is not asked: it is what the decision must be safe against.
+  """
+  n = run.mask.shape[0]
+  batch = n if options.batch is None else min(options.batch, n)
+  stale = run.open & ~run.fresh
+  key = jnp.where(stale, density(run.gain, run.price), -jnp.inf)
+  keys, elements = jax.lax.top_k(key, min(batch + 1, n))
+  missing = batch + 1 - keys.shape[0]
+  keys = jnp.pad(keys, (0, missing), constant_values=-jnp.inf)
+  elements = jnp.pad(elements, (0, missing))
+  return elements, keys, keys > -jnp.inf
+
+
+def ask_run(run: Run, options: Options) -> tuple[jax.Array, jax.Array]:
+  """Masks `[B, n]` and their validity `[B]`."""
+  elements, _, valid = _next_elements(run, options)
+  masks = run.mask | jax.nn.one_hot(elements[:-1], run.mask.shape[0], dtype=bool)
+  first = jnp.arange(masks.shape[0]) == 0
+  unstarted = run.steps < 0
+  masks = jnp.where(unstarted, run.mask, masks)
+  return masks, jnp.where(unstarted, first, valid[:-1])
+
+
+def tell_run(run: Run, values: jax.Array, options: Options) -> tuple[Run, jax.Array]:
+  """Takes in values `[B]`, and adds the best element once no unmeasured one could beat it."""
+  started = run.steps >= 0
+  begun = run._replace(
+    steps=jnp.int32(0), value=values[0], best_value=values[0], best_mask=run.mask
+  )
+  elements, keys, valid = _next_elements(run, options)
+  gains = jnp.clip(values - run.value, _LOWEST, -_LOWEST)
+  gains = jnp.where(values == -jnp.inf, _LOWEST, gains)
+  measured, accepted = settle(run, elements, keys, valid, gains, values)
+  if options.best_of_all:
+    measured = _remember_best(measured, elements[:-1], valid[:-1], values, run.mask)
+  run = jax.tree.map(functools.partial(jnp.where, started), measured, begun)
+  return run, accepted | ~started
+
+
+def settle(
+  run: Run,
+  elements: jax.Array,
+  keys: jax.Array,
+  valid: jax.Array,
+  gains: jax.Array,
+  values: jax.Array,
+) -> tuple[Run, jax.Array]:
+  """Looks at measured elements in their order, and stops at the first decision they allow.
+
+  Args:
+    run: The run.
+    elements: Elements measured, highest known density first, and the next one. `[B + 1]` int.
+    keys: Densities known before. `[B + 1]`.
+    valid: Which of them exist. `[B + 1]` bool.
+    gains: Their gains. `[B]`.
+    values: F of the set with each of them. `[B]`.
+
+  Returns:
+    The run, and whether it added an element, `[]` bool. What was measured beyond the decision
+    leaves no trace in the run.
+  """
+  fresh_key = jnp.where(run.fresh, density(run.gain, run.price), -jnp.inf)
+  held = jnp.argmax(fresh_key)
+  asked = elements[:-1]
+  asked_key = jnp.where(valid[:-1], density(gains, run.price[asked]), -jnp.inf)
+  contenders = (
+    jnp.append(fresh_key[held], asked_key),
+    jnp.append(held, asked),
+    jnp.append(run.after[held], values),
+  )
+  best_key, best_element, best_after = jax.lax.associative_scan(_better, contenders)
+  best_key, best_element, best_after = best_key[1:], best_element[1:], best_after[1:]
+  next_wins = (keys[1:] > best_key) | ((keys[1:] == best_key) & (elements[1:] < best_element))
+  safe = ~valid[1:] | ~next_wins
+  decision = jnp.argmax(safe)
+  used = valid[:-1] & (~safe.any() | (jnp.arange(asked.size) <= decision))
+
+  target = jnp.where(used, asked, run.mask.shape[0])
+  gain = run.gain.at[target].set(gains, mode="drop")
+  run = run._replace(
+    gain=gain[run.twin],
+    after=run.after.at[target].set(values, mode="drop"),
+    fresh=run.fresh.at[target].set(True, mode="drop"),
+  )
+  accepted = safe.any() & (best_key[decision] > _LOWEST) & run.open.any()
+  stuck = safe.any() & ~accepted
+  element, value = best_element[decision], best_after[decision]
+  mask = run.mask.at[element].set(run.mask[element] | accepted)
+  run = run._replace(
+    steps=run.steps + accepted,
+    mask=mask,
+    value=jnp.where(accepted, value, run.value),
+    open=run.open & ~stuck,
+  )
+  improved = accepted & (run.value > run.best_value)
+  return run._replace(
+    best_mask=jnp.where(improved, run.mask, run.best_mask),
+    best_value=jnp.where(improved, run.value, run.best_value),
+  ), accepted
+
+
+def best_of_run(run: Run) -> tuple[jax.Array, jax.Array]:
+  """The best set of the run, counting the elements measured for the step under way."""
+  after = jnp.where(run.fresh & run.open, run.after, -jnp.inf)
+  element = jnp.argmax(after)
+  ahead = after[element] > run.best_value
+  mask = run.mask.at[element].set(True)
+  return (
+    jnp.where(ahead, mask, run.best_mask),
+    jnp.where(ahead, after[element], run.best_value),
+  )
+
+
+def random_subset(rng: jax.Array, candidates: jax.Array, size: Any) -> jax.Array:
+  """A random subset of `candidates [n]` of about `size` elements (all, if there are fewer)."""
+  draw = jnp.where(candidates, jax.random.uniform(rng, candidates.shape), 2.0)
+  return candidates & (jnp.argsort(jnp.argsort(draw)) < size)
+
+
+def _better(a: Any, b: Any) -> Any:
+  """The contender of the higher density, the lower element if equal."""
+  wins = (b[0] > a[0]) | ((b[0] == a[0]) & (b[1] < a[1]))
+  return tuple(jnp.where(wins, y, x) for x, y in zip(a, b))
+
+
+def _remember_best(run, elements, valid, values, mask):
+  values = jnp.where(valid, values, -jnp.inf)
+  winner = jnp.argmax(values)
+  improved = values[winner] > run.best_value
+  return run._replace(
+    best_mask=jnp.where(improved, mask.at[elements[winner]].set(True), run.best_mask),
+    best_value=jnp.where(improved, values[winner], run.best_value),
+  )

@@ -1,0 +1,222 @@
+"""What is maximised over: a ground set, at most one element per group, and knapsack budgets."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Mask = jax.Array | np.ndarray
+CostFunction = Callable[[Any], jax.Array]
+Canonical = Callable[[Any], jax.Array]
+
+_TOLERANCE = 1e-6  # of the budget, for costs that are not whole numbers (float32 sums)
+
+
+class Additions(NamedTuple):
+  """What may be added to a set. Shapes for `n` elements and `m` resources.
+
+  Attributes:
+    fits: The set plus this element is feasible, and the element is not in the set. `[n]` bool.
+    cost: cost(S + e) - cost(S); zero or negative is possible for costs that are not sums. `[n, m]`.
+    twin: The lowest fitting element whose addition gives the same canonical set. `[n]` int.
+  """
+
+  fits: jax.Array
+  cost: jax.Array
+  twin: jax.Array
+
+
+@jax.tree_util.register_pytree_node_class
+class Problem:
+  """Maximise F(S) over sets S with at most one element per group and cost(S) <= budget.
+
+  A pytree: groups, budget, required set and cost matrix are leaves, functions are static. So a
+  problem passes through `jit` and `vmap`, and a change of its numbers does not recompile.
+  Whole-number costs are compared exactly (int32), others with a tolerance of 1e-6 of the budget.
+
+  Attributes:
+    groups: Group of each element, -1 if unrestricted. `[n]` int.
+    budget: Units of each resource that a set may use. `[m]`.
+    required: Elements of every set that is considered. `[n]` bool.
+    canonical: None, or `mask [n] -> mask [n]`: sets with equal results are the same object.
+  """
+
+  groups: jax.Array
+  budget: jax.Array
+  required: jax.Array
+  canonical: Canonical | None
+
+  def __init__(
+    self,
+    groups: Any,
+    cost: Any,
+    budget: Any,
+    required: Any = None,
+    canonical: Canonical | None = None,
+  ):
+    """Validates the problem.
+
+    Args:
+      groups: Group of each element, -1 if unrestricted. `[n]` int.
+      cost: Cost of each element, `[n, m]` or `[n]` for one resource, nonnegative; or a traceable
+        function `mask [n] -> [m]` where the cost of a set is not a sum. Pass the same function
+        object again to avoid a recompilation.
+      budget: Nonnegative, may be infinite. `[m]` or a number.
+      required: Elements of every set (the start set). `[n]` bool; empty if None.
+      canonical: A traceable function `mask [n] -> mask [n]`; sets with equal canonical masks have
+        the same value and the same cost.
+
+    Raises:
+      ValueError: If a shape is wrong, a number is NaN or negative, or `required` is infeasible.
+    """
+    group_ids = np.asarray(groups)
+    if group_ids.ndim != 1 or not group_ids.size or group_ids.dtype.kind not in "iu":
+      raise ValueError(
+        f"groups must be a nonempty vector of ints, got {group_ids.dtype} {group_ids.shape}"
+      )
+    n = group_ids.size
+    limit = np.atleast_1d(np.asarray(budget, np.float64))
+    if limit.ndim != 1 or np.isnan(limit).any() or (limit < 0).any():
+      raise ValueError(f"budget must be a vector of nonnegative numbers, got {budget}")
+    start = np.zeros(n, bool) if required is None else np.asarray(required)
+    if start.shape != (n,) or start.dtype != bool:
+      raise ValueError(f"required must be bool of shape ({n},), got {start.dtype} {start.shape}")
+
+    self._cost_function = cost if callable(cost) else None
+    self._matrix = None if callable(cost) else _cost_matrix(cost, n, limit)
+    self.canonical = canonical
+    self.required = jnp.asarray(start)
+    _, labels = np.unique(np.where(group_ids < 0, -1, group_ids), return_inverse=True)
+    labels = np.where(group_ids < 0, -1, labels - (group_ids.min() < 0))
+    self.groups = jnp.asarray(labels, jnp.int32)
+    self._grouped = bool(np.unique(labels[labels >= 0]).size < (labels >= 0).sum())
+
+    shape = jax.eval_shape(self.cost, self.required)
+    if shape.shape != limit.shape:
+      raise ValueError(f"cost of a set has shape {shape.shape}, budget has {limit.shape}")
+    if jnp.issubdtype(shape.dtype, jnp.integer):
+      limit = np.floor(np.minimum(limit, np.iinfo(np.int32).max))
+    self.budget = jnp.asarray(limit, shape.dtype)
+
+    chosen = labels[start & (labels >= 0)]
+    if np.unique(chosen).size < chosen.size:
+      raise ValueError("required holds two elements of one group, at most one is allowed")
+    used = np.asarray(self.cost(self.required))
+    if not bool(self.feasible(self.required)):
+      raise ValueError(f"required costs {used.tolist()}, over the budget {limit.tolist()}")
+    if callable(cost) and (np.isnan(used).any() or (used < 0).any()):
+      raise ValueError(f"cost(required) must be nonnegative, got {used.tolist()}")
+
+  @property
+  def n(self) -> int:
+    """Elements of the ground set."""
+    return self.groups.shape[-1]
+
+  @property
+  def m(self) -> int:
+    """Resources."""
+    return self.budget.shape[-1]
+
+  @property
+  def cost_matrix(self) -> jax.Array | None:
+    """Cost of each element, `[n, m]`; None where the cost of a set is not a sum."""
+    return self._matrix
+
+  def cost(self, mask: Mask) -> jax.Array:
+    """Units of each resource that the set `mask [n]` uses, `[m]`."""
+    if self._matrix is None:
+      assert self._cost_function is not None
+      return self._cost_function(mask)
+    return jnp.where(jnp.asarray(mask)[:, None], self._matrix, 0).sum(axis=0)
+
+  def within_budget(self, cost: jax.Array) -> jax.Array:
+    """Whether costs `[..., m]` keep to every budget, `[...]` bool."""
+    limit = self.budget
+    if jnp.issubdtype(limit.dtype, jnp.inexact):
+      limit = limit * (1 + _TOLERANCE)
+    return jnp.all(cost <= limit, axis=-1)
+
+  def feasible(self, mask: Mask) -> jax.Array:
+    """Whether `mask [n]` holds `required`, one element per group, and fits. `[]` bool."""
+    mask = jnp.asarray(mask)
+    one_per_group = jnp.all(self._group_sizes(mask) <= 1)
+    return one_per_group & jnp.all(mask | ~self.required) & self.within_budget(self.cost(mask))
+
+  def additions(self, mask: Mask) -> Additions:
+    """What may be added to the set `mask [n]`."""
+    mask = jnp.asarray(mask)
+    used = self.cost(mask)
+    if self._matrix is None:
+      after = jax.vmap(self.cost)(mask | jnp.eye(self.n, dtype=bool))
+      marginal = after - used
+    else:
+      marginal = self._matrix
+      after = used + marginal
+    fits = ~mask & self._group_is_free(mask) & self.within_budget(after)
+    return Additions(fits, marginal.astype(jnp.float32), self._twins(mask, fits))
+
+  def replace(self, **leaves: jax.Array) -> "Problem":
+    """The same problem with other leaves (`groups`, `budget`, `required`), unchecked."""
+    problem = object.__new__(Problem)
+    problem.__dict__.update(self.__dict__, **leaves)
+    return problem
+
+  def _group_sizes(self, mask: jax.Array) -> jax.Array:
+    grouped = (mask & (self.groups >= 0)).astype(jnp.int32)
+    return jax.ops.segment_sum(grouped, jnp.maximum(self.groups, 0), num_segments=self.n)
+
+  def _group_is_free(self, mask: jax.Array) -> jax.Array:
+    if not self._grouped:
+      return jnp.ones_like(mask)
+    return (self.groups < 0) | (self._group_sizes(mask)[jnp.maximum(self.groups, 0)] == 0)
+
+  def _twins(self, mask: jax.Array, fits: jax.Array) -> jax.Array:
+    elements = jnp.arange(self.n)
+    if self.canonical is None:
+      return elements
+    first = first_of_equal(jax.vmap(self.canonical)(mask | jnp.eye(self.n, dtype=bool)), fits)
+    return jnp.where(fits, first, elements)
+
+  def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Leaves and static fields."""
+    leaves = (self.groups, self.budget, self.required, self._matrix)
+    return leaves, (self._cost_function, self.canonical, self._grouped)
+
+  @classmethod
+  def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "Problem":
+    """The problem of these leaves, unchecked."""
+    problem = object.__new__(cls)
+    problem.groups, problem.budget, problem.required, problem._matrix = leaves
+    problem._cost_function, problem.canonical, problem._grouped = static
+    return problem
+
+
+def first_of_equal(masks: jax.Array, valid: jax.Array) -> jax.Array:
+  """For each row of `masks [K, n]` the lowest valid row equal to it, `[K]` int (K if none).
+
+  Two sets are equal if they are of one size and their intersection is of that size too, which
+  makes the comparison of all pairs one matrix product.
+  """
+  rows = masks.astype(jnp.float32)
+  size = rows.sum(axis=1)
+  equal = (rows @ rows.T == size[:, None]) & (size[:, None] == size[None, :]) & valid[None, :]
+  return jnp.where(equal.any(axis=1), jnp.argmax(equal, axis=1), masks.shape[0])
+
+
+def _cost_matrix(cost: Any, n: int, budget: np.ndarray) -> jax.Array:
+  matrix = np.asarray(cost, np.float64)
+  if matrix.ndim == 1:
+    matrix = matrix[:, None]
+  if matrix.shape != (n, budget.size):
+    raise ValueError(f"cost must have shape ({n}, {budget.size}), got {matrix.shape}")
+  bad = np.argwhere(~np.isfinite(matrix) | (matrix < 0))
+  if bad.size:
+    element, resource = bad[0]
+    raise ValueError(
+      f"cost[{element}, {resource}] is {matrix[element, resource]}, must be finite and nonnegative"
+    )
+  whole = (matrix == np.floor(matrix)).all() and matrix.sum(initial=0) < 2**31
+  exact = whole and np.isfinite(budget).all()
+  return jnp.asarray(matrix, jnp.int32 if exact else jnp.float32)

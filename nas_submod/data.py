@@ -1,0 +1,252 @@
+"""Images and labels: one path from every source to arrays, and what a training step does to them.
+
+Fields of `config.data`, with their defaults:
+
+- `source`: "digits", any TFDS name such as "fashion_mnist", "npz:PATH" (uint8 x_train, x_test of
+  shape `[N, H, W]` or `[N, H, W, C]`, integer y_train, y_test) or "folder:PATH"
+  (`PATH/train/CLASS/*.png` or .jpg and `PATH/test/CLASS`; classes numbered in order of name).
+- `validation_size`: images held out of training to score candidates, in total.
+- `train_size` (None): images to train on. None: all the rest.
+- `test_size` (None): images to test on. None: all. A source without a test set needs it: that many
+  are taken from the training images (a TFDS set without `test` is tested on its `validation`).
+- `split_seed` (0): seed of these draws. All are stratified: numbers per class differ by at most 1.
+- `image_size` (None): height and width; images of another size are scaled until they cover it, and
+  cut to the centre square. None: as they are, which must be equal.
+- `classes` (None): labels are `0..classes-1`. None: as found in the training labels.
+- `data_dir` (None): where TFDS sets live. None: the default of TFDS.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_submod import sources
+from nas_submod.splits import stratify
+
+_REQUIRED = ("source", "validation_size")
+_DEFAULTS = {
+  "data_dir": None,
+  "train_size": None,
+  "test_size": None,
+  "split_seed": 0,
+  "image_size": None,
+  "classes": None,
+}
+_SMALLEST = {
+  "validation_size": 1,
+  "train_size": 1,
+  "test_size": 1,
+  "split_seed": 0,
+  "image_size": 1,
+  "classes": 2,
+}
+
+
+class Split(NamedTuple):
+  """Images with their labels.
+
+  Attributes:
+    images: Shape `[N, H, W, C]`, uint8.
+    labels: Shape `[N]`, int32.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+
+class Data(NamedTuple):
+  """A whole data set.
+
+  Attributes:
+    train: What candidates train on.
+    validation: What scores them.
+    test: What a final network is tested on, and nothing else.
+    classes: Labels are `0..classes-1`.
+    mean: Of the training pixels, in 0..255. Shape `[C]`, float32.
+    std: Their standard deviation; 1 for a channel that is constant. Shape `[C]`, float32.
+  """
+
+  train: Split
+  validation: Split
+  test: Split
+  classes: int
+  mean: np.ndarray
+  std: np.ndarray
+
+
+def load(config: ConfigDict) -> Data:
+  """Loads a data set into host memory.
+
+  The test images depend on nothing but the source, `test_size` and `split_seed`, the validation
+  images not on `train_size`; a larger `train_size` contains the images of a smaller one.
+
+  Args:
+    config: `config.data`, with the fields of this module's docstring. `source` and
+      `validation_size` must be there; the others have the defaults given there.
+
+  Raises:
+    ValueError: A field or the data are not as they must be; one line says what is allowed.
+  """
+  fields = _fields(config)
+  train, test = sources.find(fields.source, fields.data_dir)
+  labels = _labels(train, fields.classes)
+  classes = fields.classes or int(labels.max()) + 1
+  _check_every_class(train, labels, classes)
+  seed, rest = fields.split_seed, np.arange(len(labels))
+  if test is not None:
+    test_labels = _labels(test, classes)
+    test_indices = np.arange(len(test_labels))
+    if fields.test_size is not None:
+      _check_every_class(test, test_labels, classes)
+      test_indices, _ = stratify(test_labels, fields.test_size, (seed, 0), name="test_size")
+  elif fields.test_size is not None:
+    test, test_labels = train, labels
+    # Two of each class must be left: one to validate and one to train on.
+    test_indices, rest = stratify(labels, fields.test_size, (seed, 0), name="test_size", leave=2)
+  else:
+    raise ValueError(
+      f'source "{fields.source}" has no test images: add them, or set test_size to take that '
+      "many, evenly over classes, from the training images"
+    )
+  chosen, left = stratify(
+    labels[rest], fields.validation_size, (seed, 1), name="validation_size", leave=1
+  )
+  validation_indices, rest = rest[chosen], rest[left]
+  if fields.train_size is not None:
+    chosen, _ = stratify(labels[rest], fields.train_size, (seed, 2), name="train_size")
+    rest = rest[chosen]
+
+  origins = (train, rest, labels), (train, validation_indices, labels)
+  splits = [
+    Split(sources.images(source, indices, fields.image_size), all_labels[indices])
+    for source, indices, all_labels in (*origins, (test, test_indices, test_labels))
+  ]
+  shape = splits[0].images.shape[1:]
+  for split, source in zip(splits, (train, train, test)):
+    if split.images.shape[1:] != shape:
+      raise ValueError(
+        f"images of unequal shape: {list(shape)} in {train.place}, "
+        f"{list(split.images.shape[1:])} in {source.place}; make them equal or set image_size"
+      )
+  mean, std = _statistics(splits[0].images)
+  return Data(splits[0], splits[1], splits[2], classes, mean, std)
+
+
+def augment(rng: jax.Array, images: jax.Array, *, crop_padding: int, flip: bool) -> jax.Array:
+  """Shifts and mirrors every image at random.
+
+  Equal to padding each image with zeros (black), cutting a random window of the old size out of
+  it, and mirroring that with probability one half.
+
+  Args:
+    rng: The same key gives the same shifts and flips, whatever the images.
+    images: Shape `[B, H, W, C]`, uint8.
+    crop_padding: Pixels of padding on each side; 0: no shift. Static.
+    flip: Whether to mirror left and right. Static.
+
+  Returns:
+    Shape `[B, H, W, C]`, uint8.
+
+  Raises:
+    ValueError: The padding is negative.
+  """
+  chex.assert_rank(images, 4)
+  chex.assert_type(images, jnp.uint8)
+  if crop_padding < 0:
+    raise ValueError(f"crop_padding={crop_padding}: 0 or more is expected")
+  batch, height, width, _ = images.shape
+  # One draw for everything: random numbers are most of what there is to compile here.
+  draws = jax.random.uniform(rng, (batch, 3))
+  columns = jnp.arange(width)[None]
+  if flip:
+    columns = jnp.where(draws[:, 2:] < 0.5, width - 1 - columns, columns)
+  # A gather of rows, then one of columns: in a loop on CPU much cheaper than a dynamic_slice
+  # mapped over the images, or one gather of pixels.
+  if crop_padding:
+    shifts = jnp.floor(draws[:, :2] * (2 * crop_padding + 1)).astype(jnp.int32)
+    columns = columns + shifts[:, 1:]
+    rows = jnp.arange(height)[None] + shifts[:, :1]
+    border = (crop_padding, crop_padding)
+    images = jnp.pad(images, ((0, 0), border, border, (0, 0)))
+    images = jnp.take_along_axis(images, rows[:, :, None, None], axis=1)
+  if crop_padding or flip:
+    images = jnp.take_along_axis(images, columns[:, None, :, None], axis=2)
+  return images
+
+
+def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+  """Turns pixels into numbers of mean 0 and standard deviation 1, channel by channel.
+
+  Args:
+    images: Shape `[..., C]`, uint8.
+    mean: Of the training pixels, in 0..255. Shape `[C]`.
+    std: Their standard deviation. Shape `[C]`.
+
+  Returns:
+    Shape `[..., C]`, float32.
+  """
+  return (images.astype(jnp.float32) - mean) / std
+
+
+def _fields(config: ConfigDict) -> ConfigDict:
+  """The config with its defaults filled in, every field checked."""
+  given = config.to_dict()
+  allowed = (*_REQUIRED, *_DEFAULTS)
+  unknown = sorted(set(given) - set(allowed))
+  if unknown:
+    raise ValueError(f"data has no field {', '.join(unknown)}: allowed are {', '.join(allowed)}")
+  fields = _DEFAULTS | given
+  for name in _REQUIRED:
+    if fields.get(name) is None:
+      raise ValueError(f"data.{name} is not given")
+  for name in ("source", "data_dir"):
+    if not isinstance(fields[name], str | None):
+      raise ValueError(f"data.{name}={fields[name]!r}: a string is expected")
+  for name, smallest in _SMALLEST.items():
+    value = fields[name]
+    if value is None and _DEFAULTS.get(name, 0) is None:
+      continue
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+      raise ValueError(f"data.{name}={value!r}: an integer of at least {smallest} is expected")
+  return ConfigDict(fields)
+
+
+def _labels(source: sources.Source, classes: int | None) -> np.ndarray:
+  """Checked labels, but some classes may be empty. Shape `[N]`, int32."""
+  labels = source.labels
+  if not len(labels):
+    raise ValueError(f"{source.place} has no image")
+  if labels.dtype.kind not in "iu":
+    raise ValueError(f"{source.place} has labels of type {labels.dtype}: integers are expected")
+  lowest, highest = labels.min(), labels.max()
+  if lowest < 0 or (classes is not None and highest >= classes):
+    allowed = "0 and up" if classes is None else f"0 to {classes - 1}, for {classes} classes"
+    raise ValueError(f"{source.place} has labels {lowest} to {highest}: allowed are {allowed}")
+  return labels.astype(np.int32)
+
+
+def _check_every_class(source: sources.Source, labels: np.ndarray, classes: int) -> None:
+  present = np.unique(labels)
+  if classes < 2:
+    raise ValueError(f"{source.place} has only one class: at least 2 are expected")
+  if len(present) < classes:
+    missing = next(i for i, label in enumerate([*present, -1]) if label != i)
+    raise ValueError(
+      f"{source.place} has no image of class {missing}: each of 0 to {classes - 1} is expected"
+    )
+
+
+def _statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and standard deviation of each channel. Shapes `[C]`, float32."""
+  total = np.zeros((2, images.shape[-1]))
+  # In pieces: the squares of all images at once would need several times their memory.
+  for piece in np.array_split(images, -(-len(images) // 1000)):
+    pixels = piece.reshape(-1, images.shape[-1]).astype(np.float32)
+    total += pixels.sum(0, dtype=np.float64), np.square(pixels).sum(0, dtype=np.float64)
+  mean, square = total / (images.size // images.shape[-1])
+  std = np.sqrt(np.maximum(square - mean**2, 0))
+  return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)

@@ -1,0 +1,296 @@
+"""Where images come from: TFDS, one npz file, or folders of image files."""
+
+import functools
+import itertools
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_ALLOWED = '"digits", the name of a TFDS set such as "fashion_mnist", "npz:PATH" or "folder:PATH"'
+
+
+class Source(NamedTuple):
+  """One labelled set whose images are read later, when it is known which ones are wanted.
+
+  Attributes:
+    place: What errors call it.
+    labels: Not yet checked. Shape `[N]`.
+    read: Indices `[K]` to images, an array `[K, H, W, C]` or K arrays `[H, W, C]`, all uint8.
+    name: Index of an image to what errors call it.
+  """
+
+  place: str
+  labels: np.ndarray
+  read: Callable[[np.ndarray], np.ndarray | Iterable[np.ndarray]]
+  name: Callable[[int], str]
+
+
+def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
+  """Opens a data source.
+
+  Args:
+    source: "digits", a TFDS name, "npz:PATH" or "folder:PATH".
+    data_dir: Where TFDS sets live. None: the default of TFDS.
+
+  Returns:
+    `(train, test)`; test is None where the source has none. A TFDS set without `test` is tested
+    on its `validation`.
+
+  Raises:
+    ValueError: There is no such source, or it does not hold labelled images.
+  """
+  kind, _, path = source.partition(":")
+  if kind in ("npz", "folder"):
+    if not path:
+      raise ValueError(f'source "{source}" names no path: allowed are {_ALLOWED}')
+    location = pathlib.Path(path).expanduser()
+    return _npz(location) if kind == "npz" else _folder(location)
+  return _tfds(source, data_dir)
+
+
+def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.ndarray:
+  """Reads images and gives them one size.
+
+  Args:
+    source: Where they are.
+    indices: Which ones. Shape `[K]`.
+    image_size: Height and width; images of another size are scaled and cut to the centre square.
+      None: as they are.
+
+  Returns:
+    Shape `[K, H, W, C]`, uint8.
+
+  Raises:
+    ValueError: The images are of unequal size and `image_size` is None, or one is not readable.
+  """
+  found = source.read(indices)
+  if isinstance(found, np.ndarray) and (
+    image_size is None or found.shape[1:3] == (image_size, image_size)
+  ):
+    return found
+  equal = [image if image_size is None else _resized(image, image_size) for image in found]
+  for i, image in zip(indices, equal):
+    if image.shape != equal[0].shape:
+      raise ValueError(
+        f"images of unequal size: {source.name(indices[0])} is {_size(equal[0])}, "
+        f"{source.name(i)} is {_size(image)}; make them equal or set image_size"
+      )
+  return np.stack(equal)
+
+
+def _size(image: np.ndarray) -> str:
+  return f"{image.shape[0]}x{image.shape[1]}"
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+  if image.shape[:2] == (size, size):
+    return image
+  channels = [
+    ImageOps.fit(Image.fromarray(channel), (size, size), Image.Resampling.BILINEAR)
+    for channel in np.moveaxis(image, -1, 0)
+  ]
+  return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def _of_array(place: str, values: np.ndarray, labels: np.ndarray) -> Source:
+  """A source of an array `[N, H, W]` or `[N, H, W, C]`."""
+  if values.dtype != np.uint8:
+    hint = " (pixels 0..255, not floats 0..1)" if values.dtype.kind == "f" else ""
+    raise ValueError(f"{place} is of type {values.dtype}: uint8 is expected{hint}")
+  if values.ndim not in (3, 4) or 0 in values.shape:
+    raise ValueError(
+      f"{place} has shape {list(values.shape)}: allowed are [N, H, W] and [N, H, W, C], N >= 1"
+    )
+  if values.ndim == 3:
+    values = values[..., None]
+  if labels.ndim != 1 or len(labels) != len(values):
+    raise ValueError(
+      f"{place}: {len(values)} images, but labels of shape {list(labels.shape)}; "
+      f"[{len(values)}] is expected"
+    )
+  return Source(place, labels, lambda indices: values[indices], lambda i: f"image {i} of {place}")
+
+
+def _npz(path: pathlib.Path) -> tuple[Source, Source | None]:
+  if not path.is_file():
+    raise ValueError(f"no file {path}: npz:PATH takes one npz file")
+  with path.open("rb") as file:
+    try:
+      archive = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise ValueError(f"{path} is not an npz file, or a damaged one") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+      raise ValueError(f"{path} is not an npz file, but a single array")
+    expected = ("x_train", "y_train", "x_test", "y_test")
+    has_test = "x_test" in archive or "y_test" in archive
+    missing = [key for key in expected[: 4 if has_test else 2] if key not in archive]
+    if missing:
+      raise ValueError(
+        f"{path} lacks {', '.join(missing)}; it has {', '.join(archive) or 'nothing'} "
+        f"(expected: {', '.join(expected)})"
+      )
+
+    def array(key: str) -> np.ndarray:
+      try:
+        values = archive[key]
+      except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {key} cannot be read: {_first_line(error)}") from error
+      if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path}: {key} is not an array")
+      return values
+
+    def source(split: str) -> Source:
+      return _of_array(f"{path} x_{split}", array(f"x_{split}"), array(f"y_{split}"))
+
+    return source("train"), source("test") if has_test else None
+
+
+def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
+  if not (path / "train").is_dir():
+    raise ValueError(
+      f"no folder {path / 'train'}: folder:PATH takes PATH/train/CLASS/*.png or .jpg"
+    )
+  class_names = _class_names(path / "train")
+  if not class_names:
+    raise ValueError(f"{path / 'train'} has no folders: one for each class is expected")
+  files = {"train": _files(path / "train", class_names)}
+  for name, of_class in zip(class_names, files["train"]):
+    if not of_class:
+      raise ValueError(f"{path / 'train' / name} has no image: allowed are {', '.join(_SUFFIXES)}")
+  if (path / "test").is_dir():
+    unknown = [name for name in _class_names(path / "test") if name not in class_names]
+    if unknown:
+      raise ValueError(f"{path / 'test'} has classes that train has not: {', '.join(unknown)}")
+    files["test"] = _files(path / "test", class_names)
+
+  @functools.cache
+  def mode() -> str:
+    """One channel only where every image has one, whichever of them are asked for."""
+    every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
+    return "L" if all(_opened(file, None) in ("1", "L") for file in every) else "RGB"
+
+  def source(split: str) -> Source:
+    flat = list(itertools.chain.from_iterable(files[split]))
+    labels = np.repeat(np.arange(len(class_names), dtype=np.int32), [len(f) for f in files[split]])
+    return Source(
+      str(path / split),
+      labels,
+      lambda indices: (_opened(flat[i], mode()) for i in indices),
+      lambda i: str(flat[i]),
+    )
+
+  return source("train"), source("test") if "test" in files else None
+
+
+def _class_names(path: pathlib.Path) -> list[str]:
+  return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _files(path: pathlib.Path, class_names: list[str]) -> list[list[pathlib.Path]]:
+  """The image files of each class, in the order of their names."""
+  return [
+    [
+      file
+      for file in sorted((path / name).glob("*"))
+      if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+    ]
+    for name in class_names
+  ]
+
+
+def _opened(file: pathlib.Path, mode: str | None) -> Any:
+  """The mode of an image file or, for a mode "L" or "RGB", its pixels `[H, W, C]`, uint8."""
+  try:
+    with Image.open(file) as image:
+      if image.mode[0] in "IF":
+        raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
+      if mode is None:
+        return image.mode
+      pixels = np.asarray(image.convert(mode))
+  except (OSError, SyntaxError, ValueError) as error:
+    raise ValueError(f"{file} is not usable: {_first_line(error)}") from error
+  return pixels[..., None] if mode == "L" else pixels
+
+
+def _tfds(name: str, data_dir: str | None) -> tuple[Source, Source | None]:
+  import tensorflow_datasets as tfds  # Slow to import; npz files and folders do without.
+
+  if name == "digits":
+    from nas_submod import digits
+
+    builder = digits.prepared_builder(data_dir)
+  else:
+    try:
+      builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+      raise ValueError(f'no source "{name}": allowed are {_ALLOWED}') from error
+    except ImportError as error:
+      raise ValueError(
+        f'TFDS cannot open "{name}" without TensorFlow: pip install nas-submod[tfds]'
+      ) from error
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:
+      raise ValueError(
+        f'TFDS cannot open "{name}": {_first_line(error)}; allowed are {_ALLOWED}'
+      ) from error
+
+  known = list(builder.info.splits)  # Empty in a mock: `train` and `test` are taken for granted.
+  if known and "train" not in known:
+    raise ValueError(f"{name} has no split train: it has {', '.join(known)}")
+  test = next((split for split in ("test", "validation") if split in known or not known), None)
+  train = _of_builder(name, builder, "train")
+  return train, None if test is None else _of_builder(name, builder, test)
+
+
+def _of_builder(name: str, builder: Any, split: str) -> Source:
+  features = builder.info.features
+  image, label = _keys(builder.info.supervised_keys)
+  if not {image, label} <= set(features) or features[image].np_dtype != np.uint8:
+    raise ValueError(
+      f"{name} is no set of labelled images: a uint8 image and a label are expected, it has "
+      f"{', '.join(features)}"
+    )
+  try:
+    records = builder.as_data_source(split)
+  except NotImplementedError as error:
+    raise ValueError(_not_prepared(name, builder)) from error
+
+  place = f"{name} {split}"
+  examples = (records[i] for i in range(len(records)))
+  found, labels = zip(*((np.asarray(example[image]), example[label]) for example in examples))
+  if None not in features[image].shape:
+    return _of_array(place, np.stack(found), np.array(labels))
+  return Source(
+    place,
+    np.array(labels),
+    lambda indices: (found[i] for i in indices),
+    lambda i: f"image {i} of {place}",
+  )
+
+
+def _keys(supervised_keys: Any) -> tuple[str, str]:
+  """Names of the image and of the label; those of TFDS may be nested, which images are not."""
+  match supervised_keys:
+    case (str(image), str(label)):
+      return image, label
+  return "image", "label"
+
+
+def _not_prepared(name: str, builder: Any) -> str:
+  if builder.data_path.exists():
+    return (
+      f"{name} is in {builder.data_dir}, but not as array_record: prepare it into another data_dir"
+    )
+  return (
+    f"{name} is not prepared in {builder.data_dir_root}: pip install nas-submod[tfds], then "
+    f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}', "
+    f"data_dir='{builder.data_dir_root}').download_and_prepare(file_format='array_record')\""
+  )
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0]

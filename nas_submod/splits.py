@@ -1,0 +1,54 @@
+"""Stratified subsets of a labelled set."""
+
+import numpy as np
+
+
+def stratify(
+  labels: np.ndarray, size: int, seed: int | tuple[int, ...], *, name: str = "size", leave: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+  """Draws a subset that has the same number of every class, as nearly as can be.
+
+  The numbers per class differ by at most one; the larger ones go to the classes with most
+  members, lower labels first. With one seed a larger subset of the same labels contains a smaller
+  one, class by class.
+
+  Args:
+    labels: Classes `0..classes-1`, each at least once. Shape `[N]`, integer.
+    size: How many members the subset has.
+    seed: Seed (or seeds) of the draw.
+    name: What errors call the size.
+    leave: How many members of each class must stay outside the subset.
+
+  Returns:
+    `(chosen, rest)`, ascending indices. Shapes `[size]` and `[N - size]`.
+
+  Raises:
+    ValueError: No such subset of this size exists, or it would miss a class.
+  """
+  counts = np.bincount(labels)
+  classes = len(counts)
+  spare = counts - leave
+  scarcest = int(np.argmin(counts))
+  if spare[scarcest] < 1:
+    raise ValueError(
+      f"{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at least "
+      f"{1 + leave} are needed"
+    )
+  largest = int(spare.min() * classes + np.sum(spare > spare.min()))
+  if not classes <= size <= largest:
+    left = f", {leave} of which must be left" if leave else ""
+    raise ValueError(
+      f"{name}={size} is not possible: allowed are {classes} (one image of each class) to "
+      f"{largest} (evenly over {classes} classes; class {scarcest} has {counts[scarcest]} "
+      f"images{left})"
+    )
+  each, extra = divmod(size, classes)
+  quota = np.full(classes, each)
+  quota[np.argsort(-spare, kind="stable")[:extra]] += 1
+
+  order = np.random.default_rng(seed).permutation(len(labels))
+  order = order[np.argsort(labels[order], kind="stable")]
+  place_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+  is_chosen = np.zeros(len(labels), bool)
+  is_chosen[order] = place_in_class < quota[labels[order]]
+  return np.flatnonzero(is_chosen), np.flatnonzero(~is_chosen)

@@ -1,0 +1,54 @@
+"""Installs nas-submod."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+README = pathlib.Path(__file__).parent / "README.md"
+
+setup(
+  name="nas-submod",
+  version="0.1.0",
+  description="Neural architecture search as the maximisation of a set function under budgets",
+  long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
+  packages=find_packages(
+    include=["nas_submod", "nas_submod.*", "experiments", "experiments.*", "configs", "configs.*"]
+  ),
+  python_requires=">=3.11,<3.14",
+  install_requires=[
+    "absl-py>=2.3",
+    "array_record>=0.8",
+    "chex>=0.1.91",
+    "flax>=0.12",
+    # tensorflow-datasets imports it without declaring it.
+    "importlib_resources>=6.5",
+    "jax>=0.10,<0.13",
+    "matplotlib>=3.10",
+    "ml-collections>=1.1",
+    "numpy>=2.2",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.11.30",
+    "pillow>=11",
+    "rich>=14",
+    "scikit-learn>=1.7",
+    "tensorflow-datasets>=4.9.9",
+  ],
+  extras_require={
+    "test": ["hypothesis>=6.140", "mypy>=2", "pytest>=9", "pytest-xdist>=3.8", "ruff>=0.17,<0.18"],
+    "tpu": ["jax[tpu]"],
+    "cuda": ["jax[cuda12]"],
+    "tfds": ["tensorflow>=2.20"],
+    "export": ["jax2onnx>=0.17"],
+  },
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+  ],
+)

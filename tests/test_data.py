@@ -1,0 +1,521 @@
+"""Sources, stratified splits, and the arithmetic of a step."""
+
+import subprocess
+import sys
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+from PIL import Image
+
+from nas_submod import data, digits, sources
+from nas_submod.splits import stratify
+
+
+def config(source, validation_size=4, **fields):
+  return ConfigDict({"source": str(source), "validation_size": validation_size, **fields})
+
+
+def arrays(train=40, test=8, classes=4, shape=(5, 5, 3), seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    "x_train": rng.integers(0, 256, (train, *shape), np.uint8),
+    "y_train": np.arange(train) % classes,
+    "x_test": rng.integers(0, 256, (test, *shape), np.uint8),
+    "y_test": np.arange(test) % classes,
+  }
+
+
+def save(path, **changes):
+  """Writes an npz of `arrays()` with changes; a value of None drops the key."""
+  values = {k: v for k, v in (arrays() | changes).items() if v is not None}
+  np.savez(path / "set.npz", **values)
+  return f"npz:{path / 'set.npz'}"
+
+
+def save_folder(path, train, test=None, size=(6, 6), mode="RGB", suffix=".png"):
+  """Writes images named class and number, each of one colour, which is returned by file."""
+  rng, colours = np.random.default_rng(0), {}
+  for split, numbers in (("train", train), ("test", test or {})):
+    for name, number in numbers.items():
+      (path / split / name).mkdir(parents=True)
+      for i in range(number):
+        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+        file = path / split / name / f"{i}{suffix}"
+        Image.new("RGB", size, colour).convert(mode).save(file)
+        colours[split, name, i] = colour
+  return colours
+
+
+def per_class(labels, classes):
+  return np.bincount(labels, minlength=classes)
+
+
+def rows(images):
+  return {image.tobytes() for image in images}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """Where `digits` is prepared, once."""
+  path = str(tmp_path_factory.mktemp("tfds"))
+  digits.prepared_builder(path)
+  return path
+
+
+@given(
+  counts=st.lists(st.integers(1, 12), min_size=2, max_size=6),
+  size=st.integers(1, 60),
+  leave=st.integers(0, 2),
+  seed=st.integers(0, 3),
+)
+@settings(deadline=None, max_examples=300)
+def test_stratify_draws_evenly_or_says_what_is_allowed(counts, size, leave, seed):
+  labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+  # The sizes that can be had, by brute force over the numbers per class that are nearly equal.
+  possible = set()
+  for each in range(1, 13):
+    if all(each <= count - leave for count in counts):
+      more = sum(each + 1 <= count - leave for count in counts)
+      possible |= set(range(each * len(counts), each * len(counts) + more + 1))
+  if size not in possible:
+    with pytest.raises(ValueError, match=rf"^val={size} is not possible: [^\n]*$") as error:
+      stratify(labels, size, seed, name="val", leave=leave)
+    if possible:
+      assert f"allowed are {min(possible)} (" in str(error.value)
+      assert f"to {max(possible)} (" in str(error.value)
+    return
+  chosen, rest = stratify(labels, size, seed, leave=leave)
+  drawn = per_class(labels[chosen], len(counts))
+  assert len(chosen) == size and drawn.max() - drawn.min() <= 1
+  assert np.all(per_class(labels[rest], len(counts)) >= leave)
+  np.testing.assert_array_equal(np.sort(np.concatenate([chosen, rest])), np.arange(len(labels)))
+  if size - 1 in possible:
+    assert set(stratify(labels, size - 1, seed, leave=leave)[0]) < set(chosen)
+
+
+def test_stratify_depends_on_its_seed():
+  labels = np.arange(100) % 10
+  first, again, other = (stratify(labels, 20, seed)[0] for seed in (0, 0, 1))
+  np.testing.assert_array_equal(first, again)
+  assert set(first) != set(other)
+
+
+def test_digits_are_the_real_images(data_dir):
+  from sklearn.datasets import load_digits
+
+  loaded = data.load(config("digits", 300, data_dir=data_dir))
+  assert [len(split.labels) for split in loaded[:3]] == [1137, 300, 360]
+  assert loaded.classes == 10
+  real = load_digits()
+  expected = sorted(
+    (tuple(int(v * 255 / 16 + 0.5) for v in image.ravel()), int(label))
+    for image, label in zip(real.images, real.target)
+  )
+  found = sorted(
+    (tuple(image.ravel().tolist()), int(label))
+    for split in loaded[:3]
+    for image, label in zip(split.images, split.labels)
+  )
+  assert found == expected
+  for split in loaded[:3]:
+    assert split.images.shape[1:] == (8, 8, 1)
+    assert split.images.dtype == np.uint8 and split.labels.dtype == np.int32
+  assert set(per_class(loaded.validation.labels, 10)) == {30}
+  assert set(per_class(loaded.test.labels, 10)) == {36}
+
+
+def test_digits_of_a_faster_process_are_used(data_dir, monkeypatch):
+  def too_late(self, **kwargs):
+    raise OSError("Directory not empty")
+
+  monkeypatch.setattr(digits.Digits, "download_and_prepare", too_late)
+  assert len(digits.prepared_builder(data_dir).as_data_source("test")) == 360
+
+
+def test_digits_need_a_directory_that_can_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ValueError, match=r"^cannot write the digits to [^\n]*must be writable$"):
+    data.load(config("digits", 300, data_dir=str(tmp_path / "file")))
+
+
+def test_no_tensorflow_is_imported(data_dir):
+  code = f"""
+import sys
+from ml_collections import ConfigDict
+from nas_submod import data
+assert "tensorflow_datasets" not in sys.modules, "slow to import, not always needed"
+data.load(ConfigDict(dict(source="digits", validation_size=300, data_dir={data_dir!r})))
+assert "tensorflow_datasets" in sys.modules
+found = [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
+assert not found, found
+"""
+  subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+def test_tfds_by_name():
+  with tfds.testing.mock_data(num_examples=200):
+    loaded = data.load(config("fashion_mnist", 20, train_size=30, test_size=50))
+  assert loaded.classes == 10
+  assert [split.images.shape for split in loaded[:3]] == [
+    (30, 28, 28, 1),
+    (20, 28, 28, 1),
+    (50, 28, 28, 1),
+  ]
+  assert set(per_class(loaded.train.labels, 10)) == {3}
+  assert not rows(loaded.train.images) & rows(loaded.validation.images)
+
+
+def test_tfds_images_of_any_size_need_image_size():
+  with tfds.testing.mock_data(num_examples=60):
+    with pytest.raises(ValueError, match=r"unequal size: image \d+ of imagenette/160px train is"):
+      data.load(config("imagenette/160px", 10))
+    loaded = data.load(config("imagenette/160px", 10, image_size=7))
+  assert loaded.train.images.shape == (50, 7, 7, 3)
+
+
+def test_tfds_set_not_prepared_says_how(tmp_path):
+  with pytest.raises(ValueError, match=r"nas-submod\[tfds\], then python -c \"import") as error:
+    data.load(config("fashion_mnist", 10, data_dir=str(tmp_path)))
+  command = str(error.value).partition('python -c "')[2].rstrip('"')
+  assert "array_record" in command and str(tmp_path) in command
+  compile(command, "command", "exec")
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("nzp:x.npz", 'TFDS cannot open "nzp:x.npz": .*allowed are "digits"'),
+    ("no_such_set", 'no source "no_such_set": allowed are "digits"'),
+    ("npz:", 'source "npz:" names no path'),
+    ("cifar10/no_such_config", 'TFDS cannot open "cifar10/no_such_config"'),
+    ("ag_news_subset", "no set of labelled images: a uint8 image and a label .*, it has label"),
+  ],
+)
+def test_unknown_source(name, message, tmp_path):
+  with pytest.raises(ValueError, match=message) as error:
+    data.load(config(name, data_dir=str(tmp_path)))
+  assert "\n" not in str(error.value)
+
+
+def test_tfds_set_that_needs_tensorflow_to_be_opened(monkeypatch):
+  def builder(*args, **kwargs):
+    raise ModuleNotFoundError("No module named 'tensorflow'")
+
+  monkeypatch.setattr(tfds, "builder", builder)
+  with pytest.raises(ValueError, match=r"without TensorFlow: pip install nas-submod\[tfds\]$"):
+    data.load(config("titanic"))
+
+
+def test_npz(tmp_path):
+  source, given_arrays = save(tmp_path, class_names=np.array(["a", "b"])), arrays()
+  loaded = data.load(config(source, 8))
+  assert loaded.classes == 4 and len(loaded.train.labels) == 32
+  np.testing.assert_array_equal(loaded.test.images, given_arrays["x_test"])
+  np.testing.assert_array_equal(loaded.test.labels, given_arrays["y_test"])
+  assert set(per_class(loaded.validation.labels, 4)) == {2}
+  labels = {
+    image.tobytes(): y for image, y in zip(*[given_arrays[k] for k in ("x_train", "y_train")])
+  }
+  both = [(*pair,) for split in loaded[:2] for pair in zip(*split)]
+  assert {image.tobytes(): label for image, label in both} == labels
+  pixels = loaded.train.images.astype(np.float64)
+  np.testing.assert_allclose(loaded.mean, pixels.mean((0, 1, 2)), rtol=1e-6)
+  np.testing.assert_allclose(loaded.std, pixels.std((0, 1, 2)), rtol=1e-6)
+  assert loaded.mean.dtype == loaded.std.dtype == np.float32
+
+
+def test_npz_gray_images_have_one_channel(tmp_path):
+  gray = {f"x_{s}": arrays()[f"x_{s}"][..., 0] for s in ("train", "test")}
+  assert data.load(config(save(tmp_path, **gray))).train.images.shape == (36, 5, 5, 1)
+
+
+def test_constant_channel_has_standard_deviation_one(tmp_path):
+  x = arrays()["x_train"].copy()
+  x[..., 1] = 255
+  loaded = data.load(config(save(tmp_path, x_train=x)))
+  assert loaded.mean[1] == 255 and loaded.std[1] == 1
+
+
+def test_test_images_taken_from_training(tmp_path):
+  source = save(tmp_path, x_test=None, y_test=None)
+  with pytest.raises(ValueError, match=r"no test images: add them, or set test_size"):
+    data.load(config(source))
+  loaded = data.load(config(source, 8, test_size=12))
+  assert [len(split.labels) for split in loaded[:3]] == [20, 8, 12]
+  assert set(per_class(loaded.test.labels, 4)) == {3}
+  assert len(rows(np.concatenate([split.images for split in loaded[:3]]))) == 40
+  # What is held out does not depend on what it is held out from.
+  smaller = data.load(config(source, 4, test_size=12, train_size=6))
+  assert rows(smaller.test.images) == rows(loaded.test.images)
+  larger = data.load(config(source, 4, test_size=12, train_size=11))
+  assert rows(smaller.validation.images) == rows(larger.validation.images)
+  assert rows(smaller.train.images) < rows(larger.train.images)
+  other = data.load(config(source, 8, test_size=12, split_seed=1))
+  assert rows(other.test.images) != rows(loaded.test.images)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"x_train": None}, "lacks x_train; it has y_train, x_test, y_test"),
+    ({"y_test": None}, "lacks y_test; it has"),
+    ({"x_train": arrays()["x_train"] / 255}, "is of type float64: uint8 is expected.*0..255"),
+    ({"x_train": arrays()["x_train"].astype(int)}, "is of type int64: uint8 is expected$"),
+    ({"x_train": arrays()["x_train"][0, 0]}, r"has shape \[5, 3\]: allowed are \[N, H, W\] and"),
+    ({"x_train": arrays()["x_train"][:0], "y_train": np.zeros(0, int)}, r"\[0, 5, 5, 3\].*N >= 1"),
+    ({"y_train": arrays()["y_train"][:-1]}, r"40 images, but labels of shape \[39\]; \[40\]"),
+    ({"y_train": np.eye(4)[arrays()["y_train"]]}, r"labels of shape \[40, 4\]"),
+    ({"y_train": arrays()["y_train"] * 1.0}, "labels of type float64: integers are expected"),
+    ({"y_train": arrays()["y_train"] - 1}, "labels -1 to 2: allowed are 0 and up"),
+    ({"y_train": arrays()["y_train"] + 1}, "no image of class 0: each of 0 to 4 is expected"),
+    ({"y_train": np.zeros(40, int)}, "only one class: at least 2"),
+    ({"y_test": arrays()["y_test"] + 1}, "x_test has labels 1 to 4: allowed are 0 to 3, for 4"),
+    ({"x_test": arrays()["x_test"][:, :4]}, r"\[5, 5, 3\] in .*x_train, \[4, 5, 3\] in .*x_test"),
+    ({"x_train": np.array([{}], object)}, "x_train cannot be read: Object arrays"),
+  ],
+)
+def test_npz_errors(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message) as error:
+    data.load(config(save(tmp_path, **changes)))
+  assert "\n" not in str(error.value)
+
+
+def test_npz_file_errors(tmp_path):
+  with pytest.raises(ValueError, match=r"^no file .*none.npz: npz:PATH takes one npz file$"):
+    data.load(config(f"npz:{tmp_path / 'none.npz'}"))
+  (tmp_path / "text.npz").write_text("not a zip")
+  with pytest.raises(ValueError, match=r"text.npz is not an npz file, or a damaged one$"):
+    data.load(config(f"npz:{tmp_path / 'text.npz'}"))
+  np.save(tmp_path / "one.npy", np.zeros(3))
+  with pytest.raises(ValueError, match=r"one.npy is not an npz file, but a single array$"):
+    data.load(config(f"npz:{tmp_path / 'one.npy'}"))
+  with zipfile.ZipFile(tmp_path / "junk.npz", "w") as archive:
+    archive.writestr("x_train.npy", b"junk")
+    archive.writestr("y_train.npy", b"junk")
+  with pytest.raises(ValueError, match=r"junk.npz: x_train is not an array$"):
+    data.load(config(f"npz:{tmp_path / 'junk.npz'}"))
+  save(tmp_path)
+  whole = bytearray((tmp_path / "set.npz").read_bytes())
+  (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match=r"half.npz is not an npz file, or a damaged one$"):
+    data.load(config(f"npz:{tmp_path / 'half.npz'}"))
+  whole[1000] ^= 1
+  (tmp_path / "flipped.npz").write_bytes(whole)
+  with pytest.raises(ValueError, match=r"flipped.npz: x_train cannot be read: [^\n]*$"):
+    data.load(config(f"npz:{tmp_path / 'flipped.npz'}"))
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    (
+      {"validation_size": 3},
+      r"validation_size=3 .* allowed are 4 \(one image of each class\) to 36",
+    ),
+    ({"validation_size": 37}, r"to 36 \(evenly over 4 classes; class 0 has 10 images, 1 of which"),
+    ({"train_size": 37}, r"train_size=37 is not possible: allowed are 4 .* to 36"),
+    ({"test_size": 9}, r"test_size=9 is not possible: allowed are 4 .* to 8"),
+    ({"validation_size": None}, "data.validation_size is not given"),
+    ({"source": None}, "data.source is not given"),
+    ({"validation_size": 8.0}, "data.validation_size=8.0: an integer of at least 1 is expected"),
+    ({"train_size": 0}, "data.train_size=0: an integer of at least 1"),
+    ({"split_seed": None}, "data.split_seed=None: an integer of at least 0"),
+    ({"image_size": True}, "data.image_size=True: an integer of at least 1"),
+    ({"data_dir": 3}, "data.data_dir=3: a string"),
+    ({"classes": 1}, "data.classes=1: an integer of at least 2"),
+    ({"classes": 3}, "labels 0 to 3: allowed are 0 to 2, for 3 classes"),
+    ({"classes": 5}, "no image of class 4: each of 0 to 4"),
+    ({"valid_size": 3}, "data has no field valid_size: allowed are source, validation_size"),
+  ],
+)
+def test_field_errors(tmp_path, fields, message):
+  with pytest.raises(ValueError, match=message) as error:
+    data.load(ConfigDict({"source": save(tmp_path), "validation_size": 4} | fields))
+  assert "\n" not in str(error.value)
+
+
+def test_test_set_without_some_class(tmp_path):
+  source = save(tmp_path, y_test=np.arange(8) % 3)
+  assert len(data.load(config(source)).test.labels) == 8
+  with pytest.raises(ValueError, match="no image of class 3"):
+    data.load(config(source, test_size=4))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG"])
+def test_folder(tmp_path, suffix):
+  colours = save_folder(tmp_path, {"cat": 5, "ant": 7}, {"cat": 2, "ant": 3}, suffix=suffix)
+  (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
+  loaded = data.load(config(f"folder:{tmp_path}", 2))
+  assert [split.images.shape for split in loaded[:3]] == [
+    (10, 6, 6, 3),
+    (2, 6, 6, 3),
+    (5, 6, 6, 3),
+  ]
+  assert loaded.test.labels.tolist() == [0, 0, 0, 1, 1]
+  expected = [colours["test", name, i] for name, n in (("ant", 3), ("cat", 2)) for i in range(n)]
+  difference = loaded.test.images.astype(int) - np.array(expected)[:, None, None]
+  assert np.abs(difference).max() <= (0 if suffix == ".png" else 4)
+
+
+def test_folder_gray_stays_gray_unless_one_image_is_not(tmp_path):
+  save_folder(tmp_path, {"a": 3, "b": 3}, mode="L")
+  source = config(f"folder:{tmp_path}", 2, test_size=2)
+  gray = data.load(source)
+  assert gray.train.images.shape == (2, 6, 6, 1)
+  Image.new("RGBA", (6, 6), (1, 2, 3, 4)).save(tmp_path / "train" / "a" / "x.png")
+  coloured = data.load(source)
+  assert coloured.train.images.shape == (3, 6, 6, 3)
+
+
+def test_folder_images_of_unequal_size(tmp_path):
+  save_folder(tmp_path, {"a": 3, "b": 3})
+  wide = Image.new("RGB", (12, 6), (255, 0, 0))
+  wide.paste((0, 255, 0), (3, 0, 9, 6))
+  wide.save(tmp_path / "train" / "a" / "0.png")
+  source = f"folder:{tmp_path}"
+  with pytest.raises(
+    ValueError, match=r"train/a/0.png is 6x12, .*train/b/..png is 6x6; .* image_size"
+  ):
+    data.load(config(source, 2, test_size=2))
+  loaded = data.load(config(source, 2, test_size=2, image_size=3))
+  every = np.concatenate([split.images for split in loaded[:3]])
+  assert every.shape == (6, 3, 3, 3)
+  # The centre square of the wide image is green, its sides are cut off.
+  assert (every[:, 1, 1] == (0, 255, 0)).all(-1).sum() == 1
+  assert not (every == (255, 0, 0)).all(-1).any()
+
+
+def test_folder_errors(tmp_path):
+  source = f"folder:{tmp_path}"
+  with pytest.raises(ValueError, match=r"no folder .*train: folder:PATH takes PATH/train/CLASS"):
+    data.load(config(source))
+  (tmp_path / "train").mkdir()
+  with pytest.raises(ValueError, match="has no folders: one for each class"):
+    data.load(config(source))
+  save_folder(tmp_path, {"a": 4, "b": 0}, {"c": 1})
+  with pytest.raises(ValueError, match=r"train/b has no image: allowed are .png, .jpg"):
+    data.load(config(source))
+  Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "0.png")
+  with pytest.raises(ValueError, match="test has classes that train has not: c"):
+    data.load(config(source))
+  (tmp_path / "test" / "c").rename(tmp_path / "test" / "a")
+  with pytest.raises(ValueError, match="class 1 has 1 images, at least 2 are needed"):
+    data.load(config(source))
+  Image.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / "train" / "b" / "1.png")
+  with pytest.raises(ValueError, match=r"b/1.png is not usable: more than 8 bits"):
+    data.load(config(source, 2))
+  (tmp_path / "train" / "b" / "1.png").write_bytes(b"no png")
+  with pytest.raises(ValueError, match=r"b/1.png is not usable: [^\n]*$"):
+    data.load(config(source, 2))
+  whole = (tmp_path / "train" / "a" / "0.png").read_bytes()
+  (tmp_path / "train" / "b" / "1.png").write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match=r"b/1.png is not usable: [^\n]*$"):
+    data.load(config(source, 2))
+
+
+def test_arrays_are_resized_too(tmp_path):
+  loaded = data.load(config(save(tmp_path), image_size=8))
+  assert loaded.train.images.shape == (36, 8, 8, 3) and loaded.train.images.dtype == np.uint8
+
+
+def windows(image, padding, flip):
+  """Every image that augmentation may make of one, by what was done to it; NumPy."""
+  height, width, _ = image.shape
+  padded = np.zeros((height + 2 * padding, width + 2 * padding, image.shape[2]), np.uint8)
+  padded[padding : padding + height, padding : padding + width] = image
+  found = {}
+  for top in range(2 * padding + 1):
+    for left in range(2 * padding + 1):
+      window = padded[top : top + height, left : left + width]
+      found[window.tobytes()] = (top, left, False)
+      if flip:
+        found[window[:, ::-1].tobytes()] = (top, left, True)
+  return found
+
+
+@pytest.mark.parametrize(("padding", "flip"), [(2, True), (1, False), (0, True)])
+@pytest.mark.parametrize("shape", [(6, 7, 3), (8, 8, 1)])
+def test_augment_is_pad_crop_flip(padding, flip, shape):
+  """Each result is one of the windows of its own image, and all are equally likely."""
+  batch = 4000
+  images = np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
+  images[1:] = images[0]
+  result = jax.jit(data.augment, static_argnames=("crop_padding", "flip"))(
+    jax.random.key(0), images, crop_padding=padding, flip=flip
+  )
+  assert result.dtype == jnp.uint8 and result.shape == images.shape
+  known = windows(images[0], padding, flip)
+  outcomes = (2 * padding + 1) ** 2 * (2 if flip else 1)
+  assert len(known) == outcomes
+  done = [known[image.tobytes()] for image in np.asarray(result)]
+  numbers = np.array([done.count(outcome) for outcome in known.values()])
+  expected = batch / outcomes
+  # Chi square has mean `outcomes - 1` and variance twice that; six standard deviations.
+  chi_square = np.sum((numbers - expected) ** 2 / expected)
+  assert chi_square < outcomes - 1 + 6 * np.sqrt(2 * outcomes)
+
+
+def test_augment_treats_each_image_alone():
+  images = np.random.default_rng(0).integers(0, 256, (16, 6, 6, 2), np.uint8)
+  result = data.augment(jax.random.key(3), images, crop_padding=1, flip=True)
+  for image, augmented in zip(images, np.asarray(result)):
+    assert augmented.tobytes() in windows(image, 1, True)
+  again = data.augment(jax.random.key(3), images, crop_padding=1, flip=True)
+  other = data.augment(jax.random.key(4), images, crop_padding=1, flip=True)
+  np.testing.assert_array_equal(result, again)
+  assert not np.array_equal(result, other)
+
+
+def test_augment_identity():
+  images = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2), np.uint8)
+  result = data.augment(jax.random.key(3), jnp.asarray(images), crop_padding=0, flip=False)
+  np.testing.assert_array_equal(result, images)
+
+
+def test_augment_in_a_loop_and_mapped():
+  """Inside `while_loop` and `vmap`, where training calls it, results are the same."""
+  images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 8, 6, 6, 1), np.uint8))
+
+  def step(carry):
+    i, x = carry
+    return i + 1, data.augment(jax.random.key(i), x, crop_padding=2, flip=True)
+
+  def steps(x):
+    return jax.lax.while_loop(lambda carry: carry[0] < 3, step, (0, x))[1]
+
+  result = jax.jit(jax.vmap(steps))(images)
+  for i in range(2):
+    expected = images[i]
+    for j in range(3):
+      _, expected = step((j, expected))
+    np.testing.assert_array_equal(result[i], expected)
+
+
+def test_augment_refuses():
+  with pytest.raises(ValueError, match="crop_padding=-1: 0 or more"):
+    data.augment(jax.random.key(0), jnp.zeros((1, 2, 2, 1), jnp.uint8), crop_padding=-1, flip=True)
+  with pytest.raises(AssertionError):
+    data.augment(jax.random.key(0), jnp.zeros((1, 2, 2, 1)), crop_padding=1, flip=True)
+
+
+def test_normalize(tmp_path):
+  loaded = data.load(config(save(tmp_path)))
+  result = np.asarray(data.normalize(jnp.asarray(loaded.train.images), loaded.mean, loaded.std))
+  assert result.dtype == np.float32
+  np.testing.assert_allclose(result.mean((0, 1, 2)), 0, atol=1e-5)
+  np.testing.assert_allclose(result.std((0, 1, 2)), 1, atol=1e-5)
+
+
+def test_source_reads_only_what_is_asked(tmp_path):
+  save_folder(tmp_path, {"a": 3, "b": 3})
+  train, test = sources.find(f"folder:{tmp_path}", None)
+  assert test is None
+  Image.open(tmp_path / "train" / "a" / "1.png").resize((3, 3)).save(tmp_path / "train/a/1.png")
+  assert sources.images(train, np.array([0, 2, 5]), None).shape == (3, 6, 6, 3)

@@ -242,11 +242,13 @@ def _check_every_class(source: sources.Source, labels: np.ndarray, classes: int)
 
 def _statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Mean and standard deviation of each channel. Shapes `[C]`, float32."""
-  total = np.zeros((2, images.shape[-1]))
-  # In pieces: the squares of all images at once would need several times their memory.
+  # From counts of the 256 values: exact, and without a float copy of all the images.
+  counts = np.zeros((images.shape[-1], 256), np.int64)
   for piece in np.array_split(images, -(-len(images) // 1000)):
-    pixels = piece.reshape(-1, images.shape[-1]).astype(np.float32)
-    total += pixels.sum(0, dtype=np.float64), np.square(pixels).sum(0, dtype=np.float64)
-  mean, square = total / (images.size // images.shape[-1])
-  std = np.sqrt(np.maximum(square - mean**2, 0))
+    for channel, count in enumerate(counts):
+      count += np.bincount(piece[..., channel].ravel(), minlength=256)
+  values, pixels = np.arange(256), images.size // images.shape[-1]
+  mean = counts @ values / pixels
+  variance = np.sum(counts * np.square(values - mean[:, None]), axis=1) / pixels
+  std = np.sqrt(variance)
   return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)

@@ -34,7 +34,8 @@ setup(
     "pillow>=11",
     "rich>=14",
     "scikit-learn>=1.7",
-    "tensorflow-datasets>=4.9.9",
+    # Older ones fail with the protobuf that others ask for.
+    "tensorflow-datasets>=4.9.10",
   ],
   extras_require={
     "test": ["hypothesis>=6.140", "mypy>=2", "pytest>=9", "pytest-xdist>=3.8", "ruff>=0.17,<0.18"],

@@ -11,6 +11,7 @@ import numpy as np
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, State, Step
 from nas_submod.problem import Problem
+from nas_submod.set_functions import SetFunction
 
 Callback = Callable[[int, Info, State], None]
 _NO_LIMIT = np.iinfo(np.int32).max
@@ -83,7 +84,7 @@ def drive(
   Returns:
     The outcome.
   """
-  if not isinstance(value, jax.tree_util.Partial):
+  if not isinstance(value, jax.tree_util.Partial | SetFunction):
     value = jax.tree_util.Partial(value)
   return _drive(optimizer, problem, value, rng, limit)
 
@@ -150,21 +151,21 @@ def _maximize_on_host(
     answers = [store.get(key, unknown) if ok else unknown for key, ok in zip(keys, question.valid)]
     values = np.array([answer.value for answer in answers], np.float32)
     errors = np.array([answer.standard_error for answer in answers], np.float32)
-    state, info, question = advance(problem, state, values, errors)
-    info, question = jax.device_get((info, question))
+    state, info, costs, question = advance(problem, state, values, errors)
+    info, costs, question = jax.device_get((info, costs, question))
     for run in np.flatnonzero(info.accepted):
-      mask = info.masks[run]
-      cost = np.asarray(problem.cost(mask))
-      trace.append(Step(int(run), mask, float(info.values[run]), cost, int(evaluations)))
+      trace.append(
+        Step(int(run), info.masks[run], float(info.values[run]), costs[run], int(evaluations))
+      )
     if callback is not None:
       callback(rounds, info, state)
     rounds += 1
-  mask, best_value, key = jax.device_get(best(problem, state))
+  mask, best_value, cost, key = jax.device_get(best(problem, state))
   measured = store.get(np.packbits(key).tobytes())
   return Result(
     mask=mask,
     value=float(best_value) if measured is None else measured.value,
-    cost=np.asarray(problem.cost(mask)),
+    cost=cost,
     evaluations=int(evaluations),
     rounds=rounds,
     trace=tuple(trace),
@@ -236,10 +237,10 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
       state, info = optimizer.tell(state, values)
     else:
       state, info = optimizer.tell(state, values, errors)
-    return state, info, question(problem, state)
+    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state)
 
   def best(problem, state):
     mask, value = optimizer.best(state)
-    return mask, value, canonical(problem, mask)
+    return mask, value, problem.cost(mask), canonical(problem, mask)
 
   return jax.jit(start), jax.jit(advance), jax.jit(best)

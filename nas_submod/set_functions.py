@@ -1,0 +1,233 @@
+"""Set functions with known properties: for tests, benchmarks and research on optimizers.
+
+All but `table` are monotone and submodular. Their arrays are arguments of the programs that use
+them, not constants, so another function of the same shapes does not recompile.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+Cover = Any  # what a function remembers of a set, so that gains are cheap
+
+
+class SetFunction(NamedTuple):
+  """A traceable set function over `n` elements, a pytree if its members are `Partial`s.
+
+  Attributes:
+    value: `mask [n] -> []`.
+    init: `mask [n] -> cover`, or None where gains are no cheaper than values.
+    marginals: `cover -> [n]`, the gain of every element outside the set.
+    commit: `(cover, element) -> cover`, of the set with that element.
+    marginal: `(cover, element) -> []`, the gain of one element outside the set.
+  """
+
+  value: Callable[[Any], jax.Array]
+  init: Callable[[Any], Cover] | None = None
+  marginals: Callable[[Cover], jax.Array] | None = None
+  commit: Callable[[Cover, Any], Cover] | None = None
+  marginal: Callable[[Cover, Any], jax.Array] | None = None
+
+  def __call__(self, mask: Any) -> jax.Array:
+    """The value of the set `mask [n]`, `[]`."""
+    return self.value(mask)
+
+  @property
+  def incremental(self) -> bool:
+    """Whether gains are cheaper than values."""
+    return None not in (self.init, self.marginals, self.commit, self.marginal)
+
+
+def modular(weights: Any) -> SetFunction:
+  """The sum of nonnegative `weights [n]`."""
+  weights = _nonnegative("weights", weights, 1)
+  return SetFunction(
+    value=Partial(_modular_value, weights),
+    init=Partial(_modular_init),
+    marginals=Partial(_modular_marginals, weights),
+    commit=Partial(_modular_commit),
+    marginal=Partial(_modular_marginal, weights),
+  )
+
+
+def coverage(covers: Any, weights: Any = None) -> SetFunction:
+  """The weight of all items that some chosen element covers.
+
+  Args:
+    covers: Whether an element covers an item. `[n, items]` bool.
+    weights: Nonnegative weights of the items, 1 if None. `[items]`.
+
+  Returns:
+    The function.
+  """
+  incidence = jnp.asarray(np.asarray(covers, bool))
+  items = incidence.shape[1]
+  weights = jnp.ones(items) if weights is None else _nonnegative("weights", weights, 1)
+  return SetFunction(
+    value=Partial(_coverage_value, incidence, weights),
+    init=Partial(_coverage_init, incidence),
+    marginals=Partial(_coverage_marginals, incidence, weights),
+    commit=Partial(_coverage_commit, incidence),
+    marginal=Partial(_coverage_marginal, incidence, weights),
+  )
+
+
+def facility_location(service: Any) -> SetFunction:
+  """The sum over customers of the best service that a chosen element gives.
+
+  Args:
+    service: How well each element serves each customer, nonnegative. `[n, customers]`.
+
+  Returns:
+    The function.
+  """
+  service = _nonnegative("service", service, 2)
+  return SetFunction(
+    value=Partial(_facility_value, service),
+    init=Partial(_facility_init, service),
+    marginals=Partial(_facility_marginals, service),
+    commit=Partial(_facility_commit, service),
+    marginal=Partial(_facility_marginal, service),
+  )
+
+
+def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt) -> SetFunction:
+  """The sum over features of a concave function of how much of each is chosen.
+
+  Args:
+    features: How much of each feature an element has, nonnegative. `[n, features]`.
+    concave: Traceable, increasing, concave, 0 at 0, elementwise.
+
+  Returns:
+    The function.
+  """
+  features, concave = _nonnegative("features", features, 2), Partial(concave)
+  return SetFunction(
+    value=Partial(_concave_value, concave, features),
+    init=Partial(_concave_init, features),
+    marginals=Partial(_concave_marginals, concave, features),
+    commit=Partial(_concave_commit, features),
+    marginal=Partial(_concave_marginal, concave, features),
+  )
+
+
+def table(values: Any) -> SetFunction:
+  """Any set function of few elements: `values [2^n]`, element e being bit e of the index."""
+  values = jnp.asarray(values, jnp.float32)
+  n = max(values.shape[0].bit_length() - 1, 0)
+  if values.shape != (2**n,):
+    raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")
+  return SetFunction(value=Partial(_table_value, values))
+
+
+def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
+  """The function for the host driver: `masks [K, n] -> values [K]`, few compilations."""
+  if not isinstance(function, Partial | SetFunction):
+    function = Partial(function)
+
+  def values(masks: np.ndarray) -> np.ndarray:
+    rows = 1 << (len(masks) - 1).bit_length()
+    padded = np.concatenate([masks, np.repeat(masks[:1], rows - len(masks), axis=0)])
+    return np.asarray(_batched(function, padded))[: len(masks)]
+
+  return values
+
+
+@jax.jit
+def _batched(function, masks):
+  return jax.vmap(function)(masks)
+
+
+def _nonnegative(name: str, numbers: Any, ndim: int) -> jax.Array:
+  array = np.asarray(numbers, np.float32)
+  if array.ndim != ndim or not np.isfinite(array).all() or (array < 0).any():
+    raise ValueError(f"{name} must be {ndim}-dimensional, finite and nonnegative")
+  return jnp.asarray(array)
+
+
+def _modular_value(weights, mask):
+  return jnp.sum(weights * mask)
+
+
+def _modular_init(mask):
+  return jnp.asarray(mask)
+
+
+def _modular_marginals(weights, mask):
+  return weights * ~mask
+
+
+def _modular_commit(mask, element):
+  return mask.at[element].set(True)
+
+
+def _modular_marginal(weights, mask, element):
+  return weights[element] * ~mask[element]
+
+
+def _coverage_init(covers, mask):
+  return jnp.any(covers & mask[:, None], axis=0)
+
+
+def _coverage_value(covers, weights, mask):
+  return jnp.sum(weights * _coverage_init(covers, mask))
+
+
+def _coverage_marginals(covers, weights, covered):
+  return covers @ (weights * ~covered)
+
+
+def _coverage_commit(covers, covered, element):
+  return covered | covers[element]
+
+
+def _coverage_marginal(covers, weights, covered, element):
+  return jnp.sum(weights * (covers[element] & ~covered))
+
+
+def _facility_init(service, mask):
+  return jnp.max(service * mask[:, None], axis=0)
+
+
+def _facility_value(service, mask):
+  return jnp.sum(_facility_init(service, mask))
+
+
+def _facility_marginals(service, served):
+  return jnp.sum(jnp.maximum(service - served, 0), axis=1)
+
+
+def _facility_commit(service, served, element):
+  return jnp.maximum(served, service[element])
+
+
+def _facility_marginal(service, served, element):
+  return jnp.sum(jnp.maximum(service[element] - served, 0))
+
+
+def _concave_init(features, mask):
+  return jnp.sum(features * mask[:, None], axis=0)
+
+
+def _concave_value(concave, features, mask):
+  return jnp.sum(concave(_concave_init(features, mask)))
+
+
+def _concave_marginals(concave, features, amount):
+  return jnp.sum(concave(amount + features) - concave(amount), axis=1)
+
+
+def _concave_commit(features, amount, element):
+  return amount + features[element]
+
+
+def _concave_marginal(concave, features, amount, element):
+  return jnp.sum(concave(amount + features[element]) - concave(amount))
+
+
+def _table_value(values, mask):
+  return values[jnp.sum(jnp.where(mask, 1 << jnp.arange(mask.shape[0]), 0))]

@@ -1,0 +1,34 @@
+"""The one list of optimizers: every entry goes through every test of `test_conformance.py`."""
+
+from typing import NamedTuple
+
+from nas_submod import optimizers as o
+
+
+class Entry(NamedTuple):
+  """An optimizer and what it claims.
+
+  Attributes:
+    name: Shown in the test report.
+    optimizer: The optimizer.
+    beats_singletons: Never worse than the best feasible single addition, if F is monotone.
+    ratio: Share of the optimum promised for one knapsack, no groups, monotone submodular F.
+    group_ratio: The same for groups alone.
+  """
+
+  name: str
+  optimizer: o.Optimizer
+  beats_singletons: bool = False
+  ratio: float = 0.0
+  group_ratio: float = 0.0
+
+
+ENTRIES = (
+  Entry("greedy_unit", o.greedy("unit"), beats_singletons=True, group_ratio=0.5),
+  Entry("greedy_density", o.greedy("density:0", batch=3)),
+  Entry("greedy_joint_lazy", o.greedy("joint", lazy=True, batch=3)),
+  Entry("rcas", o.rcas(), beats_singletons=True, ratio=0.427, group_ratio=0.5),
+  Entry("rcas_eager", o.rcas(lazy=False, batch=None), True, 0.427, 0.5),
+  Entry("random_search", o.random_search(evaluations=12, batch=3)),
+  Entry("brute_force", o.brute_force(batch=64), True, 1.0, 1.0),
+)

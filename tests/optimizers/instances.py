@@ -1,0 +1,78 @@
+"""Problems and set functions that the tests of optimizers share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod import Problem, set_functions
+
+
+def pushed_left(mask):
+  """Two stages of four one-element positions: only how many of each are filled matters."""
+  counts = mask.reshape(2, 4).sum(axis=1)
+  return (jnp.arange(4) < counts[:, None]).reshape(8)
+
+
+def chain_cost(mask):
+  """Not a sum over elements: a filled position after a filled one costs 3, after an empty one 2."""
+  mask = jnp.asarray(mask)
+  filled = pushed_left(mask)
+  pairs = jnp.sum(filled[1:] & filled[:-1])
+  return jnp.stack([2 * filled.sum() + pairs, 1 + filled.sum()]).astype(jnp.int32)
+
+
+def two_knapsacks(seed, n=8):
+  """Groups of two, two whole-number costs, one required element."""
+  rng = np.random.default_rng(seed)
+  return Problem(
+    groups=np.arange(n) // 2,
+    cost=rng.integers(0, 6, (n, 2)),
+    budget=rng.integers(5, 11, 2),
+    required=np.arange(n) == 2,
+  )
+
+
+def one_knapsack(seed, n=8):
+  """No groups, one cost that is no whole number."""
+  rng = np.random.default_rng(seed)
+  return Problem(-np.ones(n, int), rng.uniform(0.05, 1, n), rng.uniform(0.5, 2))
+
+
+def sequences(seed):
+  """Costs of whole sets, and sets that are the same object."""
+  budget = np.random.default_rng(seed).integers(6, 16, 2)
+  return Problem(np.arange(8), chain_cost, budget, canonical=pushed_left)
+
+
+@jax.tree_util.Partial
+def sequence_function(mask):
+  """A function of the canonical set only: saturating in each stage."""
+  return jnp.sum(jnp.sqrt(mask.reshape(2, 4).sum(axis=1)) * jnp.array([3.0, 2.0]))
+
+
+def integer_coverage(seed, n=8, items=12):
+  """Whole-number gains, so that sums are exact and ties abound."""
+  rng = np.random.default_rng(seed)
+  return set_functions.coverage(rng.random((n, items)) < 0.3, rng.integers(1, 3, items))
+
+
+def facility_location(seed, n=8):
+  """Real gains."""
+  return set_functions.facility_location(np.random.default_rng(seed).random((n, 10)) ** 3)
+
+
+def noisy_table(seed, n=8):
+  """Neither monotone nor submodular, though roughly both; ties abound here too."""
+  rng = np.random.default_rng(seed)
+  size = np.array([bin(i).count("1") for i in range(2**n)])
+  return set_functions.table(np.round(4 * np.sqrt(size) + rng.normal(0, 0.7, 2**n), 1))
+
+
+def every_mask(n):
+  """All subsets of `n` elements, `[2^n, n]` bool."""
+  return (np.arange(2**n)[:, None] >> np.arange(n)) % 2 == 1
+
+
+def not_a_number(mask):
+  """A traceable function that is broken."""
+  return jnp.sum(mask) * jnp.nan

@@ -1,0 +1,116 @@
+import instances
+import jax
+import numpy as np
+import pytest
+from conformance import ENTRIES
+
+import nas_submod as ns
+from nas_submod import set_functions
+
+EVERY_OPTIMIZER = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+every_feasible = jax.jit(jax.vmap(lambda problem, mask: problem.feasible(mask), (None, 0)))
+every_canonical = jax.jit(jax.vmap(lambda mask: instances.pushed_left(mask)))
+
+# Problem and set function, by seed: F submodular, F real-valued, F noisy, costs no sums.
+SETTINGS = {
+  "coverage": (instances.two_knapsacks, instances.integer_coverage),
+  "facility": (instances.one_knapsack, instances.facility_location),
+  "table": (instances.two_knapsacks, instances.noisy_table),
+  "sequences": (instances.sequences, lambda seed: instances.sequence_function),
+}
+EVERY_SETTING = pytest.mark.parametrize("setting", SETTINGS)
+
+
+def watched(problem, function):
+  """The function on the host; refuses what no optimizer may ask. Also the sets asked."""
+  on_host, asked = set_functions.on_host(function), []
+
+  def value(masks):
+    assert masks.dtype == bool and np.asarray(every_feasible(problem, masks)).all(), "infeasible"
+    keys = masks if problem.canonical is None else np.asarray(every_canonical(masks))
+    asked.extend(tuple(np.flatnonzero(key)) for key in keys)
+    assert len(set(asked)) == len(asked), "asked twice"
+    if len(asked) == len(masks):
+      assert (masks[0] == np.asarray(problem.required)).all(), "the required set comes first"
+    return on_host(masks)
+
+  return value, asked
+
+
+@EVERY_OPTIMIZER
+@EVERY_SETTING
+def test_host_driver(entry, setting):
+  make_problem, make_function = SETTINGS[setting]
+  for seed in range(4):
+    problem, function = make_problem(seed), make_function(seed)
+    value, asked = watched(problem, function)
+    result = ns.maximize(problem, value, entry.optimizer, seed=seed)
+    assert problem.feasible(result.mask)
+    assert result.value == set_functions.on_host(function)(result.mask[None])[0]
+    assert result.evaluations == len(asked)
+    assert result.value >= function(problem.required)
+    np.testing.assert_array_equal(result.cost, problem.cost(result.mask))
+    assert result.trace and all(every_feasible(problem, np.stack([s.mask for s in result.trace])))
+
+    again = ns.maximize(problem, watched(problem, function)[0], entry.optimizer, seed=seed)
+    np.testing.assert_array_equal(again.mask, result.mask)
+    assert again.evaluations == result.evaluations
+
+
+@EVERY_OPTIMIZER
+@EVERY_SETTING
+def test_both_drivers_agree_and_nothing_recompiles(entry, setting, compilations):
+  make_problem, make_function = SETTINGS[setting]
+  for seed in range(4):
+    problem, function = make_problem(seed), make_function(seed)
+    before = compilations()
+    host = ns.maximize(problem, set_functions.on_host(function), entry.optimizer, seed=seed)
+    device = ns.maximize(problem, function, entry.optimizer, seed=seed, traceable=True)
+    assert seed == 0 or compilations() == before, "compiled again for other numbers"
+    np.testing.assert_array_equal(device.mask, host.mask)
+    np.testing.assert_allclose(device.value, host.value, rtol=1e-6)
+    assert device.rounds == host.rounds
+
+
+@EVERY_OPTIMIZER
+def test_evaluations_are_limited_and_the_answer_so_far_is_good(entry):
+  problem, function = instances.two_knapsacks(1), instances.integer_coverage(1)
+  values = []
+  for limit in (1, 2, 5, 9):
+    value, asked = watched(problem, function)
+    result = ns.maximize(problem, value, entry.optimizer, max_evaluations=limit)
+    assert result.evaluations == len(asked) <= limit
+    assert problem.feasible(result.mask)
+    device = ns.maximize(problem, function, entry.optimizer, limit, traceable=True)
+    assert device.evaluations <= limit and problem.feasible(device.mask)
+    values.append(result.value)
+  assert values == sorted(values)
+
+
+@EVERY_OPTIMIZER
+def test_never_worse_than_the_best_singleton_where_a_ratio_is_claimed(entry):
+  if not entry.beats_singletons:
+    assert entry.ratio == entry.group_ratio == 0
+    return
+  for seed in range(10):
+    problem, function = instances.one_knapsack(seed), instances.facility_location(seed)
+    singletons = np.eye(problem.n, dtype=bool)[np.asarray(problem.additions(problem.required).fits)]
+    best = max(set_functions.on_host(function)(singletons), default=0)
+    result = ns.maximize(problem, function, entry.optimizer, traceable=True)
+    assert result.value >= best * (1 - 1e-6), seed
+
+
+@EVERY_OPTIMIZER
+def test_values_that_are_no_numbers_are_refused(entry):
+  problem = instances.two_knapsacks(0)
+  with pytest.raises(ValueError, match=r"value returned nan among its values, for the set"):
+    ns.maximize(problem, lambda masks: np.full(len(masks), np.nan), entry.optimizer)
+  with pytest.raises(ValueError, match="value returned NaN for a feasible set"):
+    ns.maximize(problem, instances.not_a_number, entry.optimizer, traceable=True)
+
+
+@EVERY_OPTIMIZER
+def test_a_problem_where_nothing_can_be_added(entry):
+  problem = ns.Problem([-1] * 8, np.ones(8), 0.5)
+  result = ns.maximize(problem, lambda masks: masks.sum(1), entry.optimizer)
+  assert not result.mask.any() and result.evaluations == 1

@@ -1,0 +1,151 @@
+import instances
+import jax
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import set_functions
+from nas_submod.optimizers import greedy, rcas
+
+feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
+cost_of = jax.jit(lambda problem, mask: problem.cost(mask))
+sequence_value = set_functions.on_host(instances.sequence_function)
+RULES = ("unit", "density:0", "density:1", "joint")
+
+
+def plain_greedy(problem, value, rule):
+  """The same in plain NumPy: the path of sets, and the values there."""
+  mask = np.array(problem.required)
+  path, values = [mask], [float(value(mask[None])[0])]
+  while True:
+    keys = []
+    for element in np.flatnonzero(~mask):
+      added = mask | (np.arange(problem.n) == element)
+      if not feasible(problem, added):
+        continue
+      gain = np.float32(value(added[None])[0]) - np.float32(values[-1])
+      cost = np.float32(cost_of(problem, added) - cost_of(problem, mask))
+      shares = cost[problem.budget > 0] / np.asarray(problem.budget)[problem.budget > 0]
+      price = {"unit": 1.0, "density:0": cost[0], "density:1": cost[-1], "joint": shares.sum()}
+      density = np.inf if price[rule] <= 0 else gain / np.float32(price[rule])
+      keys.append((density if gain > 0 else gain, gain, -element))
+    if not keys:
+      return path, values
+    best = max(keys, key=lambda key: (key[0], key[1] if np.isinf(key[0]) else 0, key[2]))
+    mask = mask | (np.arange(problem.n) == -best[2])
+    path.append(mask)
+    values.append(float(value(mask[None])[0]))
+
+
+def path_of(result):
+  return [step.mask.tolist() for step in result.trace]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_greedy_takes_the_path_of_plain_greedy(rule):
+  for seed in range(15):
+    for value in (instances.integer_coverage(seed), instances.noisy_table(seed)):
+      problem = instances.two_knapsacks(seed)
+      value = set_functions.on_host(value)
+      path, values = plain_greedy(problem, value, rule)
+      result = ns.maximize(problem, value, greedy(rule, batch=None))
+      assert path_of(result) == [mask.tolist() for mask in path], seed
+      assert result.value == max(values)
+
+
+def test_greedy_on_costs_of_whole_sets():
+  for seed in range(10):
+    problem = instances.sequences(seed)
+    path, _ = plain_greedy(problem, sequence_value, "density:0")
+    result = ns.maximize(problem, sequence_value, greedy("density:0"))
+    assert path_of(result) == [mask.tolist() for mask in path], seed
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_lazy_is_eager_ties_included_if_submodular(rule, batch):
+  saved = 0
+  for seed in range(25):
+    problem, value = instances.two_knapsacks(seed), instances.integer_coverage(seed)
+    value = set_functions.on_host(value)
+    eager = ns.maximize(problem, value, greedy(rule))
+    lazy = ns.maximize(problem, value, greedy(rule, lazy=True, batch=batch))
+    assert path_of(lazy) == path_of(eager), seed
+    saved += eager.evaluations - lazy.evaluations
+  assert batch is None or saved > 0
+
+
+@pytest.mark.parametrize(
+  "make", [lambda b: greedy("joint", lazy=True, batch=b), lambda b: rcas(batch=b)]
+)
+@pytest.mark.parametrize("batch", [2, 4, 8])
+def test_decisions_do_not_depend_on_the_batch_even_with_noise(make, batch):
+  for seed in range(25):
+    problem, value = instances.two_knapsacks(seed), instances.noisy_table(seed)
+    value = set_functions.on_host(value)
+    one = ns.maximize(problem, value, make(1))
+    many = ns.maximize(problem, value, make(batch))
+    for run in range(4):
+      steps = [[s.mask.tolist() for s in r.trace if s.run == run] for r in (one, many)]
+      assert steps[0] == steps[1], (seed, run)
+    assert many.value == one.value
+    assert many.rounds <= one.rounds
+
+
+def test_rcas_is_the_best_of_its_rules_and_shares_their_evaluations():
+  for seed in range(20):
+    problem = instances.two_knapsacks(seed)
+    value = set_functions.on_host(instances.integer_coverage(seed))
+    alone = [ns.maximize(problem, value, greedy(rule, lazy=True)) for rule in RULES]
+    together = ns.maximize(problem, value, rcas())
+    assert together.value == max(result.value for result in alone)
+    assert together.evaluations < sum(result.evaluations for result in alone)
+    assert together.rounds == max(result.rounds for result in alone)
+
+
+def test_free_elements_come_first_in_order_of_gain():
+  problem = ns.Problem([-1] * 4, [1, 0, 0, 1], 1)
+  value = set_functions.on_host(set_functions.modular([9, 1, 2, 8]))
+  result = ns.maximize(problem, value, greedy("density:0"))
+  assert [np.flatnonzero(step.mask).tolist() for step in result.trace] == [
+    [], [2], [1, 2], [0, 1, 2],
+  ]  # fmt: skip
+
+
+def test_a_set_that_could_not_be_measured_is_never_chosen():
+  problem = ns.Problem([-1] * 4, [1, 1, 1, 1], 3)
+
+  def value(masks):
+    return np.where(masks[:, 1], -np.inf, masks @ np.array([1.0, 9.0, 2.0, 3.0]))
+
+  for lazy in (False, True):
+    result = ns.maximize(problem, value, greedy(lazy=lazy, batch=2))
+    assert np.flatnonzero(result.mask).tolist() == [0, 2, 3]
+  everything = ns.maximize(problem, lambda masks: np.full(len(masks), -np.inf), greedy())
+  assert not everything.mask.any() and everything.value == -np.inf
+
+
+def test_elements_that_lose_are_added_last_and_not_returned():
+  problem = ns.Problem([-1] * 3, [1, 1, 1], 3)
+  value = set_functions.on_host(lambda mask: (mask * np.array([2.0, -1.0, -3.0])).sum())
+  result = ns.maximize(problem, value, greedy())
+  assert [np.flatnonzero(step.mask).tolist() for step in result.trace] == [
+    [], [0], [0, 1], [0, 1, 2],
+  ]  # fmt: skip
+  assert np.flatnonzero(result.mask).tolist() == [0] and result.value == 2
+
+
+@pytest.mark.parametrize("rule", ["density", "cost", "density:-1", ""])
+def test_unknown_rules_are_refused(rule):
+  with pytest.raises(ValueError, match='rule is "unit", "joint" or "density:i"'):
+    greedy(rule)
+
+
+def test_a_rule_needs_its_resource():
+  with pytest.raises(ValueError, match="the problem has 1 resources"):
+    ns.maximize(instances.one_knapsack(0), sequence_value, greedy("density:1"))
+
+
+def test_batch_of_nothing_is_refused():
+  with pytest.raises(ValueError, match="batch must be at least 1"):
+    greedy(batch=0)

@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod.problem import first_of_equal
+
+
+def problem(**changes):
+  fields = {"groups": [0, 0, 1, -1, -1], "cost": np.arange(10).reshape(5, 2), "budget": [10, 12]}
+  return ns.Problem(**{**fields, **changes})
+
+
+def mask(*elements, n=5):
+  return np.isin(np.arange(n), elements)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"groups": [[0, 1]]}, "groups must be a nonempty vector of ints"),
+    ({"groups": []}, "groups must be a nonempty vector of ints"),
+    ({"groups": [0.5] * 5}, "groups must be a nonempty vector of ints"),
+    ({"cost": np.ones((4, 2))}, r"cost must have shape \(5, 2\), got \(4, 2\)"),
+    ({"cost": np.full((5, 2), -1.0)}, r"cost\[0, 0\] is -1.0, must be finite and nonnegative"),
+    ({"cost": [[1, 1]] * 4 + [[1, np.nan]]}, r"cost\[4, 1\] is nan"),
+    ({"cost": [[1, 1]] * 4 + [[1, np.inf]]}, r"cost\[4, 1\] is inf"),
+    ({"budget": [1, -1]}, "budget must be a vector of nonnegative numbers"),
+    ({"budget": [1, np.nan]}, "budget must be a vector of nonnegative numbers"),
+    ({"budget": [1, 1, 1]}, r"cost must have shape \(5, 3\), got \(5, 2\)"),
+    ({"required": [True]}, r"required must be bool of shape \(5,\)"),
+    ({"required": mask(0, 1)}, "required holds two elements of one group"),
+    ({"required": mask(3, 4)}, r"required costs \[14, 16\], over the budget \[10.0, 12.0\]"),
+    ({"cost": lambda m: jnp.zeros(3)}, r"cost of a set has shape \(3,\), budget has \(2,\)"),
+    ({"cost": lambda m: -jnp.ones(2)}, r"cost\(required\) must be nonnegative"),
+    ({"cost": lambda m: jnp.full(2, jnp.nan)}, r"required costs \[nan, nan\]"),
+  ],
+)
+def test_bad_input_is_refused_with_what_was_wrong(changes, message):
+  with pytest.raises(ValueError, match=message):
+    problem(**changes)
+
+
+def test_feasible_needs_required_groups_and_every_budget():
+  p = problem(required=mask(2))
+  assert p.feasible(mask(0, 2))
+  assert not p.feasible(mask(0)), "required element missing"
+  assert not p.feasible(mask(0, 1, 2)), "two of a group"
+  assert not p.feasible(mask(2, 4)), "over the first budget by 2"
+  assert p.feasible(mask(2, 3)), "both budgets met exactly: 4 + 6, 5 + 7"
+  assert not problem(required=mask(2), budget=[10, 11]).feasible(mask(2, 3))
+
+
+def test_unrestricted_elements_are_no_group():
+  assert problem(budget=[100, 100]).feasible(mask(0, 2, 3, 4))
+  scattered = ns.Problem([7, -1, 7, -5, 90], np.zeros((5, 1)), [0])
+  assert scattered.feasible(mask(1, 2, 3, 4))
+  assert not scattered.feasible(mask(0, 2))
+
+
+def test_additions_are_the_feasible_ones():
+  rng = np.random.default_rng(0)
+  for seed in range(20):
+    p = ns.Problem(rng.integers(-1, 3, 6), rng.integers(0, 4, (6, 2)), rng.integers(0, 9, 2))
+    start = rng.random(6) < 0.3
+    if not p.feasible(start):
+      continue
+    additions = p.additions(start)
+    for element in range(6):
+      added = start | (np.arange(6) == element)
+      expected = bool(p.feasible(added)) and not start[element]
+      assert additions.fits[element] == expected, (seed, element)
+      if expected:
+        np.testing.assert_array_equal(additions.cost[element], p.cost(added) - p.cost(start))
+
+
+def test_whole_numbers_are_exact_beyond_float32():
+  big = 2**24
+  p = ns.Problem([-1, -1], [[big], [1]], [big])
+  assert p.feasible([True, False])
+  assert not p.feasible([True, True]), "over by one part in 16 million"
+  by_function = ns.Problem([-1, -1], lambda m: jnp.sum(m * jnp.array([big, 1]))[None], [big])
+  assert not by_function.feasible(jnp.array([True, True]))
+
+
+def test_fractions_do_not_fail_by_rounding():
+  p = ns.Problem([-1] * 10, [0.1] * 10, 1.0)
+  assert p.feasible(np.ones(10, bool))
+  assert not ns.Problem([-1] * 10, [0.1] * 10, 0.9999).feasible(np.ones(10, bool))
+
+
+def test_infinite_and_zero_budgets():
+  p = ns.Problem([-1] * 3, [[1, 0], [2, 0], [3, 1]], [np.inf, 0])
+  assert p.feasible(np.array([True, True, False]))
+  assert not p.feasible(np.array([False, False, True]))
+
+
+def test_twins_are_elements_that_give_the_same_object():
+  p = ns.Problem([0, 1, 2], np.zeros((3, 1)), [0], canonical=lambda m: jnp.sort(m)[::-1])
+  np.testing.assert_array_equal(p.additions(np.zeros(3, bool)).twin, [0, 0, 0])
+  np.testing.assert_array_equal(p.additions(mask(0, n=3)).twin, [0, 1, 1])
+
+
+def test_first_of_equal_compares_whole_rows():
+  rows = jnp.array([[1, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], bool)
+  valid = jnp.array([True, False, True, True, True])
+  np.testing.assert_array_equal(first_of_equal(rows, valid), [0, 4, 0, 3, 4])
+
+
+def test_a_problem_passes_through_jit_and_vmap_without_recompiling():
+  traces = []
+
+  @jax.jit
+  def cost(p, m):
+    traces.append(1)
+    return p.cost(m)
+
+  np.testing.assert_array_equal(cost(problem(), mask(1, 2)), [6, 8])
+  np.testing.assert_array_equal(cost(problem(budget=[50, 50]), mask(4)), [8, 9])
+  assert len(traces) == 1
+  seeds = jnp.eye(5, dtype=bool)
+  costs = jax.vmap(lambda p, r: p.replace(required=r).cost(r), in_axes=(None, 0))(problem(), seeds)
+  np.testing.assert_array_equal(costs, np.arange(10).reshape(5, 2))

@@ -30,6 +30,7 @@ setup(
     "ml-collections>=1.1",
     "numpy>=2.2",
     "optax>=0.2.6",
+    # jax2onnx, of the extra "export", takes none above 0.11.36.
     "orbax-checkpoint>=0.11.30",
     "pillow>=11",
     "rich>=14",

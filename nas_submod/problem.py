@@ -131,6 +131,10 @@ class Problem:
       return self._cost_function(mask)
     return jnp.where(jnp.asarray(mask)[:, None], self._matrix, 0).sum(axis=0)
 
+  def canonical_form(self, mask: Mask) -> jax.Array:
+    """What stands for all sets that are the same object as `mask [n]`, `[n]` bool."""
+    return jnp.asarray(mask) if self.canonical is None else self.canonical(mask)
+
   def within_budget(self, cost: jax.Array) -> jax.Array:
     """Whether costs `[..., m]` keep to every budget, `[...]` bool."""
     limit = self.budget

@@ -3,8 +3,17 @@
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, Step
 from nas_submod.optimizers.baselines import random_search
 from nas_submod.optimizers.drivers import drive, maximize
+from nas_submod.optimizers.evolution import regularized_evolution
 from nas_submod.optimizers.exact import brute_force
-from nas_submod.optimizers.greedy import greedy, rcas
+from nas_submod.optimizers.exchange import exchange
+from nas_submod.optimizers.greedy import (
+  best_singleton,
+  greedy,
+  greedy_plus_max,
+  rcas,
+  stochastic_greedy,
+)
+from nas_submod.optimizers.local_search import local_search
 
 __all__ = [
   "Info",
@@ -12,10 +21,16 @@ __all__ = [
   "Outcome",
   "Result",
   "Step",
+  "best_singleton",
   "brute_force",
   "drive",
+  "exchange",
   "greedy",
+  "greedy_plus_max",
+  "local_search",
   "maximize",
   "random_search",
   "rcas",
+  "regularized_evolution",
+  "stochastic_greedy",
 ]

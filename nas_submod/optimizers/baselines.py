@@ -80,17 +80,18 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
     return state.masks, state.valid
 
   def tell(state: RandomState, values: jax.Array) -> tuple[RandomState, Info]:
+    canonical = jax.vmap(state.problem.canonical_form)
     values = jnp.where(state.valid, values, -jnp.inf)
     winner = jnp.argmax(values)
     better = values[winner] > state.best_value
     best_mask = jnp.where(better, state.masks[winner], state.best_mask)
     best_value = jnp.where(better, values[winner], state.best_value)
 
-    seen, asked = _append(state.seen, state.asked, _keys(state), state.valid)
+    seen, asked = _append(state.seen, state.asked, canonical(state.masks), state.valid)
     indices = state.draws + jnp.arange(batch)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(state.rng, indices)
     masks = jax.vmap(lambda key: random_set(state.problem, key, stop))(keys)
-    new = _is_new(_keys(state._replace(masks=masks)), seen, asked)
+    new = _is_new(canonical(masks), seen, asked)
     new &= asked + jnp.cumsum(new) <= evaluations
     state = RandomState(
       problem=state.problem,
@@ -143,12 +144,6 @@ def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
   going = jax.random.uniform(ending) >= stop
   start = (problem.required, rng, problem.additions(problem.required).fits, going)
   return jax.lax.while_loop(unfinished, add, start)[0]
-
-
-def _keys(state: RandomState) -> jax.Array:
-  if state.problem.canonical is None:
-    return state.masks
-  return jax.vmap(state.problem.canonical)(state.masks)
 
 
 def _append(

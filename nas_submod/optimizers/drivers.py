@@ -217,15 +217,12 @@ def _measure(
 def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
   """The functions of an optimizer, jitted once: start, one whole round, best."""
 
-  def canonical(problem, mask):
-    return mask if problem.canonical is None else problem.canonical(mask)
-
   def question(problem, state):
     masks, valid = optimizer.ask(state)
     chex.assert_shape(masks, (valid.shape[0], problem.n))
     once = jnp.ones(valid.shape, jnp.int32)
     replicates = once if optimizer.replicates is None else optimizer.replicates(state)
-    keys = jax.vmap(functools.partial(canonical, problem))(masks)
+    keys = jax.vmap(problem.canonical_form)(masks)
     return _Question(masks, valid, keys, replicates, optimizer.done(state))
 
   def start(problem, rng):
@@ -241,6 +238,6 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
 
   def best(problem, state):
     mask, value = optimizer.best(state)
-    return mask, value, problem.cost(mask), canonical(problem, mask)
+    return mask, value, problem.cost(mask), problem.canonical_form(mask)
 
   return jax.jit(start), jax.jit(advance), jax.jit(best)

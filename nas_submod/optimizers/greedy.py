@@ -64,6 +64,52 @@ def rcas(lazy: bool = True, batch: int | None = 1) -> Optimizer:
   return make_greedy(None, Options(lazy, batch))
 
 
+@functools.cache
+def stochastic_greedy(
+  sample: int, rule: str = "unit", lazy: bool = False, batch: int | None = 1
+) -> Optimizer:
+  """Greedy that looks at a random sample of the elements that fit, in every step.
+
+  Under a cardinality budget k alone, a sample of (n / k) log(1 / epsilon) gives 1 - 1/e - epsilon
+  of the optimum in expectation (Mirzasoleiman et al. 2015, "lazier than lazy greedy").
+
+  Args:
+    sample: Elements looked at in a step.
+    rule: As for `greedy`.
+    lazy: As for `greedy`.
+    batch: As for `greedy`.
+
+  Returns:
+    The optimizer.
+  """
+  if sample < 1:
+    raise ValueError(f"sample must be at least 1, got {sample}")
+  return make_greedy((rule,), Options(lazy, batch, sample=sample))
+
+
+@functools.cache
+def best_singleton(batch: int | None = 1) -> Optimizer:
+  """The best single addition to the required set: the guard that density greedy needs."""
+  return make_greedy(("unit",), Options(batch=batch, max_additions=1))
+
+
+@functools.cache
+def greedy_plus_max(rule: str = "joint", batch: int | None = 1) -> Optimizer:
+  """Density greedy whose answer may be any set it measured: Greedy+Max.
+
+  Every set of the path is thus completed by its best single element too. With one knapsack and
+  monotone submodular F it has 1/2 of the optimum (Yaroslavtsev, Zhou, Avdiukhin 2020).
+
+  Args:
+    rule: As for `greedy`; a density.
+    batch: As for `greedy`.
+
+  Returns:
+    The optimizer.
+  """
+  return make_greedy((rule,), Options(batch=batch, best_of_all=True))
+
+
 def make_greedy(rules: tuple[str, ...] | None, options: Options) -> Optimizer:
   """Greedy runs by some rules (None: all there are), with options."""
   for rule in rules or ():

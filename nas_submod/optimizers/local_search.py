@@ -1,0 +1,115 @@
+"""First-improvement local search from random sets, again and again: a strong plain baseline."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.optimizers.baselines import random_set
+from nas_submod.optimizers.exchange import Climb, climb_step, start_climb
+from nas_submod.problem import Problem
+
+
+class LocalSearchState(NamedTuple):
+  """State of `local_search`.
+
+  Attributes:
+    problem: The problem.
+    rng: Key of start 0; start i uses `fold_in(rng, i)`.
+    starts: Sets started from so far. `[]` int.
+    asked: Sets asked so far. `[]` int.
+    starting: Whether the value of `climb.mask`, a new start, is asked next. `[]` bool.
+    climb: The climb under way.
+    best_mask: The best-valued set so far. `[n]` bool.
+    best_value: Its value. `[]`.
+  """
+
+  problem: Problem
+  rng: jax.Array
+  starts: jax.Array
+  asked: jax.Array
+  starting: jax.Array
+  climb: Climb
+  best_mask: jax.Array
+  best_value: jax.Array
+
+
+@functools.cache
+def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
+  """Climbs to a local optimum by the moves of `exchange`, then starts from another random set.
+
+  On tabular benchmarks of architecture search this beats most elaborate methods (White, Nolen and
+  Savani 2020). The required set is asked first, and the first climb starts from a random set.
+
+  Args:
+    evaluations: Sets to ask.
+    batch: Moves tried in a round.
+    stop: As for `random_search`, for the starts.
+
+  Returns:
+    The optimizer.
+  """
+  if evaluations < 1 or batch < 1 or not 0 <= stop < 1:
+    raise ValueError(
+      "local_search needs evaluations >= 1, batch >= 1 and 0 <= stop < 1, got "
+      f"{evaluations}, {batch}, {stop}"
+    )
+  first = jnp.arange(batch) == 0
+
+  def init(problem: Problem, rng: jax.Array) -> LocalSearchState:
+    nowhere = jnp.float32(-jnp.inf)
+    return LocalSearchState(
+      problem=problem,
+      rng=rng,
+      starts=jnp.int32(0),
+      asked=jnp.int32(0),
+      starting=jnp.bool_(True),
+      climb=start_climb(problem, rng, problem.required, nowhere, batch),
+      best_mask=problem.required,
+      best_value=nowhere,
+    )
+
+  def ask(state: LocalSearchState) -> tuple[jax.Array, jax.Array]:
+    masks = jnp.where(state.starting, state.climb.mask, state.climb.masks)
+    valid = jnp.where(state.starting, first, state.climb.valid)
+    return masks, valid & (state.asked + jnp.cumsum(valid) <= evaluations)
+
+  def tell(state: LocalSearchState, values: jax.Array) -> tuple[LocalSearchState, Info]:
+    masks, valid = ask(state)
+    values = jnp.where(valid, values, -jnp.inf)
+    winner = jnp.argmax(values)
+    better = values[winner] > state.best_value
+    climb = jax.lax.cond(
+      state.starting,
+      lambda: state.climb._replace(value=values[0]),
+      lambda: climb_step(state.problem, state.climb, values)[0],
+    )
+    # The required set is only measured: nothing that could be added shows from there.
+    at_top = ~climb.valid.any() | (state.starts == 0)
+    key = jax.random.fold_in(state.rng, state.starts)
+
+    def restart() -> Climb:
+      start = random_set(state.problem, key, stop)
+      return start_climb(state.problem, key, start, jnp.float32(-jnp.inf), batch)
+
+    state = LocalSearchState(
+      problem=state.problem,
+      rng=state.rng,
+      starts=state.starts + at_top,
+      asked=state.asked + valid.sum(),
+      starting=at_top,
+      climb=jax.lax.cond(at_top, restart, lambda: climb),
+      best_mask=jnp.where(better, masks[winner], state.best_mask),
+      best_value=jnp.where(better, values[winner], state.best_value),
+    )
+    return state, Info(better[None], state.best_mask[None], state.best_value[None])
+
+  def done(state: LocalSearchState) -> jax.Array:
+    return state.asked >= evaluations
+
+  def best(state: LocalSearchState) -> tuple[jax.Array, jax.Array]:
+    return state.best_mask, state.best_value
+
+  return Optimizer(init, ask, tell, done, best)

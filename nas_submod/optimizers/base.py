@@ -24,8 +24,8 @@ class Optimizer(NamedTuple):
     done: `state -> []` bool.
     best: `state -> (mask [n], value [])`, the answer so far, at any time.
     replicates: None, or `state -> [B]` int: measurements each asked set should have in total.
-    solve: None, or `(problem, value, rng, limit) -> Outcome`: a shorter way to the same answer
-      where `value` is traceable, used instead of the rounds of ask and tell.
+    solve: None, or `(problem, value, rng) -> Outcome`: a shorter way to the same answer where
+      `value` is traceable and evaluations are not limited, instead of rounds of ask and tell.
   """
 
   init: Callable[..., State]

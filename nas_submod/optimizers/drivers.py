@@ -53,7 +53,10 @@ def maximize(
     return _maximize_on_host(problem, value, optimizer, limit, rng, callback)
   if callback is not None:
     raise ValueError("callback needs traceable=False: a compiled program does not call back")
-  outcome = (optimizer.solve or functools.partial(drive, optimizer))(problem, value, rng, limit)
+  if optimizer.solve is None or max_evaluations is not None:
+    outcome = drive(optimizer, problem, value, rng, limit)
+  else:
+    outcome = optimizer.solve(problem, value, rng)
   if not outcome.clean:
     raise ValueError("value returned NaN for a feasible set")
   mask = np.asarray(outcome.mask)
@@ -69,7 +72,11 @@ def maximize(
 
 
 def drive(
-  optimizer: Optimizer, problem: Problem, value: Callable[..., Any], rng: jax.Array, limit: Any
+  optimizer: Optimizer,
+  problem: Problem,
+  value: Callable[..., Any],
+  rng: jax.Array,
+  limit: Any = _NO_LIMIT,
 ) -> Outcome:
   """Runs the optimizer as one program; may be called under `jit`, `vmap` and `pmap`.
 
@@ -86,7 +93,7 @@ def drive(
   """
   if not isinstance(value, jax.tree_util.Partial | SetFunction):
     value = jax.tree_util.Partial(value)
-  return _drive(optimizer, problem, value, rng, limit)
+  return _drive(optimizer._replace(solve=None), problem, value, rng, limit)
 
 
 @functools.partial(jax.jit, static_argnums=0)

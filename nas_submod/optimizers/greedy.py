@@ -6,15 +6,18 @@ largest gain per price that still fits is added, until nothing fits.
 
 import functools
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers import greedy_run
-from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.optimizers.base import Info, Optimizer, Outcome
+from nas_submod.optimizers.drivers import drive
+from nas_submod.optimizers.greedy_gains import solve_by_gains
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
+from nas_submod.set_functions import SetFunction
 
 
 class GreedyState(NamedTuple):
@@ -119,9 +122,8 @@ def make_greedy(rules: tuple[str, ...] | None, options: Options) -> Optimizer:
     raise ValueError(f"batch must be at least 1, or None for all, got {options.batch}")
 
   def init(problem: Problem, rng: jax.Array) -> GreedyState:
-    names = rules or ("unit", *(f"density:{i}" for i in range(problem.m)), "joint")
-    weights = jnp.stack([price_weights(name, problem) for name in names])
-    keys = jax.random.split(rng, len(names))
+    weights = _all_price_weights(rules, problem)
+    keys = jax.random.split(rng, weights.shape[0])
     start = jax.vmap(greedy_run.start_run, in_axes=(None, 0))
     return GreedyState(problem, weights, start(problem, keys))
 
@@ -151,7 +153,14 @@ def make_greedy(rules: tuple[str, ...] | None, options: Options) -> Optimizer:
     winner = jnp.argmax(values)
     return masks[winner], values[winner]
 
-  return Optimizer(init, ask, tell, done, best)
+  def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
+    by_gains = isinstance(value, SetFunction) and value.incremental and problem.canonical is None
+    if not by_gains or options.max_additions is not None:
+      return drive(protocol, problem, value, rng)
+    return solve_by_gains(problem, value, rng, _all_price_weights(rules, problem), options)
+
+  protocol = Optimizer(init, ask, tell, done, best)
+  return protocol._replace(solve=solve)
 
 
 def price_weights(rule: str, problem: Problem) -> jax.Array:
@@ -166,3 +175,8 @@ def price_weights(rule: str, problem: Problem) -> jax.Array:
   if resource >= problem.m:
     raise ValueError(f'rule "{rule}": the problem has {problem.m} resources, counted from 0')
   return weights.at[1 + resource].set(1.0)
+
+
+def _all_price_weights(rules: tuple[str, ...] | None, problem: Problem) -> jax.Array:
+  rules = rules or ("unit", *(f"density:{i}" for i in range(problem.m)), "joint")
+  return jnp.stack([price_weights(rule, problem) for rule in rules])

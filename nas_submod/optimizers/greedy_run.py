@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from nas_submod.problem import Problem
 
-_LOWEST = float(jnp.finfo(jnp.float32).min)  # what -inf is clipped to: measured, never chosen
+LOWEST = float(jnp.finfo(jnp.float32).min)  # what -inf is clipped to: measured, never chosen
 _SMALLEST_PRICE = 1e-20  # free elements come first, in order of their gain
 
 
@@ -65,7 +65,7 @@ class Options(NamedTuple):
 def density(gain: jax.Array, price: jax.Array) -> jax.Array:
   """Gain per price where there is a gain; elements without one rank below, by their loss."""
   ratio = gain / jnp.maximum(price, _SMALLEST_PRICE)
-  return jnp.where(gain > 0, jnp.where(gain < jnp.inf, jnp.minimum(ratio, -_LOWEST), gain), gain)
+  return jnp.where(gain > 0, jnp.where(gain < jnp.inf, jnp.minimum(ratio, -LOWEST), gain), gain)
 
 
 def is_open(run: Run) -> jax.Array:
@@ -118,16 +118,20 @@ def open_run(
   return jax.tree.map(functools.partial(jnp.where, accepted), opened, run)
 
 
-def _next_elements(run: Run, options: Options) -> tuple[jax.Array, jax.Array, jax.Array]:
+def batch_size(run: Run, options: Options) -> int:
+  """Sets asked in a round."""
+  n = run.mask.shape[0]
+  return n if options.batch is None else min(options.batch, n)
+
+
+def next_elements(run: Run, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The unmeasured elements of the highest density: elements, densities, validity, `[B + 1]`.
 
   The last of them is not asked: it is what the decision must be safe against.
   """
-  n = run.mask.shape[0]
-  batch = n if options.batch is None else min(options.batch, n)
   stale = run.open & ~run.fresh
   key = jnp.where(stale, density(run.gain, run.price), -jnp.inf)
-  keys, elements = jax.lax.top_k(key, min(batch + 1, n))
+  keys, elements = jax.lax.top_k(key, min(batch + 1, run.mask.shape[0]))
   missing = batch + 1 - keys.shape[0]
   keys = jnp.pad(keys, (0, missing), constant_values=-jnp.inf)
   elements = jnp.pad(elements, (0, missing))
@@ -136,7 +140,7 @@ def _next_elements(run: Run, options: Options) -> tuple[jax.Array, jax.Array, ja
 
 def ask_run(run: Run, options: Options) -> tuple[jax.Array, jax.Array]:
   """Masks `[B, n]` and their validity `[B]`."""
-  elements, _, valid = _next_elements(run, options)
+  elements, _, valid = next_elements(run, batch_size(run, options))
   masks = run.mask | jax.nn.one_hot(elements[:-1], run.mask.shape[0], dtype=bool)
   first = jnp.arange(masks.shape[0]) == 0
   unstarted = run.steps < 0
@@ -150,12 +154,12 @@ def tell_run(run: Run, values: jax.Array, options: Options) -> tuple[Run, jax.Ar
   begun = run._replace(
     steps=jnp.int32(0), value=values[0], best_value=values[0], best_mask=run.mask
   )
-  elements, keys, valid = _next_elements(run, options)
-  gains = jnp.clip(values - run.value, _LOWEST, -_LOWEST)
-  gains = jnp.where(values == -jnp.inf, _LOWEST, gains)
+  elements, keys, valid = next_elements(run, batch_size(run, options))
+  gains = jnp.clip(values - run.value, LOWEST, -LOWEST)
+  gains = jnp.where(values == -jnp.inf, LOWEST, gains)
   measured, accepted = settle(run, elements, keys, valid, gains, values)
   if options.best_of_all:
-    measured = _remember_best(measured, elements[:-1], valid[:-1], values, run.mask)
+    measured = remember_best(measured, elements[:-1], valid[:-1], values, run.mask)
   run = jax.tree.map(functools.partial(jnp.where, started), measured, begun)
   return run, accepted | ~started
 
@@ -205,7 +209,7 @@ def settle(
     after=run.after.at[target].set(values, mode="drop"),
     fresh=run.fresh.at[target].set(True, mode="drop"),
   )
-  accepted = safe.any() & (best_key[decision] > _LOWEST) & run.open.any()
+  accepted = safe.any() & (best_key[decision] > LOWEST) & run.open.any()
   stuck = safe.any() & ~accepted
   element, value = best_element[decision], best_after[decision]
   mask = run.mask.at[element].set(run.mask[element] | accepted)
@@ -234,6 +238,19 @@ def best_of_run(run: Run) -> tuple[jax.Array, jax.Array]:
   )
 
 
+def remember_best(
+  run: Run, elements: jax.Array, valid: jax.Array, values: jax.Array, mask: jax.Array
+) -> Run:
+  """Lets sets just measured be the answer: `mask` with each of `elements [B]`, `values [B]`."""
+  values = jnp.where(valid, values, -jnp.inf)
+  winner = jnp.argmax(values)
+  improved = values[winner] > run.best_value
+  return run._replace(
+    best_mask=jnp.where(improved, mask.at[elements[winner]].set(True), run.best_mask),
+    best_value=jnp.where(improved, values[winner], run.best_value),
+  )
+
+
 def random_subset(rng: jax.Array, candidates: jax.Array, size: Any) -> jax.Array:
   """A random subset of `candidates [n]` of about `size` elements (all, if there are fewer)."""
   draw = jnp.where(candidates, jax.random.uniform(rng, candidates.shape), 2.0)
@@ -244,13 +261,3 @@ def _better(a: Any, b: Any) -> Any:
   """The contender of the higher density, the lower element if equal."""
   wins = (b[0] > a[0]) | ((b[0] == a[0]) & (b[1] < a[1]))
   return tuple(jnp.where(wins, y, x) for x, y in zip(a, b))
-
-
-def _remember_best(run, elements, valid, values, mask):
-  values = jnp.where(valid, values, -jnp.inf)
-  winner = jnp.argmax(values)
-  improved = values[winner] > run.best_value
-  return run._replace(
-    best_mask=jnp.where(improved, mask.at[elements[winner]].set(True), run.best_mask),
-    best_value=jnp.where(improved, values[winner], run.best_value),
-  )

@@ -1,0 +1,111 @@
+"""Greedy runs on set functions that give gains: the same decisions, without a value per set."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.optimizers import greedy_run
+from nas_submod.optimizers.base import Outcome
+from nas_submod.optimizers.greedy_run import Options, Run
+from nas_submod.problem import Problem
+from nas_submod.set_functions import SetFunction
+
+_LAZY_BATCH = 32  # gains measured together; decisions do not depend on it
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def solve_by_gains(
+  problem: Problem, function: SetFunction, rng: jax.Array, rules: jax.Array, options: Options
+) -> Outcome:
+  """Greedy runs by `rules [R, 1 + m]`; the best wins.
+
+  Args:
+    problem: What may be chosen, without a `canonical` function.
+    function: A function that gives gains.
+    rng: Random key.
+    rules: Offset and weights of the price of an element, for each run.
+    options: How the runs go.
+
+  Returns:
+    The outcome; an evaluation is one gain of one element.
+  """
+  keys = jax.random.split(rng, rules.shape[0])
+  solve = functools.partial(_solve_one, problem, function, options)
+  outcomes = jax.vmap(solve)(keys, rules)
+  winner = jnp.argmax(outcomes.value)
+  return Outcome(
+    mask=outcomes.mask[winner],
+    value=outcomes.value[winner],
+    evaluations=outcomes.evaluations.sum(),
+    rounds=outcomes.rounds.max(),
+    clean=outcomes.clean.all(),
+  )
+
+
+def _solve_one(
+  problem: Problem, function: SetFunction, options: Options, rng: jax.Array, rule: jax.Array
+) -> Outcome:
+  assert function.init is not None and function.commit is not None
+  commit = function.commit
+  value = function.value(problem.required).astype(jnp.float32)
+  run = greedy_run.start_run(problem, rng)
+  run = run._replace(steps=jnp.int32(0), value=value, best_value=value)
+  run = greedy_run.open_run(problem, run, rule, jnp.bool_(True), options)
+  cover = function.init(problem.required)
+
+  measure_all = functools.partial(_measure_all, function, options)
+  measure_next = functools.partial(_measure_next, function, options)
+  each_round = measure_next if options.lazy or options.sample is not None else measure_all
+
+  def play_round(carry, measure=each_round):
+    run, cover, evaluations, rounds, clean = carry
+    before = run.mask
+    run, accepted, count = measure(run, cover)
+    element = jnp.argmax(run.mask & ~before)
+    cover = jax.tree.map(
+      lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
+    )
+    run = greedy_run.open_run(problem, run, rule, accepted, options)
+    return run, cover, evaluations + count, rounds + 1, clean & ~jnp.isnan(run.value)
+
+  carry = (run, cover, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
+  if options.sample is None:
+    carry = play_round(carry, measure_all)  # the first step needs every gain, lazy or not
+  carry = jax.lax.while_loop(lambda carry: greedy_run.is_open(carry[0]), play_round, carry)
+  run, _, evaluations, rounds, clean = carry
+  mask, best_value = greedy_run.best_of_run(run)
+  return Outcome(mask, best_value, evaluations, rounds, clean)
+
+
+def _measure_all(
+  function: SetFunction, options: Options, run: Run, cover: Any
+) -> tuple[Run, jax.Array, jax.Array]:
+  """Measures every element that is open, and adds the best."""
+  assert function.marginals is not None
+  gains = _finite(function.marginals(cover))
+  after = run.value + gains
+  count = run.open.sum()
+  if options.best_of_all:
+    run = greedy_run.remember_best(run, jnp.arange(gains.size), run.open, after, run.mask)
+  run = run._replace(gain=gains, after=after, fresh=run.open)
+  nothing_asked = (jnp.zeros(2, jnp.int32), jnp.full(2, -jnp.inf), jnp.zeros(2, bool))
+  run, accepted = greedy_run.settle(run, *nothing_asked, jnp.zeros(1), jnp.zeros(1))
+  return run, accepted, count
+
+
+def _measure_next(
+  function: SetFunction, options: Options, run: Run, cover: Any
+) -> tuple[Run, jax.Array, jax.Array]:
+  """Measures the elements of the highest known density, and adds one if that decides."""
+  assert function.marginal is not None
+  batch = min(options.sample or _LAZY_BATCH, run.mask.size)
+  elements, keys, valid = greedy_run.next_elements(run, batch)
+  gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements[:-1]))
+  run, accepted = greedy_run.settle(run, elements, keys, valid, gains, run.value + gains)
+  return run, accepted, valid[:-1].sum()
+
+
+def _finite(gains: jax.Array) -> jax.Array:
+  return jnp.clip(gains.astype(jnp.float32), greedy_run.LOWEST, -greedy_run.LOWEST)

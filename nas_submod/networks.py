@@ -51,7 +51,10 @@ def output_channels(space: SearchSpace, predecessor: int) -> int:
 
 
 def predecessors(space: SearchSpace, stage: int) -> tuple[int, ...]:
-  """What may come before a stage: 0 for the stem, `1 + s` for stage s; `len(stages)` is the head."""
+  """What may come before a stage: 0 for the stem, `1 + s` for stage s.
+
+  The head counts as stage `len(stages)`.
+  """
   found = [stage]
   while found[-1] > 0 and space.may_be_empty(found[-1] - 1):
     found.append(found[-1] - 1)

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def device_count() -> int:
@@ -28,6 +30,12 @@ def pmap_candidates(
     The pmapped function: arguments with axis 0 have a leading axis of `device_count()`.
   """
   return jax.pmap(function, in_axes=in_axes, donate_argnums=donate)
+
+
+def replicate(tree: Any) -> Any:
+  """Copies arrays to every device once, for arguments that `pmap_candidates` maps with None."""
+  mesh = Mesh(np.array(jax.local_devices()), ("devices",))
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def vmap_over_devices(function: Callable[..., Any], shared: Any, batch: Any) -> Any:

@@ -275,17 +275,19 @@ def nas_bench_macro() -> SearchSpace:
 
 
 def digits() -> SearchSpace:
-  """RCNet scaled down to 8x8 images of ten digits: 12 positions, the six types of the paper."""
+  """RCNet scaled down to 8x8 images of ten digits: 12 positions, the six types of the paper.
+
+  As in RCNet one stage is empty at the start, and the others begin with one block.
+  """
   return SearchSpace(
     name="digits",
     image_shape=(8, 8, 1),
     classes=10,
     stem_channels=8,
     stem_block_channels=8,
-    stages=(Stage(8, 4), Stage(16, 4, 2), Stage(32, 4, 2)),
+    stages=(Stage(8, 4, 2), Stage(16, 4), Stage(32, 4, 2)),
     options=blocks.rcnet_options(),
-    start=(5, 0, 0, 0, 5, 0, 0, 0, 5, 0, 0, 0),
-    head_channels=64,
+    start=(1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0),
   )
 
 
@@ -312,7 +314,7 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
   Args:
     config: `name` and any fields of `SearchSpace`. With a known name the others override it.
       `stages` are tuples of `Stage`'s fields or mappings, `options` mappings of the arguments of
-      `blocks.inverted_residual_option` (or `Option`s), `start` text as `parse` reads it or integers.
+      `blocks.inverted_residual_option` (or `Option`s), `start` text as for `parse` or integers.
 
   Raises:
     ValueError: If a field is unknown or missing.

@@ -170,6 +170,10 @@ class SearchSpace:
     canonical = [str(int(option)) for option in self.canonical(self.check(architecture))]
     return "|".join(".".join(canonical[where]) for where in self.stage_slices)
 
+  def from_key(self, key: str) -> tuple[int, ...]:
+    """The canonical architecture that `key` wrote."""
+    return self.check([int(option) for option in key.replace("|", ".").split(".")])
+
   def mask(self, architecture: Any) -> Any:
     """The set of elements. Shape `[..., positions] -> [..., n]` bool; traceable."""
     module = jnp if isinstance(architecture, jax.Array) else np
@@ -277,17 +281,18 @@ def nas_bench_macro() -> SearchSpace:
 def digits() -> SearchSpace:
   """RCNet scaled down to 8x8 images of ten digits: 12 positions, the six types of the paper.
 
-  As in RCNet one stage is empty at the start, and the others begin with one block.
+  The start network has one block, of the cheapest type, where the resolution changes last.
   """
   return SearchSpace(
     name="digits",
     image_shape=(8, 8, 1),
     classes=10,
     stem_channels=8,
+    stem_stride=2,
     stem_block_channels=8,
-    stages=(Stage(8, 4, 2), Stage(16, 4), Stage(32, 4, 2)),
+    stages=(Stage(8, 4), Stage(16, 4), Stage(32, 4, 2)),
     options=blocks.rcnet_options(),
-    start=(1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0),
+    start=(0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0),
   )
 
 

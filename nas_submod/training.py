@@ -60,9 +60,9 @@ def total_steps(config: Mapping[str, Any], train_size: int) -> int:
       than the training set.
   """
   steps, epochs = config.get("steps"), config.get("epochs")
-  if (steps is None) == (epochs is None):
-    raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs})")
-  if (steps or epochs) <= 0:
+  if bool(steps) == bool(epochs):
+    raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs}), the other to 0")
+  if (steps or epochs) < 0:
     raise ValueError(f"training takes a positive number of steps or epochs, not {steps or epochs}")
   if not 0 < config["batch_size"] <= train_size:
     raise ValueError(
@@ -70,7 +70,7 @@ def total_steps(config: Mapping[str, Any], train_size: int) -> int:
       f"allowed are 1 to {train_size}"
     )
   per_epoch = train_size // config["batch_size"]
-  return int(steps) if steps is not None else max(1, round(epochs * per_epoch))
+  return int(steps) if steps else max(1, round(epochs * per_epoch))
 
 
 def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> optax.Schedule:
@@ -92,7 +92,7 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
   elif config["schedule"] == "cosine":
     after = optax.cosine_decay_schedule(peak, rest)
   elif config["schedule"] == "multistep":
-    unit = 1 if config.get("epochs") is None else train_size // config["batch_size"]
+    unit = 1 if not config.get("epochs") else train_size // config["batch_size"]
     drops = {round(m * unit) - warmup: config["decay"] for m in config["milestones"]}
     after = optax.piecewise_constant_schedule(peak, drops)
   else:

@@ -1,0 +1,21 @@
+"""RCAS on Fashion-MNIST from TensorFlow Datasets: the digits space on 28x28 images.
+
+Claim: the default experiment on another set by a few lines.
+Expected: not yet measured; TFDS downloads and prepares the set once (pip install '.[tfds]').
+Command: python -m experiments.search --config=configs/fashion_mnist.py --workdir=runs/fashion
+"""
+
+from ml_collections import ConfigDict
+
+from configs import digits
+
+
+def get_config(mode: str = "") -> ConfigDict:
+  """The config; mode as in configs/digits.py."""
+  config = digits.get_config(mode)
+  config.space = {"name": "digits", "image_shape": (28, 28, 1), "stem_stride": 2}
+  config.data.update({"source": "fashion_mnist", "validation_size": 5_000})
+  config.budget = {"params": 20_000, "madds": 1_000_000}
+  config.train.update({"flip": True, "steps": max(config.train.steps, 5), "batch_size": 64})
+  config.final.update({"flip": True, "crop_padding": 2, "epochs": 30.0, "batch_size": 128})
+  return config

@@ -1,0 +1,37 @@
+"""A template for your own images and your own search space.
+
+Claim: a search on your data needs this file and nothing else.
+Expected: depends on your data; try `--dry_run` first.
+Command: python -m experiments.search --config=configs/own_data.py --workdir=runs/mine
+  --config.data.source=npz:PATH or --config.data.source=folder:PATH
+"""
+
+from ml_collections import ConfigDict
+
+from configs import digits
+
+
+def get_config(mode: str = "") -> ConfigDict:
+  """The config; copy this file and change what is commented."""
+  config = digits.get_config(mode)
+  # npz:PATH holds uint8 x_train [N, H, W, C], integer y_train [N], x_test, y_test;
+  # folder:PATH holds PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/...
+  # Without test images set test_size: so many are taken from the training images.
+  config.data.update({"source": "npz:my_data.npz", "validation_size": 1_000})
+  # Your space: options are inverted residuals (see nas_submod/blocks.py for all settings); stages
+  # are (output channels, positions, stride of the first). A stage of stride 2 needs a first block
+  # in `start`: option names by position, "." for empty, "|" between stages.
+  config.space = {
+    "name": "mine",
+    "image_shape": (32, 32, 3),  # as your images are, or as data.image_size makes them
+    "classes": 10,
+    "stem_channels": 16,
+    "stages": ((16, 4, 1), (32, 4, 2), (64, 4, 2)),
+    "options": ({"expansion": 3}, {"expansion": 6, "kernel": 5, "squeeze_excite": True}),
+    "start": ". | e3 | e3",
+    "head_channels": 256,
+  }
+  # What your device allows.
+  config.budget = {"params": 150_000, "madds": 8_000_000}
+  config.train.update({"crop_padding": 2, "flip": True})
+  return config

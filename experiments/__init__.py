@@ -1,0 +1,1 @@
+"""Command lines: search, train, sweep."""

@@ -1,0 +1,43 @@
+"""Searches for the best network within budgets.
+
+python -m experiments.search --config=configs/digits.py --workdir=runs/digits [--dry_run]
+
+The same command again continues where it was stopped.
+"""
+
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from experiments import common
+from nas_submod import journal, report, search
+
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
+
+
+def main(config: ConfigDict) -> None:
+  """Prepares, searches, reports."""
+  console = Console(soft_wrap=True, highlight=False)
+  try:
+    setup = search.prepare(config)
+    if DRY_RUN.value:
+      console.print(report.plan(setup), markup=False)
+      return
+    workdir = journal.open_workdir(common.workdir(), config.to_dict())
+    log = journal.Journal(workdir / journal.JOURNAL_FILE)
+  except ValueError as error:
+    return common.fail(error)
+  try:
+    with report.live(setup, console) as display:
+      result = search.run(setup, log, display)
+  except FloatingPointError as error:
+    return common.fail(error)
+  except KeyboardInterrupt:
+    return common.fail(f"stopped; the same command continues ({len(log)} trainings kept)", 130)
+  journal.write_json(workdir / "result.json", result)
+  report.write_page(setup, result, log, workdir / "report.html")
+  console.print(report.summary(setup, result, workdir), markup=False)
+
+
+if __name__ == "__main__":
+  common.run(main)

@@ -1,0 +1,50 @@
+"""Prints, or runs one after the other, the searches that a config's `sweep()` lists.
+
+python -m experiments.sweep --config=configs/digits.py [--workdir=runs/sweep] [--run]
+"""
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import common
+
+RUN = flags.DEFINE_bool("run", False, "Run the commands instead of printing them.")
+
+
+def commands() -> list[list[str]]:
+  """One command for each entry of `sweep()`, each with a workdir of its own."""
+  path = common.config_file()
+  spec = importlib.util.spec_from_file_location("sweep_config", path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "sweep"):
+    common.fail(f"{path} has no sweep(); configs/digits.py shows one")
+  base = [sys.executable, "-m", "experiments.search", f"--config={path}"]
+  return [[*base, *overrides(entry)] for entry in module.sweep()]
+
+
+def overrides(entry: dict[str, Any]) -> list[str]:
+  """Command-line flags of one entry: dotted names of config fields and their values."""
+  name = "_".join(f"{key.split('.')[-1]}={value}" for key, value in entry.items())
+  values = [f"--config.{key}={value}" for key, value in entry.items()]
+  return [*values, f"--workdir={common.workdir() / name}"]
+
+
+def main(config: ConfigDict) -> None:
+  """Prints or runs the commands."""
+  del config
+  for command in commands():
+    print(shlex.join(command), flush=True)
+    if RUN.value and subprocess.run(command).returncode:
+      common.fail(f"this search failed: {shlex.join(command)}")
+
+
+if __name__ == "__main__":
+  common.run(main)

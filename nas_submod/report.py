@@ -1,0 +1,316 @@
+"""What a person sees: the live display, the summary in the terminal, and the report page."""
+
+import base64
+import contextlib
+import html
+import io
+import math
+import pathlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nas_submod import parallel, training
+from nas_submod.journal import Journal
+from nas_submod.objective import SCORES, ProxyObjective
+from nas_submod.resources import RESOURCES, network_cost, network_costs
+from nas_submod.search import Accepted, Display, Setup, estimate_evaluations, first_additions
+from nas_submod.spaces import SearchSpace
+
+
+def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
+  """An architecture as text: one line a stage with its output and its blocks in order."""
+  height, width, _ = space.image_shape
+  height, width = -(-height // space.stem_stride), -(-width // space.stem_stride)
+  stem = space.stem_block_channels or space.stem_channels
+  lines = [f"stem     {height:>3} x {width:<3} {stem:>4} channels"]
+  canonical = space.canonical(np.array(space.check(architecture)))
+  for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices)):
+    height, width = -(-height // stage.stride), -(-width // stage.stride)
+    names = [space.options[o - 1].name if o else "·" for o in canonical[where]]
+    size = f"stage {index + 1}  {height:>3} x {width:<3} {stage.channels:>4} channels"
+    lines.append(f"{size}   {' → '.join(names)}")
+  head = f"1x1 to {space.head_channels} channels, " if space.head_channels else ""
+  return "\n".join([*lines, f"head     {head}average pool, {space.classes} classes"])
+
+
+def budget_lines(
+  resources: Mapping[str, int], budget: Mapping[str, int], tight: Sequence[str] = ()
+) -> list[str]:
+  """One line a resource: what is used of what is allowed."""
+  return [
+    f"{name:<7} {resources[name]:>13,} of {limit:>13,}  {resources[name] / limit:6.1%}"
+    + ("  binds" if name in tight else "")
+    for name, limit in budget.items()
+  ]
+
+
+def _duration(seconds: float) -> str:
+  minutes, rest = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Watch:
+  """State of the live display."""
+
+  def __init__(self, setup: Setup):
+    self.setup = setup
+    self.expected = estimate_evaluations(setup)
+    self.began = time.monotonic()
+    self.start = network_cost(setup.space, setup.space.start)
+    self.rows: dict[str, Accepted] = {}
+    self.before_greedy: int | None = None
+    self.line = "loading"
+
+  def accepted(self, step: Accepted) -> str:
+    """Takes in a step and says it in one line."""
+    self.rows[step.run] = step
+    costs = ", ".join(
+      f"{name} {step.resources[name] / limit:.0%}" for name, limit in self.setup.budget.items()
+    )
+    return f"{step.run:>15} step {step.step:<3} value {step.value:.4f}  {costs}"
+
+  def progress(self, objective: ProxyObjective, share: float, doing: str) -> None:
+    """Takes in how far training is."""
+    elapsed = time.monotonic() - self.began
+    self.line = f"{doing}: trained {objective.trained}, reused {objective.reused}"
+    self.line += f", failed {objective.failed}; {_duration(elapsed)} elapsed"
+    if objective.trained:
+      left = max(self._remaining(objective, doing), 1 - share)
+      self.line += f", about {_duration(left * objective.train_seconds / objective.trained)} left"
+    elif not objective.compilations.programs:
+      self.line += "; compiling the program that trains every network"
+
+  def _remaining(self, objective: ProxyObjective, doing: str) -> float:
+    """Networks still to train: the estimate at first, then what the budgets have room for."""
+    search = self.setup.config["search"]
+    final = search["finalist_replicates"] * (search["finalists"] + 2)
+    if doing in ("finalists", "signal"):
+      return final / 2
+    done = np.mean([self._share_used(step) for step in self.rows.values()]) if self.rows else 0.0
+    if doing != "greedy" or done < 0.1:
+      return max(self.expected - objective.trained, final)
+    if self.before_greedy is None:
+      self.before_greedy = objective.trained
+    return (objective.trained - self.before_greedy) * (1 - done) / done + final
+
+  def _share_used(self, step: Accepted) -> float:
+    """How far a run is from the start set to the budget that it will meet first."""
+    return max(
+      (step.resources[name] - self.start[name]) / max(limit - self.start[name], 1)
+      for name, limit in self.setup.budget.items()
+    )
+
+  def table(self) -> Group:
+    """The live table."""
+    table = Table(title=f"{self.setup.space.name}: {self.setup.config['score']}")
+    for column in ("run", "step", "value", *self.setup.budget):
+      table.add_column(column, justify="left" if column == "run" else "right")
+    for step in self.rows.values():
+      costs = [
+        f"{step.resources[name]:,} ({step.resources[name] / limit:.0%})"
+        for name, limit in self.setup.budget.items()
+      ]
+      table.add_row(step.run, str(step.step), f"{step.value:.4f}", *costs)
+    return Group(table, Text(self.line))
+
+
+@contextlib.contextmanager
+def live(setup: Setup, console: Console) -> Iterator[Display]:
+  """Shows a search while it runs: a table in a terminal, a line a step elsewhere."""
+  watch = _Watch(setup)
+  if not console.is_terminal:
+    yield Display(lambda step: console.print(watch.accepted(step), highlight=False), watch.progress)
+    return
+  with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
+    yield Display(lambda step: (watch.accepted(step), None)[1], watch.progress)
+
+
+def plan(setup: Setup, seconds_per_network: float | None = None) -> str:
+  """What a search would do, for `--dry_run`.
+
+  Args:
+    setup: A checked config.
+    seconds_per_network: Measured in this workdir, None if nothing was trained yet.
+  """
+  space, data = setup.space, setup.data
+  start = network_cost(space, space.start)
+  steps = training.recipe(setup.config["train"], data).steps
+  images = steps * setup.config["train"]["batch_size"]
+  expected = estimate_evaluations(setup)
+  # Backward costs twice the forward pass, and rematerialisation a forward pass more.
+  work = 4 * images * np.mean([start["madds"], _typical_madds(setup)])
+  if seconds_per_network is None:
+    seconds_per_network = work / _madds_per_second() / parallel.device_count()
+    source = "from multiply-adds; a guess within a factor of three, compiling apart"
+  else:
+    source = "from what this workdir holds"
+  return "\n".join(
+    [
+      f"space      {space.name}: {space.positions} positions, {len(space.options)} options, "
+      f"{space.elements} elements",
+      f"           {space.distinct():,} distinct networks contain the start set",
+      f"data       {len(data.train.labels):,} train, {len(data.validation.labels):,} validation, "
+      f"{len(data.test.labels):,} test images of {data.train.images.shape[1:]}",
+      f"start      {space.text(space.start)}",
+      *(f"           {line}" for line in budget_lines(start, setup.budget)),
+      f"optimizer  {setup.config['search']['optimizer']}: runs {', '.join(setup.runs)}",
+      f"first step {len(first_additions(setup)) - 1} distinct candidates",
+      f"training   {steps} steps of {setup.config['train']['batch_size']} images a network",
+      f"estimate   about {expected} networks, {_duration(expected * seconds_per_network)} "
+      f"({source})",
+      f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",
+    ]
+  )
+
+
+def _typical_madds(setup: Setup) -> float:
+  return setup.budget.get("madds") or network_cost(setup.space, setup.space.start)["madds"]
+
+
+def _madds_per_second() -> float:
+  """Multiply-adds a second of one device in a product of matrices, an eighth of it used."""
+  side = 512
+  product = jax.jit(lambda x: x @ x)
+  x = jnp.ones((side, side))
+  jax.block_until_ready(product(x))
+  began = time.perf_counter()
+  for _ in range(5):
+    x = product(x) / side
+  jax.block_until_ready(x)
+  return 5 * side**3 / (time.perf_counter() - began) / 8
+
+
+def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
+  """What was found and why, for the terminal."""
+  counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
+  ratio = "no gain" if signal["ratio"] is None else f"{signal['ratio']:.2f} of a gain"
+  others = [
+    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f}  {f['text']}"
+    for f in sorted(result["finalists"], key=lambda f: -f["value"])
+  ]
+  return "\n".join(
+    [
+      "",
+      draw(setup.space, result["architecture"]),
+      "",
+      *budget_lines(result["resources"], setup.budget, result["binding"]),
+      "",
+      f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
+      f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",
+      f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}, "
+      f"the first {signal['additions']} blocks gain {signal['mean_gain_of_first_additions']:.4f} "
+      f"each: {ratio}",
+      "finalists, trained again with fresh seeds:",
+      *others,
+      "",
+      f"trained {counts['trained']}, reused {counts['reused']}, failed {counts['failed']}; "
+      f"{result['compilations']} training programs compiled",
+      f"seconds {seconds['compile']:.0f} compile, {seconds['train']:.0f} train, "
+      f"{seconds['rest']:.0f} rest on {result['devices']}",
+      f"files   {workdir}/: result.json, report.html, evaluations.jsonl, config.json",
+    ]
+  )
+
+
+def write_page(
+  setup: Setup, result: Mapping[str, Any], journal: Journal, path: pathlib.Path
+) -> None:
+  """Writes the report page: the answer, the paths against the budgets, progress, finalists."""
+  rows = "".join(
+    f"<tr><td>{html.escape(f['run'])}<td>{f['value']:.4f} ± {f['standard_error']:.4f}"
+    f"<td>{f['search_value']:.4f}"
+    + "".join(f"<td>{f['resources'][name]:,}" for name in setup.budget)
+    + f"<td><code>{html.escape(f['text'])}</code>"
+    for f in sorted(result["finalists"], key=lambda f: -f["value"])
+  )
+  heads = "".join(f"<th>{name}" for name in setup.budget)
+  text = html.escape(summary(setup, result, path.parent).strip())
+  title = f"{html.escape(setup.space.name)}: {html.escape(result['optimizer'])}"
+  path.write_text(
+    f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}
+img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x:auto}}</style>
+<h1>{title}</h1>
+<pre>{text}</pre>
+<h2>Value along each run, against the budgets</h2>
+<p>Dashed: the budget. Star: the answer, trained again with fresh seeds.</p>
+<img alt="value against costs" src="{_paths_figure(setup, result)}">
+<h2>Best value while searching</h2>
+<img alt="best value against networks trained" src="{_progress_figure(setup, result)}">
+<h2>Finalists</h2>
+<table><tr><th>run<th>fresh seeds<th>in the search{heads}<th>network</tr>{rows}</table>
+<h2>Every network trained ({len(journal)} trainings)</h2>
+<img alt="all evaluations" src="{_evaluations_figure(setup, journal)}">
+</html>
+"""
+  )
+
+
+def _figure(columns: int):
+  # Drawn without pyplot: no display, no global state.
+  figure = Figure(figsize=(5.2 * columns, 3.6), layout="constrained")
+  return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _image(figure: Figure) -> str:
+  file = io.BytesIO()
+  figure.savefig(file, format="png", dpi=110)
+  return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
+  figure, axes = _figure(len(setup.budget))
+  for axis, (name, limit) in zip(axes, setup.budget.items()):
+    for run in setup.runs:
+      path = [s for s in result["path"] if s["run"] == run and math.isfinite(s["value"])]
+      costs = [s["resources"][name] for s in path]
+      axis.plot(costs, [s["value"] for s in path], "o-", ms=3, lw=1, label=run)
+    axis.axvline(limit, ls="--", c="gray")
+    axis.errorbar(
+      result["resources"][name],
+      result["value"],
+      result["standard_error"],
+      fmt="*",
+      ms=12,
+      c="k",
+      zorder=3,
+    )
+    axis.set(xlabel=name, ylabel=result["score"])
+    axis.grid(alpha=0.3)
+  axes[0].legend(fontsize=8)
+  return _image(figure)
+
+
+def _progress_figure(setup: Setup, result: Mapping[str, Any]) -> str:
+  figure, (axis,) = _figure(1)
+  steps = sorted(result["path"], key=lambda s: s["evaluations"])
+  best = np.maximum.accumulate([s["value"] for s in steps])
+  axis.step([s["evaluations"] for s in steps], best, where="post")
+  axis.set(xlabel="networks trained", ylabel=f"best {result['score']} so far")
+  axis.grid(alpha=0.3)
+  return _image(figure)
+
+
+def _evaluations_figure(setup: Setup, journal: Journal) -> str:
+  figure, axes = _figure(len(setup.budget))
+  score = SCORES[setup.config["score"]]
+  finished = [e for e in journal if e.metrics is not None]
+  values = [score(e.metrics) for e in finished if e.metrics is not None]
+  costs = network_costs(setup.space, np.array([setup.space.from_key(e.key) for e in finished]))
+  for axis, (name, limit) in zip(axes, setup.budget.items()):
+    axis.plot(costs[:, RESOURCES.index(name)], values, ".", ms=4, alpha=0.5)
+    axis.axvline(limit, ls="--", c="gray")
+    axis.set(xlabel=name, ylabel=setup.config["score"])
+    axis.grid(alpha=0.3)
+  return _image(figure)

@@ -84,7 +84,7 @@ class Journal:
 
 
 def open_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
-  """Makes a workdir for a config, or checks that it belongs to it.
+  """Makes the workdir of a search, with an empty journal, or checks that it belongs to it.
 
   Args:
     workdir: The folder.
@@ -97,20 +97,29 @@ def open_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathl
     ValueError: If the folder cannot be written, or holds another config; the first difference is
       named.
   """
+  path = make_workdir(workdir, config)
+  try:
+    (path / JOURNAL_FILE).touch()
+  except OSError as error:
+    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
+  return path
+
+
+def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
+  """The same without a journal."""
   path = pathlib.Path(workdir)
   plain = json.loads(json.dumps(config))
   try:
     path.mkdir(parents=True, exist_ok=True)
     if not (path / CONFIG_FILE).exists():
       write_json(path / CONFIG_FILE, plain)
-    with (path / JOURNAL_FILE).open("ab"):
-      pass
+    os.utime(path / CONFIG_FILE)
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
   if difference := _difference(json.loads((path / CONFIG_FILE).read_text()), plain):
     name, there, here = difference
     raise ValueError(
-      f"workdir {path} holds another search: {name} is {there!r} there and {here!r} here; "
+      f"workdir {path} holds another run: {name} is {there!r} there and {here!r} here; "
       f"take another --workdir or the same config"
     )
   return path

@@ -32,6 +32,29 @@ def pmap_candidates(
   return jax.pmap(function, in_axes=in_axes, donate_argnums=donate)
 
 
+def pmap_data(
+  function: Callable[..., Any], in_axes: tuple[int | None, ...], devices: int, axis_name: str
+) -> Callable[..., Any]:
+  """Maps `function` over shards of a batch; its results must be equal on all devices.
+
+  Args:
+    function: A pure function that averages over `axis_name` whatever depends on the shard.
+    in_axes: For each argument 0 (one slice per device) or None (the same on every device).
+    devices: How many devices take part.
+    axis_name: Name of the mapped axis.
+
+  Returns:
+    The pmapped function; its results are replicated and have no device axis.
+  """
+  return jax.pmap(
+    function,
+    axis_name=axis_name,
+    in_axes=in_axes,
+    out_axes=None,
+    devices=jax.local_devices()[:devices],
+  )
+
+
 def replicate(tree: Any) -> Any:
   """Copies arrays to every device once, for arguments that `pmap_candidates` maps with None."""
   mesh = Mesh(np.array(jax.local_devices()), ("devices",))

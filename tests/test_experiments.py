@@ -1,0 +1,159 @@
+"""The user's path: config file, command line, workdir, resume, report."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = "--config=tests/tiny_config.py"
+
+
+def command(module, *flags):
+  return [sys.executable, "-W", "error::UserWarning", "-m", f"experiments.{module}", CONFIG, *flags]
+
+
+def call(module, *flags, expect=0):
+  done = subprocess.run(command(module, *flags), cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == expect, done.stderr + done.stdout
+  return done.stdout if expect == 0 else done.stderr
+
+
+def outcome(workdir):
+  """What two runs of one search must agree on."""
+  result = json.loads((workdir / "result.json").read_text())
+  for step in result["path"]:
+    del step["evaluations"]
+  names = ("architecture", "value", "standard_error", "path", "finalists", "signal", "binding")
+  return {name: result[name] for name in names}
+
+
+def trainings(workdir):
+  lines = (workdir / "evaluations.jsonl").read_text().splitlines()
+  return [(e["key"], e["replicate"]) for e in map(json.loads, lines)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("search")
+  return workdir, call("search", f"--workdir={workdir}", "--cpu_devices=1")
+
+
+def test_search_finds_a_network_within_budgets_and_says_why(finished):
+  workdir, printed = finished
+  result = json.loads((workdir / "result.json").read_text())
+  assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
+  for name in ("architecture", "canonical", "optimizer", "seconds", "path", "standard_error"):
+    assert name in result
+  assert result["compilations"] == 3
+  assert len({step["run"] for step in result["path"]}) == 4
+  assert result["evaluations"]["trained"] == len(trainings(workdir))
+  for part in ("stage 2", "params", "madds", "signal", "training programs compiled", str(workdir)):
+    assert part in printed
+  page = (workdir / "report.html").read_text()
+  assert page.count("data:image/png;base64,") == 3
+  assert json.loads((workdir / "config.json").read_text())["seed"] == 0
+
+
+def test_four_devices_decide_as_one(finished, tmp_path):
+  call("search", f"--workdir={tmp_path}", "--cpu_devices=4")
+  assert outcome(tmp_path) == outcome(finished[0])
+  assert len(set(trainings(tmp_path))) == len(trainings(tmp_path))
+
+
+def test_killed_and_run_again_gives_the_same_answer_and_trains_nothing_twice(finished, tmp_path):
+  flags = f"--workdir={tmp_path}", "--cpu_devices=1"
+  process = subprocess.Popen(
+    command("search", *flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  journal = tmp_path / "evaluations.jsonl"
+  while not (journal.exists() and journal.read_bytes().count(b"\n") >= 8):
+    assert process.poll() is None, "the search ended before it could be killed"
+    time.sleep(0.02)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+  assert not (tmp_path / "result.json").exists()
+  call("search", *flags)
+  assert outcome(tmp_path) == outcome(finished[0])
+  assert sorted(trainings(tmp_path)) == sorted(trainings(finished[0]))
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["evaluations"]["trained"] <= len(trainings(tmp_path)) - 8
+
+
+def test_other_config_in_the_same_workdir_is_refused_by_name(finished):
+  error = call("search", f"--workdir={finished[0]}", "--config.train.steps=13", expect=2)
+  assert error.count("\n") == 1
+  assert "train.steps is 12 there and 13 here" in error
+
+
+def test_train_uses_all_images_tests_and_resumes(finished):
+  workdir, _ = finished
+  flags = f"--workdir={workdir}", f"--architecture={workdir}/result.json", "--cpu_devices=2"
+  printed = call("train", *flags)
+  metrics = json.loads((workdir / "train" / "metrics.json").read_text())
+  assert metrics["train_images"] == 300
+  assert metrics["steps"] == 300 // 16
+  assert metrics["test"]["images"] == 360
+  assert "test accuracy" in printed
+  again = json.loads((workdir / "train" / "metrics.json").read_text())
+  call("train", *flags)
+  resumed = json.loads((workdir / "train" / "metrics.json").read_text())
+  assert resumed["resumed_from_step"] == 18
+  assert resumed["test"] == again["test"]
+
+
+def test_dry_run_says_what_would_be_done_and_trains_nothing(tmp_path):
+  printed = call("search", f"--workdir={tmp_path / 'none'}", "--dry_run")
+  for part in ("4 positions, 2 options", "distinct networks", "estimate", "params", "first step"):
+    assert part in printed
+  assert not (tmp_path / "none").exists()
+
+
+def test_random_search_and_sweep(tmp_path):
+  printed = call("sweep", f"--workdir={tmp_path}")
+  assert printed.count("experiments.search") == 2
+  assert "--config.search.optimizer=random_search" in printed
+  call(
+    "search",
+    f"--workdir={tmp_path}",
+    "--config.search.optimizer=random_search",
+    "--config.search.max_evaluations=6",
+  )
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["optimizer"] == "random_search"
+  assert len([t for t in trainings(tmp_path) if t[1] == 0]) <= 6
+
+
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
+    ("--config.budget.params=10", "start set is over budget: params"),
+    ("--config.budget.madds=0", "allowed are positive numbers"),
+    ("--config.data.validation_size=3", "validation_size=3 is not possible"),
+    ("--config.data.source=npz:/does/not/exist.npz", "/does/not/exist.npz"),
+    ("--config.score=f1", "allowed: accuracy, negative_loss"),
+    ("--config.space.start=. | e9", "unknown option 'e9'"),
+    ("--config.search.optimizer=magic", "allowed: rcas"),
+    ("--workdir=/dev/null/here", "cannot be written"),
+    ("--config.train.schedule=linear", "unknown schedule 'linear'"),
+    ("--config.train.batch_size=5000", "batch_size 5000 is not possible"),
+  ],
+)
+def test_wrong_input_ends_with_one_line_before_any_work(flag, words, tmp_path):
+  flags = [f"--workdir={tmp_path / 'run'}", flag]
+  error = call("search", *flags, expect=2)
+  assert error.startswith("error: ")
+  assert error.count("\n") == 1
+  assert words in error
+
+
+def test_wrong_architecture_is_refused(tmp_path):
+  flags = f"--workdir={tmp_path}", "--architecture=0,0,1"
+  error = call("train", *flags, expect=2)
+  assert error.count("\n") == 1
+  assert "architecture has 3 positions; space tiny has 4" in error

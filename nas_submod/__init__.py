@@ -1,7 +1,18 @@
 """Neural architecture search as the maximisation of a set function under knapsack budgets."""
 
-from nas_submod import optimizers, set_functions
+from nas_submod import blocks, layers, networks, optimizers, resources, set_functions, spaces
 from nas_submod.optimizers import Result, maximize
 from nas_submod.problem import Problem
 
-__all__ = ["Problem", "Result", "maximize", "optimizers", "set_functions"]
+__all__ = [
+  "Problem",
+  "Result",
+  "blocks",
+  "layers",
+  "maximize",
+  "networks",
+  "optimizers",
+  "resources",
+  "set_functions",
+  "spaces",
+]

@@ -1,6 +1,7 @@
 """The options: what may stand at a position."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -79,7 +80,8 @@ def inverted_residual_option(name: str | None = None, **settings: Any) -> Option
   Raises:
     ValueError: If a setting is unknown or expansion is missing.
   """
-  allowed = inverted_residual.__kwdefaults__.keys() | {"expansion"}
+  signature = inspect.signature(inverted_residual).parameters.values()
+  allowed = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
   if unknown := set(settings) - allowed:
     raise ValueError(
       f"unknown setting {sorted(unknown)[0]!r} of a block; allowed: {sorted(allowed)}"
@@ -102,7 +104,7 @@ def inverted_residual_option(name: str | None = None, **settings: Any) -> Option
 
 
 # The six types of the paper, in its order: (expansion, expand groups, project groups).
-RCNET_TYPES: tuple[Mapping[str, int], ...] = tuple(
+RCNET_TYPES: tuple[Mapping[str, Any], ...] = tuple(
   {"expansion": t, "expand_groups": ge, "project_groups": gp}
   for t, ge, gp in ((3, 1, 1), (3, 1, 2), (6, 2, 2), (6, 1, 2), (6, 1, 1), (12, 2, 4))
 )

@@ -44,12 +44,12 @@ class _Active(threading.local):
 _active = _Active()
 
 
-def _listen(event: str, seconds: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
   if event not in _STAGES:
     return
   for log in _active.logs:
     log.programs += event == _BACKEND
-    log.seconds += seconds
+    log.seconds += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -125,7 +125,7 @@ def test(
 
   batches = training.batches(split, _EVAL_BATCH)
   total = jax.device_get(evaluate(state.params, state.state, *batches))
-  count = int(total.count)
+  count = int(total.examples)
   return {
     "accuracy": int(total.correct) / count,
     "top5_accuracy": int(total.correct_top5) / count,

@@ -172,10 +172,12 @@ def _pack(tree: Any, size: int) -> jax.Array:
 
 
 def _unpack(vector: jax.Array, form: Any) -> Any:
-  leaves, structure = jax.tree.flatten(form)
+  leaves, structure = jax.tree.leaves(form), jax.tree.structure(form)
   ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
   parts = jnp.split(vector, ends)[: len(leaves)]
-  return structure.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
+  return jax.tree.unflatten(
+    structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)]
+  )
 
 
 def _widen(x: jax.Array, channels: int) -> jax.Array:
@@ -210,7 +212,8 @@ class _Stage(NamedTuple):
 
 def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
   stage = space.stages[index]
-  opening, table = [], np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
+  opening: list[Layer] = []
+  table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
   for predecessor in predecessors(space, index):
     for option in opening_options(space, index):
       table[predecessor, option] = len(opening)

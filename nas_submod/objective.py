@@ -197,17 +197,15 @@ class ProxyObjective:
     results = []
     for row, job in enumerate(jobs):
       train_loss = float(states.loss_sum[row]) / self._recipe.steps
-      loss = float(metrics.loss[row]) / int(metrics.count[row])
+      loss = float(metrics.loss[row]) / int(metrics.examples[row])
       found = {
-        "accuracy": int(metrics.correct[row]) / int(metrics.count[row]),
+        "accuracy": int(metrics.correct[row]) / int(metrics.examples[row]),
         "loss": loss,
         "train_loss": train_loss,
       }
       finite = math.isfinite(loss) and math.isfinite(train_loss)
       key = self._space.key(job.architecture)
-      results.append(
-        Evaluation(key, job.replicate, found if finite else None, seconds / len(jobs))
-      )
+      results.append(Evaluation(key, job.replicate, found if finite else None, seconds / len(jobs)))
     self._journal.add(results)
     self.trained += len(results)
     self.failed += sum(result.metrics is None for result in results)

@@ -257,7 +257,7 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
   )
 
 
-def _figure(columns: int):
+def _figure(columns: int) -> tuple[Figure, Sequence[Any]]:
   # Drawn without pyplot: no display, no global state.
   figure = Figure(figsize=(5.2 * columns, 3.6), layout="constrained")
   return figure, figure.subplots(1, columns, squeeze=False)[0]

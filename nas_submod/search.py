@@ -211,7 +211,8 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       display.accepted(found[-1])
 
   with compiled.counting():
-    first = first_additions(setup) if search["optimizer"] in ("rcas", "greedy") else []
+    is_greedy = search["optimizer"] in ("rcas", "greedy")
+    first: Sequence[Any] = list(first_additions(setup)) if is_greedy else []
     start_scores = objective.scores([space.start], [range(search["replicates"])])
     if not np.isfinite(start_scores).all():
       raise FloatingPointError("the start network diverged: lower config.train.learning_rate")
@@ -255,6 +256,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       "failed": objective.failed,
       "journal": len(journal),
     },
+    "measured": answer.evaluations,
     "rounds": answer.rounds,
     "upper_bound": answer.upper_bound if math.isfinite(answer.upper_bound) else None,
     "compilations": objective.compilations.programs,

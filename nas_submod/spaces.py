@@ -236,7 +236,9 @@ def _parse(text: str, stages: Sequence[Stage], options: Sequence[Option]) -> tup
 _RCNET_CHANNELS = (24, 32, 64, 96, 160, 320)
 
 
-def _rcnet(name: str, side: int, classes: int, stem_stride: int, strides: Sequence[int]):
+def _rcnet(
+  name: str, side: int, classes: int, stem_stride: int, strides: Sequence[int]
+) -> SearchSpace:
   start = [0] * 36
   for position in (0, 6, 12, 24):
     start[position] = 5

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, pure, for a candidate of a search or a final network."""
+"""One training step and one evaluation step, pure: of a candidate or of a final network."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -62,15 +62,16 @@ def total_steps(config: Mapping[str, Any], train_size: int) -> int:
   steps, epochs = config.get("steps"), config.get("epochs")
   if bool(steps) == bool(epochs):
     raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs}), the other to 0")
-  if (steps or epochs) < 0:
-    raise ValueError(f"training takes a positive number of steps or epochs, not {steps or epochs}")
+  duration = steps or epochs or 0
+  if duration < 0:
+    raise ValueError(f"training takes a positive number of steps or epochs, not {duration}")
   if not 0 < config["batch_size"] <= train_size:
     raise ValueError(
       f"batch_size {config['batch_size']} is not possible with {train_size} training images; "
       f"allowed are 1 to {train_size}"
     )
   per_epoch = train_size // config["batch_size"]
-  return int(steps) if steps else max(1, round(epochs * per_epoch))
+  return int(steps) if steps else max(1, round(duration * per_epoch))
 
 
 def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> optax.Schedule:
@@ -118,7 +119,7 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   sgd = optax.sgd(schedule, config["momentum"] or None, nesterov=bool(config["momentum"]))
   decay = optax.add_decayed_weights(config["weight_decay"])
   augment = {"crop_padding": config["crop_padding"], "flip": config["flip"]}
-  mean, std = np.array(data.mean), np.array(data.std)
+  mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
 
   def preprocess(rng, images, train):
     if train:
@@ -215,7 +216,7 @@ class Metrics(NamedTuple):
   correct: jax.Array  # Examples whose most likely class is right.
   correct_top5: jax.Array  # Examples whose class is among the five most likely.
   loss: jax.Array  # Cross entropy, nats.
-  count: jax.Array
+  examples: jax.Array
 
 
 def eval_step(
@@ -239,7 +240,7 @@ def eval_step(
 
 
 def batches(split: datasets.Split, batch_size: int) -> datasets.Split:
-  """Cuts a split into batches, the last padded with label -1. Shapes `[batches, batch_size, ...]`."""
+  """Cuts a split into `[batches, batch_size, ...]`, the last padded with label -1."""
   count = -(-len(split.labels) // batch_size)
   missing = count * batch_size - len(split.labels)
   images = np.concatenate([split.images, np.repeat(split.images[:1], missing, 0)])

@@ -272,11 +272,13 @@ def _image(figure: Figure) -> str:
 def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
   figure, axes = _figure(len(setup.budget))
   for axis, (name, limit) in zip(axes, setup.budget.items()):
-    for run in setup.runs:
+    for row, run in enumerate(setup.runs):
       path = [s for s in result["path"] if s["run"] == run and math.isfinite(s["value"])]
       costs = [s["resources"][name] for s in path]
-      axis.plot(costs, [s["value"] for s in path], "o-", ms=3, lw=1, label=run)
-    axis.axvline(limit, ls="--", c="gray")
+      # Rules often take the same path: the later ones are drawn thinner, on top.
+      width = 1 + 1.5 * (len(setup.runs) - 1 - row)
+      axis.plot(costs, [s["value"] for s in path], "o-", ms=width + 2, lw=width, label=run)
+    axis.axvline(limit, ls="--", c="gray", label="budget")
     axis.errorbar(
       result["resources"][name],
       result["value"],

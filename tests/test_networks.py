@@ -1,0 +1,162 @@
+"""One program for every set agrees with each set's own program."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_submod import blocks, networks, resources, spaces, training
+from nas_submod.spaces import SearchSpace, Stage
+
+# Sums of float32 products in another order; the gradient is compared as a whole, because biases
+# before a batch norm have a true gradient of zero and hold nothing but rounding.
+TOLERANCE = 2e-5
+
+
+def small_space():
+  """Channels go down into a stage that may be empty, and up again; one option has a gate."""
+  option = blocks.inverted_residual_option
+  return SearchSpace(
+    name="small",
+    image_shape=(6, 6, 2),
+    classes=3,
+    stem_channels=8,
+    stages=(Stage(4, 3), Stage(6, 2), Stage(8, 2, 2)),
+    options=(option(expansion=2), option(expansion=2, kernel=5, squeeze_excite=True)),
+    start=(0, 0, 0, 0, 0, 1, 0),
+    head_channels=5,
+  )
+
+
+SPACES = {
+  "small": small_space(),
+  "digits": spaces.get("digits"),
+  "nas_bench_macro": spaces.get("nas_bench_macro"),
+}
+
+
+def random_architecture(space, rng):
+  architecture = np.where(rng.random(space.positions) < 0.5, 0, 1)
+  architecture *= rng.integers(1, len(space.options) + 1, space.positions)
+  return np.where(space.start, space.start, architecture).astype(np.int32)
+
+
+def loss_and_gradient(apply, variables, x, y):
+  def loss(params):
+    logits, state = apply(params, variables.state, x)
+    return training.cross_entropy(logits, y).mean(), (logits, state)
+
+  return jax.value_and_grad(loss, has_aux=True)(variables.params)
+
+
+def assert_close(actual, expected):
+  """Equal up to TOLERANCE of the norm of the whole."""
+  chex.assert_trees_all_equal_shapes(actual, expected)
+  norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(expected)))
+  for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, e, rtol=0, atol=TOLERANCE * max(norm, 1))
+
+
+def check_agreement(space, architectures, batch):
+  network = networks.build_universal(space)
+  x = jax.random.normal(jax.random.key(1), (batch, *space.image_shape))
+  y = jnp.arange(batch) % space.classes
+  init = jax.jit(network.init)
+
+  @jax.jit
+  def universal(variables, architecture):
+    return loss_and_gradient(
+      lambda p, s, x: network.apply(p, s, architecture, x, True), variables, x, y
+    )
+
+  for architecture in architectures:
+    variables = init(jax.random.key(2), architecture)
+    (loss, (logits, state)), gradient = universal(variables, architecture)
+    own = network.specialize(variables, architecture)
+    apply = networks.build(space, architecture).apply
+    (own_loss, (own_logits, own_state)), own_gradient = jax.jit(
+      lambda v, apply=apply: loss_and_gradient(lambda p, s, x: apply(p, s, x, True), v, x, y)
+    )(own)
+    found = network.specialize(networks.Variables(gradient, state), architecture)
+    np.testing.assert_allclose(loss, own_loss, rtol=TOLERANCE)
+    assert_close(logits, own_logits)
+    assert_close(found.state, own_state)
+    assert_close(found.params, own_gradient)
+  assert universal._cache_size() == 1  # One program for every set.
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_universal_network_is_the_dedicated_network(name):
+  space = SPACES[name]
+  rng = np.random.default_rng(0)
+  architectures = [random_architecture(space, rng) for _ in range(3 if name == "small" else 1)]
+  check_agreement(space, architectures, batch=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rcnet_cifar100"])
+def test_universal_rcnet_is_the_dedicated_one(name):
+  space = spaces.get(name)
+  check_agreement(space, [random_architecture(space, np.random.default_rng(1))], batch=2)
+
+
+def test_dedicated_parameters_are_counted_and_initialised_alike():
+  for space in SPACES.values():
+    architecture = random_architecture(space, np.random.default_rng(3))
+    own = jax.eval_shape(networks.build(space, architecture).init, jax.random.key(0))
+    counted = sum(leaf.size for leaf in jax.tree.leaves(own.params))
+    assert counted == resources.network_cost(space, architecture)["params"]
+    network = networks.build_universal(space)
+    variables = jax.jit(network.init)(jax.random.key(0), architecture)
+    chex.assert_trees_all_equal_shapes(network.specialize(variables, architecture), own)
+
+
+def test_canonical_forms_give_the_same_outputs():
+  space = SPACES["small"]
+  network = networks.build_universal(space)
+  scattered, pushed = np.array([0, 2, 1, 0, 1, 1, 0]), np.array([2, 1, 0, 1, 0, 1, 0])
+  x = jax.random.normal(jax.random.key(1), (2, *space.image_shape))
+
+  @jax.jit
+  def outputs(architecture):
+    variables = network.init(jax.random.key(0), architecture)
+    return network.apply(*variables, architecture, x, False)[0]
+
+  logits = [outputs(architecture) for architecture in (scattered, pushed)]
+  np.testing.assert_array_equal(*logits)
+  assert jnp.abs(logits[0]).max() > 0
+
+
+def test_candidates_share_the_initial_values_of_what_they_share():
+  space = SPACES["small"]
+  network = networks.build_universal(space)
+  init = jax.jit(network.init)
+  one, other = np.array([1, 2, 0, 0, 0, 1, 0]), np.array([1, 0, 0, 0, 0, 1, 0])
+  first, second = (network.specialize(init(jax.random.key(0), a), a).params for a in (one, other))
+  chex.assert_trees_all_equal(first[0], second[0])
+  chex.assert_trees_all_equal(first[1][0][0], second[1][0][0])
+  chex.assert_trees_all_equal(first[1][2], second[1][2])
+  third = network.specialize(init(jax.random.key(1), one), one).params
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_equal(first[1][0][0], third[1][0][0])
+
+
+def test_a_residual_block_with_zero_last_scale_changes_nothing():
+  space = SPACES["small"]
+  without, with_block = (1, 0, 0, 0, 0, 1, 0), (1, 1, 0, 0, 0, 1, 0)
+  deeper = networks.build(space, with_block)
+  params, state = deeper.init(jax.random.key(0))
+  stem, stages, head = params
+  opening, added = stages[0]
+  expand, depthwise, shuffle, (conv, norm) = added[0]
+  zeroed = {**norm, "scale": jnp.zeros_like(norm["scale"])}
+  added = ((expand, depthwise, shuffle, (conv, zeroed)), *added[1:])
+  x = jax.random.normal(jax.random.key(1), (2, *space.image_shape))
+  deep, _ = deeper.apply((stem, ((opening, added), *stages[1:]), head), state, x, True)
+  smaller = networks.build(space, without)
+  small_state = (state[0], ((state[1][0][0],), *state[1][1:]), state[2])
+  shallow, _ = smaller.apply((stem, ((opening,), *stages[1:]), head), small_state, x, True)
+  np.testing.assert_array_equal(deep, shallow)
+  changed, _ = deeper.apply(params, state, x, True)
+  assert jnp.abs(changed - shallow).max() > 1e-6

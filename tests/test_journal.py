@@ -1,0 +1,59 @@
+"""What is on disk survives, and belongs to one config."""
+
+import json
+
+import pytest
+
+from nas_submod import journal
+from nas_submod.journal import Evaluation, Journal
+
+ONE = Evaluation("1.0|2", 0, {"accuracy": 0.5, "loss": 1.25}, 0.1)
+FAILED = Evaluation("1.1|2", 3, None, 0.1)
+
+
+def test_what_is_added_is_on_disk_and_read_again(tmp_path):
+  path = tmp_path / "evaluations.jsonl"
+  log = Journal(path)
+  log.add([ONE])
+  assert json.loads(path.read_text()) == ONE._asdict()
+  log.add([FAILED])
+  again = Journal(path)
+  assert list(again) == [ONE, FAILED]
+  assert again.get("1.0|2", 0) == ONE
+  assert again.get("1.0|2", 1) is None
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
+  path = tmp_path / "evaluations.jsonl"
+  Journal(path).add([ONE, FAILED])
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-5])
+  log = Journal(path)
+  assert list(log) == [ONE]
+  log.add([FAILED])
+  assert path.read_bytes() == whole
+
+
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
+  path = tmp_path / "evaluations.jsonl"
+  Journal(path).add([ONE])
+  path.write_bytes(b"{}\n" + path.read_bytes())
+  with pytest.raises(ValueError, match="line 1, is not an evaluation"):
+    Journal(path)
+
+
+def test_workdir_belongs_to_one_config(tmp_path):
+  config = {"seed": 0, "train": {"steps": 3, "milestones": (1, 2)}}
+  workdir = journal.open_workdir(tmp_path / "run", config)
+  assert (workdir / "evaluations.jsonl").read_bytes() == b""
+  assert journal.open_workdir(workdir, config) == workdir
+  with pytest.raises(ValueError, match=r"train\.steps is 3 there and 4 here"):
+    journal.open_workdir(workdir, {**config, "train": {"steps": 4, "milestones": (1, 2)}})
+  with pytest.raises(ValueError, match="extra is None there and 1 here"):
+    journal.open_workdir(workdir, {**config, "extra": 1})
+
+
+def test_workdir_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(ValueError, match="cannot be written: Not a directory"):
+    journal.open_workdir(tmp_path / "file" / "run", {})

@@ -1,0 +1,112 @@
+"""Layers against references, and what they declare against what they do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_submod import blocks, convolution, layers
+
+LAYERS = {
+  "conv": layers.conv(4, 6, 3, 2, groups=2),
+  "conv_bias": layers.conv(4, 6, bias=True),
+  "depthwise": layers.depthwise_conv(4, 5, 2),
+  "batch_norm": layers.batch_norm(4),
+  "relu": layers.relu(),
+  "shuffle": layers.channel_shuffle(2),
+  "pool": layers.global_average_pool(),
+  "squeeze_excite": layers.squeeze_excite(4),
+  "serial": layers.serial(layers.conv(4, 8), layers.batch_norm(8), layers.relu()),
+  "head": layers.serial(layers.global_average_pool(), layers.dense(4, 3)),
+  "block": blocks.inverted_residual(4, 4, 1, expansion=3),
+  "wider_block": blocks.inverted_residual(4, 6, 1, expansion=2, project_groups=2),
+  "strided_block": blocks.inverted_residual(4, 6, 2, expansion=2, squeeze_excite=True),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("size", [4, 5])
+def test_declared_shape_and_params_are_the_real_ones(name, size):
+  layer = LAYERS[name]
+  variables = layer.init(jax.random.key(0))
+  x = jax.ShapeDtypeStruct((2, size, size, 4), jnp.float32)
+  for train in (True, False):
+    y, state = jax.eval_shape(lambda v, x, t=train: layer.apply(*v, x, t), variables, x)
+    assert jax.tree.structure(state) == jax.tree.structure(variables.state)
+    shape, cost = layer.cost((size, size, 4))
+    assert y.shape == (2, *shape)
+  assert cost["params"] == sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_products_are_convolutions(kernel, stride, groups):
+  x = jax.random.normal(jax.random.key(0), (2, 7, 6, 6))
+  weights = jax.random.normal(jax.random.key(1), (kernel, kernel, 6 // groups, 6))
+  expected = convolution.convolve_by_primitive(x, weights, stride, groups)
+  actual = convolution.convolve_by_products(x, weights, stride, groups)
+  # At most 150 products of size one, summed in another order.
+  np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+def test_madds_by_hand():
+  assert layers.conv(4, 6, 3, 2, groups=2).cost((8, 8, 4))[1] == {
+    "params": 9 * 2 * 6,
+    "madds": 9 * 2 * 6 * 16,
+  }
+  assert layers.dense(4, 3).cost((4,))[1] == {"params": 15, "madds": 0}
+
+
+def test_shuffle_interleaves_groups():
+  x = jnp.arange(6.0).reshape(1, 1, 1, 6)
+  y, _ = layers.channel_shuffle(2).apply((), (), x, True)
+  assert y.ravel().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_batch_norm_statistics():
+  x = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 4, 2))
+  layer = layers.batch_norm(2, momentum=0.75)
+  params, state = layer.init(jax.random.key(0))
+  y, moved = layer.apply(params, state, x, True)
+  np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+  np.testing.assert_allclose(y.var((0, 1, 2)), 1, atol=1e-4)
+  np.testing.assert_allclose(moved["mean"], 0.25 * x.mean((0, 1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(moved["var"], 0.75 + 0.25 * x.var((0, 1, 2)), rtol=1e-5)
+  z, same = layer.apply(params, moved, x, False)
+  expected = (x - moved["mean"]) / jnp.sqrt(moved["var"] + 1e-5)
+  np.testing.assert_allclose(z, expected, atol=1e-5)
+  assert same is moved
+
+
+def test_initial_scale_is_he_by_fan_out():
+  kernel = layers.conv(64, 128, 3).init(jax.random.key(0)).params["kernel"]
+  np.testing.assert_allclose(kernel.std(), (2 / (9 * 128)) ** 0.5, rtol=0.02)
+
+
+def test_initial_values_are_affine_in_the_draws():
+  layer = LAYERS["strided_block"]
+  rng = jax.random.key(0)
+  zero, one, two = (
+    layer.init(rng, lambda _, shape, c=c: jnp.full(shape, c)).params for c in (0.0, 1.0, 2.0)
+  )
+  jax.tree.map(lambda z, o, t: np.testing.assert_allclose(t - o, o - z, atol=1e-6), zero, one, two)
+
+
+def test_residual_and_skip():
+  branch = layers.parameter_free(lambda x: 2 * x)
+  x = jnp.ones((1, 2, 2, 3))
+  y, _ = layers.residual(branch).apply(((), ()), ((), ()), x, True)
+  np.testing.assert_array_equal(y, 3 * x)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"cin": 4, "cout": 6, "groups": 4}, "4 -> 6 channels do not divide into 4 groups"),
+    ({"cin": 4, "cout": 6, "kernel": 2}, "kernel 2 is even"),
+  ],
+)
+def test_impossible_convolutions(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    layers.conv(**arguments)

@@ -1,0 +1,147 @@
+"""Four ways to write an architecture, and what a space refuses."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from nas_submod import blocks, resources, spaces
+from nas_submod.spaces import SearchSpace, Stage
+
+OWN = {
+  "name": "mine",
+  "image_shape": (8, 8, 3),
+  "classes": 4,
+  "stem_channels": 4,
+  "stages": ((4, 2, 1), {"channels": 8, "positions": 3, "stride": 2}),
+  "options": ({"expansion": 3}, {"expansion": 6, "kernel": 5, "squeeze_excite": True}),
+  "start": ". | e3",
+}
+
+
+@st.composite
+def drawn(draw):
+  space = spaces.get(draw(st.sampled_from(sorted(spaces.SPACES))))
+  options = st.integers(0, len(space.options))
+  values = draw(st.lists(options, min_size=space.positions, max_size=space.positions))
+  return space, tuple(s or v for s, v in zip(space.start, values))
+
+
+@settings(deadline=None)
+@given(drawn())
+def test_mask_text_and_key_are_the_same_architecture(case):
+  space, architecture = case
+  assert space.parse(space.text(architecture)) == architecture
+  mask = space.mask(architecture)
+  assert mask.sum() == np.count_nonzero(architecture)
+  assert tuple(space.architecture(mask)) == architecture
+  assert space.from_key(space.key(architecture)) == tuple(space.canonical(architecture))
+
+
+@settings(deadline=None)
+@given(drawn())
+def test_canonical_form_is_idempotent_keeps_order_and_cost(case):
+  space, architecture = case
+  canonical = space.canonical(architecture)
+  np.testing.assert_array_equal(space.canonical(canonical), canonical)
+  assert space.key(canonical) == space.key(architecture)
+  assert resources.network_cost(space, canonical) == resources.network_cost(space, architecture)
+  for where in space.stage_slices:
+    kept = [option for option in architecture[where] if option]
+    assert [option for option in canonical[where] if option] == kept
+
+
+@settings(deadline=None, max_examples=20)
+@given(drawn())
+def test_numpy_and_jax_agree(case):
+  space, architecture = case
+  values = jnp.array(architecture)
+  np.testing.assert_array_equal(space.canonical(values), space.canonical(architecture))
+  np.testing.assert_array_equal(space.mask(values), space.mask(architecture))
+  traced = jax.jit(space.canonical_mask)(space.mask(values))
+  np.testing.assert_array_equal(traced, space.mask(space.canonical(architecture)))
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_number_of_distinct_networks_by_enumeration(projection):
+  space = SearchSpace(
+    name="small",
+    image_shape=(4, 4, 1),
+    classes=2,
+    stem_channels=2,
+    stages=(Stage(2, 3, projection=projection), Stage(4, 2)),
+    options=(blocks.inverted_residual_option(expansion=1), spaces.get("digits").options[0]),
+    start=(0, 0, 0, 1, 0),
+  )
+  every = itertools.product(range(3), repeat=space.positions)
+  assert space.distinct() == len({space.key(a) for a in every if space.contains_start(a)})
+
+
+def test_first_step_of_rcnet_has_36_distinct_networks():
+  space = spaces.get("rcnet_cifar100")
+  start = np.array(space.start)
+  keys = {
+    space.key(np.where(np.arange(36) == position, option, start))
+    for position in np.flatnonzero(start == 0)
+    for option in range(1, 7)
+  }
+  assert len(keys) == 36
+  assert space.elements == 216
+
+
+def test_a_space_of_ones_own_from_a_config():
+  space = spaces.from_config(ConfigDict(OWN))
+  assert space.text(space.start) == ". . | e3 . ."
+  assert [option.name for option in space.options] == ["e3", "e6k5se"]
+  assert spaces.from_config({"name": "digits", "classes": 3}).classes == 3
+  assert spaces.from_config({"name": "digits"}) is not None
+
+
+def changed(**fields):
+  return {key: value for key, value in {**OWN, **fields}.items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    (changed(width=3), "unknown field 'width' of a space; allowed: name"),
+    (changed(classes=...), "needs classes"),
+    (changed(start=". | e9"), "unknown option 'e9'; allowed: ., e3"),
+    (changed(start=". . . | e3"), "stage 0 has 2 positions, not 3"),
+    (changed(start="e3"), "1 stages in 'e3'; the space has 2"),
+    (changed(start=". | ."), "stage 1 is empty but changes the resolution"),
+    (changed(start=". | . e3"), "pushed to the left"),
+    (changed(options=({"expansion": 3}, {"expansion": 3})), "distinct one-word names"),
+    (changed(options=({"kernel": 3},)), "needs its expansion"),
+    (changed(options=({"expansion": 3, "width": 1},)), "unknown setting 'width' of a block"),
+    (changed(stages=((4, 2), (8, 0)), start=...), "at least one position"),
+    (changed(stages=((4, 2, 3), (8, 2, 2))), "stride 1 or 2"),
+  ],
+)
+def test_what_a_space_refuses(config, message):
+  with pytest.raises(ValueError, match=message):
+    spaces.from_config(config)
+
+
+@pytest.mark.parametrize(
+  ("architecture", "message"),
+  [
+    ([1] * 11, "architecture has 11 positions; space digits has 12"),
+    ([7, *[1] * 11], "unknown option 7 at position 0"),
+    ([1, -1, *[1] * 10], "unknown option -1 at position 1"),
+    ([1] * 8 + [0] * 4, "stage 2 is empty but changes the resolution"),
+  ],
+)
+def test_what_is_no_architecture(architecture, message):
+  with pytest.raises(ValueError, match=message):
+    resources.network_cost(spaces.get("digits"), architecture)
+
+
+def test_unknown_space():
+  with pytest.raises(ValueError, match="unknown space 'x'; allowed: rcnet_cifar100"):
+    spaces.get("x")

@@ -1,0 +1,160 @@
+"""Schedules and steps against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_submod import layers, parallel, training
+from nas_submod.data import Data, Split
+
+CONFIG = {
+  "steps": 20,
+  "epochs": 0,
+  "batch_size": 8,
+  "learning_rate": 0.1,
+  "schedule": "constant",
+  "milestones": (),
+  "decay": 0.1,
+  "warmup_steps": 0,
+  "momentum": 0.9,
+  "weight_decay": 0.0,
+  "label_smoothing": 0.0,
+  "crop_padding": 0,
+  "flip": False,
+}
+
+
+def make_data(count=32):
+  labels = np.arange(count, dtype=np.int32) % 2
+  noise = np.random.default_rng(0).integers(0, 50, (count, 4, 4, 1))
+  split = Split((noise + 150 * labels[:, None, None, None]).astype(np.uint8), labels)
+  pixels = split.images.astype(np.float32)
+  return Data(split, split, split, 2, pixels.mean((0, 1, 2)), pixels.std((0, 1, 2)))
+
+
+NETWORK = layers.serial(layers.conv(1, 4, 3), layers.relu(), layers.global_average_pool())
+NETWORK = layers.serial(NETWORK, layers.dense(4, 2))
+
+
+def first_state(recipe):
+  return training.start(NETWORK.init(jax.random.key(0)), recipe.transformation)
+
+
+@pytest.mark.parametrize(
+  ("changes", "step", "expected"),
+  [
+    ({}, 7, 0.1),
+    ({"schedule": "multistep", "milestones": (5, 10)}, 4, 0.1),
+    ({"schedule": "multistep", "milestones": (5, 10)}, 6, 0.01),
+    ({"schedule": "multistep", "milestones": (5, 10)}, 11, 0.001),
+    ({"schedule": "multistep", "milestones": (1, 2), "steps": 0, "epochs": 3}, 5, 0.01),
+    ({"schedule": "cosine"}, 10, 0.05),
+    ({"schedule": "cosine"}, 20, 0.0),
+    ({"schedule": "cosine", "warmup_steps": 4}, 2, 0.05),
+    ({"schedule": "cosine", "warmup_steps": 4}, 12, 0.05),
+  ],
+)
+def test_schedules(changes, step, expected):
+  config = CONFIG | changes
+  steps = training.total_steps(config, 32)
+  assert steps == (12 if config["epochs"] else 20)
+  rate = training.learning_rate(config, steps, 32)(step)
+  np.testing.assert_allclose(rate, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"epochs": 3}, "exactly one of steps"),
+    ({"steps": 0}, "exactly one of steps"),
+    ({"steps": -4}, "positive number"),
+    ({"batch_size": 33}, "batch_size 33 is not possible with 32 training images"),
+    ({"schedule": "linear"}, "unknown schedule 'linear'; allowed: multistep"),
+  ],
+)
+def test_wrong_recipes(changes, message):
+  with pytest.raises(ValueError, match=message):
+    training.recipe(CONFIG | changes, make_data())
+
+
+def test_batch_order_is_a_permutation_an_epoch():
+  order = training.batch_order((0, 1), 34, 8, 10)
+  assert order.shape == (10, 8)
+  for epoch in (order[:4], order[4:8]):
+    assert len(set(epoch.ravel().tolist())) == 32
+  assert not np.array_equal(order[:4], order[4:8])
+  np.testing.assert_array_equal(order[:6], training.batch_order((0, 1), 34, 8, 6))
+  assert not np.array_equal(order, training.batch_order((0, 2), 34, 8, 10))
+
+
+def test_loss_falls_and_a_step_is_sgd():
+  data = make_data()
+  recipe = training.recipe(CONFIG | {"momentum": 0.0, "weight_decay": 0.01}, data)
+  state = first_state(recipe)
+  batch = data.train.images[:8], data.train.labels[:8]
+  step = jax.jit(lambda s: training.train_step(recipe, NETWORK.apply, s, jax.random.key(0), *batch))
+  moved = step(state)
+
+  def loss(params):
+    inputs = recipe.preprocess(jax.random.key(0), jnp.asarray(batch[0]), False)
+    logits = NETWORK.apply(params, state.state, inputs, True)[0]
+    return training.cross_entropy(logits, batch[1]).mean()
+
+  gradients = jax.grad(loss)(state.params)
+  expected = jax.tree.map(lambda p, g: p - 0.1 * (g + 0.01 * p), state.params, gradients)
+  jax.tree.map(
+    lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-7), moved.params, expected
+  )
+  for _ in range(30):
+    moved = step(moved)
+  assert loss(moved.params) < 0.5 * loss(state.params)
+  assert int(moved.step) == 31
+  assert step._cache_size() == 1
+
+
+def test_four_devices_take_the_step_of_one():
+  data = make_data()
+  recipe = training.recipe(CONFIG, data)
+  state = first_state(recipe)
+  images, labels = data.train.images[:8], data.train.labels[:8]
+
+  def on_shard(state, images, labels):
+    return training.train_step(
+      recipe, NETWORK.apply, state, jax.random.key(0), images, labels, axis_name="batch"
+    )
+
+  mapped = parallel.pmap_data(on_shard, (None, 0, 0), 4, "batch")
+  many = mapped(state, images.reshape(4, 2, *images.shape[1:]), labels.reshape(4, 2))
+  one = training.train_step(recipe, NETWORK.apply, state, jax.random.key(0), images, labels)
+  # Means of eight in float32, in another order.
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), many, one)
+  for leaf in jax.tree.leaves(many):
+    shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+    assert len(shards) == 4
+    assert all(np.array_equal(shards[0], shard) for shard in shards)
+
+
+def test_eval_step_counts_like_numpy_and_leaves_padding_out():
+  data = make_data(30)
+  recipe = training.recipe(CONFIG, data)
+  state = first_state(recipe)
+  batches = training.batches(data.validation, 8)
+  assert batches.images.shape == (4, 8, 4, 4, 1)
+  totals = np.zeros(4)
+  for images, labels in zip(*batches):
+    step = training.eval_step(recipe, NETWORK.apply, state.params, state.state, images, labels)
+    totals += np.array([float(part) for part in step])
+  inputs = recipe.preprocess(jax.random.key(0), jnp.asarray(data.validation.images), False)
+  logits = np.asarray(NETWORK.apply(state.params, state.state, inputs, False)[0], np.float64)
+  labels = data.validation.labels
+  log_sum = np.log(np.exp(logits).sum(1))
+  loss = (log_sum - logits[np.arange(30), labels]).sum()
+  np.testing.assert_allclose(totals, [(logits.argmax(1) == labels).sum(), 30, loss, 30], rtol=1e-5)
+
+
+def test_label_smoothing_by_hand():
+  logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  expected = -(0.9 + 0.1 / 3) * np.log(0.7) - 0.1 / 3 * (np.log(0.2) + np.log(0.1))
+  found = training.cross_entropy(logits, jnp.array([0]), 0.1)
+  np.testing.assert_allclose(found, [expected], rtol=1e-5)

@@ -30,5 +30,11 @@ ENTRIES = (
   Entry("rcas", o.rcas(), beats_singletons=True, ratio=0.427, group_ratio=0.5),
   Entry("rcas_eager", o.rcas(lazy=False, batch=None), True, 0.427, 0.5),
   Entry("random_search", o.random_search(evaluations=12, batch=3)),
+  Entry("best_singleton", o.best_singleton(), beats_singletons=True),
+  Entry("greedy_plus_max", o.greedy_plus_max("density:0"), beats_singletons=True),
+  Entry("stochastic_greedy", o.stochastic_greedy(sample=3)),
+  Entry("exchange", o.exchange(o.greedy("unit")), beats_singletons=True),
+  Entry("local_search", o.local_search(evaluations=20)),
+  Entry("regularized_evolution", o.regularized_evolution(evaluations=20)),
   Entry("brute_force", o.brute_force(batch=64), True, 1.0, 1.0),
 )

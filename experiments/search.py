@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments import common
-from nas_submod import journal, report, search
+from nas_submod import journal, live, report, search
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
@@ -28,7 +28,7 @@ def main(config: ConfigDict) -> None:
   except ValueError as error:
     return common.fail(error)
   try:
-    with report.live(setup, console) as display:
+    with live.live(setup, console) as display:
       result = search.run(setup, log, display)
   except FloatingPointError as error:
     return common.fail(error)

@@ -1,4 +1,4 @@
-"""What JAX compiled, counted from its own compilation events, and the cache of compiled programs."""
+"""What JAX compiled, counted from its own compilation events."""
 
 import contextlib
 import threading

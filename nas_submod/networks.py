@@ -8,13 +8,14 @@ for each of them.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import blocks, layers
+from nas_submod.choice import Choice, choose
 from nas_submod.layers import Layer, Params, State, Variables
 from nas_submod.spaces import SearchSpace
 
@@ -113,73 +114,6 @@ class Universal(NamedTuple):
   specialize: Callable[[Variables, Sequence[int]], Variables]
 
 
-class _Choice(NamedTuple):
-  """One of several layers, chosen by an index that is data; parameters and state are vectors."""
-
-  sizes: tuple[int, int]  # Lengths of the two vectors.
-  init: Callable[[jax.Array, jax.Array], Variables]  # (noise, index)
-  apply: Callable[..., tuple[jax.Array, jax.Array]]  # (params, state, index, x, train)
-  unpack: Callable[[Variables, int], Variables]
-
-
-def _choice(options: Sequence[Layer]) -> _Choice:
-  """Joins layers of equal output shape.
-
-  Each branch is rematerialised: a switch under differentiation would keep what every branch needs.
-  """
-  rng = jax.random.key(0)
-  forms = [jax.eval_shape(layer.init, rng) for layer in options]
-  params_size, state_size = (max(_size(form[i]) for form in forms) for i in range(2))
-
-  def init(noise, index):
-    def start(layer):
-      def branch(noise):
-        mean, mean_state = layer.init(rng, lambda _, shape: jnp.zeros(shape))
-        one, _ = layer.init(rng, lambda _, shape: jnp.ones(shape))
-        mean, one = _pack(mean, params_size), _pack(one, params_size)
-        return mean + (one - mean) * noise, _pack(mean_state, state_size)
-
-      return branch
-
-    return Variables(*jax.lax.switch(index, [start(layer) for layer in options], noise))
-
-  def apply(params, state, index, x, train):
-    def step(layer, form):
-      def branch(params, state, x):
-        y, moved = layer.apply(_unpack(params, form.params), _unpack(state, form.state), x, train)
-        return y, _pack(moved, state_size)
-
-      return jax.checkpoint(branch, prevent_cse=False) if train else branch
-
-    branches = [step(layer, form) for layer, form in zip(options, forms)]
-    return jax.lax.switch(index, branches, params, state, x)
-
-  def unpack(variables, index):
-    form = forms[index]
-    return Variables(_unpack(variables.params, form.params), _unpack(variables.state, form.state))
-
-  return _Choice((params_size, state_size), init, apply, unpack)
-
-
-def _size(form: Any) -> int:
-  return sum(leaf.size for leaf in jax.tree.leaves(form))
-
-
-def _pack(tree: Any, size: int) -> jax.Array:
-  leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
-  used = sum(leaf.size for leaf in leaves)
-  return jnp.concatenate([*leaves, jnp.zeros(size - used)])
-
-
-def _unpack(vector: jax.Array, form: Any) -> Any:
-  leaves, structure = jax.tree.leaves(form), jax.tree.structure(form)
-  ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
-  parts = jnp.split(vector, ends)[: len(leaves)]
-  return jax.tree.unflatten(
-    structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)]
-  )
-
-
 def _widen(x: jax.Array, channels: int) -> jax.Array:
   """Pads channels with zeros."""
   return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])
@@ -205,9 +139,9 @@ def _on_first_channels(layer: Layer, cin: int, width: int, keep: bool) -> Layer:
 class _Stage(NamedTuple):
   """A stage of the universal network."""
 
-  opening: _Choice
+  opening: Choice
   opening_index: np.ndarray  # [stages + 1 predecessors, options + 1]
-  others: _Choice
+  others: Choice
 
 
 def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
@@ -226,7 +160,7 @@ def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
     _on_first_channels(block(space, option, channels, channels, 1), channels, width, keep=True)
     for option in range(len(space.options) + 1)
   ]
-  return _Stage(_choice(opening), table, _choice(others))
+  return _Stage(choose(opening), table, choose(others))
 
 
 @functools.cache
@@ -245,7 +179,7 @@ def build_universal(space: SearchSpace) -> Universal:
   before_head = predecessors(space, len(space.stages))
   last_index[list(before_head)] = range(len(before_head))
   channels_before = [output_channels(space, p) for p in before_head]
-  last = _choice(
+  last = choose(
     [_on_first_channels(head(space, c), c, space.classes, keep=False) for c in channels_before]
   )
   first = stem(space)

@@ -1,29 +1,25 @@
-"""What a person sees: the live display, the summary in the terminal, and the report page."""
+"""What a person reads: the plan before, the summary after, and the report page."""
 
 import base64
-import contextlib
 import html
 import io
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from nas_submod import parallel, training
 from nas_submod.journal import Journal
-from nas_submod.objective import SCORES, ProxyObjective
+from nas_submod.live import duration
+from nas_submod.objective import SCORES
 from nas_submod.resources import RESOURCES, network_cost, network_costs
-from nas_submod.search import Accepted, Display, Setup, estimate_evaluations, first_additions
+from nas_submod.search import Setup, estimate_evaluations, first_additions
 from nas_submod.spaces import SearchSpace
 
 
@@ -52,88 +48,6 @@ def budget_lines(
     + ("  binds" if name in tight else "")
     for name, limit in budget.items()
   ]
-
-
-def _duration(seconds: float) -> str:
-  minutes, rest = divmod(int(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class _Watch:
-  """State of the live display."""
-
-  def __init__(self, setup: Setup):
-    self.setup = setup
-    self.expected = estimate_evaluations(setup)
-    self.began = time.monotonic()
-    self.start = network_cost(setup.space, setup.space.start)
-    self.rows: dict[str, Accepted] = {}
-    self.before_greedy: int | None = None
-    self.line = "loading"
-
-  def accepted(self, step: Accepted) -> str:
-    """Takes in a step and says it in one line."""
-    self.rows[step.run] = step
-    costs = ", ".join(
-      f"{name} {step.resources[name] / limit:.0%}" for name, limit in self.setup.budget.items()
-    )
-    return f"{step.run:>15} step {step.step:<3} value {step.value:.4f}  {costs}"
-
-  def progress(self, objective: ProxyObjective, share: float, doing: str) -> None:
-    """Takes in how far training is."""
-    elapsed = time.monotonic() - self.began
-    self.line = f"{doing}: trained {objective.trained}, reused {objective.reused}"
-    self.line += f", failed {objective.failed}; {_duration(elapsed)} elapsed"
-    if objective.trained:
-      left = max(self._remaining(objective, doing), 1 - share)
-      self.line += f", about {_duration(left * objective.train_seconds / objective.trained)} left"
-    elif not objective.compilations.programs:
-      self.line += "; compiling the program that trains every network"
-
-  def _remaining(self, objective: ProxyObjective, doing: str) -> float:
-    """Networks still to train: the estimate at first, then what the budgets have room for."""
-    search = self.setup.config["search"]
-    final = search["finalist_replicates"] * (search["finalists"] + 2)
-    if doing in ("finalists", "signal"):
-      return final / 2
-    done = np.mean([self._share_used(step) for step in self.rows.values()]) if self.rows else 0.0
-    if doing != "greedy" or done < 0.1:
-      return max(self.expected - objective.trained, final)
-    if self.before_greedy is None:
-      self.before_greedy = objective.trained
-    return (objective.trained - self.before_greedy) * (1 - done) / done + final
-
-  def _share_used(self, step: Accepted) -> float:
-    """How far a run is from the start set to the budget that it will meet first."""
-    return max(
-      (step.resources[name] - self.start[name]) / max(limit - self.start[name], 1)
-      for name, limit in self.setup.budget.items()
-    )
-
-  def table(self) -> Group:
-    """The live table."""
-    table = Table(title=f"{self.setup.space.name}: {self.setup.config['score']}")
-    for column in ("run", "step", "value", *self.setup.budget):
-      table.add_column(column, justify="left" if column == "run" else "right")
-    for step in self.rows.values():
-      costs = [
-        f"{step.resources[name]:,} ({step.resources[name] / limit:.0%})"
-        for name, limit in self.setup.budget.items()
-      ]
-      table.add_row(step.run, str(step.step), f"{step.value:.4f}", *costs)
-    return Group(table, Text(self.line))
-
-
-@contextlib.contextmanager
-def live(setup: Setup, console: Console) -> Iterator[Display]:
-  """Shows a search while it runs: a table in a terminal, a line a step elsewhere."""
-  watch = _Watch(setup)
-  if not console.is_terminal:
-    yield Display(lambda step: console.print(watch.accepted(step), highlight=False), watch.progress)
-    return
-  with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
-    yield Display(lambda step: (watch.accepted(step), None)[1], watch.progress)
 
 
 def plan(setup: Setup, seconds_per_network: float | None = None) -> str:
@@ -167,7 +81,7 @@ def plan(setup: Setup, seconds_per_network: float | None = None) -> str:
       f"optimizer  {setup.config['search']['optimizer']}: runs {', '.join(setup.runs)}",
       f"first step {len(first_additions(setup)) - 1} distinct candidates",
       f"training   {steps} steps of {setup.config['train']['batch_size']} images a network",
-      f"estimate   about {expected} networks, {_duration(expected * seconds_per_network)} "
+      f"estimate   about {expected} networks, {duration(expected * seconds_per_network)} "
       f"({source})",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",
     ]

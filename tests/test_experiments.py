@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -40,17 +41,25 @@ def trainings(workdir):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+  """A whole search on one device: its workdir, what it printed, and JAX's compilation log."""
   workdir = tmp_path_factory.mktemp("search")
-  return workdir, call("search", f"--workdir={workdir}", "--cpu_devices=1")
+  done = subprocess.run(
+    command("search", f"--workdir={workdir}", "--cpu_devices=1"),
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    env=os.environ | {"JAX_LOG_COMPILES": "1"},
+  )
+  assert done.returncode == 0, done.stderr
+  return workdir, done.stdout, done.stderr
 
 
 def test_search_finds_a_network_within_budgets_and_says_why(finished):
-  workdir, printed = finished
+  workdir, printed, _ = finished
   result = json.loads((workdir / "result.json").read_text())
   assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
   for name in ("architecture", "canonical", "optimizer", "seconds", "path", "standard_error"):
     assert name in result
-  assert result["compilations"] == 3
   assert len({step["run"] for step in result["path"]}) == 4
   assert result["evaluations"]["trained"] == len(trainings(workdir))
   for part in ("stage 2", "params", "madds", "signal", "training programs compiled", str(workdir)):
@@ -58,6 +67,15 @@ def test_search_finds_a_network_within_budgets_and_says_why(finished):
   page = (workdir / "report.html").read_text()
   assert page.count("data:image/png;base64,") == 3
   assert json.loads((workdir / "config.json").read_text())["seed"] == 0
+
+
+def test_three_programs_train_every_candidate(finished):
+  workdir, _, log = finished
+  # JAX names every pmapped program alike, and only the training programs are pmapped.
+  compiled = re.findall(r"Finished XLA compilation of jit\(_fun\)", log)
+  result = json.loads((workdir / "result.json").read_text())
+  assert len(compiled) == result["compilations"] == 3
+  assert result["evaluations"]["trained"] > 10
 
 
 def test_four_devices_decide_as_one(finished, tmp_path):
@@ -92,7 +110,7 @@ def test_other_config_in_the_same_workdir_is_refused_by_name(finished):
 
 
 def test_train_uses_all_images_tests_and_resumes(finished):
-  workdir, _ = finished
+  workdir, _, _ = finished
   flags = f"--workdir={workdir}", f"--architecture={workdir}/result.json", "--cpu_devices=2"
   printed = call("train", *flags)
   metrics = json.loads((workdir / "train" / "metrics.json").read_text())

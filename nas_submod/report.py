@@ -108,7 +108,8 @@ def _madds_per_second() -> float:
 def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
   """What was found and why, for the terminal."""
   counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
-  ratio = "no gain" if signal["ratio"] is None else f"{signal['ratio']:.2f} of a gain"
+  gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
+  compared = "" if ratio is None else f", {ratio:.2f} of a gain"
   others = [
     f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f}  {f['text']}"
     for f in sorted(result["finalists"], key=lambda f: -f["value"])
@@ -122,9 +123,9 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",
-      f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}, "
-      f"the first {signal['additions']} blocks gain {signal['mean_gain_of_first_additions']:.4f} "
-      f"each: {ratio}",
+      f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}"
+      + ("" if gain is None else f"; the first {signal['additions']} blocks gain {gain:.4f} each")
+      + compared,
       "finalists, trained again with fresh seeds:",
       *others,
       "",

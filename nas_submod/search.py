@@ -163,6 +163,10 @@ def estimate_evaluations(setup: Setup) -> int:
   return len(first) + math.ceil(3 * steps * (1 + (len(setup.runs) - 1) / 2)) + final
 
 
+def _is_greedy(setup: Setup) -> bool:
+  return setup.config["search"]["optimizer"] in ("rcas", "greedy")
+
+
 def _columns(setup: Setup) -> list[int]:
   return [resources.RESOURCES.index(name) for name in setup.budget]
 
@@ -211,8 +215,8 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       display.accepted(found[-1])
 
   with compiled.counting():
-    is_greedy = search["optimizer"] in ("rcas", "greedy")
-    first: Sequence[Any] = list(first_additions(setup)) if is_greedy else []
+    limit = search["max_evaluations"] or None
+    first: Sequence[Any] = list(first_additions(setup))[:limit] if _is_greedy(setup) else []
     start_scores = objective.scores([space.start], [range(search["replicates"])])
     if not np.isfinite(start_scores).all():
       raise FloatingPointError("the start network diverged: lower config.train.learning_rate")
@@ -224,7 +228,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       setup.problem,
       value,
       setup.optimizer,
-      max_evaluations=search["max_evaluations"] or None,
+      max_evaluations=limit,
       seed=config["seed"],
       callback=on_round,
     )
@@ -307,19 +311,21 @@ def _signal(
   found: Sequence[Accepted],
   finalists: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-  """How the noise of a replicate compares with the gain of a block, both from fresh seeds."""
-  path = [step for step in found if step.run == setup.runs[0]]
-  last = path[min(3, len(path) - 1)]
-  ends = _rerun(setup, objective, [path[0], last])
+  """How the noise of a replicate compares with the gain of a block, both from fresh seeds.
+
+  The gain is that of the first three additions of the first rule; None without additions.
+  """
+  path = [step for step in found if step.run == setup.runs[0]] if _is_greedy(setup) else []
+  added = min(3, len(path) - 1)
+  ends = _rerun(setup, objective, [path[0], path[added]]) if added > 0 else []
   rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]
   deviation = float(np.sqrt(np.mean([np.var(row, ddof=1) for row in rows]))) if rows else math.nan
-  added = max(last.step, 1)
-  gain = (ends[1]["value"] - ends[0]["value"]) / added
+  gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else None
   return {
     "replicate_standard_deviation": deviation,
     "mean_gain_of_first_additions": gain,
-    "additions": added,
-    "ratio": deviation / gain if gain > 0 else None,
+    "additions": max(added, 0),
+    "ratio": deviation / gain if gain is not None and gain > 0 else None,
     "replicates": sum(len(row) for row in rows),
   }
 

@@ -259,6 +259,18 @@ def test_test_images_taken_from_training(tmp_path):
   assert rows(smaller.train.images) < rows(larger.train.images)
   other = data.load(config(source, 8, test_size=12, split_seed=1))
   assert rows(other.test.images) != rows(loaded.test.images)
+  # Ten of each class: nine to test would leave none to train on or none to validate.
+  with pytest.raises(ValueError, match=r"test_size=33 is not possible: allowed are 4 .* to 32"):
+    data.load(config(source, 4, test_size=33))
+  assert len(data.load(config(source, 4, test_size=32)).train.labels) == 4
+
+
+def test_validation_images_depend_on_the_seed(tmp_path):
+  source = save(tmp_path)
+  first, again, other = (data.load(config(source, 8, split_seed=seed)) for seed in (0, 0, 1))
+  np.testing.assert_array_equal(first.validation.images, again.validation.images)
+  assert rows(first.validation.images) != rows(other.validation.images)
+  assert rows(first.test.images) == rows(other.test.images)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Journal:
     for number, line in enumerate(content[:whole].splitlines()):
       try:
         evaluation = Evaluation(**json.loads(line))
-      except (json.JSONDecodeError, TypeError) as error:
+      except (ValueError, TypeError) as error:
         raise ValueError(f"{path}, line {number + 1}, is not an evaluation: {line!r}") from error
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
     if whole < len(content):

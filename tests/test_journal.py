@@ -34,10 +34,11 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
   assert path.read_bytes() == whole
 
 
-def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
+@pytest.mark.parametrize("broken", [b"{}\n", b"\x80{}\n", b"{\n"])
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path, broken):
   path = tmp_path / "evaluations.jsonl"
   Journal(path).add([ONE])
-  path.write_bytes(b"{}\n" + path.read_bytes())
+  path.write_bytes(broken + path.read_bytes())
   with pytest.raises(ValueError, match="line 1, is not an evaluation"):
     Journal(path)
 

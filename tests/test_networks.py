@@ -55,7 +55,7 @@ def assert_close(actual, expected):
   chex.assert_trees_all_equal_shapes(actual, expected)
   norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(expected)))
   for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
-    np.testing.assert_allclose(a, e, rtol=0, atol=TOLERANCE * max(norm, 1))
+    np.testing.assert_allclose(a, e, rtol=0, atol=TOLERANCE * norm)
 
 
 def check_agreement(space, architectures, batch):

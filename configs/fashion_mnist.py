@@ -13,9 +13,9 @@ from configs import digits
 def get_config(mode: str = "") -> ConfigDict:
   """The config; mode as in configs/digits.py."""
   config = digits.get_config(mode)
-  config.space = {"name": "digits", "image_shape": (28, 28, 1), "stem_stride": 2}
+  config.space = {"name": "digits", "image_shape": (28, 28, 1)}
   config.data.update({"source": "fashion_mnist", "validation_size": 5_000})
   config.budget = {"params": 20_000, "madds": 1_000_000}
-  config.train.update({"flip": True, "steps": max(config.train.steps, 5), "batch_size": 64})
+  config.train.update({"flip": True, "batch_size": 64})
   config.final.update({"flip": True, "crop_padding": 2, "epochs": 30.0, "batch_size": 128})
   return config

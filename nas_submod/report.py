@@ -50,13 +50,8 @@ def budget_lines(
   ]
 
 
-def plan(setup: Setup, seconds_per_network: float | None = None) -> str:
-  """What a search would do, for `--dry_run`.
-
-  Args:
-    setup: A checked config.
-    seconds_per_network: Measured in this workdir, None if nothing was trained yet.
-  """
+def plan(setup: Setup) -> str:
+  """What a search would do, for `--dry_run`."""
   space, data = setup.space, setup.data
   start = network_cost(space, space.start)
   steps = training.recipe(setup.config["train"], data).steps
@@ -64,11 +59,7 @@ def plan(setup: Setup, seconds_per_network: float | None = None) -> str:
   expected = estimate_evaluations(setup)
   # Backward costs twice the forward pass, and rematerialisation a forward pass more.
   work = 4 * images * np.mean([start["madds"], _typical_madds(setup)])
-  if seconds_per_network is None:
-    seconds_per_network = work / _madds_per_second() / parallel.device_count()
-    source = "from multiply-adds; a guess within a factor of three, compiling apart"
-  else:
-    source = "from what this workdir holds"
+  seconds = expected * work / _madds_per_second() / parallel.device_count()
   return "\n".join(
     [
       f"space      {space.name}: {space.positions} positions, {len(space.options)} options, "
@@ -81,8 +72,8 @@ def plan(setup: Setup, seconds_per_network: float | None = None) -> str:
       f"optimizer  {setup.config['search']['optimizer']}: runs {', '.join(setup.runs)}",
       f"first step {len(first_additions(setup)) - 1} distinct candidates",
       f"training   {steps} steps of {setup.config['train']['batch_size']} images a network",
-      f"estimate   about {expected} networks, {duration(expected * seconds_per_network)} "
-      f"({source})",
+      f"estimate   about {expected} networks, {duration(seconds)} "
+      "(a rough guess from multiply-adds, compiling apart)",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",
     ]
   )
@@ -120,6 +111,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       draw(setup.space, result["architecture"]),
       "",
       *budget_lines(result["resources"], setup.budget, result["binding"]),
+      *([] if result["binding"] else ["no budget binds: another block would fit"]),
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",

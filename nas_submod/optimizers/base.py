@@ -85,7 +85,7 @@ class Result(NamedTuple):
       asked with a traceable one.
     rounds: Rounds of ask and tell, the parallel depth of the search.
     trace: Steps accepted, in order; empty with a traceable function.
-    upper_bound: No feasible set is worth more, if F is monotone submodular and exact.
+    upper_bound: On the value of any feasible set. No bound is computed yet: always inf.
   """
 
   mask: np.ndarray

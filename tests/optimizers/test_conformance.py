@@ -117,3 +117,27 @@ def test_a_problem_where_nothing_can_be_added(entry):
   problem = ns.Problem([-1] * 8, np.ones(8), 0.5)
   result = ns.maximize(problem, lambda masks: masks.sum(1), entry.optimizer)
   assert not result.mask.any() and result.evaluations == 1
+
+
+def groups_alone(seed, n=8):
+  """At most one of every two elements, no knapsack that matters."""
+  return ns.Problem(np.arange(n) // 2, np.ones(n), np.inf)
+
+
+CLAIMS = [
+  pytest.param(getattr(entry, claim), make_problem, entry.optimizer, id=f"{entry.name}-{claim}")
+  for entry in ENTRIES
+  for claim, make_problem in (("ratio", instances.one_knapsack), ("group_ratio", groups_alone))
+  if getattr(entry, claim)
+]
+
+
+@pytest.mark.parametrize(("share", "make_problem", "optimizer"), CLAIMS)
+def test_claimed_share_of_the_optimum_by_brute_force(share, make_problem, optimizer):
+  masks = instances.every_mask(8)
+  for seed in range(100):
+    problem, function = make_problem(seed), instances.facility_location(seed)
+    feasible = np.asarray(every_feasible(problem, masks))
+    optimum = set_functions.on_host(function)(masks)[feasible].max()
+    result = ns.maximize(problem, function, optimizer, traceable=True)
+    assert optimum * (share - 1e-6) <= result.value <= optimum * (1 + 1e-6), seed

@@ -24,6 +24,9 @@ class Optimizer(NamedTuple):
     done: `state -> []` bool.
     best: `state -> (mask [n], value [])`, the answer so far, at any time.
     replicates: None, or `state -> [B]` int: measurements each asked set should have in total.
+      Its answer is the mean of its first so many, whatever else is known of the set: an answer
+      never depends on what another run inside the optimizer asked before. Standard errors are NaN
+      where unknown: one measurement without a stated error, or a value of -inf.
     solve: None, or `(problem, value, rng) -> Outcome`: a shorter way to the same answer where
       `value` is traceable and evaluations are not limited, instead of rounds of ask and tell.
   """
@@ -79,10 +82,11 @@ class Result(NamedTuple):
 
   Attributes:
     mask: The best set found, feasible. `[n]` bool.
-    value: Its value, as measured.
+    value: Its value, the mean of all measurements of it.
+    standard_error: Of the value: 0 if exact, NaN if unknown (one measurement, no error stated).
     cost: Units of each resource it uses. `[m]`.
-    evaluations: Measurements made: distinct sets (times replicates) with a host function, sets
-      asked with a traceable one.
+    evaluations: Measurements made with a host function, a set counting as often as it was
+      measured; sets asked with a traceable one.
     rounds: Rounds of ask and tell, the parallel depth of the search.
     trace: Steps accepted, in order; empty with a traceable function.
     upper_bound: On the value of any feasible set. No bound is computed yet: always inf.
@@ -90,6 +94,7 @@ class Result(NamedTuple):
 
   mask: np.ndarray
   value: float
+  standard_error: float
   cost: np.ndarray
   evaluations: int
   rounds: int

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, State, Step
+from nas_submod.optimizers.measurements import UNKNOWN, Measurements
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
 
@@ -31,8 +32,8 @@ def maximize(
   Args:
     problem: What may be chosen.
     value: On the host, `masks [K, n] -> values [K]` or `(values, standard_errors)`, called once a
-      round with only the distinct sets not yet measured (and with `replicates [K]` second, if the
-      optimizer asks for them). If traceable, `mask [n] -> value []`.
+      round at most. Every row is one measurement: a set is there more than once, or again later,
+      only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`.
     optimizer: Any optimizer of `nas_submod.optimizers`.
     max_evaluations: Stop after so many measurements; None for as many as the optimizer wants.
     seed: Seed of all that is random in the optimizer.
@@ -63,6 +64,7 @@ def maximize(
   return Result(
     mask=mask,
     value=float(outcome.value),
+    standard_error=0.0,
     cost=np.asarray(problem.cost(mask)),
     evaluations=int(outcome.evaluations),
     rounds=int(outcome.rounds),
@@ -108,7 +110,9 @@ def _drive(optimizer, problem, value, rng, limit):
     asked = valid & (evaluations + jnp.cumsum(valid) <= limit)
     measured = jax.vmap(value)(masks).astype(jnp.float32)
     chex.assert_shape(measured, valid.shape)
-    state, _ = optimizer.tell(state, jnp.where(asked & ~jnp.isnan(measured), measured, -jnp.inf))
+    answers = jnp.where(asked & ~jnp.isnan(measured), measured, -jnp.inf)
+    exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
+    state, _ = optimizer.tell(state, answers, *exact)
     clean &= ~jnp.any(asked & jnp.isnan(measured))
     return state, evaluations + asked.sum(), rounds + 1, clean
 
@@ -126,12 +130,6 @@ class _Question(NamedTuple):
   done: jax.Array
 
 
-class _Measurement(NamedTuple):
-  value: float
-  standard_error: float
-  replicates: int
-
-
 def _maximize_on_host(
   problem: Problem,
   value: Callable[..., Any],
@@ -141,83 +139,41 @@ def _maximize_on_host(
   callback: Callback | None,
 ) -> Result:
   start, advance, best = _compiled(optimizer)
-  store: dict[bytes, _Measurement] = {}
+  measurements = Measurements(value)
   trace: list[Step] = []
-  evaluations = rounds = 0
+  rounds = 0
   cut = False
   state, question = start(problem, rng)
   question = jax.device_get(question)
   while not question.done and not cut:
-    keys = [key.tobytes() for key in np.packbits(question.canonical, axis=1)]
-    wanted, cut = _wanted(question, keys, store, limit - evaluations)
-    evaluations += sum(question.replicates[row] - held for row, held in wanted)
-    rows = [row for row, _ in wanted]
-    for row, measurement in zip(rows, _measure(value, optimizer, question, rows)):
-      store[keys[row]] = measurement
-    unknown = _Measurement(-np.inf, 0.0, 0)
-    answers = [store.get(key, unknown) if ok else unknown for key, ok in zip(keys, question.valid)]
-    values = np.array([answer.value for answer in answers], np.float32)
-    errors = np.array([answer.standard_error for answer in answers], np.float32)
-    state, info, costs, question = advance(problem, state, values, errors)
+    rows = np.flatnonzero(question.valid)
+    keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
+    replicates = question.replicates[rows]
+    cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
+    answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
+    for row, key, count in zip(rows, keys, replicates):
+      answers[row] = measurements.pooled(key, count)
+    state, info, costs, question = advance(problem, state, *answers.T)
     info, costs, question = jax.device_get((info, costs, question))
     for run in np.flatnonzero(info.accepted):
       trace.append(
-        Step(int(run), info.masks[run], float(info.values[run]), costs[run], int(evaluations))
+        Step(int(run), info.masks[run], float(info.values[run]), costs[run], measurements.total)
       )
     if callback is not None:
       callback(rounds, info, state)
     rounds += 1
   mask, best_value, cost, key = jax.device_get(best(problem, state))
-  measured = store.get(np.packbits(key).tobytes())
+  pooled = measurements.pooled(np.packbits(key).tobytes())
   return Result(
     mask=mask,
-    value=float(best_value) if measured is None else measured.value,
+    value=float(best_value) if pooled is UNKNOWN else pooled.value,
+    standard_error=pooled.standard_error,
     cost=cost,
-    evaluations=int(evaluations),
+    evaluations=measurements.total,
     rounds=rounds,
     trace=tuple(trace),
     upper_bound=float("inf"),
   )
-
-
-def _wanted(
-  question: _Question, keys: list[bytes], store: dict[bytes, _Measurement], allowance: int
-) -> tuple[list[tuple[int, int]], bool]:
-  """Rows to measure, each with the replicates already held; whether the allowance cut them."""
-  wanted: dict[bytes, tuple[int, int]] = {}
-  for row in np.flatnonzero(question.valid):
-    measurement = store.get(keys[row])
-    held = 0 if measurement is None else measurement.replicates
-    missing = int(question.replicates[row]) - held
-    if missing <= 0 or keys[row] in wanted:
-      continue
-    if missing > allowance:
-      return list(wanted.values()), True
-    wanted[keys[row]] = (int(row), held)
-    allowance -= missing
-  return list(wanted.values()), False
-
-
-def _measure(
-  value: Callable[..., Any], optimizer: Optimizer, question: _Question, rows: list[int]
-) -> list[_Measurement]:
-  if not rows:
-    return []
-  masks, replicates = question.masks[rows], question.replicates[rows]
-  answer = value(masks) if optimizer.replicates is None else value(masks, replicates)
-  values, errors = answer if isinstance(answer, tuple) else (answer, np.zeros(len(rows)))
-  values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
-  for name, numbers in ("values", values), ("standard errors", errors):
-    if numbers.shape != (len(rows),):
-      raise ValueError(f"value returned {name} of shape {numbers.shape}, not ({len(rows)},)")
-    bad = np.flatnonzero(np.isnan(numbers) | (numbers == np.inf))
-    if bad.size:
-      elements = np.flatnonzero(masks[bad[0]]).tolist()
-      raise ValueError(
-        f"value returned {numbers[bad[0]]} among its {name}, for the set of elements {elements}; "
-        "a number or -inf (could not be measured) is allowed"
-      )
-  return [_Measurement(float(v), float(e), int(r)) for v, e, r in zip(values, errors, replicates)]
 
 
 @functools.cache

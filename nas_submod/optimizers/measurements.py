@@ -1,0 +1,104 @@
+"""What was measured of a set function on the host: several noisy values of one set are pooled."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Pooled(NamedTuple):
+  """Mean of some measurements of one set, and its standard error.
+
+  The standard error is NaN where it is unknown: one measurement without a stated error, or a set
+  that could not be measured (value -inf).
+  """
+
+  value: float
+  standard_error: float
+
+
+UNKNOWN = Pooled(-np.inf, np.nan)
+
+
+class Measurements:
+  """Measurements by canonical set, in the order they were made.
+
+  Attributes:
+    total: How many there are.
+  """
+
+  def __init__(self, value: Callable[[np.ndarray], Any]):
+    """Nothing is measured yet.
+
+    Args:
+      value: `masks [K, n] -> values [K]` or `(values, standard_errors)`; a row is a measurement.
+    """
+    self._value = value
+    self._samples: dict[bytes, list[Pooled]] = {}
+    self.total = 0
+
+  def measure(
+    self, masks: np.ndarray, keys: list[bytes], replicates: np.ndarray, allowance: int
+  ) -> bool:
+    """Measures each set until it has its replicates; all in one call, what is held is kept.
+
+    Args:
+      masks: Sets, in order of urgency. Shape `[K, n]` bool.
+      keys: What stands for each; equal for sets that are the same object. `[K]`.
+      replicates: Measurements each should have in total. Shape `[K]` int.
+      allowance: Measurements that may be made.
+
+    Returns:
+      Whether the allowance was too small.
+
+    Raises:
+      ValueError: If a value is NaN or +inf, or a standard error negative or infinite.
+    """
+    wanted: dict[bytes, int] = {}
+    for key, count in zip(keys, replicates):
+      wanted[key] = max(int(count), wanted.get(key, 0))
+    first = dict(zip(reversed(keys), reversed(range(len(keys)))))
+    missing = [max(count - len(self._samples.get(key, ())), 0) for key, count in wanted.items()]
+    rows = np.repeat([first[key] for key in wanted], missing).astype(int)
+    cut = rows.size > allowance
+    rows = rows[:allowance]
+    if rows.size:
+      for row, value, error in zip(rows, *self._call(masks[rows])):
+        self._samples.setdefault(keys[row], []).append(Pooled(float(value), float(error)))
+    self.total += rows.size
+    return cut
+
+  def pooled(self, key: bytes, replicates: int | None = None) -> Pooled:
+    """The first measurements of a set, as many as stated (None: all): mean and standard error.
+
+    The error comes from the stated ones where all have one, else from how the values scatter.
+    """
+    samples = self._samples.get(key, [])[:replicates]
+    values, errors = np.array(samples).reshape(-1, 2).T
+    if not samples or np.isneginf(values).any():
+      return UNKNOWN
+    if len(samples) == 1:
+      return samples[0]
+    stated = np.sqrt(np.sum(errors**2)) / len(samples)
+    scatter = np.std(values, ddof=1) / np.sqrt(len(samples))
+    return Pooled(float(np.mean(values)), float(scatter if np.isnan(stated) else stated))
+
+  def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    answer = self._value(masks)
+    values, errors = answer if isinstance(answer, tuple) else (answer, np.full(len(masks), np.nan))
+    values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
+    for name, numbers in ("values", values), ("standard errors", errors):
+      if numbers.shape != (len(masks),):
+        raise ValueError(f"value returned {name} of shape {numbers.shape}, not ({len(masks)},)")
+    bad_value = np.isnan(values) | (values == np.inf)
+    bad_error = (errors < 0) | (errors == np.inf)
+    for name, numbers, bad, allowed in (
+      ("values", values, bad_value, "a number or -inf (could not be measured)"),
+      ("standard errors", errors, bad_error, "a nonnegative number or NaN (unknown)"),
+    ):
+      for row in np.flatnonzero(bad)[:1]:
+        raise ValueError(
+          f"value returned {numbers[row]} among its {name}, for the set of elements "
+          f"{np.flatnonzero(masks[row]).tolist()}; {allowed} is allowed"
+        )
+    return values, errors

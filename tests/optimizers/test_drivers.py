@@ -1,0 +1,179 @@
+"""Replicates: what the host driver measures, pools and counts."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import set_functions
+from nas_submod.optimizers import Info, Optimizer
+
+WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
+ROUNDS = 3
+
+
+class Replayed(NamedTuple):
+  """Asks the empty set once, then the sets of a script with its replicates; keeps all answers."""
+
+  problem: ns.Problem
+  round: Any
+  values: Any
+  errors: Any
+
+
+def scripted(script):
+  """An optimizer that asks `script`: for each round, a list of (elements, replicates) or None."""
+  width = max(len(asked) for asked in script)
+  sets = np.zeros((len(script), width, 4), bool)
+  counts = np.ones((len(script), width), np.int32)
+  valid = np.zeros((len(script), width), bool)
+  for i, asked in enumerate(script):
+    for j, (elements, count) in enumerate(asked):
+      sets[i, j, list(elements)], counts[i, j], valid[i, j] = True, count, True
+
+  def init(problem, rng):
+    return Replayed(problem, jnp.int32(0), jnp.zeros(valid.shape), jnp.zeros(valid.shape))
+
+  def tell(state, values, errors):
+    info = Info(jnp.array([True]), jnp.asarray(sets)[state.round, :1], values[:1])
+    state = state._replace(
+      round=state.round + 1,
+      values=state.values.at[state.round].set(values),
+      errors=state.errors.at[state.round].set(errors),
+    )
+    return state, info
+
+  return Optimizer(
+    init=init,
+    ask=lambda state: (jnp.asarray(sets)[state.round], jnp.asarray(valid)[state.round]),
+    tell=tell,
+    done=lambda state: state.round >= len(script),
+    best=lambda state: (jnp.asarray(sets)[1, 0], state.values[1, 0]),
+    replicates=lambda state: jnp.asarray(counts)[state.round],
+  )
+
+
+class Noisy:
+  """A modular function with noise that depends on the set and on how often it was measured."""
+
+  def __init__(self, stated=None):
+    self.stated, self.samples, self.calls = stated, {}, []
+
+  def __call__(self, masks):
+    values = []
+    for mask in masks:
+      of_set = self.samples.setdefault(tuple(np.flatnonzero(mask)), [])
+      rng = np.random.default_rng([len(of_set), *np.flatnonzero(mask)])
+      of_set.append(WEIGHTS @ mask + rng.normal())
+      values.append(of_set[-1])
+    self.calls.append([tuple(np.flatnonzero(mask)) for mask in masks])
+    return values if self.stated is None else (values, np.full(len(masks), self.stated))
+
+
+PROBLEM = ns.Problem([-1] * 4, np.ones(4), 2)
+SCRIPT = (
+  [((), 1)],
+  [((0,), 3), ((1,), 1), ((0,), 2)],  # the same set twice in one round
+  [((0,), 5), ((1,), 4), ((0, 1), 2)],
+)
+
+
+def run(value, script=SCRIPT, problem=PROBLEM, **options):
+  states = []
+  result = ns.maximize(
+    problem, value, scripted(script), callback=lambda i, info, s: states.append(s), **options
+  )
+  return result, np.asarray(states[-1].values), np.asarray(states[-1].errors)
+
+
+def mean_and_error(samples):
+  return np.mean(samples), np.std(samples, ddof=1) / np.sqrt(len(samples))
+
+
+def test_missing_replicates_are_measured_in_one_call_a_round_and_pooled():
+  noisy = Noisy()
+  result, values, errors = run(noisy)
+  assert noisy.calls == [[()], [(0,)] * 3 + [(1,)], [(0,)] * 2 + [(1,)] * 3 + [(0, 1)] * 2]
+  zero, one, both = (noisy.samples[key] for key in ((0,), (1,), (0, 1)))
+  for place, samples in {
+    (1, 0): zero[:3], (1, 2): zero[:2], (2, 0): zero, (2, 1): one, (2, 2): both,
+  }.items():  # fmt: skip
+    np.testing.assert_allclose((values[place], errors[place]), mean_and_error(samples), rtol=1e-6)
+  assert values[0, 0] == np.float32(noisy.samples[()][0]) and np.isnan(errors[0, 0])
+  assert values[1, 1] == np.float32(one[0]) and np.isnan(errors[1, 1])
+  assert values[0, 1] == -np.inf
+  assert result.evaluations == 12 and [s.evaluations for s in result.trace] == [1, 5, 12]
+  np.testing.assert_allclose((result.value, result.standard_error), mean_and_error(zero))
+
+
+def test_stated_standard_errors_are_pooled():
+  _, values, errors = run(Noisy(stated=0.6))
+  np.testing.assert_allclose(errors[:, 0], 0.6 / np.sqrt([1, 3, 5]), rtol=1e-6)
+  result, values, errors = run(lambda masks: (masks @ WEIGHTS, np.zeros(len(masks))))
+  assert (errors[0, 0], errors[1, 0], result.standard_error) == (0, 0, 0)
+  # A single training states NaN: the scatter of the values decides.
+  noisy = Noisy(stated=np.nan)
+  _, values, errors = run(noisy)
+  np.testing.assert_allclose((values[2, 0], errors[2, 0]), mean_and_error(noisy.samples[(0,)]))
+
+
+def test_the_limit_counts_measurements_and_may_cut_replicates():
+  for limit in range(1, 13):
+    noisy = Noisy()
+    result, values, _ = run(noisy, max_evaluations=limit)
+    assert result.evaluations == sum(map(len, noisy.calls)) == limit
+  noisy = Noisy()
+  _, values, errors = run(noisy, max_evaluations=3)
+  np.testing.assert_allclose((values[1, 0], errors[1, 0]), mean_and_error(noisy.samples[(0,)]))
+  assert len(noisy.samples[(0,)]) == 2
+  assert values[1, 1] == -np.inf and np.isnan(errors[1, 1])
+
+
+def test_sets_that_are_the_same_object_share_their_measurements():
+  problem = ns.Problem([-1] * 4, np.ones(4), 4, canonical=lambda mask: mask.at[2].set(False))
+  noisy = Noisy()
+  result, values, _ = run(noisy, ([((), 1)], [((0,), 2), ((0, 2), 3)]), problem)
+  assert noisy.calls == [[()], [(0,)] * 3] and result.evaluations == 4
+  np.testing.assert_allclose(values[1, 1], np.mean(noisy.samples[(0,)]), rtol=1e-6)
+
+
+def test_one_failed_measurement_makes_the_set_unmeasured():
+  def value(masks):
+    return np.where(masks[:, 0], [-np.inf if i % 2 else 1.0 for i in range(len(masks))], 0.0)
+
+  result, values, errors = run(value)
+  assert values[1, 0] == -np.inf and np.isnan(errors[1, 0])
+  assert result.value == -np.inf and np.isnan(result.standard_error)
+
+
+@pytest.mark.parametrize(
+  ("answer", "words"),
+  [
+    (lambda k: np.full(k, np.nan), "nan among its values, for the set of elements"),
+    (lambda k: np.full(k, np.inf), "inf among its values"),
+    (lambda k: (np.zeros(k), np.full(k, -1.0)), "-1.0 among its standard errors"),
+    (lambda k: (np.zeros(k), np.full(k, np.inf)), "inf among its standard errors"),
+    (lambda k: np.zeros(k + 1), r"values of shape \(2,\), not \(1,\)"),
+    (lambda k: (np.zeros(k), np.zeros((k, 1))), r"standard errors of shape \(1, 1\)"),
+  ],
+)
+def test_answers_that_are_refused(answer, words):
+  with pytest.raises(ValueError, match=words):
+    run(lambda masks: answer(len(masks)))
+
+
+def test_the_same_values_give_the_same_answer():
+  first, values, errors = run(Noisy())
+  again, values_again, errors_again = run(Noisy())
+  np.testing.assert_array_equal(values, values_again)
+  np.testing.assert_array_equal(errors, errors_again)
+  assert (first.value, first.standard_error) == (again.value, again.standard_error)
+
+
+def test_a_traceable_function_is_exact_and_measured_once():
+  function = set_functions.modular(WEIGHTS)
+  result = ns.maximize(PROBLEM, function, scripted(SCRIPT), traceable=True)
+  assert (result.value, result.standard_error) == (3.0, 0.0)
+  assert result.evaluations == 7

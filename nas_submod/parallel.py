@@ -72,7 +72,7 @@ def vmap_over_devices(function: Callable[..., Any], shared: Any, batch: Any) -> 
     batch: A pytree of arrays with a leading axis `[K]`.
 
   Returns:
-    The results stacked on a leading axis `[K]`.
+    The results stacked on a leading axis `[K]`, NumPy arrays.
   """
   count = jax.tree.leaves(batch)[0].shape[0]
   devices = min(device_count(), count)
@@ -83,6 +83,8 @@ def vmap_over_devices(function: Callable[..., Any], shared: Any, batch: Any) -> 
     return jnp.concatenate([leaf, padding]).reshape(devices, rows, *leaf.shape[1:])
 
   result = _pmap_vmap(function, devices)(shared, jax.tree.map(split, batch))
+  # To the host first: a reshape of shards is a collective, and several at once may deadlock on CPU.
+  result = jax.device_get(result)
   return jax.tree.map(lambda x: x.reshape(devices * rows, *x.shape[2:])[:count], result)
 
 

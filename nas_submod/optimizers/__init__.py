@@ -3,6 +3,7 @@
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, Step
 from nas_submod.optimizers.baselines import random_search
 from nas_submod.optimizers.drivers import drive, maximize
+from nas_submod.optimizers.enumeration import partial_enumeration
 from nas_submod.optimizers.evolution import regularized_evolution
 from nas_submod.optimizers.exact import brute_force
 from nas_submod.optimizers.exchange import exchange
@@ -29,6 +30,7 @@ __all__ = [
   "greedy_plus_max",
   "local_search",
   "maximize",
+  "partial_enumeration",
   "random_search",
   "rcas",
   "regularized_evolution",

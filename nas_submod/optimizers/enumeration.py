@@ -1,0 +1,236 @@
+"""Partial enumeration: every small feasible set is a seed that another optimizer completes."""
+
+import functools
+import itertools
+import math
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from nas_submod import parallel
+from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
+from nas_submod.optimizers.drivers import drive
+from nas_submod.problem import Problem
+from nas_submod.set_functions import SetFunction
+
+_MOST_SEEDS = 2**21
+_CHUNK_ENTRIES = 2**24  # numbers in the states and questions of a chunk, unless it is given
+
+
+class EnumerationState(NamedTuple):
+  """State of `partial_enumeration` over `K` seeds, `C` of them at a time.
+
+  Attributes:
+    problem: The problem.
+    rng: Random key of seed 0.
+    seeds: Elements of each seed, n for none; the feasible seeds first. `[K, depth]` int.
+    feasible_seeds: How many of them are feasible. `[]` int.
+    begin: The first seed of the chunk under way. `[]` int.
+    required: The seeds of the chunk as required sets. `[C, n]` bool.
+    inner: State of the inner optimizer for each of them; their `problem` fields are None.
+    best_mask: The best-valued set of earlier chunks. `[n]` bool.
+    best_value: Its value. `[]`.
+  """
+
+  problem: Problem
+  rng: jax.Array
+  seeds: jax.Array
+  feasible_seeds: jax.Array
+  begin: jax.Array
+  required: jax.Array
+  inner: State
+  best_mask: jax.Array
+  best_value: jax.Array
+
+
+@functools.cache
+def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) -> Optimizer:
+  """Completes every feasible set of at most `depth` more elements by `inner`; the best wins.
+
+  With one knapsack, monotone submodular F and density greedy inside, depth 3 (Sviridenko 2004) and
+  depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai 2021) give 1 - 1/e of the optimum,
+  depth 1 gives 0.617. O(n^depth) runs of the inner optimizer. With a traceable function the seeds
+  are vmapped and split over all devices.
+
+  Args:
+    inner: The optimizer that completes a seed: it sees the seed as the required set.
+    depth: Elements of a seed at most, 0 to 3.
+    chunk: Seeds completed at the same time; None for as many as 16 million numbers describe.
+
+  Returns:
+    The optimizer. Its `init` raises ValueError where there are more than two million seeds.
+  """
+  if not 0 <= depth <= 3:
+    raise ValueError(f"depth is 0 to 3, got {depth}")
+  if chunk is not None and chunk < 1:
+    raise ValueError(f"chunk must be at least 1, got {chunk}")
+
+  def chunk_size(problem: Problem, seeds: int) -> int:
+    if chunk is not None:
+      return min(chunk, seeds)
+    state = jax.eval_shape(inner.init, problem, jax.random.key(0))
+    asked = jax.eval_shape(inner.ask, state)
+    entries = sum(leaf.size for leaf in jax.tree.leaves((state, asked)))
+    chunks = -(-seeds // max(1, _CHUNK_ENTRIES // entries))
+    return -(-seeds // chunks)  # chunks of one size, with as little padding as can be
+
+  def in_lanes(function: Any, state: EnumerationState, *rest: Any) -> Any:
+    """Applies a function of an inner state to all of the chunk, with the problem each one sees."""
+
+    def call(required: jax.Array, inner_state: State, *rest: Any) -> Any:
+      problem = state.problem.replace(required=required)
+      return function(inner_state._replace(problem=problem), *rest)
+
+    return jax.vmap(call)(state.required, state.inner, *rest)
+
+  def is_running(state: EnumerationState) -> jax.Array:
+    return ~in_lanes(inner.done, state) & is_seed(state)
+
+  def is_seed(state: EnumerationState) -> jax.Array:
+    return state.begin + jnp.arange(state.required.shape[0]) < state.feasible_seeds
+
+  def begin_chunk(state: EnumerationState, begin: jax.Array) -> EnumerationState:
+    lanes = begin + jnp.arange(state.required.shape[0])
+    lanes = jnp.where(lanes < state.feasible_seeds, lanes, 0)
+    required, keys = _seed_sets(state.problem, state.seeds, lanes, state.rng)
+
+    def start(required: jax.Array, key: jax.Array) -> State:
+      return inner.init(state.problem.replace(required=required), key)._replace(problem=None)
+
+    return state._replace(begin=begin, required=required, inner=jax.vmap(start)(required, keys))
+
+  def init(problem: Problem, rng: jax.Array) -> EnumerationState:
+    seeds, count = _feasible_seeds(problem, depth)
+    state = EnumerationState(
+      problem=problem,
+      rng=rng,
+      seeds=seeds,
+      feasible_seeds=count,
+      begin=jnp.int32(0),
+      required=jnp.zeros((chunk_size(problem, seeds.shape[0]), problem.n), bool),
+      inner=None,
+      best_mask=problem.required,
+      best_value=jnp.float32(-jnp.inf),
+    )
+    return begin_chunk(state, state.begin)
+
+  def ask(state: EnumerationState) -> tuple[jax.Array, jax.Array]:
+    masks, valid = in_lanes(inner.ask, state)
+    valid &= is_running(state)[:, None]
+    return masks.reshape(-1, state.problem.n), valid.reshape(-1)
+
+  def tell(state: EnumerationState, *answers: jax.Array) -> tuple[EnumerationState, Info]:
+    running = is_running(state)
+    answers = tuple(answer.reshape(running.size, -1) for answer in answers)
+    told, info = in_lanes(tell_inner, state, *answers)
+    keep_done = functools.partial(_where_rows, running)
+    state = state._replace(inner=jax.tree.map(keep_done, told, state.inner))
+    info = info._replace(accepted=info.accepted & running[:, None])
+    info = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), info)
+    finished = ~is_running(state).any()
+    return jax.lax.cond(finished, next_chunk, lambda state: state, state), info
+
+  def tell_inner(state: State, *answers: jax.Array) -> tuple[State, Info]:
+    told, info = inner.tell(state, *answers)
+    return told._replace(problem=None), info
+
+  def next_chunk(state: EnumerationState) -> EnumerationState:
+    mask, value = best(state)
+    state = state._replace(best_mask=mask, best_value=value)
+    return begin_chunk(state, state.begin + state.required.shape[0])
+
+  def done(state: EnumerationState) -> jax.Array:
+    return state.begin >= state.feasible_seeds
+
+  def best(state: EnumerationState) -> tuple[jax.Array, jax.Array]:
+    masks, values = in_lanes(inner.best, state)
+    values = jnp.where(is_seed(state), values, -jnp.inf)
+    winner = jnp.argmax(values)
+    better = values[winner] > state.best_value
+    return (
+      jnp.where(better, masks[winner], state.best_mask),
+      jnp.where(better, values[winner], state.best_value),
+    )
+
+  def replicates(state: EnumerationState) -> jax.Array:
+    return in_lanes(inner.replicates, state).reshape(-1)
+
+  def complete(shared: Any, lane: Any) -> Outcome:
+    (problem, value), (required, key) = shared, lane
+    solve_inner = inner.solve or functools.partial(drive, inner)
+    return solve_inner(problem.replace(required=required), value, key)
+
+  def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, rng))):
+      return drive(protocol, problem, value, rng)  # inside a program: no chunks over devices
+    value = value if isinstance(value, Partial | SetFunction) else Partial(value)
+    seeds, count = _feasible_seeds(problem, depth)
+    size = chunk_size(problem, seeds.shape[0])
+    outcomes = []
+    for begin in range(0, int(count), size):
+      lanes = np.arange(begin, begin + size)
+      lanes = _seed_sets(problem, seeds, np.where(lanes < count, lanes, 0), rng)
+      chunk_outcome = parallel.vmap_over_devices(complete, (problem, value), lanes)
+      without_padding = operator.itemgetter(slice(int(count) - begin))
+      outcomes.append(jax.tree.map(without_padding, chunk_outcome))
+    outcome = jax.tree.map(lambda *rows: np.concatenate(rows), *outcomes)
+    winner = np.argmax(outcome.value)
+    return Outcome(
+      mask=outcome.mask[winner],
+      value=outcome.value[winner],
+      evaluations=outcome.evaluations.sum(),
+      rounds=sum(chunk_outcome.rounds.max() for chunk_outcome in outcomes),
+      clean=outcome.clean.all(),
+    )
+
+  protocol = Optimizer(init, ask, tell, done, best, inner.replicates and replicates)
+  return protocol._replace(solve=solve)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]:
+  """All sets of at most `depth` elements `[K, depth]`, the feasible ones first; their number."""
+  n = problem.n
+  sizes = [math.comb(n, size) for size in range(depth + 1)]
+  if sum(sizes) > _MOST_SEEDS:
+    raise ValueError(
+      f"depth {depth} of {n} elements makes {sum(sizes)} seeds, at most {_MOST_SEEDS} are allowed"
+    )
+  table = np.full((sum(sizes), max(depth, 1)), n, np.int32)
+  row = 0
+  for size, count in enumerate(sizes):
+    subsets = itertools.chain.from_iterable(itertools.combinations(range(n), size))
+    table[row : row + count, :size] = np.fromiter(subsets, np.int32).reshape(count, size)
+    row += count
+  seeds = jnp.asarray(table)
+
+  def is_seed(elements: jax.Array) -> jax.Array:
+    overlaps = jnp.append(problem.required, False)[elements].any()
+    return problem.feasible(_seed_set(problem, elements)) & ~overlaps
+
+  feasible = jax.lax.map(is_seed, seeds, batch_size=min(1024, len(table)))
+  return seeds[jnp.argsort(~feasible, stable=True)], feasible.sum()
+
+
+@jax.jit
+def _seed_sets(
+  problem: Problem, seeds: jax.Array, lanes: jax.Array, rng: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The sets of seeds number `lanes [C]`, `[C, n]`, and a key for each."""
+  elements = seeds[lanes]
+  masks = jax.vmap(functools.partial(_seed_set, problem))(elements)
+  return masks, jax.vmap(jax.random.fold_in, (None, 0))(rng, lanes)
+
+
+def _seed_set(problem: Problem, elements: jax.Array) -> jax.Array:
+  return problem.required.at[elements].set(True, mode="drop")
+
+
+def _where_rows(condition: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+  if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
+    return new
+  return jnp.where(condition.reshape(-1, *[1] * (new.ndim - 1)), new, old)

@@ -1,0 +1,134 @@
+import itertools
+
+import instances
+import jax
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import parallel, set_functions
+from nas_submod.optimizers import exchange, greedy, partial_enumeration, rcas, stochastic_greedy
+
+feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
+
+
+def seeds_of(problem, depth):
+  """Every feasible set of at most `depth` more elements, the smaller ones first."""
+  free = np.flatnonzero(~np.asarray(problem.required))
+  for size in range(depth + 1):
+    for elements in itertools.combinations(free, size):
+      seed = np.asarray(problem.required) | np.isin(np.arange(problem.n), elements)
+      if feasible(problem, seed):
+        yield seed
+
+
+@pytest.mark.parametrize(("depth", "chunk"), [(0, None), (1, 3), (2, None), (3, 16)])
+def test_it_is_the_best_of_the_inner_optimizer_from_every_small_set(depth, chunk):
+  inner = greedy("density:0", batch=None)
+  optimizer = partial_enumeration(inner, depth, chunk)
+  for seed in range(3):
+    problem, function = instances.two_knapsacks(seed), instances.integer_coverage(seed)
+    value = set_functions.on_host(function)
+    starts = [problem.replace(required=start) for start in seeds_of(problem, depth)]
+    alone = [ns.maximize(start, value, inner) for start in starts]
+    device = ns.maximize(problem, function, optimizer, traceable=True)
+    assert device.value == max(result.value for result in alone)
+    if depth == 1:
+      host = ns.maximize(problem, value, optimizer)
+      assert host.evaluations <= sum(r.evaluations for r in alone), "seeds share measurements"
+      assert host.rounds >= device.rounds
+      np.testing.assert_array_equal(host.mask, device.mask)
+
+
+@pytest.mark.parametrize("inner", [stochastic_greedy(2), rcas()])
+def test_the_chunk_and_the_driver_change_nothing_random_inner_optimizers_included(inner):
+  problem, function = instances.two_knapsacks(3), instances.facility_location(3)
+  device = ns.maximize(problem, function, partial_enumeration(inner, 1), seed=7, traceable=True)
+  value = set_functions.on_host(function)
+  host = ns.maximize(problem, value, partial_enumeration(inner, 1, 5), seed=7)
+  np.testing.assert_array_equal(device.mask, host.mask)
+  np.testing.assert_allclose(device.value, host.value, rtol=1e-6)
+
+
+def test_one_device_finds_what_eight_find(monkeypatch):
+  assert jax.local_device_count() == 8
+  problem, function = instances.one_knapsack(0), instances.facility_location(0)
+  optimizer = partial_enumeration(greedy("density:0"), 2)
+  many = ns.maximize(problem, function, optimizer, traceable=True)
+  monkeypatch.setattr(parallel, "device_count", lambda: 1)
+  one = ns.maximize(problem, function, optimizer, traceable=True)
+  np.testing.assert_array_equal(one.mask, many.mask)
+  assert (one.value, one.evaluations, one.rounds) == (many.value, many.evaluations, many.rounds)
+
+
+def test_what_could_not_be_measured_is_not_chosen_and_spoils_no_other_seed():
+  problem = ns.Problem([-1] * 4, [1, 1, 1, 1], 2)
+  weights = np.array([1.0, 9.0, 2.0, 3.0])
+
+  def value(masks):
+    return np.where(masks[:, 1], -np.inf, masks @ weights)
+
+  optimizer = partial_enumeration(greedy(), 1, 3)
+  assert np.flatnonzero(ns.maximize(problem, value, optimizer).mask).tolist() == [2, 3]
+  nothing = ns.maximize(problem, lambda masks: np.full(len(masks), -np.inf), optimizer)
+  assert not nothing.mask.any() and nothing.value == -np.inf
+
+
+def test_only_seeds_that_keep_to_budgets_and_groups_are_started():
+  cost = np.array([1, 1, 9, 1])
+  problem = ns.Problem([0, 0, -1, -1], cost, 3, required=np.arange(4) == 3)
+  asked = []
+
+  def value(masks):
+    asked.extend(np.flatnonzero(mask).tolist() for mask in masks)
+    return masks.sum(1)
+
+  ns.maximize(problem, value, partial_enumeration(greedy(), 3))
+  assert asked == [[3], [0, 3], [1, 3]]
+
+
+def test_measurements_are_repeated_as_the_inner_optimizer_wishes():
+  plain, calls = greedy(), []
+  inner = plain._replace(
+    tell=lambda state, values, standard_errors: plain.tell(state, values),
+    replicates=lambda state: 2 * np.ones(1, np.int32),
+  )
+  problem = instances.one_knapsack(0)
+
+  def value(masks):
+    calls.extend(mask.tobytes() for mask in masks)
+    return masks.sum(1)
+
+  result = ns.maximize(problem, value, partial_enumeration(inner, 1))
+  assert result.evaluations == len(calls) == 2 * len(set(calls))
+
+
+def test_it_may_be_inside_another_optimizer():
+  problem, function = instances.one_knapsack(1), instances.integer_coverage(1)
+
+  def solve(optimizer):
+    return ns.maximize(problem, function, optimizer, traceable=True).value
+
+  nested = partial_enumeration(partial_enumeration(greedy(), 1), 1)
+  assert solve(nested) == solve(partial_enumeration(greedy(), 2))
+  depth_1 = solve(partial_enumeration(greedy(), 1))
+  assert solve(exchange(partial_enumeration(greedy(), 1))) >= depth_1
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ((-1,), "depth is 0 to 3, got -1"),
+    ((4,), "depth is 0 to 3, got 4"),
+    ((1, 0), "chunk must be at least 1, got 0"),
+  ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    partial_enumeration(greedy(), *arguments)
+
+
+def test_too_many_seeds_are_refused_before_any_work():
+  problem = ns.Problem([-1] * 300, np.ones(300), 5)
+  with pytest.raises(ValueError, match=r"depth 3 of 300 elements makes 4500251 seeds"):
+    ns.maximize(problem, lambda mask: mask.sum(), partial_enumeration(greedy(), 3), traceable=True)

@@ -1,0 +1,200 @@
+"""Regret of every optimizer against measurements, on a table of trained networks.
+
+python -m benchmarks.optimizers --table=PATH.csv [--costs=params,flops] [--budgets=grid|diagonal]
+
+`benchmarks/tables.py` says what a table looks like. Budgets are fractions of the costs of the
+largest network: all tuples of 0.2, 0.3, ..., 0.8 (grid), or equal ones from 0.3 on (diagonal);
+those that nothing fits are left out. F is measured exactly (mean of all trainings) or noisily (one
+training drawn anew for each measurement). An optimizer answers with `best(state)`; its regret is
+how far the mean accuracy of that set is below the best one within the budgets, in points. Printed
+are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
+Every run goes through init, ask, tell and best, as one compiled program for all seeds.
+"""
+
+import csv
+import importlib.metadata
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table as Printed
+
+import nas_submod as ns
+from benchmarks import tables
+from benchmarks.runs import Curves, Suite, run_seeds
+from nas_submod.optimizers import Optimizer
+
+TABLE = flags.DEFINE_string("table", None, "CSV file of trained networks.")
+COSTS = flags.DEFINE_list("costs", [], "Its columns that are costs; by default all that can be.")
+BUDGETS = flags.DEFINE_enum("budgets", "grid", ["grid", "diagonal"], "Budgets of the table.")
+SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer and budget.", lower_bound=1)
+OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Which of them to run; by default all.")
+CHECKPOINTS = flags.DEFINE_list("measurements", ["25", "50", "100", "200"], "When to look.")
+BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
+NOISE = flags.DEFINE_enum("noise", "both", ["both", "exact", "noisy"], "How F is measured.")
+CSV = flags.DEFINE_string("csv", None, "Where to write the raw regrets.")
+PLOT = flags.DEFINE_string("plot", None, "Where to write a figure (PNG).")
+
+_SEED = 2019
+_REPEATS = 20  # sets asked for each measurement wanted: what is asked again costs nothing
+Curve = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] of "exact" and of "noisy"
+
+
+def optimizers(limit: int) -> dict[str, Optimizer]:
+  """The optimizers by name, for a limit of so many measurements."""
+  o = ns.optimizers
+  joint = o.greedy("joint", lazy=True)
+  every = {
+    "rcas": o.rcas(),
+    "greedy_joint": joint,
+    "exchange_rcas": o.exchange(o.rcas()),
+    "random_search": o.random_search(evaluations=limit),
+    "regularized_evolution": o.regularized_evolution(evaluations=_REPEATS * limit),
+    "local_search": o.local_search(evaluations=_REPEATS * limit),
+  }
+  if hasattr(o, "partial_enumeration"):
+    every["enumeration_1"] = o.partial_enumeration(joint, 1)
+  if hasattr(o, "surrogate"):
+    every["surrogate"] = o.surrogate(evaluations=limit, batch=BATCH.value)
+  return every
+
+
+def run(optimizer: Optimizer, suite: Suite, limit: int) -> tuple[dict[str, Any], float, float]:
+  """All instances, exact and noisy: curves by kind and instance, seconds to compile and to run."""
+  rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
+  start = time.perf_counter()
+  lowered = run_seeds.lower(optimizer, limit, suite.instances[0].case, rngs, jnp.bool_(True))
+  program = lowered.compile()
+  compiled = time.perf_counter()
+  curves = {
+    kind: [
+      Curves(*jax.device_get(program(instance.case, rngs, jnp.bool_(kind == "exact"))))
+      for instance in suite.instances
+    ]
+    for kind in kinds(suite)
+  }
+  return curves, compiled - start, time.perf_counter() - compiled
+
+
+def kinds(suite: Suite) -> list[str]:
+  """How F is measured: exact, noisy or both."""
+  wanted = [kind for kind in ("exact", "noisy") if NOISE.value in ("both", kind)]
+  return [kind for kind in wanted if kind == "exact" or suite.noisy]
+
+
+def regrets(suite: Suite, curves: dict[str, list[Curves]]) -> Curve:
+  """Regret of each instance, seed and number of measurements, `[I, S, limit + 1]` by kind."""
+  return {
+    kind: np.stack(
+      [i.optimum - np.asarray(c.scores, np.float64) for i, c in zip(suite.instances, runs)]
+    )
+    for kind, runs in curves.items()
+  }
+
+
+def print_table(
+  console: Console,
+  suite: Suite,
+  results: dict[str, Curve],
+  used: dict[str, float],
+  checkpoints: list[int],
+) -> None:
+  """One row for each optimizer."""
+  title = f"{suite.title}: {len(suite.instances)} problems, {SEEDS.value} seeds\n{versions()}"
+  printed = Printed(title=title, caption=suite.note or None)
+  printed.add_column("regret after", no_wrap=True)
+  columns = [(kind, t) for kind in kinds(suite) for t in checkpoints]
+  for kind, t in columns:
+    printed.add_column(f"{kind}\n{t}", justify="right")
+  printed.add_column("made", justify="right")
+  for name, curve in results.items():
+    cells = [spread(curve[kind][:, :, t]) if kind in curve else "" for kind, t in columns]
+    printed.add_row(name, *cells, f"{used[name]:.0f}")
+  console.print(printed)
+
+
+def spread(regret: np.ndarray) -> str:
+  """Mean and standard error over seeds of the mean over instances `[I, S]`."""
+  means = regret.mean(axis=0)
+  error = means.std(ddof=1) / np.sqrt(means.size) if means.size > 1 else np.nan
+  return f"{means.mean():.3f} ±{error:.3f}"
+
+
+def versions() -> str:
+  """Device and versions."""
+  device = jax.devices()[0]
+  packages = ("jax", "numpy")
+  found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+  return f"{device.device_kind} ({device.platform}), {found}"
+
+
+def write_csv(path: str, suite: Suite, results: dict[str, Curve], checkpoints: list[int]) -> None:
+  """One row for each optimizer, kind, instance, seed and number of measurements."""
+  with open(path, "w", newline="", encoding="utf-8") as file:
+    writer = csv.writer(file)
+    writer.writerow(["suite", "instance", "optimizer", "kind", "seed", "measurements", "regret"])
+    for name, curve in results.items():
+      for kind, regret in curve.items():
+        for i, instance in enumerate(suite.instances):
+          for seed in range(regret.shape[1]):
+            for t in checkpoints:
+              value = f"{regret[i, seed, t]:.6g}"
+              writer.writerow([suite.title, instance.name, name, kind, seed, t, value])
+
+
+def load_suite() -> Suite:
+  """The suite that the flags name."""
+  if TABLE.value is None:
+    raise ValueError("--table=PATH.csv is needed")
+  table = tables.Table(TABLE.value, COSTS.value)
+  pairs: Callable[[int], Any] = {"grid": tables.grid, "diagonal": tables.diagonal}[BUDGETS.value]
+  instances = table.instances(pairs(len(table.cost_names)))
+  if not instances:
+    raise ValueError(f"{TABLE.value}: no budget of the {BUDGETS.value} allows any network")
+  title = f"{table.name}, budgets on {', '.join(table.cost_names)} ({BUDGETS.value})"
+  return Suite(title, instances, noisy=table.scores.shape[1] > 1)
+
+
+def main(argv: list[str]) -> None:
+  """Runs what the flags ask for, and prints the table."""
+  if len(argv) > 1:
+    raise ValueError(f"unknown argument {argv[1]!r}; options begin with --")
+  checkpoints = sorted(int(t) for t in CHECKPOINTS.value)
+  suite = load_suite()
+  known = optimizers(checkpoints[-1])
+  unknown = sorted(set(OPTIMIZERS.value) - set(known))
+  if unknown:
+    raise ValueError(f"no optimizer {unknown[0]!r}; there are {', '.join(known)}")
+  console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+  results: dict[str, Curve] = {}
+  used: dict[str, float] = {}
+  seconds = []
+  for name in OPTIMIZERS.value or known:
+    curves, compile_seconds, run_seconds = run(known[name], suite, checkpoints[-1])
+    results[name] = regrets(suite, curves)
+    used[name] = float(np.mean([c.measurements for runs in curves.values() for c in runs]))
+    seconds.append(f"{name} {compile_seconds:.1f} + {run_seconds:.1f}")
+    if sys.stderr.isatty():
+      print(seconds[-1], file=sys.stderr)
+  print_table(console, suite, results, used, checkpoints)
+  console.print(f"seconds to compile + to run: {', '.join(seconds)}")
+  if CSV.value:
+    write_csv(CSV.value, suite, results, checkpoints)
+
+
+def run_main(argv: list[str]) -> None:
+  """`main`, with a wrong input reported in one line."""
+  try:
+    main(argv)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  app.run(run_main)

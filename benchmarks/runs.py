@@ -1,0 +1,159 @@
+"""Runs an optimizer through its protocol on a case, many seeds in one compiled program."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from nas_submod.optimizers import Optimizer
+from nas_submod.problem import Problem
+
+
+class Case(NamedTuple):
+  """What is maximised, a pytree: cases of equal shapes and functions share a program.
+
+  Attributes:
+    problem: The problem.
+    mean: `mask [n] -> []`, the exact F.
+    draw: `(mask [n], rng) -> []`, one noisy measurement of F.
+    judge: `mask [n] -> []`, the score in which regret is counted; `mean` but for proxies.
+  """
+
+  problem: Problem
+  mean: Partial
+  draw: Partial
+  judge: Partial
+
+
+class Instance(NamedTuple):
+  """A case, what it is called, and the largest score that `judge` gives a feasible set."""
+
+  name: str
+  case: Case
+  optimum: float
+
+
+class Suite(NamedTuple):
+  """Instances of equal shapes, whose regrets are averaged.
+
+  Attributes:
+    title: What they are.
+    instances: The instances.
+    noisy: Whether a measurement varies at all.
+    note: How the optima were found, if not by looking at all sets.
+  """
+
+  title: str
+  instances: list[Instance]
+  noisy: bool
+  note: str = ""
+
+
+class _Store(NamedTuple):
+  """What was measured: canonical masks `[K, n]`, measurements of each `[K]`, sets and total."""
+
+  keys: jax.Array
+  counts: jax.Array
+  sets: jax.Array
+  total: jax.Array
+
+
+class Curves(NamedTuple):
+  """Of each seed: score of the answer after t measurements `[S, limit + 1]`, measurements `[S]`."""
+
+  scores: np.ndarray
+  measurements: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def run_seeds(
+  optimizer: Optimizer, limit: int, case: Case, rngs: jax.Array, exact: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Runs the optimizer once for each seed.
+
+  As the host driver does: equal canonical sets are measured once, and what is asked again without
+  `replicates` gets the stored value at no cost; with `replicates` an answer is the mean of the
+  first so many measurements, and what is missing is measured. A set's i-th measurement is a
+  function of the seed, of when the set was first asked, and of i. Exact values have standard error
+  zero and are not measured twice. A round that does not fit within t measurements does not count
+  for the answer after t.
+
+  Args:
+    optimizer: The optimizer.
+    limit: Measurements at most.
+    case: What is maximised.
+    rngs: Random keys. `[S]`.
+    exact: Whether F is measured without noise. `[]` bool.
+
+  Returns:
+    The arrays of `Curves`.
+  """
+  return jax.vmap(lambda rng: _run(optimizer, limit, case, rng, exact))(rngs)
+
+
+def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: jax.Array) -> Any:
+  problem = case.problem
+  init_rng, noise_rng = jax.random.split(rng)
+  state = optimizer.init(problem, init_rng)
+  rows = jax.eval_shape(optimizer.ask, state)[1].shape[0]
+  room = limit + rows
+
+  def unfinished(carry: Any) -> jax.Array:
+    state, store, _ = carry
+    return ~optimizer.done(state) & (store.total < limit)
+
+  def play_round(carry: Any) -> Any:
+    state, store, scores = carry
+    masks, valid = optimizer.ask(state)
+    wanted = jnp.ones(rows, jnp.int32)
+    if optimizer.replicates is not None:
+      wanted = jnp.where(exact, wanted, optimizer.replicates(state))
+    wanted = jnp.where(valid, wanted, 0)
+    store, (values, errors) = jax.lax.scan(answer, store, (masks, wanted))
+    errors_told = () if optimizer.replicates is None else (errors,)
+    state, _ = optimizer.tell(state, values, *errors_told)
+    score = case.judge(optimizer.best(state)[0])
+    return state, store, jnp.where(jnp.arange(limit + 1) >= store.total, score, scores)
+
+  def answer(store: _Store, question: Any) -> Any:
+    mask, wanted = question
+    key = problem.canonical_form(mask)
+    known = (store.keys == key).all(axis=1) & (jnp.arange(room) < store.sets)
+    held = known.any()
+    slot = jnp.where(wanted > 0, jnp.where(held, jnp.argmax(known), store.sets), room)
+    new = jnp.maximum(wanted - jnp.where(held, store.counts[slot], 0), 0)
+    store = _Store(
+      keys=store.keys.at[slot].set(key, mode="drop"),
+      counts=store.counts.at[slot].add(new, mode="drop"),
+      sets=store.sets + (~held & (wanted > 0)),
+      total=store.total + new,
+    )
+    return store, measure(mask, jax.random.fold_in(noise_rng, slot), wanted)
+
+  def measure(mask: jax.Array, rng: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard error of the first `count` measurements."""
+
+    def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+      mean, squares = carry
+      gap = case.draw(mask, jax.random.fold_in(rng, i)) - mean
+      mean += gap / (i + 1)
+      return mean, squares + gap * gap * i / (i + 1)
+
+    mean, squares = jax.lax.fori_loop(0, count, add, (jnp.float32(0), jnp.float32(0)))
+    error = jnp.sqrt(squares / jnp.maximum(count - 1, 1) / jnp.maximum(count, 1))
+    value = jnp.where(exact, case.mean(mask), mean)
+    error = jnp.where(exact, 0.0, jnp.where(count > 1, error, jnp.nan))
+    return jnp.where(count > 0, value, -jnp.inf), error
+
+  store = _Store(
+    keys=jnp.zeros((room, problem.n), bool),
+    counts=jnp.zeros(room, jnp.int32),
+    sets=jnp.int32(0),
+    total=jnp.int32(0),
+  )
+  scores = jnp.full(limit + 1, case.judge(optimizer.best(state)[0]))
+  _, store, scores = jax.lax.while_loop(unfinished, play_round, (state, store, scores))
+  return scores, store.total

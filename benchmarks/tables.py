@@ -1,0 +1,265 @@
+"""Reads a tabular benchmark of architecture search: one row for each trained network.
+
+The first line names the columns:
+
+  arch       options of the positions: single digits (`0120`) or separated by `-`, `|` or `,`
+  canonical  optional: the row that is the same network in its normal form
+  acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`; F is their mean, one of
+             them a noisy measurement. Without them `mean_acc`, `mean`, `accuracy` or `acc` is F,
+             and there is no noise. Fractions are turned into percent.
+  others     numbers: costs of the whole network (`--costs` chooses)
+
+An element is a position with an option. What stands where no element of a position is chosen: with
+a `canonical` column option 0, the empty one; without it all options are real ones, and it is the
+option whose networks are the cheapest. Sets that the table does not hold are infeasible, but for
+the set without elements, which then costs nothing and cannot be measured.
+"""
+
+import csv
+import itertools
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from benchmarks.runs import Case, Instance
+from nas_submod.problem import Problem
+
+_TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
+_MEANS = ("mean_acc", "mean", "accuracy", "acc")
+_NOT_COSTS = {"arch", "canonical", "std", "", *_MEANS}
+_DENSE = 2**22  # codes up to which a row is found by an array with a place for each code
+_MULTIPLIER = 2654435761  # odd, from the golden ratio: spreads codes over 32 bits
+
+
+class Table:
+  """A table as a set function with costs. Shapes for `N` rows, `P` positions, `m` costs.
+
+  Attributes:
+    name: Name of the file.
+    groups: Position of each element. `[n]` int.
+    scores: Accuracies of the trainings, in percent. `[N, trainings]`.
+    costs: Costs of the rows. `[N, m]`.
+    cost_names: Their names.
+  """
+
+  def __init__(self, path: str, costs: Sequence[str] = ()):
+    """Reads the table.
+
+    Args:
+      path: A CSV file.
+      costs: Columns that are costs; none: all numbers that are not accuracies.
+
+    Raises:
+      ValueError: If a column is missing, or a cell is no number or no architecture.
+    """
+    header, cells = _read(path)
+    columns = {name: [row[i] for row in cells] for i, name in enumerate(header)}
+    if "arch" not in columns:
+      raise ValueError(f"{path} has no column arch, only {', '.join(header)}")
+    trainings = [name for name in header if _TRAINING.fullmatch(name)]
+    trainings = trainings or [name for name in _MEANS if name in columns][:1]
+    if not trainings:
+      raise ValueError(f"{path} has no accuracies: a column acc0 or mean_acc is needed")
+    names = list(costs) or [
+      name
+      for name in header
+      if name not in _NOT_COSTS and name not in trainings and _is_number(columns[name][0])
+    ]
+    missing = [name for name in names if name not in columns]
+    if missing or not names:
+      raise ValueError(f"{path} has no column {missing[0] if missing else 'of costs'}")
+
+    self.name = pathlib.Path(path).stem
+    self.cost_names = names
+    self.costs = _numbers(path, columns, names)
+    self.scores = _numbers(path, columns, trainings)
+    if self.scores.max() <= 1:
+      self.scores = self.scores * 100
+    tokens = [_positions(path, line, arch) for line, arch in enumerate(columns["arch"], 2)]
+    canonical = None
+    if "canonical" in columns:
+      canonical = [
+        _positions(path, line, arch) for line, arch in enumerate(columns["canonical"], 2)
+      ]
+    lengths = {len(row) for row in tokens + (canonical or [])}
+    if len(lengths) > 1:
+      raise ValueError(f"{path} has architectures of {sorted(lengths)} positions, one is needed")
+    options = _options(tokens, canonical, self.costs)
+    rows = _encode(tokens, options)
+    self._canonical_rows = None if canonical is None else jnp.asarray(_encode(canonical, options))
+    sizes = [len(known) - 1 for known in options]
+    if not sum(sizes):
+      raise ValueError(f"{path} has nothing to choose: all rows have the same architecture")
+    self.groups = np.repeat(np.arange(len(sizes)), sizes)
+    self._option = jnp.asarray(np.concatenate([np.arange(1, size + 1) for size in sizes]))
+    self._positions = len(sizes)
+    self._find = _finder(rows, np.array([size + 1 for size in sizes]))
+    whole = bool((self.costs == np.floor(self.costs)).all() and self.costs.max() < 2**29)
+    # What is not in the table costs more than any budget, but stays a number.
+    self._costs = jnp.asarray(
+      np.vstack([self.costs, 2 * self.costs.max(axis=0) + 1]), jnp.int32 if whole else jnp.float32
+    )
+    self._scores = jnp.asarray(self.scores, jnp.float32)
+    self._means = jnp.asarray(self.scores.mean(axis=1), jnp.float32)
+
+  def options(self, mask: jax.Array) -> jax.Array:
+    """The option of each position in the set `mask [n]`, 0 where none is chosen. `[P]` int."""
+    chosen = jnp.where(mask, self._option, 0)
+    return jax.ops.segment_sum(chosen, jnp.asarray(self.groups), num_segments=self._positions)
+
+  def row(self, mask: jax.Array) -> jax.Array:
+    """The row of the set `mask [n]`, or N if the table does not hold it. `[]` int."""
+    return self._find(self.options(jnp.asarray(mask)))
+
+  def cost(self, mask: jax.Array) -> jax.Array:
+    """Costs of the set `mask [n]`. `[m]`."""
+    used = self._costs[self.row(mask)]
+    nothing = ~jnp.asarray(mask).any() & (self.row(mask) == len(self.costs))
+    return jnp.where(nothing, 0, used)
+
+  def canonical(self, mask: jax.Array) -> jax.Array:
+    """The set that is the same network in its normal form. `[n]` bool."""
+    mask = jnp.asarray(mask)
+    row = self.row(mask)
+    assert self._canonical_rows is not None
+    options = self._canonical_rows.at[row].get(mode="clip")
+    return jnp.where(row < len(self.costs), options[self.groups] == self._option, mask)
+
+  def instances(self, pairs: Sequence[Sequence[float]]) -> list[Instance]:
+    """Budgets that are fractions of the largest network's costs; those nothing fits are left out.
+
+    Args:
+      pairs: Fractions. `[K, m]`.
+
+    Returns:
+      The instances whose budgets allow the set without elements.
+    """
+    canonical = None if self._canonical_rows is None else self.canonical
+    mean = Partial(self._mean, self._means)
+    draw = Partial(self._draw, self._scores)
+    start = np.asarray(self.cost(jnp.zeros(len(self.groups), bool)))
+    instances = []
+    for fractions in pairs:
+      budget = np.asarray(fractions) * self.costs.max(axis=0)
+      if (start > budget).any():
+        continue
+      problem = Problem(self.groups, self.cost, budget, canonical=canonical)
+      fits = np.asarray(problem.within_budget(self._costs[:-1]))
+      optimum = float(np.asarray(self._means)[fits].max(initial=-np.inf))
+      if np.isfinite(optimum):
+        name = " ".join(f"{fraction:.2g}" for fraction in fractions)
+        instances.append(Instance(name, Case(problem, mean, draw, mean), optimum))
+    return instances
+
+  def _mean(self, means: jax.Array, mask: jax.Array) -> jax.Array:
+    return means.at[self.row(mask)].get(mode="fill", fill_value=-jnp.inf)
+
+  def _draw(self, scores: jax.Array, mask: jax.Array, rng: jax.Array) -> jax.Array:
+    training = jax.random.randint(rng, (), 0, scores.shape[1])
+    return scores.at[self.row(mask), training].get(mode="fill", fill_value=-jnp.inf)
+
+
+def grid(resources: int) -> list[tuple[float, ...]]:
+  """All tuples of fractions 0.2, 0.3, ..., 0.8."""
+  return list(itertools.product(np.arange(2, 9) / 10, repeat=resources))
+
+
+def diagonal(resources: int) -> list[tuple[float, ...]]:
+  """Equal fractions 0.3, 0.4, ..., 0.8."""
+  return [(fraction,) * resources for fraction in np.arange(3, 9) / 10]
+
+
+def _read(path: str) -> tuple[list[str], list[list[str]]]:
+  with open(path, newline="", encoding="utf-8") as file:
+    header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+  if not rows:
+    raise ValueError(f"{path} has no rows")
+  for line, row in enumerate(rows, 2):
+    if len(row) != len(header):
+      raise ValueError(f"{path} line {line} has {len(row)} cells, the first line has {len(header)}")
+  return header, rows
+
+
+def _is_number(cell: str) -> bool:
+  try:
+    return bool(np.isfinite(float(cell)))
+  except ValueError:
+    return False
+
+
+def _numbers(path: str, columns: dict[str, list[str]], names: Sequence[str]) -> np.ndarray:
+  for name in names:
+    for line, cell in enumerate(columns[name], 2):
+      if not _is_number(cell) or float(cell) < 0:
+        raise ValueError(f'{path} line {line}: {name} is "{cell}", not a nonnegative number')
+  return np.array([columns[name] for name in names]).astype(np.float64).T
+
+
+def _positions(path: str, line: int, architecture: str) -> list[int]:
+  split = re.split(r"[-|,]", architecture.strip("-|,"))
+  tokens = list(architecture) if len(split) == 1 else split
+  if not all(re.fullmatch(r"\s*\d+\s*", token) for token in tokens):
+    raise ValueError(f'{path} line {line}: "{architecture}" is no list of options')
+  return [int(token) for token in tokens]
+
+
+def _options(
+  tokens: list[list[int]], canonical: list[list[int]] | None, costs: np.ndarray
+) -> list[list[int]]:
+  """The options of each position, first the one that stands where nothing is chosen."""
+  shares = (costs / np.maximum(costs.max(axis=0), 1e-30)).sum(axis=1)
+  if canonical is not None:
+    columns = np.array(tokens + canonical).T
+    return [[0, *sorted(set(column.tolist()) - {0})] for column in columns]
+  options = []
+  for column in np.array(tokens).T:
+    known = sorted(set(column.tolist()))
+    cheapest = min(known, key=lambda option: shares[column == option].mean())
+    options.append([cheapest, *(option for option in known if option != cheapest)])
+  return options
+
+
+def _encode(tokens: list[list[int]], options: list[list[int]]) -> np.ndarray:
+  places = [{option: i for i, option in enumerate(known)} for known in options]
+  return np.array([[place[token] for place, token in zip(places, row)] for row in tokens], np.int32)
+
+
+def _finder(rows: np.ndarray, radices: np.ndarray) -> Callable[[jax.Array], jax.Array]:
+  """A traceable function: options `[P]` to their row among `rows [N, P]`, or N."""
+  missing = len(rows)
+  strides = np.ones(len(radices), np.int64)
+  if np.prod(radices.astype(np.float64)) <= _DENSE:
+    strides[1:] = np.cumprod(radices[:-1])
+    codes = np.full(int(np.prod(radices)), missing, np.int32)
+    codes[rows @ strides] = np.arange(missing)
+    places = jnp.asarray(codes)
+    factors = jnp.asarray(strides, jnp.int32)
+
+    def find_dense(options: jax.Array) -> jax.Array:
+      row = places.at[jnp.sum(options * factors)].get(mode="fill", fill_value=missing)
+      return jnp.where((options < jnp.asarray(radices)).all(), row, missing)
+
+    return find_dense
+
+  powers = np.array(
+    [_MULTIPLIER * pow(31, position, 2**32) % 2**32 for position in range(len(radices))], np.uint32
+  )
+  hashes = (rows.astype(np.uint32) * powers).sum(axis=1, dtype=np.uint32)
+  order = np.argsort(hashes, kind="stable")
+  _, repeats = np.unique(hashes, return_counts=True)
+  run = jnp.arange(int(repeats.max()))
+  sorted_hashes, sorted_rows = jnp.asarray(hashes[order]), jnp.asarray(rows[order])
+  original = jnp.asarray(order, jnp.int32)
+
+  def find_by_hash(options: jax.Array) -> jax.Array:
+    code = jnp.sum(options.astype(jnp.uint32) * jnp.asarray(powers), dtype=jnp.uint32)
+    places = jnp.minimum(jnp.searchsorted(sorted_hashes, code) + run, missing - 1)
+    equal = (sorted_rows[places] == options).all(axis=1)
+    return jnp.where(equal.any(), original[places[jnp.argmax(equal)]], missing)
+
+  return find_by_hash

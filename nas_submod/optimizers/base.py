@@ -47,11 +47,14 @@ class Info(NamedTuple):
     accepted: The runs that took a step, the required set being their first. `[R]` bool.
     masks: Where each run is now. `[R, n]` bool.
     values: The value there. `[R]`.
+    ties: Steps of which noise leaves open whether another element was better. `[R]` bool; None
+      where that is not judged.
   """
 
   accepted: jax.Array
   masks: jax.Array
   values: jax.Array
+  ties: jax.Array | None = None
 
 
 class Outcome(NamedTuple):
@@ -68,13 +71,17 @@ class Outcome(NamedTuple):
 
 
 class Step(NamedTuple):
-  """A step some run took: its set `[n]`, value, cost `[m]`, evaluations made until then."""
+  """A step some run took: its set `[n]`, value, cost `[m]`, evaluations made until then.
+
+  `tie` says that noise leaves open whether another element was better.
+  """
 
   run: int
   mask: np.ndarray
   value: float
   cost: np.ndarray
   evaluations: int
+  tie: bool = False
 
 
 class Result(NamedTuple):

@@ -155,10 +155,10 @@ def _maximize_on_host(
       answers[row] = measurements.pooled(key, count)
     state, info, costs, question = advance(problem, state, *answers.T)
     info, costs, question = jax.device_get((info, costs, question))
+    ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
     for run in np.flatnonzero(info.accepted):
-      trace.append(
-        Step(int(run), info.masks[run], float(info.values[run]), costs[run], measurements.total)
-      )
+      reached = info.masks[run], float(info.values[run]), costs[run]
+      trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
     if callback is not None:
       callback(rounds, info, state)
     rounds += 1

@@ -16,6 +16,7 @@ from nas_submod.optimizers.base import Info, Optimizer, Outcome
 from nas_submod.optimizers.drivers import drive
 from nas_submod.optimizers.greedy_gains import solve_by_gains
 from nas_submod.optimizers.greedy_run import Options, Run
+from nas_submod.optimizers.racing import make_racing
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
 
@@ -29,7 +30,12 @@ class GreedyState(NamedTuple):
 
 
 @functools.cache
-def greedy(rule: str = "unit", lazy: bool = False, batch: int | None = 1) -> Optimizer:
+def greedy(
+  rule: str = "unit",
+  lazy: bool = False,
+  batch: int | None = 1,
+  race: tuple[int, ...] | None = None,
+) -> Optimizer:
   """Adds the element of the largest gain per price, until nothing fits.
 
   With one knapsack and monotone submodular F the better of this with `density:0` and of the best
@@ -43,15 +49,20 @@ def greedy(rule: str = "unit", lazy: bool = False, batch: int | None = 1) -> Opt
     lazy: Measure only elements whose last known density is above the best measured one.
     batch: Sets asked in a round, None for all at once. It changes neither the decisions nor their
       order: measurements made ahead of a decision that does not need them are not used.
+    race: None, or numbers of replicates such as (1, 3, 6): where F is noisy, all open elements get
+      the first, those that could still be the best the second, the last three the third. Lazy
+      then also measures elements whose last known gain could be the best but for its noise.
 
   Returns:
     The optimizer.
   """
-  return make_greedy((rule,), Options(lazy, batch))
+  return make_greedy((rule,), Options(lazy, batch), race)
 
 
 @functools.cache
-def rcas(lazy: bool = True, batch: int | None = 1) -> Optimizer:
+def rcas(
+  lazy: bool = True, batch: int | None = 1, race: tuple[int, ...] | None = None
+) -> Optimizer:
   """Greedy by unit, by the density of every resource, and joint, at once; the best of them wins.
 
   The first rules are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets they may get
@@ -60,11 +71,12 @@ def rcas(lazy: bool = True, batch: int | None = 1) -> Optimizer:
   Args:
     lazy: As for `greedy`.
     batch: Sets asked in a round by each rule.
+    race: As for `greedy`.
 
   Returns:
     The optimizer.
   """
-  return make_greedy(None, Options(lazy, batch))
+  return make_greedy(None, Options(lazy, batch), race)
 
 
 @functools.cache
@@ -113,13 +125,17 @@ def greedy_plus_max(rule: str = "joint", batch: int | None = 1) -> Optimizer:
   return make_greedy((rule,), Options(batch=batch, best_of_all=True))
 
 
-def make_greedy(rules: tuple[str, ...] | None, options: Options) -> Optimizer:
-  """Greedy runs by some rules (None: all there are), with options."""
+def make_greedy(
+  rules: tuple[str, ...] | None, options: Options, race: tuple[int, ...] | None = None
+) -> Optimizer:
+  """Greedy runs by some rules (None: all there are), with options; racing by these replicates."""
   for rule in rules or ():
     if not re.fullmatch(r"unit|joint|density:\d+", rule):
       raise ValueError(f'rule is "unit", "joint" or "density:i" with i a resource, got "{rule}"')
   if options.batch is not None and options.batch < 1:
     raise ValueError(f"batch must be at least 1, or None for all, got {options.batch}")
+  if race is not None:
+    return make_racing(functools.partial(_all_price_weights, rules), race, options)
 
   def init(problem: Problem, rng: jax.Array) -> GreedyState:
     weights = _all_price_weights(rules, problem)

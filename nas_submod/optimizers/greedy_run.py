@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from nas_submod.problem import Problem
 
 LOWEST = float(jnp.finfo(jnp.float32).min)  # what -inf is clipped to: measured, never chosen
-_SMALLEST_PRICE = 1e-20  # free elements come first, in order of their gain
+SMALLEST_PRICE = 1e-20  # free elements come first, in order of their gain
 
 
 class Run(NamedTuple):
@@ -64,7 +64,7 @@ class Options(NamedTuple):
 
 def density(gain: jax.Array, price: jax.Array) -> jax.Array:
   """Gain per price where there is a gain; elements without one rank below, by their loss."""
-  ratio = gain / jnp.maximum(price, _SMALLEST_PRICE)
+  ratio = gain / jnp.maximum(price, SMALLEST_PRICE)
   return jnp.where(gain > 0, jnp.where(gain < jnp.inf, jnp.minimum(ratio, -LOWEST), gain), gain)
 
 
@@ -129,8 +129,7 @@ def next_elements(run: Run, batch: int) -> tuple[jax.Array, jax.Array, jax.Array
 
   The last of them is not asked: it is what the decision must be safe against.
   """
-  stale = run.open & ~run.fresh
-  key = jnp.where(stale, density(run.gain, run.price), -jnp.inf)
+  key = jnp.where(run.open & ~run.fresh, density(run.gain, run.price), -jnp.inf)
   keys, elements = jax.lax.top_k(key, min(batch + 1, run.mask.shape[0]))
   missing = batch + 1 - keys.shape[0]
   keys = jnp.pad(keys, (0, missing), constant_values=-jnp.inf)
@@ -150,18 +149,24 @@ def ask_run(run: Run, options: Options) -> tuple[jax.Array, jax.Array]:
 
 def tell_run(run: Run, values: jax.Array, options: Options) -> tuple[Run, jax.Array]:
   """Takes in values `[B]`, and adds the best element once no unmeasured one could beat it."""
-  started = run.steps >= 0
-  begun = run._replace(
-    steps=jnp.int32(0), value=values[0], best_value=values[0], best_mask=run.mask
-  )
+  begun = begin(run, values[0])
   elements, keys, valid = next_elements(run, batch_size(run, options))
-  gains = jnp.clip(values - run.value, LOWEST, -LOWEST)
-  gains = jnp.where(values == -jnp.inf, LOWEST, gains)
-  measured, accepted = settle(run, elements, keys, valid, gains, values)
+  measured, accepted = settle(run, elements, keys, valid, gains_of(run, values), values)
   if options.best_of_all:
     measured = remember_best(measured, elements[:-1], valid[:-1], values, run.mask)
+  started = run.steps >= 0
   run = jax.tree.map(functools.partial(jnp.where, started), measured, begun)
   return run, accepted | ~started
+
+
+def begin(run: Run, value: jax.Array) -> Run:
+  """The run at the required set, measured as `value []`."""
+  return run._replace(steps=jnp.int32(0), value=value, best_value=value, best_mask=run.mask)
+
+
+def gains_of(run: Run, values: jax.Array) -> jax.Array:
+  """What is gained by going on to sets of `values [B]`, finite. `[B]`."""
+  return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(values - run.value, LOWEST, -LOWEST))
 
 
 def settle(
@@ -186,6 +191,36 @@ def settle(
     The run, and whether it added an element, `[]` bool. What was measured beyond the decision
     leaves no trace in the run.
   """
+  decision = decide(run, elements, keys, valid, gains, values)
+  run = record(run, elements[:-1], decision.used, gains, values)
+  accepted = decision.safe & (decision.key > LOWEST) & run.open.any()
+  run = run._replace(open=run.open & (accepted | ~decision.safe))
+  return adopt(run, decision.element, decision.after, accepted), accepted
+
+
+class Decision(NamedTuple):
+  """What measured elements allow to decide.
+
+  The measurements `used [B]` bool, whether it is `safe []` that no other element is better, the
+  best `element []` int, its density `key []`, and F of the set with it, `after []`.
+  """
+
+  used: jax.Array
+  safe: jax.Array
+  element: jax.Array
+  key: jax.Array
+  after: jax.Array
+
+
+def decide(
+  run: Run,
+  elements: jax.Array,
+  keys: jax.Array,
+  valid: jax.Array,
+  gains: jax.Array,
+  values: jax.Array,
+) -> Decision:
+  """The first decision that the measured elements allow; arguments as for `settle`."""
   fresh_key = jnp.where(run.fresh, density(run.gain, run.price), -jnp.inf)
   held = jnp.argmax(fresh_key)
   asked = elements[:-1]
@@ -195,35 +230,40 @@ def settle(
     jnp.append(held, asked),
     jnp.append(run.after[held], values),
   )
-  best_key, best_element, best_after = jax.lax.associative_scan(_better, contenders)
-  best_key, best_element, best_after = best_key[1:], best_element[1:], best_after[1:]
+  best = jax.lax.associative_scan(_better, contenders)
+  best_key, best_element, best_after = (running[1:] for running in best)
   next_wins = (keys[1:] > best_key) | ((keys[1:] == best_key) & (elements[1:] < best_element))
   safe = ~valid[1:] | ~next_wins
-  decision = jnp.argmax(safe)
-  used = valid[:-1] & (~safe.any() | (jnp.arange(asked.size) <= decision))
+  first = jnp.argmax(safe)
+  used = valid[:-1] & (~safe.any() | (jnp.arange(asked.size) <= first))
+  return Decision(used, safe.any(), best_element[first], best_key[first], best_after[first])
 
-  target = jnp.where(used, asked, run.mask.shape[0])
+
+def record(
+  run: Run, elements: jax.Array, used: jax.Array, gains: jax.Array, values: jax.Array
+) -> Run:
+  """Notes gains and values of the elements that are used, all `[B]`."""
+  target = jnp.where(used, elements, run.mask.shape[0])
   gain = run.gain.at[target].set(gains, mode="drop")
-  run = run._replace(
+  return run._replace(
     gain=gain[run.twin],
     after=run.after.at[target].set(values, mode="drop"),
     fresh=run.fresh.at[target].set(True, mode="drop"),
   )
-  accepted = safe.any() & (best_key[decision] > LOWEST) & run.open.any()
-  stuck = safe.any() & ~accepted
-  element, value = best_element[decision], best_after[decision]
+
+
+def adopt(run: Run, element: jax.Array, value: jax.Array, accepted: jax.Array) -> Run:
+  """Adds the element, with which the set has `value []`, if `accepted []`."""
   mask = run.mask.at[element].set(run.mask[element] | accepted)
-  run = run._replace(
+  value = jnp.where(accepted, value, run.value)
+  improved = accepted & (value > run.best_value)
+  return run._replace(
     steps=run.steps + accepted,
     mask=mask,
-    value=jnp.where(accepted, value, run.value),
-    open=run.open & ~stuck,
+    value=value,
+    best_mask=jnp.where(improved, mask, run.best_mask),
+    best_value=jnp.where(improved, value, run.best_value),
   )
-  improved = accepted & (run.value > run.best_value)
-  return run._replace(
-    best_mask=jnp.where(improved, run.mask, run.best_mask),
-    best_value=jnp.where(improved, run.value, run.best_value),
-  ), accepted
 
 
 def best_of_run(run: Run) -> tuple[jax.Array, jax.Array]:
@@ -231,11 +271,8 @@ def best_of_run(run: Run) -> tuple[jax.Array, jax.Array]:
   after = jnp.where(run.fresh & run.open, run.after, -jnp.inf)
   element = jnp.argmax(after)
   ahead = after[element] > run.best_value
-  mask = run.mask.at[element].set(True)
-  return (
-    jnp.where(ahead, mask, run.best_mask),
-    jnp.where(ahead, after[element], run.best_value),
-  )
+  mask = jnp.where(ahead, run.mask.at[element].set(True), run.best_mask)
+  return mask, jnp.where(ahead, after[element], run.best_value)
 
 
 def remember_best(
@@ -252,7 +289,7 @@ def remember_best(
 
 
 def random_subset(rng: jax.Array, candidates: jax.Array, size: Any) -> jax.Array:
-  """A random subset of `candidates [n]` of about `size` elements (all, if there are fewer)."""
+  """About `size` random elements of `candidates [n]` (all, if there are fewer), `[n]` bool."""
   draw = jnp.where(candidates, jax.random.uniform(rng, candidates.shape), 2.0)
   return candidates & (jnp.argsort(jnp.argsort(draw)) < size)
 

@@ -1,5 +1,6 @@
 """The one list of optimizers: every entry goes through every test of `test_conformance.py`."""
 
+import math
 from typing import NamedTuple
 
 from nas_submod import optimizers as o
@@ -23,15 +24,20 @@ class Entry(NamedTuple):
   group_ratio: float = 0.0
 
 
+_DENSITY = o.greedy("density:0", lazy=True, batch=3)
+
 ENTRIES = (
   Entry("greedy_unit", o.greedy("unit"), beats_singletons=True, group_ratio=0.5),
   Entry("greedy_density", o.greedy("density:0", batch=3)),
   Entry("greedy_joint_lazy", o.greedy("joint", lazy=True, batch=3)),
   Entry("rcas", o.rcas(), beats_singletons=True, ratio=0.427, group_ratio=0.5),
   Entry("rcas_eager", o.rcas(lazy=False, batch=None), True, 0.427, 0.5),
+  Entry("rcas_racing", o.rcas(batch=3, race=(1, 3, 6)), True, 0.427, 0.5),
   Entry("random_search", o.random_search(evaluations=12, batch=3)),
   Entry("best_singleton", o.best_singleton(), beats_singletons=True),
   Entry("greedy_plus_max", o.greedy_plus_max("density:0"), True, ratio=0.5),
+  Entry("enumeration_1", o.partial_enumeration(_DENSITY, 1), True, ratio=0.617),
+  Entry("enumeration_2", o.partial_enumeration(_DENSITY, 2, chunk=20), True, 1 - 1 / math.e),
   Entry("stochastic_greedy", o.stochastic_greedy(sample=3)),
   Entry("exchange", o.exchange(o.greedy("unit")), beats_singletons=True),
   Entry("local_search", o.local_search(evaluations=20)),

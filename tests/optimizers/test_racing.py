@@ -1,0 +1,168 @@
+"""Racing: exact values change nothing, noise costs replicates where the choice is in doubt."""
+
+import functools
+
+import instances
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import set_functions
+from nas_submod.optimizers import Optimizer, greedy, rcas
+
+RACE = (1, 3, 6)
+
+
+class Noisy:
+  """A function on the host plus Gaussian noise that depends on the set and the replicate."""
+
+  def __init__(self, value, deviation, seed):
+    self.value, self.deviation, self.seed = value, deviation, seed
+    self.counts = {}
+
+  def __call__(self, masks):
+    noise = []
+    for mask in masks:
+      key = tuple(np.flatnonzero(mask))
+      self.counts[key] = self.counts.get(key, 0) + 1
+      noise.append(np.random.default_rng([self.seed, self.counts[key], len(key), *key]).normal())
+    return np.asarray(self.value(masks), float) + self.deviation * np.array(noise)
+
+
+def weighted(*weights):
+  return lambda masks: masks @ np.array(weights, float)
+
+
+def exactly(value):
+  return lambda masks: (value(masks), np.zeros(len(masks)))
+
+
+def path_of(result, run=0):
+  return [step.mask.tolist() for step in result.trace if step.run == run]
+
+
+@pytest.mark.parametrize(
+  ("rule", "lazy", "batch"), [("unit", False, None), ("density:0", True, 3), ("joint", True, 1)]
+)
+def test_exact_values_give_the_path_of_plain_greedy_and_nothing_is_measured_twice(
+  rule, lazy, batch
+):
+  for seed in range(10):
+    for function in (instances.integer_coverage(seed), instances.noisy_table(seed)):
+      problem, value = instances.two_knapsacks(seed), set_functions.on_host(function)
+      plain = ns.maximize(problem, value, greedy(rule, lazy, batch))
+      raced = ns.maximize(problem, exactly(value), greedy(rule, lazy, batch, RACE))
+      assert path_of(raced) == path_of(plain), seed
+      np.testing.assert_array_equal(raced.mask, plain.mask)
+      assert raced.evaluations == plain.evaluations and raced.rounds == plain.rounds
+      assert not any(step.tie for step in raced.trace)
+
+
+@pytest.mark.parametrize("optimizer", [greedy("density:0", race=RACE), rcas(race=RACE)])
+def test_exact_values_as_one_program(optimizer):
+  for seed in range(10):
+    problem, function = instances.two_knapsacks(seed), instances.integer_coverage(seed)
+    host = ns.maximize(problem, exactly(set_functions.on_host(function)), optimizer)
+    device = ns.maximize(problem, function, optimizer, traceable=True)
+    np.testing.assert_array_equal(device.mask, host.mask)
+    assert device.rounds == host.rounds
+
+
+ONE_OF_MANY = ns.Problem([-1] * 32, np.ones(32), 1)
+BEST_FIRST = weighted(5.0, *[3.5] * 5, *[0.0] * 26)
+
+
+def mean_of(noisy, replicates, masks):
+  return np.mean([noisy(masks) for _ in range(replicates)], axis=0)
+
+
+def choices(optimizer, value, deviation, replicates=1, seeds=200):
+  """Share of runs that choose element 0, measurements on average, and share of ties."""
+  rows = []
+  for seed in range(seeds):
+    noisy = Noisy(value, deviation, seed)
+    averaged = functools.partial(mean_of, noisy, replicates)
+    result = ns.maximize(ONE_OF_MANY, averaged, optimizer)
+    last = result.trace[-1]
+    rows.append((last.mask[0], sum(noisy.counts.values()), last.tie))
+  return np.mean(np.array(rows, float), axis=0)
+
+
+def test_racing_finds_the_best_more_often_with_fewer_measurements():
+  right_once, _, _ = choices(greedy(batch=None), BEST_FIRST, 1.0)
+  right_twice, measured_twice, _ = choices(greedy(batch=None), BEST_FIRST, 1.0, replicates=2)
+  right_raced, measured_raced, _ = choices(greedy(batch=None, race=RACE), BEST_FIRST, 1.0)
+  assert right_once < right_twice < 0.85 and right_raced > 0.93
+  assert measured_raced < measured_twice
+
+
+def test_ties_are_told_from_choices():
+  raced: Optimizer = greedy(batch=None, race=RACE)
+  far, measured_far, ties_far = choices(raced, weighted(30.0, *[0.0] * 31), 1.0, seeds=50)
+  assert far == 1 and ties_far == 0
+  assert measured_far == 6 + 32  # nothing is in doubt: one replicate each
+  # Two that are equal are a tie unless chance sets them apart, one time in ten at the last stage.
+  chosen, _, ties = choices(raced, weighted(9.0, 9.0, *[0.0] * 30), 1.0, seeds=100)
+  assert 0.3 < chosen < 0.7 and ties > 0.7
+
+
+def test_contenders_get_the_second_number_and_three_the_last():
+  noisy = Noisy(weighted(*[5.0] * 8, *[0.0] * 24), 0.5, seed=1)
+  ns.maximize(ONE_OF_MANY, noisy, greedy(batch=None, race=RACE))
+  numbers = [noisy.counts[(e,)] for e in range(32)]
+  assert noisy.counts[()] == 6  # the noise is not known before
+  assert sorted(numbers[:8])[-5:] == [3, 3, 6, 6, 6] and numbers[8:] == [1] * 24
+  noisy.counts.clear()
+  stated = lambda masks: (noisy(masks), np.full(len(masks), 0.5))  # noqa: E731
+  ns.maximize(ONE_OF_MANY, stated, greedy(batch=None, race=RACE))
+  assert noisy.counts[()] == 1 and max(noisy.counts.values()) == 6
+
+
+@pytest.mark.parametrize(
+  "make", [lambda b: greedy("joint", True, b, RACE), lambda b: rcas(b > 0, b, RACE)]
+)
+def test_decisions_do_not_depend_on_the_batch(make):
+  ties, rounds = 0, np.zeros(2, int)
+  for seed in range(12):
+    problem = instances.two_knapsacks(seed)
+    value = set_functions.on_host(instances.noisy_table(seed))
+    one, many = (ns.maximize(problem, Noisy(value, 0.4, seed), make(batch)) for batch in (1, 4))
+    for run in range(4):
+      assert path_of(one, run) == path_of(many, run), (seed, run)
+      steps = [[(s.value, s.tie) for s in r.trace if s.run == run] for r in (one, many)]
+      assert steps[0] == steps[1]
+    rounds += [one.rounds, many.rounds]
+    ties += sum(step.tie for step in one.trace)
+  assert ties > 0 and rounds[1] < rounds[0]
+
+
+def test_lazy_saves_where_noise_is_small_and_measures_all_where_it_is_not():
+  problem, elements = ns.Problem([-1] * 12, np.ones(12), 4), weighted(*range(12, 0, -1))
+  counts = {}
+  for deviation in (0.01, 100.0):
+    for lazy in (False, True):
+      noisy = Noisy(elements, deviation, seed=0)
+      result = ns.maximize(problem, noisy, greedy("unit", lazy, 1, RACE))
+      assert result.evaluations == sum(noisy.counts.values())
+      counts[deviation, lazy] = len(noisy.counts)
+  assert counts[0.01, False] == counts[100.0, False] == 1 + 12 + 11 + 10 + 9
+  assert counts[0.01, True] == 1 + 12 + 3  # an additive function: bounds are exact but for noise
+  assert counts[100.0, True] > 30
+
+
+def test_sets_that_could_not_be_measured_are_never_chosen():
+  problem = ns.Problem([-1] * 4, np.ones(4), 3)
+
+  def value(masks):
+    return np.where(masks[:, 1], -np.inf, masks @ np.array([1.0, 9.0, 2.0, 3.0]))
+
+  result = ns.maximize(problem, Noisy(value, 0.01, 0), greedy(lazy=True, batch=2, race=RACE))
+  assert np.flatnonzero(result.mask).tolist() == [0, 2, 3]
+  nothing = ns.maximize(problem, lambda masks: np.full(len(masks), -np.inf), greedy(race=RACE))
+  assert not nothing.mask.any() and nothing.value == -np.inf
+
+
+@pytest.mark.parametrize("race", [(), (1,), (0, 2), (3, 3), (3, 1)])
+def test_numbers_that_do_not_increase_are_refused(race):
+  with pytest.raises(ValueError, match="race must be two or more increasing numbers"):
+    greedy(race=race)

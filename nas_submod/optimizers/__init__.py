@@ -15,6 +15,7 @@ from nas_submod.optimizers.greedy import (
   stochastic_greedy,
 )
 from nas_submod.optimizers.local_search import local_search
+from nas_submod.optimizers.surrogate import surrogate
 
 __all__ = [
   "Info",
@@ -35,4 +36,5 @@ __all__ = [
   "rcas",
   "regularized_evolution",
   "stochastic_greedy",
+  "surrogate",
 ]

@@ -80,7 +80,8 @@ def test_both_drivers_agree_and_nothing_recompiles(entry, setting, compilations)
 
 @EVERY_OPTIMIZER
 def test_evaluations_are_limited_and_the_answer_so_far_is_good(entry):
-  problem, function = instances.two_knapsacks(1), instances.noisy_table(1)
+  problem = instances.two_knapsacks(1)
+  function = instances.tabulated(instances.integer_coverage(1))
   values = []
   for limit in (1, 2, 5, 9):
     value, asked = watched(problem, function)

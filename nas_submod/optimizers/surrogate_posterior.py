@@ -20,16 +20,21 @@ _FLOOR = 3e-4  # least variance of a measurement, in units of the warped values;
 _ADAM_STEPS, _ADAM_RATE = 8, 0.1
 _ROUNDING = 1e-10  # variances up to here, in units of the warped values, are no noise
 
-PRIOR_MEAN = Hyperparameters(
-  additive=jnp.log(jnp.full(3, 0.5)),
-  rates=jnp.log(jnp.full(3, 0.3)),
-  interactions=jnp.log(jnp.float32(0.3)),
-  noise=jnp.log(jnp.float32(0.1)),
-  nugget=jnp.log(jnp.float32(0.01)),
-)
-PRIOR_DEVIATION = Hyperparameters(
-  jnp.full(3, 1.5), jnp.full(3, 1.0), jnp.float32(1.5), jnp.float32(1.5), jnp.float32(1.5)
-)
+
+def prior_moments() -> tuple[Hyperparameters, Hyperparameters]:
+  """Mean and standard deviation of the logarithms."""
+  # Not constants of the module: importing the package must not start JAX's devices.
+  mean = Hyperparameters(
+    additive=jnp.log(jnp.full(3, 0.5)),
+    rates=jnp.log(jnp.full(3, 0.3)),
+    interactions=jnp.log(jnp.float32(0.3)),
+    noise=jnp.log(jnp.float32(0.1)),
+    nugget=jnp.log(jnp.float32(0.01)),
+  )
+  deviation = Hyperparameters(
+    jnp.full(3, 1.5), jnp.full(3, 1.0), jnp.float32(1.5), jnp.float32(1.5), jnp.float32(1.5)
+  )
+  return mean, deviation
 
 
 class Data(NamedTuple):
@@ -156,16 +161,15 @@ def _loss(
   evidence = 0.5 * white @ white + jnp.log(jnp.diagonal(factor)).sum()
   noise += _FLOOR
   replicates = 0.5 * (targets.squares / noise + targets.freedom * jnp.log(noise))
-  prior = jax.tree.map(
-    lambda x, m, s: jnp.sum(((x - m) / s) ** 2), parameters, PRIOR_MEAN, PRIOR_DEVIATION
-  )
+  prior = jax.tree.map(lambda x, m, s: jnp.sum(((x - m) / s) ** 2), parameters, *prior_moments())
   return evidence + replicates + 0.5 * sum(prior)
 
 
 def start_fit() -> Fit:
   """The prior's mode."""
-  zeros = jax.tree.map(jnp.zeros_like, PRIOR_MEAN)
-  return Fit(PRIOR_MEAN, zeros, zeros)
+  mean, _ = prior_moments()
+  zeros = jax.tree.map(jnp.zeros_like, mean)
+  return Fit(mean, zeros, zeros)
 
 
 def improve(fit: Fit, encoding: Encoding, data: Data, targets: Targets) -> Fit:

@@ -1,6 +1,7 @@
 """Regret of every optimizer against measurements, on a table of trained networks.
 
 python -m benchmarks.optimizers --table=PATH.csv [--costs=params,flops] [--budgets=grid|diagonal]
+python -m benchmarks.optimizers --synthetic=widths|cells|layers|sensors|proxy
 
 `benchmarks/tables.py` says what a table looks like. Budgets are fractions of the costs of the
 largest network: all tuples of 0.2, 0.3, ..., 0.8 (grid), or equal ones from 0.3 on (diagonal);
@@ -9,6 +10,10 @@ training drawn anew for each measurement). An optimizer answers with `best(state
 how far the mean accuracy of that set is below the best one within the budgets, in points. Printed
 are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
 Every run goes through init, ask, tell and best, as one compiled program for all seeds.
+
+Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run, so on the grid they run
+only if `--optimizers` names them, and with `--optuna_seeds` seeds; `benchmarks/optuna_samplers.py`
+says how.
 """
 
 import csv
@@ -26,16 +31,23 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 import nas_submod as ns
-from benchmarks import tables
+from benchmarks import synthetic, tables
 from benchmarks.runs import Curves, Suite, run_seeds
 from nas_submod.optimizers import Optimizer
 
+try:
+  from benchmarks import optuna_samplers
+except ModuleNotFoundError:
+  optuna_samplers = None  # type: ignore[assignment]
+
 TABLE = flags.DEFINE_string("table", None, "CSV file of trained networks.")
+SYNTHETIC = flags.DEFINE_string("synthetic", None, "A suite of `benchmarks/synthetic.py` instead.")
 COSTS = flags.DEFINE_list("costs", [], "Its columns that are costs; by default all that can be.")
 BUDGETS = flags.DEFINE_enum("budgets", "grid", ["grid", "diagonal"], "Budgets of the table.")
 SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer and budget.", lower_bound=1)
 OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Which of them to run; by default all.")
 CHECKPOINTS = flags.DEFINE_list("measurements", ["25", "50", "100", "200"], "When to look.")
+OPTUNA_SEEDS = flags.DEFINE_integer("optuna_seeds", 4, "Runs of Optuna's samplers.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
 NOISE = flags.DEFINE_enum("noise", "both", ["both", "exact", "noisy"], "How F is measured.")
 CSV = flags.DEFINE_string("csv", None, "Where to write the raw regrets.")
@@ -43,7 +55,8 @@ PLOT = flags.DEFINE_string("plot", None, "Where to write a figure (PNG).")
 
 _SEED = 2019
 _REPEATS = 20  # sets asked for each measurement wanted: what is asked again costs nothing
-Curve = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] of "exact" and of "noisy"
+Runs = dict[str, list[Curves]]  # of "exact" and of "noisy" F, for each instance
+Curve = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] by the same keys
 
 
 def optimizers(limit: int) -> dict[str, Optimizer]:
@@ -65,7 +78,7 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
   return every
 
 
-def run(optimizer: Optimizer, suite: Suite, limit: int) -> tuple[dict[str, Any], float, float]:
+def run(optimizer: Optimizer, suite: Suite, limit: int) -> tuple[Runs, float, float]:
   """All instances, exact and noisy: curves by kind and instance, seconds to compile and to run."""
   rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
   start = time.perf_counter()
@@ -82,19 +95,39 @@ def run(optimizer: Optimizer, suite: Suite, limit: int) -> tuple[dict[str, Any],
   return curves, compiled - start, time.perf_counter() - compiled
 
 
+def run_optuna(name: str, suite: Suite, limit: int) -> tuple[Runs, float, float]:
+  """As `run`, for a sampler of Optuna."""
+  sampler, start = optuna_samplers.samplers()[name]
+  began = time.perf_counter()
+  runs = {
+    kind: [
+      optuna_samplers.run(sampler, start, i.case, limit, OPTUNA_SEEDS.value, kind == "exact")
+      for i in suite.instances
+    ]
+    for kind in kinds(suite)
+  }
+  return runs, 0.0, time.perf_counter() - began
+
+
 def kinds(suite: Suite) -> list[str]:
   """How F is measured: exact, noisy or both."""
   wanted = [kind for kind in ("exact", "noisy") if NOISE.value in ("both", kind)]
   return [kind for kind in wanted if kind == "exact" or suite.noisy]
 
 
-def regrets(suite: Suite, curves: dict[str, list[Curves]]) -> Curve:
-  """Regret of each instance, seed and number of measurements, `[I, S, limit + 1]` by kind."""
+def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Curve]:
+  """Regrets of each optimizer; a largest score that was not known exactly may have been beaten."""
+  scores = {
+    name: {kind: np.stack([c.scores for c in curves], dtype=float) for kind, curves in run.items()}
+    for name, run in runs.items()
+  }
+  optimum = np.array([instance.optimum for instance in suite.instances])
+  for curve in scores.values():
+    for score in curve.values():
+      optimum = np.maximum(optimum, score.max(axis=(1, 2)))
   return {
-    kind: np.stack(
-      [i.optimum - np.asarray(c.scores, np.float64) for i, c in zip(suite.instances, runs)]
-    )
-    for kind, runs in curves.items()
+    name: {kind: optimum[:, None, None] - score for kind, score in curve.items()}
+    for name, curve in scores.items()
   }
 
 
@@ -102,11 +135,12 @@ def print_table(
   console: Console,
   suite: Suite,
   results: dict[str, Curve],
-  used: dict[str, float],
+  runs: dict[str, Runs],
   checkpoints: list[int],
 ) -> None:
   """One row for each optimizer."""
-  title = f"{suite.title}: {len(suite.instances)} problems, {SEEDS.value} seeds\n{versions()}"
+  seeds = f"{SEEDS.value} seeds (Optuna {OPTUNA_SEEDS.value})"
+  title = f"{suite.title}: {len(suite.instances)} problems, {seeds}\n{versions()}"
   printed = Printed(title=title, caption=suite.note or None)
   printed.add_column("regret after", no_wrap=True)
   columns = [(kind, t) for kind in kinds(suite) for t in checkpoints]
@@ -115,7 +149,8 @@ def print_table(
   printed.add_column("made", justify="right")
   for name, curve in results.items():
     cells = [spread(curve[kind][:, :, t]) if kind in curve else "" for kind, t in columns]
-    printed.add_row(name, *cells, f"{used[name]:.0f}")
+    made = np.mean([c.measurements for curves in runs[name].values() for c in curves])
+    printed.add_row(name, *cells, f"{made:.0f}")
   console.print(printed)
 
 
@@ -129,7 +164,7 @@ def spread(regret: np.ndarray) -> str:
 def versions() -> str:
   """Device and versions."""
   device = jax.devices()[0]
-  packages = ("jax", "numpy")
+  packages = ("jax", "numpy", *(["optuna"] if optuna_samplers else []))
   found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
   return f"{device.device_kind} ({device.platform}), {found}"
 
@@ -150,9 +185,11 @@ def write_csv(path: str, suite: Suite, results: dict[str, Curve], checkpoints: l
 
 def load_suite() -> Suite:
   """The suite that the flags name."""
-  if TABLE.value is None:
-    raise ValueError("--table=PATH.csv is needed")
-  table = tables.Table(TABLE.value, COSTS.value)
+  if (TABLE.value is None) == (SYNTHETIC.value is None):
+    raise ValueError("either --table=PATH.csv or --synthetic=NAME is needed")
+  if SYNTHETIC.value:
+    return synthetic.load(SYNTHETIC.value)
+  table = tables.Table(str(TABLE.value), COSTS.value)
   pairs: Callable[[int], Any] = {"grid": tables.grid, "diagonal": tables.diagonal}[BUDGETS.value]
   instances = table.instances(pairs(len(table.cost_names)))
   if not instances:
@@ -167,22 +204,23 @@ def main(argv: list[str]) -> None:
     raise ValueError(f"unknown argument {argv[1]!r}; options begin with --")
   checkpoints = sorted(int(t) for t in CHECKPOINTS.value)
   suite = load_suite()
-  known = optimizers(checkpoints[-1])
-  unknown = sorted(set(OPTIMIZERS.value) - set(known))
+  limit = checkpoints[-1]
+  ours = optimizers(limit)
+  theirs = list(optuna_samplers.samplers()) if optuna_samplers else []
+  unknown = sorted(set(OPTIMIZERS.value) - set(ours) - set(theirs))
   if unknown:
-    raise ValueError(f"no optimizer {unknown[0]!r}; there are {', '.join(known)}")
+    raise ValueError(f"no optimizer {unknown[0]!r}; there are {', '.join([*ours, *theirs])}")
+  on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-  results: dict[str, Curve] = {}
-  used: dict[str, float] = {}
+  runs: dict[str, Runs] = {}
   seconds = []
-  for name in OPTIMIZERS.value or known:
-    curves, compile_seconds, run_seconds = run(known[name], suite, checkpoints[-1])
-    results[name] = regrets(suite, curves)
-    used[name] = float(np.mean([c.measurements for runs in curves.values() for c in runs]))
+  for name in OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)]:
+    measured = run(ours[name], suite, limit) if name in ours else run_optuna(name, suite, limit)
+    runs[name], compile_seconds, run_seconds = measured
     seconds.append(f"{name} {compile_seconds:.1f} + {run_seconds:.1f}")
-    if sys.stderr.isatty():
-      print(seconds[-1], file=sys.stderr)
-  print_table(console, suite, results, used, checkpoints)
+    print(f"{seconds[-1]} s", file=sys.stderr)
+  results = regrets(suite, runs)
+  print_table(console, suite, results, runs, checkpoints)
   console.print(f"seconds to compile + to run: {', '.join(seconds)}")
   if CSV.value:
     write_csv(CSV.value, suite, results, checkpoints)

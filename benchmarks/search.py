@@ -39,7 +39,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   [scores] = judge.scores([result["architecture"]], [replicates])
   result["judged"] = objective.mean(scores)
   if FINAL.value:
-    images = final.join_validation(data.load(config.data))
+    images = data.load(config.data)
     metrics = final.train(setup.space, result["architecture"], images, config, workdir / "train")
     result["test"] = metrics["test"]
   return result

@@ -1,0 +1,256 @@
+"""Problems of other shapes than the tables', so that no optimizer is fitted to one table.
+
+  widths    5 stages, each with a width and a depth of 6 levels; costs are depth x width^2
+  cells     30 positions of 6 options or empty: neighbours interact, stages saturate; not monotone
+  layers    60 positions of 5 options or empty (n = 300): stages saturate
+  sensors   40 elements without groups: facility location plus modular, two knapsacks
+  proxy     12 positions of 2 options or empty: what is measured only ranks about as the final
+            score does, in which regret is counted
+
+Values are scaled like accuracies in percent: about 45 for the empty set (80 for `widths`), random
+maximal sets near 93.5, the good ones tenths apart. A noisy measurement has a standard deviation of
+0.15. Each suite has three problems: other weights, other budgets. The largest value is found by
+brute force for `proxy`, for the others by long simulated annealing (32 chains); if any run finds a
+better one, that counts as the largest.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jax.tree_util import Partial
+
+from benchmarks.runs import Case, Instance, Suite
+from nas_submod.optimizers.baselines import random_set
+from nas_submod.optimizers.evolution import mutate
+from nas_submod.problem import Problem
+
+NOISE = 0.15
+_CHAINS, _STEPS = 32, 6_000
+_HOTTEST, _COLDEST = 1.0, 1e-3  # temperatures, in points
+
+
+class _Weights(NamedTuple):
+  """What the total quality of a set is computed from; what a function does not use is empty.
+
+  Attributes:
+    options: Quality of each element. Shaped by the function.
+    stages: The most a stage can give. `[stages]`.
+    pairs: What neighbours add, or what each element serves. Shaped by the function.
+  """
+
+  options: jax.Array
+  stages: jax.Array
+  pairs: jax.Array
+
+
+Total = Callable[[_Weights, Any], jax.Array]
+
+
+def _accuracy(total: Partial, typical: jax.Array, mask: Any) -> jax.Array:
+  """45 for a total of 0, 93.5 for a typical one."""
+  return 95 - 50 * jnp.exp(-3.5 * total(mask) / typical)
+
+
+def _widths(weights: _Weights, mask: Any) -> jax.Array:
+  widths, depths = _levels(mask)
+  size = jnp.sqrt(widths) * depths**0.4
+  chosen = jnp.sum(jnp.where(jnp.asarray(mask), weights.options, 0))
+  return jnp.sum(weights.stages * size) + chosen
+
+
+def _widths_cost(mask: Any) -> jax.Array:
+  """Parameters, which grow by 4 from stage to stage, and multiply-adds, which do not."""
+  widths, depths = _levels(mask)
+  work = depths * widths**2
+  return jnp.stack([jnp.sum(work * 4.0 ** jnp.arange(5)), jnp.sum(work)])
+
+
+def _levels(mask: Any) -> tuple[jax.Array, jax.Array]:
+  levels = 1 + jnp.sum(jnp.asarray(mask).reshape(2, 5, 5) * jnp.arange(1.0, 6.0), axis=-1)
+  return levels[0], levels[1]
+
+
+def _stages(weights: _Weights, mask: Any) -> jax.Array:
+  chosen = jnp.where(jnp.asarray(mask), weights.options, 0)
+  filled = chosen.reshape(weights.stages.shape[0], -1).sum(axis=1)
+  return jnp.sum(weights.stages * (1 - jnp.exp(-filled / weights.stages)))
+
+
+def _cells(weights: _Weights, mask: Any) -> jax.Array:
+  chosen = jnp.asarray(mask).reshape(30, 6).astype(jnp.float32)
+  filled = (chosen * weights.options).reshape(3, -1).sum(axis=1)
+  saturated = jnp.sum(weights.stages * (1 - jnp.exp(-filled / weights.stages)))
+  neighbours = jnp.einsum("pi,pj,pij->", chosen[:-1], chosen[1:], weights.pairs)
+  return saturated + neighbours
+
+
+def _sensors(weights: _Weights, mask: Any) -> jax.Array:
+  mask = jnp.asarray(mask)
+  served = jnp.max(jnp.where(mask[:, None], weights.pairs, 0), axis=0).sum()
+  return served + jnp.sum(jnp.where(mask, weights.options, 0))
+
+
+def _noisy(value: Partial, mask: Any, rng: jax.Array) -> jax.Array:
+  return value(mask) + NOISE * jax.random.normal(rng)
+
+
+def _draw_widths(rng: np.random.Generator, share: float) -> tuple[Problem, _Weights]:
+  steps = rng.normal(0, 0.1, (2, 5, 5))
+  largest = _widths_cost(np.eye(5)[[4] * 10])
+  problem = Problem(np.arange(50) // 5, _widths_cost, share * np.asarray(largest))
+  return problem, _weights(steps.reshape(-1), rng.uniform(0.5, 1.5, 5))
+
+
+def _draw_groups(
+  rng: np.random.Generator, share: float, positions: int, options: int, stages: int
+) -> tuple[Problem, _Weights]:
+  """Larger options cost more and are mostly better; later positions cost more of one resource."""
+  size = np.arange(1, options + 1) * np.exp(rng.normal(0, 0.3, (positions, options)))
+  late = np.linspace(0.5, 1.5, positions)[:, None]
+  cost = np.stack([size * late, size * late[::-1] * rng.uniform(0.8, 1.2, size.shape)], axis=-1)
+  budget = share * cost.max(axis=1).sum(axis=0)
+  problem = Problem(
+    np.repeat(np.arange(positions), options), cost.reshape(-1, 2), budget, canonical=None
+  )
+  quality = np.sqrt(size) * np.exp(rng.normal(0, 0.3, size.shape))
+  room = quality.mean(axis=1).reshape(stages, -1).sum(axis=1) * rng.uniform(0.5, 1.5, stages)
+  return problem, _weights(quality, room)
+
+
+def _draw_cells(rng: np.random.Generator, share: float) -> tuple[Problem, _Weights]:
+  problem, weights = _draw_groups(rng, share, 30, 6, 3)
+  return problem, weights._replace(pairs=jnp.asarray(rng.normal(0, 0.15, (29, 6, 6)), jnp.float32))
+
+
+def _draw_layers(rng: np.random.Generator, share: float) -> tuple[Problem, _Weights]:
+  problem, weights = _draw_groups(rng, share, 60, 5, 6)
+  return problem, weights._replace(options=weights.options.reshape(-1))
+
+
+def _draw_sensors(rng: np.random.Generator, share: float) -> tuple[Problem, _Weights]:
+  cost = rng.uniform(0.2, 1, (40, 2))
+  problem = Problem(np.full(40, -1), cost, share / 2 * cost.sum(axis=0))
+  weights = _weights(rng.uniform(0, 0.3, 40), np.zeros(0))
+  near = np.exp(-4 * np.linalg.norm(rng.random((40, 1, 2)) - rng.random((30, 2)), axis=-1))
+  return problem, weights._replace(pairs=jnp.asarray(near, jnp.float32))
+
+
+def _draw_proxy(rng: np.random.Generator, share: float) -> tuple[Problem, _Weights]:
+  problem, weights = _draw_groups(rng, share, 12, 2, 3)
+  return problem, weights._replace(options=weights.options.reshape(-1))
+
+
+def _weights(options: np.ndarray, stages: np.ndarray) -> _Weights:
+  empty = jnp.zeros(0)
+  f32 = functools.partial(jnp.asarray, dtype=jnp.float32)
+  return _Weights(f32(options), f32(stages), empty)
+
+
+_SUITES: dict[str, tuple[Total, Callable[..., tuple[Problem, _Weights]]]] = {
+  "widths": (_widths, _draw_widths),
+  "cells": (_cells, _draw_cells),
+  "layers": (_stages, _draw_layers),
+  "sensors": (_sensors, _draw_sensors),
+  "proxy": (_stages, _draw_proxy),
+}
+NAMES = tuple(_SUITES)
+_PROXY_SPREAD = 0.38  # standard deviation of the log of what the proxy makes of a quality
+
+
+def load(name: str) -> Suite:
+  """The suite of that name, see the module.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  if name not in _SUITES:
+    raise ValueError(f"no synthetic suite {name!r}; there are {', '.join(NAMES)}")
+  total, draw = _SUITES[name]
+  instances, correlations = [], []
+  for i, share in enumerate((0.3, 0.5, 0.7)):
+    rng = np.random.default_rng([NAMES.index(name), i])
+    problem, weights = draw(rng, share)
+    sets = _random_sets(problem, jax.random.key(i))
+    judge = _scaled(Partial(total, weights), sets)
+    mean = judge
+    if name == "proxy":
+      factors = np.exp(rng.normal(0, _PROXY_SPREAD, weights.options.shape))
+      distorted = weights._replace(options=weights.options * jnp.asarray(factors, jnp.float32))
+      mean = _scaled(Partial(total, distorted), sets)
+      correlations.append(_rank_correlation(jax.vmap(mean)(sets), jax.vmap(judge)(sets)))
+    case = Case(problem, mean, Partial(_noisy, mean), judge)
+    find = brute_force if name == "proxy" else anneal
+    instances.append(Instance(f"{share}", case, find(problem, judge)))
+  title = f"synthetic {name}, n = {instances[0].case.problem.n}"
+  if name == "proxy":
+    found = ", ".join(f"{c:.2f}" for c in correlations)
+    return Suite(title, instances, True, f"rank correlation with the final score: {found}")
+  return Suite(
+    title, instances, True, "largest value: the best of 32 annealed chains, or of any run"
+  )
+
+
+@jax.jit
+def _random_sets(problem: Problem, rng: jax.Array) -> jax.Array:
+  return jax.vmap(lambda key: random_set(problem, key, 0.02))(jax.random.split(rng, 256))
+
+
+def _scaled(total: Partial, sets: jax.Array) -> Partial:
+  """The accuracy of a total, of which the mean over `sets [K, n]` is typical."""
+  return Partial(_accuracy, total, jax.vmap(total)(sets).mean())
+
+
+def _rank_correlation(first: jax.Array, second: jax.Array) -> float:
+  return float(scipy.stats.spearmanr(np.asarray(first), np.asarray(second)).statistic)
+
+
+def brute_force(problem: Problem, value: Partial) -> float:
+  """The largest value of a feasible set of groups of equal size; of all sets, in one program."""
+  size = int((np.asarray(problem.groups) == 0).sum())
+  choices = np.vstack([np.zeros((1, size), bool), np.eye(size, dtype=bool)])
+  positions = problem.n // size
+  half = np.array([np.concatenate(c) for c in itertools.product(choices, repeat=positions // 2)])
+  return float(_largest_of_pairs(problem, value, half))
+
+
+@jax.jit
+def _largest_of_pairs(problem: Problem, value: Partial, half: jax.Array) -> jax.Array:
+  def row(first: jax.Array) -> jax.Array:
+    masks = jnp.concatenate([jnp.broadcast_to(first, half.shape), half], axis=1)
+    fits = jax.vmap(problem.feasible)(masks)
+    return jnp.max(jnp.where(fits, jax.vmap(value)(masks), -jnp.inf))
+
+  return jax.lax.map(row, half).max()
+
+
+def anneal(problem: Problem, value: Partial, chains: int = _CHAINS, steps: int = _STEPS) -> float:
+  """The largest value that simulated annealing finds from random sets."""
+  keys = jax.random.split(jax.random.key(0), chains)
+  return float(_anneal(problem, value, keys, steps).max())
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _anneal(problem: Problem, value: Partial, keys: jax.Array, steps: int) -> jax.Array:
+  def chain(rng: jax.Array) -> jax.Array:
+    start = random_set(problem, rng, 0.0)
+
+    def step(i: jax.Array, carry: Any) -> Any:
+      mask, here, best = carry
+      move, chance = jax.random.split(jax.random.fold_in(rng, i))
+      other = mutate(problem, move, mask)
+      there = value(other)
+      temperature = _HOTTEST * (_COLDEST / _HOTTEST) ** (i / steps)
+      accept = jnp.log(jax.random.uniform(chance)) < (there - here) / temperature
+      mask, here = jnp.where(accept, other, mask), jnp.where(accept, there, here)
+      return mask, here, jnp.maximum(best, there)
+
+    here = value(start)
+    return jax.lax.fori_loop(0, steps, step, (start, here, here))[2]
+
+  return jax.vmap(chain)(keys)

@@ -35,11 +35,13 @@ setup(
     "pillow>=11",
     "rich>=14",
     "scikit-learn>=1.7",
+    "tensorboardX>=2.6.2",
     # Older ones fail with the protobuf that others ask for.
     "tensorflow-datasets>=4.9.10",
   ],
   extras_require={
     "test": ["hypothesis>=6.140", "mypy>=2", "pytest>=9", "pytest-xdist>=3.8", "ruff>=0.17,<0.18"],
+    "benchmarks": ["optuna>=5"],
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "tfds": ["tensorflow>=2.20"],

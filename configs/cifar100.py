@@ -38,8 +38,8 @@ def get_config(mode: str = "") -> ConfigDict:
       "steps_per_call": 100,
     }
   )
-  config.final.update(config.train.to_dict())
-  config.final.update({"epochs": 200.0, "milestones": (60, 120, 180)})
+  config.final.update({name: config.train[name] for name in config.train if name in config.final})
+  config.final.update({"epochs": 200.0, "milestones": (60, 120, 180), "log_every": 100})
   if mode == "smoke":
     config.train.update({"steps": 2, "epochs": 0.0, "schedule": "cosine", "batch_size": 16})
   elif mode:

@@ -54,14 +54,22 @@ def get_config(mode: str = "") -> ConfigDict:
     "flip": False,
     "steps_per_call": 1_000,
   }
-  # The training of the network that was found, on train + validation.
-  config.final = config.train.to_dict() | {
+  # The training of the network that was found.
+  config.final = {name: config.train[name] for name in config.train if name != "steps_per_call"} | {
     "steps": 0,
     "epochs": 100.0,
     "batch_size": 64,
     "learning_rate": 0.1,
     "crop_padding": 1,
-    "steps_per_call": 100,
+    "decay_kernels": False,  # weight decay on kernels alone
+    "clip_norm": 0.0,  # of the gradient; 0: off
+    "mixup": 0.0,  # alpha; 0: off
+    "average": 0.0,  # decay of a moving average of the parameters; 0: off
+    "dtype": "float32",  # or bfloat16, for what is computed between images and logits
+    "evaluate_on": "test",  # train on train + validation; "validation" holds those out
+    "log_every": 20,  # steps
+    "checkpoint_every": 10.0,  # in the unit of the duration
+    "keep_checkpoints": 2,  # the last ones, beside the best
   }
   if mode == "smoke":
     config.budget = {"params": 8_000, "madds": 60_000}

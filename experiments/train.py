@@ -4,7 +4,8 @@ python -m experiments.train --config=configs/digits.py --workdir=runs/digits \
   --architecture=runs/digits/result.json
 
 The architecture is a result.json of a search, a line as the search prints it, or numbers such as
-"0,0,5,1,...". The same command again continues from the last checkpoint.
+"0,0,5,1,...". The same command again continues from the last checkpoint. On SIGTERM the step under
+way is finished and saved, and the exit code is 75: run the same command again.
 """
 
 import json
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import data, final, journal, report, resources, spaces
+from nas_submod import data, final, journal, preemption, report, resources, spaces
 
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train.", required=True)
 
@@ -47,7 +48,7 @@ def main(config: ConfigDict) -> None:
   try:
     space = spaces.from_config(config.space)
     architecture = read_architecture(space, ARCHITECTURE.value)
-    images = final.join_validation(data.load(config.data))
+    images = data.load(config.data)
     decides = {"config": config.to_dict(), "architecture": list(architecture)}
     workdir = journal.make_workdir(common.workdir() / "train", decides)
     console.print(report.draw(space, architecture), markup=False)
@@ -62,6 +63,8 @@ def main(config: ConfigDict) -> None:
       metrics = final.train(space, architecture, images, config, workdir, show)
   except (ValueError, FloatingPointError) as error:
     return common.fail(error)
+  except preemption.Preempted as notice:
+    return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   except KeyboardInterrupt:
     return common.fail("stopped; the same command continues from the last checkpoint", 130)
   journal.write_json(workdir / "metrics.json", metrics)
@@ -72,7 +75,7 @@ def main(config: ConfigDict) -> None:
     f"test accuracy {test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
     f"{test['loss']:.4f} on {test['images']:,} images, after {metrics['steps']:,} steps on "
     f"{metrics['train_images']:,} images in {metrics['seconds']:.0f} seconds\n"
-    f"files {workdir}/: metrics.json, checkpoints/",
+    f"files {workdir}/: metrics.json, metrics.jsonl, checkpoints/, tensorboard/",
     markup=False,
   )
 

@@ -4,26 +4,80 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
-from nas_submod import networks, parallel, resources, training
+from nas_submod import networks, parallel, preemption, resources, training
+from nas_submod.checkpoints import Checkpoints
 from nas_submod.data import Data, Split
+from nas_submod.metrics_log import MetricsLog
 from nas_submod.objective import check_fit
 from nas_submod.spaces import SearchSpace
 
-_EVAL_BATCH = 256
+_EVAL_BATCH = 256  # Images on each device.
 _AXIS = "batch"
 
 
-def join_validation(data: Data) -> Data:
-  """The data with the validation images among the training images."""
+class Programs(NamedTuple):
+  """The two programs, each on D devices; `rows` are indices into images and labels.
+
+  Attributes:
+    train: `(TrainState, images, labels, rows [D, B / D]) -> (TrainState, StepMetrics)`.
+    evaluate: `(Variables, images, labels, rows [D, B]) -> Metrics`; row -1 is padding.
+  """
+
+  train: Callable[..., tuple[training.TrainState, training.StepMetrics]]
+  evaluate: Callable[..., training.Metrics]
+
+
+def make_programs(
+  recipe: training.Recipe, network: networks.Layer, rng: jax.Array, devices: int
+) -> Programs:
+  """Makes the programs; `devices` of all processes share each batch."""
+
+  def train(state, images, labels, rows):
+    batch = images[rows], labels[rows]
+    return training.train_step(recipe, network.apply, state, rng, *batch, axis_name=_AXIS)
+
+  def evaluate(variables, images, labels, rows):
+    labels = jnp.where(rows < 0, -1, labels[rows])
+    return training.eval_step(
+      recipe,
+      network.apply,
+      variables.params,
+      variables.state,
+      images[rows],
+      labels,
+      axis_name=_AXIS,
+    )
+
+  axes = (None, None, None, 0)
+  return Programs(
+    parallel.pmap_data(train, axes, devices, _AXIS, donate=(0,)),
+    parallel.pmap_data(evaluate, axes, devices, _AXIS),
+  )
+
+
+def choose_splits(data: Data, evaluate_on: str) -> tuple[Data, Split]:
+  """What to train on, and what to evaluate on at every checkpoint.
+
+  Args:
+    data: The data of a search.
+    evaluate_on: "test": the validation images are learned from; "validation": they are held out,
+      so that the best checkpoint is chosen without the test images.
+
+  Raises:
+    ValueError: If it is neither.
+  """
+  if evaluate_on == "validation":
+    return data, data.validation
+  if evaluate_on != "test":
+    raise ValueError(f"unknown evaluate_on {evaluate_on!r}; allowed: test, validation")
   train = Split(*(np.concatenate(parts) for parts in zip(data.train, data.validation)))
-  return data._replace(train=train)
+  return data._replace(train=train), data.test
 
 
 def train(
@@ -36,99 +90,175 @@ def train(
 ) -> dict[str, Any]:
   """Trains a network and tests it; goes on from the last checkpoint of the workdir.
 
+  A step depends on the seed and its number alone, so that a run in pieces is the run in one piece.
+
   Args:
     space: The space.
     architecture: What to build.
-    data: `train` is what it learns from, `test` what it is tested on.
-    config: `seed` and `final`, a recipe as for candidates; checkpoints every `steps_per_call`.
-    workdir: Where checkpoints are.
-    on_progress: Called with steps done, steps in all and the mean training loss so far, nats.
+    data: The data of a search.
+    config: `seed` and `final`: a recipe (see `training.recipe`), `evaluate_on` (see
+      `choose_splits`), `log_every` (steps), `checkpoint_every` (in the unit of the duration) and
+      `keep_checkpoints`.
+    workdir: Where checkpoints and metrics are.
+    on_progress: Called after each step with steps done, steps in all and the loss, nats.
 
   Returns:
-    The content of `metrics.json`.
+    The content of `metrics.json`: the test is that of the last step, never of the best.
 
   Raises:
-    ValueError: If the data do not fit the space.
-    FloatingPointError: If the loss is not finite; the last good checkpoint stays.
+    ValueError: If the data do not fit the space, or a setting is not possible.
+    FloatingPointError: If a loss, gradient or parameter is not finite; the last good checkpoint
+      stays.
+    preemption.Preempted: On SIGTERM, after the step under way and its checkpoint.
   """
   check_fit(space, data)
-  recipe = training.recipe(config["final"], data)
+  settings = config["final"]
+  data, evaluated = choose_splits(data, settings["evaluate_on"])
+  recipe = training.recipe(settings, data)
+  log_every, checkpoint_every = _intervals(settings, len(data.train.labels))
+  devices = parallel.devices_for(recipe.batch_size)
   network = networks.build(space, architecture)
   rng = jax.random.key(config["seed"])
-  state = jax.jit(lambda rng: training.start(network.init(rng), recipe.transformation))(rng)
+  state = jax.jit(
+    lambda rng: training.start(network.init(rng), recipe.transformation, recipe.average > 0)
+  )(rng)
   order = training.batch_order(
     (config["seed"],), len(data.train.labels), recipe.batch_size, recipe.steps
   )
-  devices = math.gcd(recipe.batch_size, parallel.device_count())
-  shards = order.reshape(recipe.steps, devices, -1).swapaxes(0, 1)
-
-  def steps_until(state, shard, images, labels, stop):
-    key = jax.random.fold_in(jax.random.fold_in(rng, 1), jax.lax.axis_index(_AXIS))
-
-    def step(state):
-      rows = shard[state.step]
-      batch = images[rows], labels[rows]
-      return training.train_step(recipe, network.apply, state, key, *batch, axis_name=_AXIS)
-
-    return jax.lax.while_loop(lambda state: state.step < stop, step, state)
-
-  advance = parallel.pmap_data(steps_until, (None, 0, None, None, None), devices, _AXIS)
+  programs = make_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
+  own = devices // jax.process_count()
+  images = parallel.replicate(data.train, own)
+  watched = parallel.replicate(evaluated, own)
   began = time.perf_counter()
-  chunk = config["final"]["steps_per_call"]
-  with ocp.CheckpointManager(
-    (workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2)
-  ) as manager:
-    first = manager.latest_step() or 0
-    if first:
-      state = manager.restore(first, args=ocp.args.StandardRestore(jax.device_get(state)))
-    for stop in [*range((first // chunk + 1) * chunk, recipe.steps, chunk), recipe.steps]:
-      state = jax.device_get(advance(state, shards, *data.train, np.int32(stop)))
-      loss = float(state.loss_sum) / int(state.step)
-      if not math.isfinite(loss):
-        raise FloatingPointError(
-          f"the training loss is {loss} at step {stop}: lower config.final.learning_rate; "
-          f"the checkpoint of step {manager.latest_step()} is kept"
-        )
-      if stop > first:
-        manager.save(stop, args=ocp.args.StandardSave(state))
-      on_progress(stop, recipe.steps, loss)
-    manager.wait_until_finished()
-  seconds = time.perf_counter() - began
-  metrics = test(network, recipe, state, data.test)
+  with (
+    Checkpoints(workdir / "checkpoints", settings["keep_checkpoints"]) as checkpoints,
+    preemption.watch() as should_stop,
+  ):
+    state, first = checkpoints.restore(state)
+    state = parallel.replicate(state, own, _AXIS)
+    with MetricsLog(workdir, first) as log:
+      window = _Window(recipe, log, checkpoints, first)
+      for step in range(first, recipe.steps):
+        rows = parallel.shards_of(order[step], devices)
+        state, metrics = programs.train(state, *images, rows)
+        window.add(metrics)
+        done = step + 1
+        on_progress(done, recipe.steps, window.last_loss)
+        stop, last = should_stop(done), done == recipe.steps
+        due = last or done % checkpoint_every == 0
+        if due or stop or done % log_every == 0:
+          window.write()
+        if due:
+          found = evaluate(programs, state.best_variables, watched, len(evaluated.labels), devices)
+          del found["images"]
+          log.write(done, {f"{settings['evaluate_on']}_{name}": v for name, v in found.items()})
+          checkpoints.save(done, state, found)
+        if stop and not last:
+          checkpoints.save(done, state, {})
+          raise preemption.Preempted(done)
+      best = checkpoints.best()
+  test_images = parallel.replicate(data.test, own)
   return {
     "architecture": [int(option) for option in architecture],
     "text": space.text(architecture),
     "resources": resources.network_cost(space, architecture),
-    "test": metrics,
-    "train_loss": loss,
+    "test": evaluate(programs, state.best_variables, test_images, len(data.test.labels), devices),
+    "best_checkpoint": best and {"evaluated_on": settings["evaluate_on"], **best},
+    "train_loss": float(state.loss_sum) / recipe.steps,
     "train_images": len(data.train.labels),
     "steps": recipe.steps,
     "resumed_from_step": first,
-    "seconds": seconds,
+    "seconds": time.perf_counter() - began,
+    "images_per_second": window.images_per_second,
     "devices": f"{devices} x {jax.local_devices()[0].device_kind}",
   }
 
 
-def test(
-  network: networks.Layer, recipe: training.Recipe, state: training.TrainState, split: Split
+def _intervals(settings: Mapping[str, Any], train_size: int) -> tuple[int, int]:
+  """Steps between log lines and between checkpoints."""
+  for name in ("log_every", "checkpoint_every"):
+    if not settings[name] > 0:
+      raise ValueError(f"config.final.{name} is {settings[name]}; allowed are positive numbers")
+  unit = 1 if settings.get("steps") else train_size // settings["batch_size"]
+  return settings["log_every"], max(1, round(settings["checkpoint_every"] * unit))
+
+
+def evaluate(
+  programs: Programs, variables: networks.Variables, images: Split, count: int, devices: int
 ) -> dict[str, Any]:
-  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on a split."""
-
-  @jax.jit
-  def evaluate(params, statistics, images, labels):
-    def step(total, batch):
-      metrics = training.eval_step(recipe, network.apply, params, statistics, *batch)
-      return jax.tree.map(jnp.add, total, metrics), None
-
-    zeros = training.Metrics(*(jnp.zeros((), kind) for kind in (int, int, float, int)))
-    return jax.lax.scan(step, zeros, (images, labels))[0]
-
-  batches = training.batches(split, _EVAL_BATCH)
-  total = jax.device_get(evaluate(state.params, state.state, *batches))
-  count = int(total.examples)
+  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on a replicated split."""
+  size = devices * min(_EVAL_BATCH, -(-count // devices))
+  batches = -(-count // size)
+  rows = np.pad(np.arange(count), (0, batches * size - count), constant_values=-1)
+  total = np.zeros(len(training.Metrics._fields))
+  for part in rows.astype(np.int32).reshape(batches, size):
+    metrics = programs.evaluate(variables, *images, parallel.shards_of(part, devices))
+    total += np.array([float(part) for part in metrics])
+  correct, correct_top5, loss, examples = total.tolist()
   return {
-    "accuracy": int(total.correct) / count,
-    "top5_accuracy": int(total.correct_top5) / count,
-    "loss": float(total.loss) / count,
-    "images": count,
+    "accuracy": correct / examples,
+    "top5_accuracy": correct_top5 / examples,
+    "loss": loss / examples,
+    "images": int(examples),
   }
+
+
+class _Window:
+  """The steps since the last line of the log, and how many of them may be under way."""
+
+  def __init__(
+    self, recipe: training.Recipe, log: MetricsLog, checkpoints: Checkpoints, first: int
+  ):
+    self._recipe, self._log, self._checkpoints = recipe, log, checkpoints
+    self._done = first
+    self._steps: list[training.StepMetrics] = []
+    # Two programs with collectives at once may deadlock on the threads of a CPU.
+    self._ahead = 0 if jax.default_backend() == "cpu" else 1
+    self._began = 0.0
+    self.last_loss = math.nan
+    self.images_per_second: float | None = None
+
+  def add(self, metrics: training.StepMetrics) -> None:
+    """Takes in a step that was started; waits for the one before it, on a CPU for itself."""
+    self._steps.append(metrics)
+    if len(self._steps) > self._ahead:
+      self.last_loss = float(self._steps[-1 - self._ahead].loss)
+    if len(self._steps) == 1:
+      # The first step of a window is not timed: it compiles, or follows an evaluation.
+      jax.block_until_ready(metrics)
+      self._began = time.perf_counter()
+
+  def write(self) -> None:
+    """Writes the means of the steps since the last line.
+
+    Raises:
+      FloatingPointError: If one of them is not finite.
+    """
+    steps = jax.device_get(self._steps)
+    seconds = time.perf_counter() - self._began
+    norms = [float(step.gradient_norm) for step in steps]
+    for index, step in enumerate(steps):
+      if not np.isfinite(step).all():
+        self._fail(self._done + index, step, norms[index - 1] if index else math.nan)
+    self._done += len(steps)
+    self._steps = []
+    values = {
+      "loss": float(np.mean([step.loss for step in steps])),
+      "learning_rate": float(self._recipe.learning_rate(self._done - 1)),
+      "gradient_norm": float(np.mean(norms)),
+    }
+    if len(steps) > 1:
+      self.images_per_second = (len(steps) - 1) * self._recipe.batch_size / seconds
+      values["images_per_second"] = self.images_per_second
+    self._log.write(self._done, values)
+
+  def _fail(self, step: int, metrics: training.StepMetrics, norm_before: float) -> None:
+    loss, rate = float(metrics.loss), float(self._recipe.learning_rate(step))
+    what = f"the gradient is not finite (loss {loss:.4g})"
+    if not math.isfinite(loss):
+      what = f"the training loss is {loss}"
+    raise FloatingPointError(
+      f"{what} at step {step + 1}: learning rate {rate:.3g}, gradient norm {norm_before:.3g} the "
+      "step before; lower config.final.learning_rate or set config.final.clip_norm; "
+      f"the checkpoint of step {self._checkpoints.latest} is kept"
+    )

@@ -32,14 +32,15 @@ class Layer(NamedTuple):
     init: `(rng, draw=jax.random.normal) -> Variables`. Every initial value is affine in what
       `draw(rng, shape)` gives, so a caller can tabulate mean and scale with constant draws.
     apply: `(params, state, x, train) -> (y, state)`. With `train` batch norm uses the statistics
-      of the batch and returns moved running ones; without, it uses the running ones.
+      of the batch and returns moved running ones; without, it uses the running ones. The name of
+      a mapped axis as `train` says that the batch is spread over that axis.
     cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
       all learned numbers. Madds are multiply-adds of convolutions for one image, as the paper
       counts them (no batch norm, no classifier).
   """
 
   init: Callable[..., Variables]
-  apply: Callable[[Params, State, jax.Array, bool], tuple[jax.Array, State]]
+  apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
   cost: Callable[[Shape], tuple[Shape, Cost]]
 
 
@@ -146,8 +147,8 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
     if train:
       axes = tuple(range(x.ndim - 1))
       wide = x.astype(jnp.float32)
-      mean = wide.mean(axes)
-      var = jnp.square(wide - mean).mean(axes)
+      mean = _over_shards(wide.mean(axes), train)
+      var = _over_shards(jnp.square(wide - mean).mean(axes), train)
       moved = {"mean": mean, "var": var}
       state = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state, moved)
     else:
@@ -156,6 +157,11 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
     return x * gain.astype(x.dtype) + (params["bias"] - mean * gain).astype(x.dtype), state
 
   return Layer(init, apply, lambda shape: (shape, {"params": 2 * channels, "madds": 0}))
+
+
+def _over_shards(mean: jax.Array, train: bool | str) -> jax.Array:
+  """The mean of the whole batch from those of its equal shards."""
+  return jax.lax.pmean(mean, train) if isinstance(train, str) else mean
 
 
 def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:

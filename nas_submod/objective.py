@@ -69,7 +69,7 @@ def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
     def step(state):
       rows = order[state.step]
       batch = images[rows], labels[rows]
-      return training.train_step(recipe, apply_of(architecture), state, rng, *batch)
+      return training.train_step(recipe, apply_of(architecture), state, rng, *batch)[0]
 
     return jax.lax.while_loop(lambda state: state.step < stop, step, train_state)
 

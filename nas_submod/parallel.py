@@ -1,6 +1,7 @@
 """Devices: the only caller of `jax.pmap`."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,16 +33,37 @@ def pmap_candidates(
   return jax.pmap(function, in_axes=in_axes, donate_argnums=donate)
 
 
+def devices_for(batch_size: int) -> int:
+  """Devices that share a batch equally: all of all processes or, in one process, fewer.
+
+  Raises:
+    ValueError: If there are several processes and their devices cannot share the batch equally.
+  """
+  devices = math.gcd(batch_size, jax.device_count())
+  if jax.process_count() > 1 and devices < jax.device_count():
+    raise ValueError(
+      f"batch_size {batch_size} cannot be shared equally by the {jax.device_count()} devices of "
+      f"{jax.process_count()} processes; allowed are multiples of {jax.device_count()}"
+    )
+  return devices
+
+
 def pmap_data(
-  function: Callable[..., Any], in_axes: tuple[int | None, ...], devices: int, axis_name: str
+  function: Callable[..., Any],
+  in_axes: tuple[int | None, ...],
+  devices: int,
+  axis_name: str,
+  donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
   """Maps `function` over shards of a batch; its results must be equal on all devices.
 
   Args:
     function: A pure function that averages over `axis_name` whatever depends on the shard.
-    in_axes: For each argument 0 (one slice per device) or None (the same on every device).
-    devices: How many devices take part.
+    in_axes: For each argument 0 (one slice per device of this process) or None (the same on every
+      device).
+    devices: How many devices take part, of all processes; see `devices_for`.
     axis_name: Name of the mapped axis.
+    donate: Arguments whose buffers the result may reuse.
 
   Returns:
     The pmapped function; its results are replicated and have no device axis.
@@ -51,13 +73,49 @@ def pmap_data(
     axis_name=axis_name,
     in_axes=in_axes,
     out_axes=None,
-    devices=jax.local_devices()[:devices],
+    devices=jax.devices()[:devices],
+    donate_argnums=donate,
   )
 
 
-def replicate(tree: Any) -> Any:
-  """Copies arrays to every device once, for arguments that `pmap_candidates` maps with None."""
-  mesh = Mesh(np.array(jax.local_devices()), ("devices",))
+def shards_of(rows: np.ndarray, devices: int) -> np.ndarray:
+  """This process's part of what all devices share. Shape `[B] -> [its devices, B / devices]`."""
+  every = rows.reshape(devices, -1)
+  own = devices // jax.process_count()
+  return every[jax.process_index() * own :][:own]
+
+
+def own_rows(values: jax.Array, axis_name: str | None) -> jax.Array:
+  """This device's rows of what is the same on every device of a mapped axis.
+
+  Args:
+    values: Drawn for a whole batch. Shape `[D * B, ...]`.
+    axis_name: The axis of D devices. None: one device, and all rows are its own.
+
+  Returns:
+    Shape `[B, ...]`.
+  """
+  if axis_name is None:
+    return values
+  rows = values.shape[0] // jax.lax.axis_size(axis_name)
+  return jax.lax.dynamic_slice_in_dim(values, jax.lax.axis_index(axis_name) * rows, rows)
+
+
+def axis_size(axis_name: str | None) -> int:
+  """Devices of a mapped axis; 1 without one."""
+  return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
+def replicate(tree: Any, devices: int | None = None, axis_name: str = "devices") -> Any:
+  """Copies arrays to devices once, for arguments that a pmapped function maps with None.
+
+  Args:
+    tree: Arrays.
+    devices: How many devices of this process, all by default.
+    axis_name: That of the pmapped function, if its results are to be its arguments without a
+      second compilation.
+  """
+  mesh = Mesh(np.array(jax.local_devices()[:devices]), (axis_name,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 

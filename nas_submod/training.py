@@ -11,9 +11,10 @@ import numpy as np
 import optax
 
 from nas_submod import data as datasets
+from nas_submod import schedules
 from nas_submod.layers import Params, State, Variables
 
-Apply = Callable[[Params, State, jax.Array, bool], tuple[jax.Array, State]]
+Apply = Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -25,6 +26,7 @@ class TrainState(flax.struct.PyTreeNode):
     state: Running statistics.
     optimizer: State of the optax transformation.
     loss_sum: Sum of the training losses of all steps, in nats. Shape `[]`.
+    average: Moving average of parameters and running statistics; `()` where none is kept.
   """
 
   step: jax.Array
@@ -32,6 +34,21 @@ class TrainState(flax.struct.PyTreeNode):
   state: State
   optimizer: optax.OptState
   loss_sum: jax.Array
+  average: Variables | tuple[()] = ()
+
+  @property
+  def best_variables(self) -> Variables:
+    """What to evaluate: the average where one is kept."""
+    if isinstance(self.average, Variables):
+      return self.average
+    return Variables(self.params, self.state)
+
+
+class StepMetrics(NamedTuple):
+  """What one step says of itself; the same on all devices. Shapes `[]`."""
+
+  loss: jax.Array  # Of the whole batch before the step, nats.
+  gradient_norm: jax.Array  # Before clipping.
 
 
 class Recipe(NamedTuple):
@@ -41,93 +58,67 @@ class Recipe(NamedTuple):
     steps: Number of steps.
     batch_size: Images a step, over all devices.
     transformation: What updates the parameters.
-    preprocess: `(rng, images uint8 [B, H, W, C], train) -> float [B, H, W, C]`.
+    preprocess: `(rng, images uint8 [B, H, W, C], train, axis_name=None) -> float [B, H, W, C]`.
     label_smoothing: Share of the target that is spread over all classes.
+    learning_rate: The schedule inside `transformation`.
+    mixup: Alpha of `data.mix_pairs`; 0: none.
+    average: Decay of the moving average of the parameters; 0: none is kept.
   """
 
   steps: int
   batch_size: int
   transformation: optax.GradientTransformation
-  preprocess: Callable[[jax.Array, jax.Array, bool], jax.Array]
+  preprocess: Callable[..., jax.Array]
   label_smoothing: float
-
-
-def total_steps(config: Mapping[str, Any], train_size: int) -> int:
-  """Number of steps of a recipe given in steps or in epochs.
-
-  Raises:
-    ValueError: If not exactly one of the two is set to a positive number, or the batch is larger
-      than the training set.
-  """
-  steps, epochs = config.get("steps"), config.get("epochs")
-  if bool(steps) == bool(epochs):
-    raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs}), the other to 0")
-  duration = steps or epochs or 0
-  if duration < 0:
-    raise ValueError(f"training takes a positive number of steps or epochs, not {duration}")
-  if not 0 < config["batch_size"] <= train_size:
-    raise ValueError(
-      f"batch_size {config['batch_size']} is not possible with {train_size} training images; "
-      f"allowed are 1 to {train_size}"
-    )
-  per_epoch = train_size // config["batch_size"]
-  return int(steps) if steps else max(1, round(duration * per_epoch))
-
-
-def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> optax.Schedule:
-  """The schedule of a recipe.
-
-  Args:
-    config: `learning_rate`, `schedule` ("multistep", "cosine" or "constant"), for multistep
-      `milestones` in the unit of the duration and `decay`, and `warmup_steps`.
-    steps: Length of the training.
-    train_size: Training images.
-
-  Raises:
-    ValueError: If the schedule is unknown.
-  """
-  peak, warmup = config["learning_rate"], config.get("warmup_steps", 0)
-  rest = max(steps - warmup, 1)
-  if config["schedule"] == "constant":
-    after = optax.constant_schedule(peak)
-  elif config["schedule"] == "cosine":
-    after = optax.cosine_decay_schedule(peak, rest)
-  elif config["schedule"] == "multistep":
-    unit = 1 if not config.get("epochs") else train_size // config["batch_size"]
-    drops = {round(m * unit) - warmup: config["decay"] for m in config["milestones"]}
-    after = optax.piecewise_constant_schedule(peak, drops)
-  else:
-    raise ValueError(
-      f"unknown schedule {config['schedule']!r}; allowed: multistep, cosine, constant"
-    )
-  if not warmup:
-    return after
-  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+  learning_rate: optax.Schedule
+  mixup: float = 0.0
+  average: float = 0.0
 
 
 def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   """Makes the recipe of a config: SGD with Nesterov momentum and weight decay, as in the paper.
 
   Args:
-    config: The fields of `total_steps` and `learning_rate`, and `momentum`, `weight_decay`,
-      `label_smoothing`, `crop_padding` (pixels) and `flip`.
+    config: The fields of `schedules.total_steps` and `schedules.learning_rate`, and `momentum`,
+      `weight_decay`, `label_smoothing`, `crop_padding` (pixels) and `flip`. These may be left out:
+      `decay_kernels` (False; True: kernels alone decay, not batch norm or biases), `clip_norm`
+      (0: off), `mixup` (alpha; 0: off), `average` (decay; 0: off) and `dtype` ("float32"; or
+      "bfloat16" for what is computed between images and logits in training; parameters and
+      statistics stay float32).
     data: What is trained on: its size and its mean and standard deviation by channel.
+
+  Raises:
+    ValueError: If a setting is not possible.
   """
   train_size = len(data.train.labels)
-  steps = total_steps(config, train_size)
-  schedule = learning_rate(config, steps, train_size)
-  sgd = optax.sgd(schedule, config["momentum"] or None, nesterov=bool(config["momentum"]))
-  decay = optax.add_decayed_weights(config["weight_decay"])
+  steps = schedules.total_steps(config, train_size)
+  schedule = schedules.learning_rate(config, steps, train_size)
+  settings = {name: config.get(name, 0) for name in ("clip_norm", "mixup", "average")}
+  for name, value in settings.items():
+    if value < 0 or (name == "average" and value >= 1):
+      allowed = "0 (off) to below 1" if name == "average" else "0 (off) and up"
+      raise ValueError(f"{name} is {value}; allowed: {allowed}")
+  dtype = config.get("dtype", "float32")
+  if dtype not in ("float32", "bfloat16"):
+    raise ValueError(f"unknown dtype {dtype!r}; allowed: float32, bfloat16")
   augment = {"crop_padding": config["crop_padding"], "flip": config["flip"]}
   mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
 
-  def preprocess(rng, images, train):
-    if train:
-      images = datasets.augment(rng, images, **augment)
-    return datasets.normalize(images, mean, std)
+  def preprocess(rng, images, train, axis_name=None):
+    if not train:
+      return datasets.normalize(images, mean, std)
+    images = datasets.augment(rng, images, **augment, axis_name=axis_name)
+    return datasets.normalize(images, mean, std).astype(dtype)
 
   return Recipe(
-    steps, config["batch_size"], optax.chain(decay, sgd), preprocess, config["label_smoothing"]
+    steps,
+    config["batch_size"],
+    schedules.transformation(config, schedule),
+    preprocess,
+    config["label_smoothing"],
+    schedule,
+    settings["mixup"],
+    settings["average"],
   )
 
 
@@ -145,14 +136,17 @@ def batch_order(seed: tuple[int, ...], train_size: int, batch_size: int, steps: 
   return np.concatenate(epochs).astype(np.int32).reshape(-1, batch_size)[:steps]
 
 
-def start(variables: Variables, transformation: optax.GradientTransformation) -> TrainState:
-  """The state before the first step."""
+def start(
+  variables: Variables, transformation: optax.GradientTransformation, averaged: bool = False
+) -> TrainState:
+  """The state before the first step; `averaged`: a moving average is kept too."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables.params,
     state=variables.state,
     optimizer=transformation.init(variables.params),
     loss_sum=jnp.zeros(()),
+    average=variables if averaged else (),
   )
 
 
@@ -173,7 +167,7 @@ def train_step(
   images: jax.Array,
   labels: jax.Array,
   axis_name: str | None = None,
-) -> TrainState:
+) -> tuple[TrainState, StepMetrics]:
   """One step of gradient descent.
 
   Args:
@@ -183,31 +177,50 @@ def train_step(
     rng: Key of the run; the step number is folded in.
     images: This device's part of the batch. Shape `[B, H, W, C]` uint8.
     labels: Shape `[B]` int.
-    axis_name: Average gradients, statistics and losses over this mapped axis.
+    axis_name: The mapped axis that the batch is spread over. Gradients, losses and the statistics
+      of batch norm are those of the whole batch, and so are the random draws: the step does not
+      depend on the number of devices, but for the order of sums.
 
   Returns:
-    The state after the step.
+    The state after the step, and what to say of the step.
   """
   chex.assert_rank([images, labels], [4, 1])
-  inputs = recipe.preprocess(jax.random.fold_in(rng, train_state.step), images, True)
+  rng = jax.random.fold_in(rng, train_state.step)
+  inputs = recipe.preprocess(rng, images, True, axis_name)
+  share = None
+  if recipe.mixup:
+    mix_rng = jax.random.fold_in(rng, 1)
+    inputs, share = datasets.mix_pairs(mix_rng, inputs, recipe.mixup, axis_name)
 
   def loss_of(params):
-    logits, state = apply(params, train_state.state, inputs, True)
-    return cross_entropy(logits, labels, recipe.label_smoothing).mean(), state
+    logits, state = apply(params, train_state.state, inputs, axis_name or True)
+    loss = cross_entropy(logits, labels, recipe.label_smoothing)
+    if share is not None:
+      other = cross_entropy(logits, datasets.swap_pairs(labels), recipe.label_smoothing)
+      loss = share * loss + (1 - share) * other
+    return loss.mean(), state
 
   (loss, state), gradients = jax.value_and_grad(loss_of, has_aux=True)(train_state.params)
   if axis_name is not None:
-    loss, state, gradients = jax.lax.pmean((loss, state, gradients), axis_name)
+    loss, gradients = jax.lax.pmean((loss, gradients), axis_name)
   updates, optimizer = recipe.transformation.update(
     gradients, train_state.optimizer, train_state.params
   )
-  return TrainState(
+  params = optax.apply_updates(train_state.params, updates)
+  average = train_state.average
+  if isinstance(average, Variables):
+    # Short at first, so that the initial values are forgotten.
+    decay = jnp.minimum(recipe.average, (1 + train_state.step) / (10 + train_state.step))
+    average = optax.incremental_update(Variables(params, state), average, 1 - decay)
+  moved = TrainState(
     step=train_state.step + 1,
-    params=optax.apply_updates(train_state.params, updates),
+    params=params,
     state=state,
     optimizer=optimizer,
     loss_sum=train_state.loss_sum + loss,
+    average=average,
   )
+  return moved, StepMetrics(loss, optax.tree.norm(gradients))
 
 
 class Metrics(NamedTuple):
@@ -231,10 +244,12 @@ def eval_step(
   """Evaluates one batch; examples with a negative label are padding and count nothing."""
   inputs = recipe.preprocess(jax.random.key(0), images, False)
   logits, _ = apply(params, state, inputs, False)
-  real = labels >= 0
-  of_label = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], 1)
-  rank = (logits > of_label).sum(1)
-  loss = cross_entropy(logits, jnp.maximum(labels, 0))
+  real, labels = labels >= 0, jnp.maximum(labels, 0)
+  of_label = jnp.take_along_axis(logits, labels[:, None], 1)
+  # Of equal logits the first counts as the larger one, as in argmax.
+  earlier = jnp.arange(logits.shape[1]) < labels[:, None]
+  rank = ((logits > of_label) | ((logits == of_label) & earlier)).sum(1)
+  loss = cross_entropy(logits, labels)
   metrics = Metrics(*(jnp.where(real, part, 0).sum() for part in (rank < 1, rank < 5, loss, 1)))
   return metrics if axis_name is None else jax.lax.psum(metrics, axis_name)
 

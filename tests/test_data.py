@@ -531,3 +531,28 @@ def test_source_reads_only_what_is_asked(tmp_path):
   assert test is None
   Image.open(tmp_path / "train" / "a" / "1.png").resize((3, 3)).save(tmp_path / "train/a/1.png")
   assert sources.images(train, np.array([0, 2, 5]), None).shape == (3, 6, 6, 3)
+
+
+def test_mixup_mixes_neighbours_and_draws_for_the_whole_batch():
+  images = jnp.arange(8.0)[:, None, None, None] * jnp.ones((8, 2, 2, 1))
+  mixed, share = data.mix_pairs(jax.random.key(0), images, 0.5)
+  assert ((share >= 0) & (share <= 1)).all()
+  np.testing.assert_array_equal(share[::2], share[1::2])
+  assert len(set(share.tolist())) == 4
+  partner = jnp.array([1, 0, 3, 2, 5, 4, 7, 6])
+  np.testing.assert_array_equal(data.swap_pairs(jnp.arange(8)), partner)
+  expected = share * jnp.arange(8) + (1 - share) * partner
+  np.testing.assert_allclose(mixed[:, 0, 0, 0], expected, rtol=1e-6)
+  with pytest.raises(ValueError, match="even number of images on each device, not 3"):
+    data.mix_pairs(jax.random.key(0), images[:3], 0.5)
+
+
+def test_shards_are_augmented_as_the_whole_batch():
+  images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 5, 5, 2), np.uint8))
+  options = {"crop_padding": 2, "flip": True}
+  whole = data.augment(jax.random.key(3), images, **options)
+  shards = jax.vmap(
+    lambda part: data.augment(jax.random.key(3), part, axis_name="batch", **options),
+    axis_name="batch",
+  )(images.reshape(4, 2, 5, 5, 2))
+  np.testing.assert_array_equal(shards.reshape(whole.shape), whole)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import layers, parallel, training
+from nas_submod import layers, parallel, schedules, training
 from nas_submod.data import Data, Split
 
 CONFIG = {
@@ -57,9 +57,9 @@ def first_state(recipe):
 )
 def test_schedules(changes, step, expected):
   config = CONFIG | changes
-  steps = training.total_steps(config, 32)
+  steps = schedules.total_steps(config, 32)
   assert steps == (12 if config["epochs"] else 20)
-  rate = training.learning_rate(config, steps, 32)(step)
+  rate = schedules.learning_rate(config, steps, 32)(step)
   np.testing.assert_allclose(rate, expected, atol=1e-6)
 
 
@@ -93,7 +93,9 @@ def test_loss_falls_and_a_step_is_sgd():
   recipe = training.recipe(CONFIG | {"momentum": 0.0, "weight_decay": 0.01}, data)
   state = first_state(recipe)
   batch = data.train.images[:8], data.train.labels[:8]
-  step = jax.jit(lambda s: training.train_step(recipe, NETWORK.apply, s, jax.random.key(0), *batch))
+  step = jax.jit(
+    lambda s: training.train_step(recipe, NETWORK.apply, s, jax.random.key(0), *batch)[0]
+  )
   moved = step(state)
 
   def loss(params):
@@ -122,11 +124,11 @@ def test_four_devices_take_the_step_of_one():
   def on_shard(state, images, labels):
     return training.train_step(
       recipe, NETWORK.apply, state, jax.random.key(0), images, labels, axis_name="batch"
-    )
+    )[0]
 
   mapped = parallel.pmap_data(on_shard, (None, 0, 0), 4, "batch")
   many = mapped(state, images.reshape(4, 2, *images.shape[1:]), labels.reshape(4, 2))
-  one = training.train_step(recipe, NETWORK.apply, state, jax.random.key(0), images, labels)
+  one = training.train_step(recipe, NETWORK.apply, state, jax.random.key(0), images, labels)[0]
   # Means of eight in float32, in another order.
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), many, one)
   for leaf in jax.tree.leaves(many):
@@ -158,3 +160,74 @@ def test_label_smoothing_by_hand():
   expected = -(0.9 + 0.1 / 3) * np.log(0.7) - 0.1 / 3 * (np.log(0.2) + np.log(0.1))
   found = training.cross_entropy(logits, jnp.array([0]), 0.1)
   np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+def test_bfloat16_is_between_images_and_logits_alone():
+  data = make_data()
+  batch = data.train.images[:8], data.train.labels[:8]
+  network = layers.serial(layers.conv(1, 4, 3), layers.batch_norm(4), layers.relu())
+  network = layers.serial(network, layers.global_average_pool(), layers.dense(4, 2))
+  found = {}
+  for dtype in ("float32", "bfloat16"):
+    recipe = training.recipe(CONFIG | {"dtype": dtype, "momentum": 0.0}, data)
+    seen = []
+
+    def apply(params, state, x, train, seen=seen):
+      seen.append(x.dtype)
+      return network.apply(params, state, x, train)
+
+    state = training.start(network.init(jax.random.key(0)), recipe.transformation)
+    state, metrics = training.train_step(recipe, apply, state, jax.random.key(0), *batch)
+    training.eval_step(recipe, apply, state.params, state.state, *batch)
+    assert seen == [dtype, "float32"]
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
+    found[dtype] = metrics.loss
+  np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.01)
+  assert found["bfloat16"] != found["float32"]
+
+
+def test_clipping_decay_of_kernels_and_average():
+  data = make_data()
+  batch = data.train.images[:8], data.train.labels[:8]
+  base = CONFIG | {"momentum": 0.0, "learning_rate": 1.0}
+
+  def moved(**changes):
+    recipe = training.recipe(base | changes, data)
+    variables = NETWORK.init(jax.random.key(0))
+    variables = variables._replace(params=jax.tree.map(lambda x: x + 0.1, variables.params))
+    state = training.start(variables, recipe.transformation, recipe.average > 0)
+    after, metrics = training.train_step(recipe, NETWORK.apply, state, jax.random.key(0), *batch)
+    return state, after, metrics
+
+  before, plain, metrics = moved()
+  change = jax.tree.map(jnp.subtract, plain.params, before.params)
+  norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(change)))
+  np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-5)
+  _, clipped, _ = moved(clip_norm=0.01)
+  for part, whole, start in zip(*map(jax.tree.leaves, (clipped.params, change, before.params))):
+    np.testing.assert_allclose(part, start + whole * 0.01 / norm, rtol=1e-4, atol=1e-6)
+  _, decayed, _ = moved(weight_decay=0.5, decay_kernels=True)
+  for part, whole, start in zip(
+    *map(jax.tree.leaves, (decayed.params, plain.params, before.params))
+  ):
+    expected = whole - 0.5 * start if start.ndim > 1 else whole
+    np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
+  _, averaged, _ = moved(average=0.9)
+  # The decay of the first step is 1/10, whatever it will be.
+  for part, whole, start in zip(
+    *map(jax.tree.leaves, (averaged.best_variables.params, plain.params, before.params))
+  ):
+    np.testing.assert_allclose(part, 0.1 * start + 0.9 * whole, rtol=1e-5, atol=1e-6)
+  assert plain.best_variables.params is plain.params
+
+
+def test_equal_logits_are_ranked_as_by_argmax():
+  recipe = training.recipe(CONFIG, make_data())
+  images, labels = np.zeros((7, 4, 4, 1), np.uint8), np.arange(7, dtype=np.int32)
+
+  def constant(params, state, x, train):
+    return jnp.zeros((len(x), 7)), state
+
+  metrics = training.eval_step(recipe, constant, (), (), images, labels)
+  assert (int(metrics.correct), int(metrics.correct_top5)) == (1, 5)

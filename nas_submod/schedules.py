@@ -1,0 +1,77 @@
+"""What a recipe does to the parameters: for how long, how fast, by which rule."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+
+def total_steps(config: Mapping[str, Any], train_size: int) -> int:
+  """Number of steps of a recipe given in steps or in epochs.
+
+  Raises:
+    ValueError: If not exactly one of the two is set to a positive number, or the batch is larger
+      than the training set.
+  """
+  steps, epochs = config.get("steps"), config.get("epochs")
+  if bool(steps) == bool(epochs):
+    raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs}), the other to 0")
+  duration = steps or epochs or 0
+  if duration < 0:
+    raise ValueError(f"training takes a positive number of steps or epochs, not {duration}")
+  if not 0 < config["batch_size"] <= train_size:
+    raise ValueError(
+      f"batch_size {config['batch_size']} is not possible with {train_size} training images; "
+      f"allowed are 1 to {train_size}"
+    )
+  per_epoch = train_size // config["batch_size"]
+  return int(steps) if steps else max(1, round(duration * per_epoch))
+
+
+def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> optax.Schedule:
+  """The schedule of a recipe.
+
+  Args:
+    config: `learning_rate`, `schedule` ("multistep", "cosine" or "constant"), for multistep
+      `milestones` in the unit of the duration and `decay`, and `warmup_steps`.
+    steps: Length of the training.
+    train_size: Training images.
+
+  Raises:
+    ValueError: If the schedule is unknown.
+  """
+  peak, warmup = config["learning_rate"], config.get("warmup_steps", 0)
+  rest = max(steps - warmup, 1)
+  if config["schedule"] == "constant":
+    after = optax.constant_schedule(peak)
+  elif config["schedule"] == "cosine":
+    after = optax.cosine_decay_schedule(peak, rest)
+  elif config["schedule"] == "multistep":
+    unit = 1 if not config.get("epochs") else train_size // config["batch_size"]
+    drops = {round(m * unit) - warmup: config["decay"] for m in config["milestones"]}
+    after = optax.piecewise_constant_schedule(peak, drops)
+  else:
+    raise ValueError(
+      f"unknown schedule {config['schedule']!r}; allowed: multistep, cosine, constant"
+    )
+  if not warmup:
+    return after
+  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def transformation(
+  config: Mapping[str, Any], schedule: optax.Schedule
+) -> optax.GradientTransformation:
+  """SGD with Nesterov momentum and weight decay, gradients clipped before both where asked for."""
+
+  def kernels(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+  decay = optax.add_decayed_weights(
+    config["weight_decay"], kernels if config.get("decay_kernels") else None
+  )
+  sgd = optax.sgd(schedule, config["momentum"] or None, nesterov=bool(config["momentum"]))
+  if not config.get("clip_norm"):
+    return optax.chain(decay, sgd)
+  return optax.chain(optax.clip_by_global_norm(config["clip_norm"]), decay, sgd)

@@ -1,0 +1,209 @@
+"""Final training: in pieces as in one, on eight devices as on one, stopped where not finite."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from nas_submod import blocks, checkpoints, final, layers, metrics_log, parallel, spaces, training
+from nas_submod.data import Data, Split
+from tests import tiny_config
+
+ROOT = pathlib.Path(__file__).parent.parent
+ARCHITECTURE = (0, 0, 1, 2)
+
+
+def digits(scale=1, channels=1, count=160):
+  found = load_digits()
+  images = np.round(found.images[:count] * (255 / 16)).astype(np.uint8)
+  images = np.kron(images, np.ones((1, scale, scale), np.uint8))[..., None].repeat(channels, -1)
+  split = Split(images, found.target[:count].astype(np.int32))
+  pixels = images.astype(np.float32)
+  return Data(split, split, split, 10, pixels.mean((0, 1, 2)), pixels.std((0, 1, 2)))
+
+
+def config(**changes):
+  settings = tiny_config.get_config()
+  settings.final.update({"epochs": 0.0, "steps": 6, "log_every": 1, "checkpoint_every": 2.0})
+  settings.final.update(changes)
+  return settings
+
+
+def losses(workdir):
+  lines = map(json.loads, (workdir / metrics_log.METRICS_FILE).read_text().splitlines())
+  found = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+  assert len({step for step, _ in found}) == len(found)
+  return dict(found)
+
+
+def test_eight_devices_train_as_one_with_batch_norm(compilations):
+  """32x32x3 images, cropped, flipped, mixed; 20 steps. Nothing but the order of sums differs."""
+  data = digits(scale=4, channels=3)
+  settings = config(steps=20, learning_rate=0.2, crop_padding=4, flip=True, mixup=0.2).final
+  recipe = training.recipe(settings, data)
+  network = layers.serial(
+    blocks.conv_bn(3, 8, 3, stride=2),
+    blocks.inverted_residual(8, 8, 2, expansion=2),
+    layers.global_average_pool(),
+    layers.dense(8, 10),
+  )
+  order = training.batch_order((0,), 160, 16, 20)
+  found = {}
+  for devices in (1, 8):
+    programs = final.make_programs(recipe, network, jax.random.key(1), devices)
+    images = parallel.replicate(data.train, devices)
+    state = training.start(network.init(jax.random.key(0)), recipe.transformation)
+    state = parallel.replicate(state, devices, "batch")
+    found[devices] = []
+    for step in range(20):
+      rows = parallel.shards_of(order[step], devices)
+      state, metrics = programs.train(state, *images, rows)
+      found[devices].append(np.array(jax.device_get(metrics)))
+      if step == 0:
+        compiled = compilations()
+    assert compilations() == compiled
+    for leaf in jax.tree.leaves(state):
+      shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+      assert len(shards) == devices
+      assert all(np.array_equal(shards[0], shard) for shard in shards)
+  np.testing.assert_allclose(found[8], found[1], rtol=1e-4)
+  rows = np.array(found[1])
+  assert rows[-5:, 0].mean() < rows[:5, 0].mean() - 0.01
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """What starts `experiments.train` for 240 steps in a workdir, and the file of what it says."""
+  folder = tmp_path_factory.mktemp("final")
+  found = load_digits()
+  images = np.round(found.images * (255 / 16)).astype(np.uint8)
+  arrays = {"x_train": images[:400], "y_train": found.target[:400]}
+  np.savez(folder / "digits.npz", x_test=images[400:500], y_test=found.target[400:500], **arrays)
+  output = folder / "output.txt"
+  environment = os.environ | {
+    "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PLATFORMS": "cpu",
+  }
+
+  def start(workdir, *flags):
+    fields = {"steps": 240, "epochs": 0.0, "log_every": 1, "checkpoint_every": 20}
+    command = [sys.executable, "-m", "experiments.train", "--config=tests/tiny_config.py"]
+    command += [f"--config.final.{name}={value}" for name, value in fields.items()]
+    command += [f"--config.data.source=npz:{folder / 'digits.npz'}", "--cpu_devices=2"]
+    command += ["--architecture=. | e2 e4g2se", f"--workdir={workdir}", *flags]
+    with output.open("w") as file:
+      return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+  return start, output
+
+
+def wait_for_step(process, workdir, step):
+  file = workdir / "train" / metrics_log.METRICS_FILE
+  while not (file.exists() and file.read_bytes().count(b'"gradient_norm"') >= step):
+    assert process.poll() is None, "the training ended before it could be stopped"
+    time.sleep(0.01)
+
+
+def test_stopped_resumed_killed_resumed_is_the_whole_run(run, tmp_path):
+  start, output = run
+  assert start(tmp_path / "whole").wait() == 0, output.read_text()
+  pieces = tmp_path / "pieces"
+
+  process = start(pieces)
+  wait_for_step(process, pieces, 30)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait() == 75
+  said = re.search(r"stopped on SIGTERM after step (\d+)", output.read_text())
+  stopped = int(said[1])
+  assert 30 <= stopped < 240
+  assert max(losses(pieces / "train")) == stopped
+  assert stopped in [int(path.name) for path in (pieces / "train" / "checkpoints").iterdir()]
+
+  process = start(pieces)
+  wait_for_step(process, pieces, stopped + 30)
+  process.kill()
+  process.wait()
+  assert not (pieces / "train" / "metrics.json").exists()
+
+  assert start(pieces).wait() == 0, output.read_text()
+  whole, parts = (losses(tmp_path / name / "train") for name in ("whole", "pieces"))
+  assert list(parts) == list(whole) == list(range(1, 241))
+  # The same program on the same numbers: not a bit may differ.
+  assert parts == whole
+  one, other = (
+    json.loads((tmp_path / name / "train" / "metrics.json").read_text())
+    for name in ("whole", "pieces")
+  )
+  assert other["test"] == one["test"]
+  assert other["resumed_from_step"] > stopped
+  assert one["test"]["accuracy"] > 0.3
+
+
+def tiny_space():
+  return spaces.from_config(config().space)
+
+
+def test_not_finite_stops_with_its_cause_and_keeps_the_last_good_checkpoint(tmp_path):
+  settings = config(learning_rate=1e20, schedule="constant", checkpoint_every=1.0, log_every=4)
+  with pytest.raises(FloatingPointError) as error:
+    final.train(tiny_space(), ARCHITECTURE, digits(), settings, tmp_path)
+  message = str(error.value)
+  kept = int(re.search(r"the checkpoint of step (\d+) is kept", message)[1])
+  assert kept >= 1
+  assert re.search(r"not finite|loss is (nan|inf)", message)
+  with checkpoints.Checkpoints(tmp_path / "checkpoints", 2) as store:
+    assert store.latest == kept
+
+
+def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tmp_path):
+  state = {"params": np.arange(3.0, dtype=np.float32), "empty": ()}
+  with checkpoints.Checkpoints(tmp_path / "all", 2) as store:
+    for step, accuracy in enumerate((0.1, 0.9, 0.3, 0.4), start=1):
+      store.save(step, state, {"accuracy": accuracy})
+    store.save(5, {"params": state["params"] + 1, "empty": ()}, {})
+    assert store.best() == {"step": 2, "accuracy": 0.9}
+    with pytest.raises(
+      FloatingPointError, match=r"params.*not finite after step 6.*step 5 is kept"
+    ):
+      store.save(6, {"params": state["params"] * np.nan, "empty": ()}, {})
+  assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["2", "4", "5"]
+  with checkpoints.Checkpoints(tmp_path / "all", 2) as store:
+    restored, step = store.restore(state)
+  assert step == 5
+  np.testing.assert_array_equal(restored["params"], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"evaluate_on": "train"}, "unknown evaluate_on 'train'; allowed: test, validation"),
+    ({"log_every": 0}, "config.final.log_every is 0"),
+    ({"keep_checkpoints": 0}, "keep_checkpoints is 0; at least 1"),
+    ({"dtype": "float16"}, "unknown dtype 'float16'; allowed: float32, bfloat16"),
+    ({"average": 1.0}, "average is 1.0; allowed: 0"),
+    ({"clip_norm": -1.0}, "clip_norm is -1.0; allowed: 0"),
+  ],
+)
+def test_wrong_settings(changes, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    final.train(tiny_space(), ARCHITECTURE, digits(), config(**changes), tmp_path)
+
+
+def test_validation_images_are_held_out_when_they_choose_the_best():
+  data = digits()._replace(validation=digits(count=20).train)
+  joined, evaluated = final.choose_splits(data, "test")
+  assert len(joined.train.labels) == 180
+  assert evaluated is data.test
+  apart, evaluated = final.choose_splits(data, "validation")
+  assert len(apart.train.labels) == 160
+  assert evaluated is data.validation

@@ -2,15 +2,13 @@
 
 python -m experiments.train --config=configs/digits.py --workdir=runs/digits \
   --architecture=runs/digits/result.json
+python -m experiments.train --config=configs/train/cifar100.py:mobilenet_v2 --workdir=runs/reference
 
-The architecture is a result.json of a search, a line as the search prints it, or numbers such as
-"0,0,5,1,...". The same command again continues from the last checkpoint. On SIGTERM the step under
-way is finished and saved, and the exit code is 75: run the same command again.
+The architecture is a result.json of a search, a name of `nas_submod/architectures.py`, a line as
+the search prints it, or numbers such as "0,0,5,1,...". The same command again continues from the
+last checkpoint. On SIGTERM the step under way is finished and saved, and the exit code is 75: run
+the same command again.
 """
-
-import json
-import pathlib
-import re
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -18,28 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import data, final, journal, preemption, report, resources, spaces
+from nas_submod import architectures, data, final, journal, preemption, report, resources, spaces
 
-ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train.", required=True)
-
-
-def read_architecture(space: spaces.SearchSpace, text: str) -> tuple[int, ...]:
-  """The architecture that a file or a text names.
-
-  Raises:
-    ValueError: If there is no such file, or it does not belong to the space.
-  """
-  if text.endswith(".json"):
-    path = pathlib.Path(text)
-    if not path.is_file():
-      raise ValueError(f"there is no {path}: run experiments.search first")
-    content = json.loads(path.read_text())
-    if "architecture" not in content:
-      raise ValueError(f"{path} has no field architecture: a result.json of a search is expected")
-    return space.check(content["architecture"])
-  if re.fullmatch(r"[\d\s,\[\]]+", text):
-    return space.check([int(number) for number in re.findall(r"\d+", text)])
-  return space.parse(text)
+ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train, if not the config's.")
 
 
 def main(config: ConfigDict) -> None:
@@ -47,7 +26,10 @@ def main(config: ConfigDict) -> None:
   console = Console(soft_wrap=True, highlight=False)
   try:
     space = spaces.from_config(config.space)
-    architecture = read_architecture(space, ARCHITECTURE.value)
+    wanted = ARCHITECTURE.value or config.get("architecture")
+    if not wanted:
+      raise ValueError("name an --architecture: a result.json, a name, a line or numbers")
+    architecture = architectures.read(space, wanted)
     images = data.load(config.data)
     decides = {"config": config.to_dict(), "architecture": list(architecture)}
     workdir = journal.make_workdir(common.workdir() / "train", decides)

@@ -1,0 +1,1 @@
+"""Trainings of networks that were found, or published."""

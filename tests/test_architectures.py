@@ -1,0 +1,93 @@
+"""Published networks by name cost what is published; what is none is refused."""
+
+import json
+import pathlib
+
+import pytest
+
+from nas_submod import architectures, resources, spaces, training
+from tests.test_training import make_data
+
+RCNET = json.loads((pathlib.Path(__file__).parent / "data" / "rcnet.json").read_text())["nets"]
+PUBLISHED = {
+  ("rcnet_cifar100", "rcnet"): "rcnet_cifar100",
+  ("rcnet_cifar100", "mobilenet_v2"): "mobilenet_v2_cifar100",
+  ("rcnet_imagenet", "rcnet"): "rcnet_imagenet",
+  ("rcnet_imagenet", "rcnet_b"): "rcnet_b_imagenet",
+  ("rcnet_imagenet", "rcnet_adapted"): "rcnet_cifar100_on_imagenet",
+}
+# Sandler et al. 2018 with all its convolutions. What the skeleton adds: the first block expands by
+# 1 with a convolution of its own, and blocks of stride 1 that change the channels have a 1x1
+# convolution and batch norm as skip connection.
+MOBILENET_V2 = {"params": 3_504_872, "madds": 299_494_272}
+ADDED = {
+  "params": (32 * 32 + 64) + (32 * 16 + 32) + (64 * 96 + 192) + (160 * 320 + 640),
+  "madds": 112**2 * (32 * 32 + 32 * 16) + 14**2 * 64 * 96 + 7**2 * 160 * 320,
+}
+
+
+@pytest.mark.parametrize(("space", "name"), PUBLISHED)
+def test_named_architectures_are_the_published_ones(space, name):
+  net = RCNET[PUBLISHED[space, name]]
+  found = spaces.get(space)
+  architecture = architectures.read(found, name)
+  assert found.key(architecture) == found.key(net["arch"])
+  cost = resources.network_cost(found, architecture)
+  assert cost == {"params": net["params"], "madds": net["madds"]}
+
+
+def test_mobilenet_v2_under_the_imagenet_skeleton():
+  space = spaces.get("rcnet_imagenet")
+  cost = resources.network_cost(space, architectures.read(space, "mobilenet_v2"))
+  assert cost == {name: MOBILENET_V2[name] + ADDED[name] for name in cost}
+
+
+def test_every_name_was_checked():
+  names = {(space, name) for space, nets in architectures.ARCHITECTURES.items() for name in nets}
+  assert names == {*PUBLISHED, ("rcnet_imagenet", "mobilenet_v2")}
+
+
+def test_all_ways_to_write_one(tmp_path):
+  space = spaces.get("rcnet_cifar100")
+  numbers = RCNET["rcnet_cifar100"]["arch"]
+  (tmp_path / "result.json").write_text(json.dumps({"architecture": numbers}))
+  for text in (str(tmp_path / "result.json"), str(numbers), space.text(numbers)):
+    assert list(architectures.read(space, text)) == numbers
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("rcnet_c", "unknown architecture 'rcnet_c'; allowed: rcnet, mobilenet_v2, a result.json, 36"),
+    ("rcnet_b", "unknown architecture 'rcnet_b'; allowed: rcnet"),
+    ("1,2,3", "architecture has 3 positions; space rcnet_cifar100 has 36"),
+    ("9," * 36, "unknown option 9 at position 0"),
+    ("e6 | e9 | . | . | . | .", "unknown option 'e9'; allowed: ., e3"),
+    ("none.json", "there is no none.json"),
+  ],
+)
+def test_what_is_none_is_refused(text, message):
+  with pytest.raises(ValueError, match=message):
+    architectures.read(spaces.get("rcnet_cifar100"), text)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"architecture": 3}', '{"value": 1}'])
+def test_a_file_that_is_no_result_is_refused(content, tmp_path):
+  path = tmp_path / "other.json"
+  path.write_text(content)
+  with pytest.raises(ValueError, match=r"other\.json is no result\.json of a search"):
+    architectures.read(spaces.get("digits"), str(path))
+
+
+@pytest.mark.parametrize("name", ["cifar100", "cifar100_modern", "imagenet", "imagenet_modern"])
+def test_configs_are_recipes_for_architectures_of_their_space(name):
+  module = __import__(f"configs.train.{name}", fromlist=["get_config"])
+  config = module.get_config()
+  space = spaces.from_config(config.space)
+  named = architectures.ARCHITECTURES[space.name]
+  assert architectures.read(space, config.architecture) == space.parse(named["rcnet"])
+  assert module.get_config("mobilenet_v2").architecture == "mobilenet_v2"
+  config.final.batch_size = 8
+  recipe = training.recipe(config.final, make_data())
+  epochs = {"cifar100": 200, "cifar100_modern": 200, "imagenet": 400, "imagenet_modern": 300}
+  assert recipe.steps == epochs[name] * 4

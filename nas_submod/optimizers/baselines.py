@@ -12,6 +12,26 @@ from nas_submod.problem import Problem
 _PATIENCE = 200  # draws in a row that were all known, after which random search gives up
 
 
+class Incumbent(NamedTuple):
+  """The best-valued set so far: `mask [n]` bool, `value []`."""
+
+  mask: jax.Array
+  value: jax.Array
+
+  def challenged(self, masks: jax.Array, values: jax.Array) -> tuple["Incumbent", Info]:
+    """The better of it and the sets `masks [B, n]` of `values [B]`, -inf where not measured."""
+    winner = jnp.argmax(values)
+    better = values[winner] > self.value
+    mask = jnp.where(better, masks[winner], self.mask)
+    value = jnp.where(better, values[winner], self.value)
+    return Incumbent(mask, value), Info(better[None], mask[None], value[None])
+
+
+def no_incumbent(problem: Problem) -> Incumbent:
+  """The required set, not yet measured."""
+  return Incumbent(problem.required, jnp.float32(-jnp.inf))
+
+
 class RandomState(NamedTuple):
   """State of `random_search` for `E` evaluations in batches of `B`.
 
@@ -24,8 +44,7 @@ class RandomState(NamedTuple):
     seen: Their canonical masks. `[E + B, n]` bool.
     masks: The sets to ask next. `[B, n]` bool.
     valid: Which of them are new. `[B]` bool.
-    best_mask: The best-valued set so far. `[n]` bool.
-    best_value: Its value. `[]`.
+    incumbent: The best set so far.
   """
 
   problem: Problem
@@ -36,8 +55,7 @@ class RandomState(NamedTuple):
   seen: jax.Array
   masks: jax.Array
   valid: jax.Array
-  best_mask: jax.Array
-  best_value: jax.Array
+  incumbent: Incumbent
 
 
 @functools.cache
@@ -45,7 +63,9 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
   """Measures random feasible sets, near the budgets, each distinct set once.
 
   A set is drawn by adding to the required set random elements that fit, until none does; before
-  each addition the drawing ends with probability `stop`. The first set is the required one.
+  each addition the drawing ends with probability `stop`. Where F is monotone this is far stronger
+  than sets drawn uniformly, and the stronger the smaller `stop` is. The first set is the required
+  one.
 
   Args:
     evaluations: Sets to measure.
@@ -72,8 +92,7 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
       seen=jnp.zeros((evaluations + batch, problem.n), bool),
       masks=first,
       valid=jnp.arange(batch) == 0,
-      best_mask=problem.required,
-      best_value=jnp.float32(-jnp.inf),
+      incumbent=no_incumbent(problem),
     )
 
   def ask(state: RandomState) -> tuple[jax.Array, jax.Array]:
@@ -82,11 +101,7 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
   def tell(state: RandomState, values: jax.Array) -> tuple[RandomState, Info]:
     canonical = jax.vmap(state.problem.canonical_form)
     values = jnp.where(state.valid, values, -jnp.inf)
-    winner = jnp.argmax(values)
-    better = values[winner] > state.best_value
-    best_mask = jnp.where(better, state.masks[winner], state.best_mask)
-    best_value = jnp.where(better, values[winner], state.best_value)
-
+    incumbent, info = state.incumbent.challenged(state.masks, values)
     seen, asked = _append(state.seen, state.asked, canonical(state.masks), state.valid)
     indices = state.draws + jnp.arange(batch)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(state.rng, indices)
@@ -102,16 +117,15 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
       seen=seen,
       masks=masks,
       valid=new,
-      best_mask=best_mask,
-      best_value=best_value,
+      incumbent=incumbent,
     )
-    return state, Info(better[None], best_mask[None], best_value[None])
+    return state, info
 
   def done(state: RandomState) -> jax.Array:
     return (state.asked >= evaluations) | (state.idle >= _PATIENCE)
 
   def best(state: RandomState) -> tuple[jax.Array, jax.Array]:
-    return state.best_mask, state.best_value
+    return state.incumbent.mask, state.incumbent.value
 
   return Optimizer(init, ask, tell, done, best)
 

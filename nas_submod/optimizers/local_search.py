@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
-from nas_submod.optimizers.baselines import random_set
+from nas_submod.optimizers.baselines import Incumbent, no_incumbent, random_set
 from nas_submod.optimizers.exchange import Climb, climb_step, start_climb
 from nas_submod.problem import Problem
 
@@ -22,8 +22,7 @@ class LocalSearchState(NamedTuple):
     asked: Sets asked so far. `[]` int.
     starting: Whether the value of `climb.mask`, a new start, is asked next. `[]` bool.
     climb: The climb under way.
-    best_mask: The best-valued set so far. `[n]` bool.
-    best_value: Its value. `[]`.
+    incumbent: The best set so far.
   """
 
   problem: Problem
@@ -32,8 +31,7 @@ class LocalSearchState(NamedTuple):
   asked: jax.Array
   starting: jax.Array
   climb: Climb
-  best_mask: jax.Array
-  best_value: jax.Array
+  incumbent: Incumbent
 
 
 @functools.cache
@@ -59,16 +57,14 @@ def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> 
   first = jnp.arange(batch) == 0
 
   def init(problem: Problem, rng: jax.Array) -> LocalSearchState:
-    nowhere = jnp.float32(-jnp.inf)
     return LocalSearchState(
       problem=problem,
       rng=rng,
       starts=jnp.int32(0),
       asked=jnp.int32(0),
       starting=jnp.bool_(True),
-      climb=start_climb(problem, rng, problem.required, nowhere, batch),
-      best_mask=problem.required,
-      best_value=nowhere,
+      climb=start_climb(problem, rng, problem.required, jnp.float32(-jnp.inf), batch),
+      incumbent=no_incumbent(problem),
     )
 
   def ask(state: LocalSearchState) -> tuple[jax.Array, jax.Array]:
@@ -79,8 +75,7 @@ def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> 
   def tell(state: LocalSearchState, values: jax.Array) -> tuple[LocalSearchState, Info]:
     masks, valid = ask(state)
     values = jnp.where(valid, values, -jnp.inf)
-    winner = jnp.argmax(values)
-    better = values[winner] > state.best_value
+    incumbent, info = state.incumbent.challenged(masks, values)
     climb = jax.lax.cond(
       state.starting,
       lambda: state.climb._replace(value=values[0]),
@@ -101,15 +96,14 @@ def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> 
       asked=state.asked + valid.sum(),
       starting=at_top,
       climb=jax.lax.cond(at_top, restart, lambda: climb),
-      best_mask=jnp.where(better, masks[winner], state.best_mask),
-      best_value=jnp.where(better, values[winner], state.best_value),
+      incumbent=incumbent,
     )
-    return state, Info(better[None], state.best_mask[None], state.best_value[None])
+    return state, info
 
   def done(state: LocalSearchState) -> jax.Array:
     return state.asked >= evaluations
 
   def best(state: LocalSearchState) -> tuple[jax.Array, jax.Array]:
-    return state.best_mask, state.best_value
+    return state.incumbent.mask, state.incumbent.value
 
   return Optimizer(init, ask, tell, done, best)

@@ -68,6 +68,7 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
     "greedy_joint": joint,
     "exchange_rcas": o.exchange(o.rcas()),
     "random_search": o.random_search(evaluations=limit),
+    "random_maximal": o.random_search(evaluations=limit, stop=0.0),
     "regularized_evolution": o.regularized_evolution(evaluations=_REPEATS * limit),
     "local_search": o.local_search(evaluations=_REPEATS * limit),
   }

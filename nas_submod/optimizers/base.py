@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nas_submod.optimizers.certificate import Violations
+
 State = Any
 
 
@@ -96,7 +98,9 @@ class Result(NamedTuple):
       measured; sets asked with a traceable one.
     rounds: Rounds of ask and tell, the parallel depth of the search.
     trace: Steps accepted, in order; empty with a traceable function.
-    upper_bound: On the value of any feasible set. No bound is computed yet: always inf.
+    upper_bound: On the value of any feasible set, if F is monotone and submodular; inf where
+      nothing bounds it. See `nas_submod.optimizers.certificate`.
+    violations: How far what was measured is from monotone and submodular.
   """
 
   mask: np.ndarray
@@ -107,3 +111,4 @@ class Result(NamedTuple):
   rounds: int
   trace: tuple[Step, ...]
   upper_bound: float
+  violations: Violations

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, State, Step
+from nas_submod.optimizers.certificate import certify_at, certify_measured
 from nas_submod.optimizers.measurements import UNKNOWN, Measurements
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
@@ -61,6 +62,7 @@ def maximize(
   if not outcome.clean:
     raise ValueError("value returned NaN for a feasible set")
   mask = np.asarray(outcome.mask)
+  upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
     value=float(outcome.value),
@@ -69,7 +71,8 @@ def maximize(
     evaluations=int(outcome.evaluations),
     rounds=int(outcome.rounds),
     trace=(),
-    upper_bound=float("inf"),
+    upper_bound=max(upper_bound, float(outcome.value)),
+    violations=violations,
   )
 
 
@@ -164,15 +167,18 @@ def _maximize_on_host(
     rounds += 1
   mask, best_value, cost, key = jax.device_get(best(problem, state))
   pooled = measurements.pooled(np.packbits(key).tobytes())
+  best_value = float(best_value) if pooled is UNKNOWN else pooled.value
+  upper_bound, violations = certify_measured(problem, measurements)
   return Result(
     mask=mask,
-    value=float(best_value) if pooled is UNKNOWN else pooled.value,
+    value=best_value,
     standard_error=pooled.standard_error,
     cost=cost,
     evaluations=measurements.total,
     rounds=rounds,
     trace=tuple(trace),
-    upper_bound=float("inf"),
+    upper_bound=max(upper_bound, best_value),
+    violations=violations,
   )
 
 

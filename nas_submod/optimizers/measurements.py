@@ -25,6 +25,7 @@ class Measurements:
 
   Attributes:
     total: How many there are.
+    asked: What stands for each set that was asked, by its packed mask; in the order asked.
   """
 
   def __init__(self, value: Callable[[np.ndarray], Any]):
@@ -36,6 +37,7 @@ class Measurements:
     self._value = value
     self._samples: dict[bytes, list[Pooled]] = {}
     self.total = 0
+    self.asked: dict[bytes, bytes] = {}
 
   def measure(
     self, masks: np.ndarray, keys: list[bytes], replicates: np.ndarray, allowance: int
@@ -54,6 +56,7 @@ class Measurements:
     Raises:
       ValueError: If a value is NaN or +inf, or a standard error negative or infinite.
     """
+    self.asked.update(zip((mask.tobytes() for mask in np.packbits(masks, axis=1)), keys))
     wanted: dict[bytes, int] = {}
     for key, count in zip(keys, replicates):
       wanted[key] = max(int(count), wanted.get(key, 0))
@@ -82,6 +85,16 @@ class Measurements:
     stated = np.sqrt(np.sum(errors**2)) / len(samples)
     scatter = np.std(values, ddof=1) / np.sqrt(len(samples))
     return Pooled(float(np.mean(values)), float(scatter if np.isnan(stated) else stated))
+
+  def noise(self) -> float:
+    """Standard deviation of one measurement, pooled over all sets; 0 if nothing tells it."""
+    counts = np.array([len(samples) for samples in self._samples.values()])
+    errors = np.array([self.pooled(key).standard_error for key in self._samples])
+    known = np.isfinite(errors)
+    freedom = np.maximum(counts[known] - 1, 1)
+    return float(
+      np.sqrt(np.sum(freedom * counts[known] * errors[known] ** 2) / max(freedom.sum(), 1))
+    )
 
   def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     answer = self._value(masks)

@@ -1,0 +1,281 @@
+"""A certificate of a run: how much better any feasible set could be, if F is what it is taken for.
+
+If F is monotone and submodular, the gain of an element at a measured set A bounds its gain at every
+S that contains A. So no feasible T is better than F(S) plus the gains of its elements at S, and the
+best such T, relaxed, is a bound: one element of each group; with additive costs also a fractional
+(multiple-choice) knapsack of each resource alone, by its Lagrangian dual. The bound is the smallest
+over all S that were measured. Sources: Leskovec et al. 2007 for the bound from data, Tang et al.
+2021 for knapsacks.
+
+The same measurements say how far F is from that assumption. Means stand for noisy values: then the
+bound is uncertain as they are, and errs low where it is the least of many; a check counts as failed
+only where it fails by more than 1.645 standard errors (one-sided 95%).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from nas_submod.optimizers.measurements import Measurements
+from nas_submod.problem import Problem
+from nas_submod.set_functions import SetFunction
+
+_QUANTILE = 1.645
+_ROUNDING = 1e-6  # of the largest value: float32
+_MOST_SETS = 2048
+_MOST_GAINS = 2**20  # sets times elements
+_MOST_CANONICAL = 128  # sets whose additions are looked up by their canonical forms
+_CHUNK = 32
+_REFINED = 64  # sets whose bounds are computed precisely
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+class Violations(NamedTuple):
+  """How far what was measured is from monotone and submodular.
+
+  Attributes:
+    monotonicity_failed: Additions that lowered the value.
+    monotonicity_checked: Additions measured: pairs of a set and the set with one element more.
+    submodularity_failed: Pairs of nested sets where an element gained more at the larger.
+    submodularity_checked: Such pairs, for every element measured at both.
+    submodularity_ratio: The least of (sum of single gains) / (gain of all) of elements measured
+      alone and together (Das and Kempe 2011): 1 or more if submodular; NaN if nothing tells it.
+    curvature: 1 - the least (gain at a set) / (gain at the required set) of an element, in 0 to
+      1: 0 if additive, 1 if some element gains nothing any more; NaN if nothing tells it.
+  """
+
+  monotonicity_failed: int
+  monotonicity_checked: int
+  submodularity_failed: int
+  submodularity_checked: int
+  submodularity_ratio: float
+  curvature: float
+
+
+class Gains(NamedTuple):
+  """Measured sets and what elements gain there.
+
+  Attributes:
+    masks: The sets, the required set first. `[K, n]` bool.
+    values: F of them. `[K]`.
+    gains: F(S + e) - F(S); NaN where not measured. `[K, n]`.
+    errors: Standard errors of the values, 0 where nothing tells them. `[K]`.
+    gain_errors: The same of the gains. `[K, n]`.
+  """
+
+  masks: np.ndarray
+  values: np.ndarray
+  gains: np.ndarray
+  errors: np.ndarray
+  gain_errors: np.ndarray
+
+
+def certify_measured(problem: Problem, measurements: Measurements) -> tuple[float, Violations]:
+  """The certificate of what was measured on the host.
+
+  Args:
+    problem: The problem. Costs that are no sums are taken to be monotone.
+    measurements: All of it; of more than two thousand sets the best-valued are used.
+
+  Returns:
+    The upper bound, inf if the gains at the required set are not known, and the violations.
+  """
+  if not np.isfinite(measurements.pooled(next(iter(measurements.asked.values()))).value):
+    return np.inf, Violations(0, 0, 0, 0, np.nan, np.nan)
+  fits = np.asarray(_fits(problem))
+  return _certify(problem, fits, _measured_gains(problem, measurements))
+
+
+def certify_at(
+  problem: Problem, value: Callable[..., Any], mask: np.ndarray
+) -> tuple[float, Violations]:
+  """The certificate from the gains at the required set and at `mask [n]`, `value` traceable."""
+  if not isinstance(value, Partial | SetFunction):
+    value = Partial(value)
+  fits, masks, values, gains = jax.device_get(_gains_at(problem, value, mask))
+  gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
+  gains = np.where(masks | np.stack([~fits, np.zeros_like(fits)]), np.nan, gains)
+  measured = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
+  distinct = 1 + bool((masks[0] != masks[1]).any())
+  return _certify(problem, fits, Gains(*(rows[:distinct] for rows in measured)))
+
+
+@jax.jit
+def _fits(problem):
+  return problem.additions(problem.required).fits
+
+
+@jax.jit
+def _gains_at(problem, value, mask):
+  n, groups = problem.n, problem.groups
+  masks = jnp.stack([problem.required, mask])
+  values = jnp.stack([value(mask) for mask in masks])
+
+  def gain(place):
+    row, element = jnp.divmod(place, n)
+    begin, before = masks[row], values[row]
+    if not isinstance(value, SetFunction):  # it may know feasible sets only: without the rivals
+      begin &= (groups != groups[element]) | (groups < 0)
+      before = value(begin)
+    return value(begin.at[element].set(True)) - before
+
+  if isinstance(value, SetFunction) and value.init and value.marginals:
+    gains = jnp.stack([value.marginals(value.init(mask)) for mask in masks])
+  else:
+    gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
+  fits = problem.additions(problem.required).fits
+  return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
+
+
+def _measured_gains(problem: Problem, measurements: Measurements) -> Gains:
+  """Gains of all elements at the sets asked, wherever both values are known."""
+  n = problem.n
+  packed = np.frombuffer(b"".join(measurements.asked), np.uint8)
+  masks = np.unpackbits(packed.reshape(len(measurements.asked), -1), axis=1, count=n) == 1
+  keys = list(measurements.asked.values())
+  pooled = np.array([measurements.pooled(key) for key in keys])
+  noise = measurements.noise()
+  values, errors = pooled[:, 0], np.where(np.isnan(pooled[:, 1]), noise, pooled[:, 1])
+  known = np.flatnonzero(np.isfinite(values))
+  masks, values, errors = masks[known], values[known], errors[known]
+
+  # Sets are looked up by random 64-bit sums: of 2^20 additions and 10^4 sets, one is mistaken for
+  # another with probability 10^-9.
+  codes = np.random.default_rng(0).integers(0, 2**64, n, np.uint64)
+  names = masks @ codes
+  order = np.argsort(names)
+  larger, elements = np.nonzero(masks)
+  wanted = names[larger] - codes[elements]
+  place = order[np.minimum(np.searchsorted(names, wanted, sorter=order), len(order) - 1)]
+  smaller = np.where(names[place] == wanted, place, len(masks))
+  additions = np.bincount(smaller, minlength=len(masks) + 1)[:-1]
+
+  # The required set, then those of the most gains; among equals the best-valued.
+  most = min(_MOST_SETS, max(_MOST_GAINS // n, 1))
+  rows = np.append(0, 1 + np.lexsort((-values[1:], -additions[1:]))[: most - 1])
+  row_of = np.full(len(masks) + 1, len(rows))
+  row_of[rows] = np.arange(len(rows))
+  after = np.full((len(rows) + 1, n), -1)
+  after[row_of[smaller], elements] = larger
+  after = after[:-1]
+  if problem.canonical is not None:
+    by_key: dict[bytes, int] = {}
+    for row, key in enumerate(keys[place] for place in known):
+      by_key.setdefault(key, row)
+    for begin in range(0, min(len(rows), _MOST_CANONICAL), _CHUNK):
+      some = rows[begin : begin + _CHUNK]
+      forms = _canonical_additions(problem, np.resize(masks[some], (_CHUNK, n)))
+      forms = np.packbits(np.asarray(forms)[: len(some)], axis=2)
+      found = [[by_key.get(form.tobytes(), -1) for form in of_set] for of_set in forms]
+      after[begin : begin + len(some)] = np.where(masks[some], -1, found)
+  gains = np.where(after >= 0, values[after] - values[rows, None], np.nan)
+  gain_errors = np.hypot(errors[after], errors[rows, None])
+  return Gains(masks[rows], values[rows], gains, errors[rows], gain_errors)
+
+
+@jax.jit
+def _canonical_additions(problem, masks):
+  return jax.vmap(jax.vmap(problem.canonical_form))(masks[:, None] | jnp.eye(problem.n, dtype=bool))
+
+
+def _certify(problem: Problem, fits: np.ndarray, measured: Gains) -> tuple[float, Violations]:
+  bounds, violations = _compare_nested(measured)
+  weights = np.where(fits & ~measured.masks, np.maximum(bounds, 0.0), 0.0)
+  bounded = np.isfinite(weights).all(axis=1)
+  if not bounded.any():
+    return np.inf, violations
+  return _least_bound(problem, measured.values[bounded], weights[bounded]), violations
+
+
+def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
+  """Bounds of the gains at every set by those at its subsets, `[K, n]`; and all checks."""
+  masks, values, gains, errors, gain_errors = measured
+  rounding = _ROUNDING * np.abs(values).max()
+  known = ~np.isnan(gains)
+  bounds = np.where(known, gains, np.inf)
+  least = bounds.copy()
+  failed = checked = 0
+  ratio = np.inf
+  size = masks.astype(np.float32)
+  contained = size @ (1 - size).T == 0  # of [A, S]: no element of A is missing from S
+  np.fill_diagonal(contained, False)
+  for small in np.flatnonzero(known.any(axis=1)):
+    larger = np.flatnonzero(contained[small])
+    least[larger] = np.minimum(least[larger], bounds[small])
+    both = known[small] & known[larger]
+    slack = _QUANTILE * np.hypot(gain_errors[larger], gain_errors[small]) + rounding
+    failed += int(np.sum(both & (gains[larger] - gains[small] > slack)))
+    checked += int(both.sum())
+    added = masks[larger] & ~masks[small]
+    together = values[larger] - values[small]
+    slack = _QUANTILE * np.hypot(errors[larger], errors[small]) + rounding
+    told = (added <= known[small]).all(axis=1) & (added.sum(axis=1) > 1) & (together > slack)
+    alone = added[told] @ np.where(known[small], gains[small], 0.0)
+    ratio = min(ratio, np.min(alone / together[told], initial=np.inf))
+  slack = _QUANTILE * gain_errors + rounding
+  rises = known[0] & (gains[0] > slack[0])
+  kept = gains[1:, rises] / gains[0, rises]
+  return least, Violations(
+    monotonicity_failed=int(np.sum(known & (gains < -slack))),
+    monotonicity_checked=int(known.sum()),
+    submodularity_failed=failed,
+    submodularity_checked=checked,
+    submodularity_ratio=float(ratio) if np.isfinite(ratio) else np.nan,
+    curvature=float(np.clip(1 - np.nanmin(kept), 0, 1)) if np.isfinite(kept).any() else np.nan,
+  )
+
+
+def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> float:
+  """The least bound over sets of `values [S]` where elements gain at most `weights [S, n]`."""
+  groups = np.asarray(problem.groups)
+  labels = np.where(groups < 0, groups.size + np.arange(groups.size), groups)
+  order = np.argsort(labels, kind="stable")
+  starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+
+  def of_groups(weights):
+    """The best of each group, together. `[S]`."""
+    return np.maximum.reduceat(weights[:, order], starts, axis=1).sum(axis=1)
+
+  least = np.min(values + of_groups(weights))
+  if problem.cost_matrix is None:
+    return float(least)
+  costs = np.asarray(problem.cost_matrix, np.float64)
+  # Costs that are not whole numbers may exceed a budget by its rounding.
+  budget = np.asarray(problem.budget, np.float64) * (1 + _ROUNDING)
+  for cost, room in zip(costs.T, budget - costs[np.asarray(problem.required)].sum(axis=0)):
+    if np.isfinite(room) and (cost > 0).any():
+      rough = values + _knapsack(weights, cost, room, of_groups, steps=8)
+      best = np.argsort(rough)[:_REFINED]
+      fine = values[best] + _knapsack(weights[best], cost, room, of_groups, steps=60)
+      least = min(least, fine.min())
+  return float(least)
+
+
+def _knapsack(
+  weights: np.ndarray,
+  cost: np.ndarray,
+  room: float,
+  of_groups: Callable[[np.ndarray], np.ndarray],
+  steps: int,
+) -> np.ndarray:
+  """The fractional multiple-choice knapsack, `[S]`: the least over prices of its dual.
+
+  Any price gives a bound; a search by golden section on a logarithmic scale finds the best.
+  """
+  paid = cost > 0
+  highest = np.max(weights[:, paid] / cost[paid], axis=1)
+
+  def bound(exponent):
+    price = highest * 10.0**-exponent
+    return price * room + of_groups(np.maximum(weights - price[:, None] * cost, 0.0))
+
+  low, high = np.zeros(len(weights)), np.full(len(weights), 12.0)
+  for _ in range(steps):
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    beyond = bound(left) > bound(right)
+    low, high = np.where(beyond, left, low), np.where(beyond, high, right)
+  return np.minimum(bound(low), bound(high))

@@ -1,0 +1,161 @@
+"""The certificate against brute force, closed forms, and counts made the slow way."""
+
+import itertools
+
+import instances
+import jax
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import set_functions
+from nas_submod.optimizers import brute_force, greedy, random_search, rcas
+
+every_feasible = jax.jit(jax.vmap(lambda problem, mask: problem.feasible(mask), (None, 0)))
+MASKS = instances.every_mask(8)
+
+
+def optimum(problem, function):
+  return set_functions.on_host(function)(MASKS)[np.asarray(every_feasible(problem, MASKS))].max()
+
+
+def groups_alone(seed, n=8):
+  return ns.Problem(np.arange(n) // 2, np.ones((n, 2)), [n, n])
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+@pytest.mark.parametrize(
+  ("make_problem", "make_function", "factor"),
+  [
+    (instances.two_knapsacks, instances.integer_coverage, 1.2),
+    (instances.one_knapsack, instances.facility_location, 1.3),
+    (groups_alone, instances.integer_coverage, 1.6),
+  ],
+)
+def test_no_feasible_set_is_above_the_bound_and_it_is_near(
+  make_problem, make_function, factor, traceable
+):
+  ratios = []
+  for seed in range(40):
+    problem, function = make_problem(seed), make_function(seed)
+    value = function if traceable else set_functions.on_host(function)
+    result = ns.maximize(problem, value, rcas(), traceable=traceable)
+    best = optimum(problem, function)
+    assert result.upper_bound >= best * (1 - 1e-6), seed
+    assert result.upper_bound >= result.value
+    assert result.violations.monotonicity_failed == result.violations.submodularity_failed == 0
+    ratios.append(result.upper_bound / best)
+  assert np.mean(ratios) < factor
+
+
+def fractional_knapsack(weights, cost, budget):
+  value = 0.0
+  for element in sorted(range(len(cost)), key=lambda e: -weights[e] / cost[e]):
+    part = min(1.0, budget / cost[element])
+    value, budget = value + part * weights[element], budget - part * cost[element]
+  return value
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+def test_additive_functions_get_the_fractional_knapsack(traceable):
+  for seed in range(20):
+    rng = np.random.default_rng(seed)
+    weights, problem = rng.uniform(0.1, 1, 8).astype(np.float32), instances.one_knapsack(seed)
+    function = set_functions.modular(weights)
+    value = function if traceable else set_functions.on_host(function)
+    result = ns.maximize(problem, value, greedy("density:0"), traceable=traceable)
+    expected = fractional_knapsack(
+      weights, np.asarray(problem.cost_matrix)[:, 0], float(problem.budget[0])
+    )
+    fits = np.asarray(problem.additions(problem.required).fits)
+    if fits.all():
+      np.testing.assert_allclose(result.upper_bound, expected, rtol=1e-5)
+    assert expected * (1 + 1e-5) >= result.upper_bound >= result.value
+    if result.violations.submodularity_checked:
+      assert result.violations.curvature == pytest.approx(0, abs=1e-4)
+
+
+def test_additive_functions_of_groups_get_the_multiple_choice_knapsack():
+  # Each group has a cheap and a dear element: the dear one's surplus is bought in parts.
+  problem = ns.Problem([0, 0, 1, 1, 2, 2], [1, 3, 1, 3, 1, 3], 5)
+  value = set_functions.on_host(set_functions.modular([4, 10, 4, 7, 4, 5]))
+  result = ns.maximize(problem, value, rcas())
+  # 4 + 4 + 4 for 3 units, then 6 more for 2 units.
+  assert result.value == 18 and result.upper_bound == pytest.approx(18, rel=1e-5)
+
+
+def test_costs_that_are_no_sums_and_sets_that_are_the_same_object():
+  for seed in range(10):
+    problem, function = instances.sequences(seed), instances.sequence_function
+    for result in (
+      ns.maximize(problem, set_functions.on_host(function), rcas()),
+      ns.maximize(problem, function, rcas(), traceable=True),
+    ):
+      # Gains at the answer are those of one more element in each stage, at most four of each.
+      assert optimum(problem, function) * (1 - 1e-6) <= result.upper_bound < np.inf
+      assert result.violations.submodularity_failed == 0 < result.violations.submodularity_checked
+
+
+def count_violations(values, feasible, n=8):
+  """By the definitions, for a table of values."""
+  gains = {
+    (s, e): values[s | 1 << e] - values[s]
+    for s, e in itertools.product(np.flatnonzero(feasible), range(n))
+    if not s >> e & 1 and feasible[s | 1 << e]
+  }
+  nested = [
+    (gains[a, e], gains[b, e])
+    for (a, e), b in itertools.product(gains, np.flatnonzero(feasible))
+    if a != b and a & b == a and (b, e) in gains
+  ]
+  ratio = np.inf
+  for a, b in itertools.product(np.flatnonzero(feasible), repeat=2):
+    added = [e for e in range(n) if (b & ~a) >> e & 1]
+    known = a & b == a and len(added) > 1 and all((a, e) in gains for e in added)
+    if known and values[b] - values[a] > 1e-3:
+      ratio = min(ratio, sum(gains[a, e] for e in added) / (values[b] - values[a]))
+  return gains, nested, ratio
+
+
+def test_violations_are_those_of_the_definitions():
+  failed = 0
+  for seed in range(6):
+    problem, function = instances.one_knapsack(seed), instances.noisy_table(seed)
+    feasible = np.asarray(every_feasible(problem, MASKS))
+    values = set_functions.on_host(function)(MASKS)
+    gains, nested, ratio = count_violations(values, feasible)
+    found = ns.maximize(problem, set_functions.on_host(function), brute_force(64)).violations
+    assert found.monotonicity_checked == len(gains)
+    assert found.monotonicity_failed == sum(gain < -1e-3 for gain in gains.values())
+    assert found.submodularity_checked == len(nested)
+    assert found.submodularity_failed == sum(b - a > 1e-3 for a, b in nested)
+    assert found.submodularity_ratio == pytest.approx(ratio)
+    failed += found.monotonicity_failed + found.submodularity_failed
+    kept = [g / gains[0, e] for (s, e), g in gains.items() if s and gains[0, e] > 1e-3]
+    assert found.curvature == pytest.approx(np.clip(1 - min(kept), 0, 1))
+  assert failed > 100
+
+
+def test_checks_fail_only_beyond_the_noise():
+  problem, weights = ns.Problem([-1] * 6, np.ones(6), 6), np.array([5.0, 4, 3, 2, 1, 0.1])
+  rng = np.random.default_rng(0)
+
+  def noisy(masks):
+    return masks @ weights + rng.normal(0, 0.5, len(masks))
+
+  def stated(masks):
+    return noisy(masks), np.full(len(masks), 0.5)
+
+  for value, at_most in ((noisy, 1.0), (stated, 0.15)):
+    found = ns.maximize(problem, value, greedy()).violations
+    share = found.submodularity_failed / found.submodularity_checked
+    assert (share > 0.3) if value is noisy else (share < at_most)
+
+
+def test_where_nothing_bounds_there_is_no_bound():
+  problem, function = instances.two_knapsacks(0), instances.integer_coverage(0)
+  value = set_functions.on_host(function)
+  few = ns.maximize(problem, value, random_search(evaluations=3))
+  assert few.upper_bound == np.inf
+  failed = ns.maximize(problem, lambda masks: np.full(len(masks), -np.inf), greedy())
+  assert failed.upper_bound == np.inf and failed.violations.monotonicity_checked == 0

@@ -10,21 +10,42 @@ last checkpoint. On SIGTERM the step under way is finished and saved, and the ex
 the same command again.
 """
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import architectures, data, final, journal, preemption, report, resources, spaces
+from nas_submod import (
+  architectures,
+  data,
+  final,
+  journal,
+  parallel,
+  preemption,
+  report,
+  resources,
+  spaces,
+)
 
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train, if not the config's.")
 
 
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on many hosts.")
+COORDINATOR = flags.DEFINE_string(
+  "coordinator_address", None, "With --distributed: host:port of process 0; not needed on TPUs."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; not needed on TPUs.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one, from 0; not needed on TPUs.")
+
+
 def main(config: ConfigDict) -> None:
   """Trains, tests, writes metrics.json."""
-  console = Console(soft_wrap=True, highlight=False)
   try:
+    if DISTRIBUTED.value:
+      parallel.start_processes(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    console = Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
     space = spaces.from_config(config.space)
     wanted = ARCHITECTURE.value or config.get("architecture")
     if not wanted:
@@ -32,7 +53,8 @@ def main(config: ConfigDict) -> None:
     architecture = architectures.read(space, wanted)
     images = data.load(config.data)
     decides = {"config": config.to_dict(), "architecture": list(architecture)}
-    workdir = journal.make_workdir(common.workdir() / "train", decides)
+    workdir = common.workdir() / "train"
+    parallel.on_first_process(lambda: journal.make_workdir(workdir, decides))
     console.print(report.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
     loss_column = TextColumn("training loss {task.fields[loss]:.4f}")
@@ -49,7 +71,8 @@ def main(config: ConfigDict) -> None:
     return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   except KeyboardInterrupt:
     return common.fail("stopped; the same command continues from the last checkpoint", 130)
-  journal.write_json(workdir / "metrics.json", metrics)
+  if jax.process_index() == 0:
+    journal.write_json(workdir / "metrics.json", metrics)
   costs = resources.network_cost(space, architecture)
   test = metrics["test"]
   console.print(

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
@@ -31,6 +32,50 @@ def pmap_candidates(
     The pmapped function: arguments with axis 0 have a leading axis of `device_count()`.
   """
   return jax.pmap(function, in_axes=in_axes, donate_argnums=donate)
+
+
+def start_processes(
+  coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+  """Joins the processes of all hosts, before anything else is asked of JAX.
+
+  Args:
+    coordinator_address: `host:port` of process 0. None, as for the others, on a Cloud TPU or under
+      Slurm, where JAX finds them itself.
+    num_processes: How many there are.
+    process_id: Which one this is, from 0.
+
+  Raises:
+    ValueError: If some but not all of them are given.
+  """
+  given = [value is not None for value in (coordinator_address, num_processes, process_id)]
+  if any(given) and not all(given):
+    raise ValueError("give all of coordinator_address, num_processes and process_id, or none")
+  try:
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+  except (ValueError, RuntimeError) as error:
+    raise ValueError(f"the processes cannot be joined: {error}") from error
+
+
+def on_first_process(function: Callable[[], Any]) -> Any:
+  """Calls a function on process 0 alone; its result there, None elsewhere.
+
+  Raises:
+    ValueError: On all processes, if the function raises one on process 0.
+  """
+  result, error = None, None
+  if jax.process_index() == 0:
+    try:
+      result = function()
+    except ValueError as found:
+      error = found
+  if jax.process_count() > 1:
+    failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
+    if failed and error is None:
+      error = ValueError("process 0 refused to start; it says why")
+  if error is not None:
+    raise error
+  return result
 
 
 def devices_for(batch_size: int) -> int:

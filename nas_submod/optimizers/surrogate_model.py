@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from nas_submod.problem import Problem
 
@@ -56,11 +57,11 @@ class Features(NamedTuple):
 class Hyperparameters(NamedTuple):
   """Logarithms of the parameters of the kernel."""
 
-  additive: jax.Array  # a [3]
-  rates: jax.Array  # r [3]
-  interactions: jax.Array  # s []
-  noise: jax.Array  # variance of one measurement []
-  nugget: jax.Array  # d []
+  additive: ArrayLike  # a [3]
+  rates: ArrayLike  # r [3]
+  interactions: ArrayLike  # s []
+  noise: ArrayLike  # variance of one measurement []
+  nugget: ArrayLike  # d []
 
 
 def encode(problem: Problem, samples: jax.Array) -> Encoding:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.scipy.stats import norm
 
@@ -21,20 +22,21 @@ _ADAM_STEPS, _ADAM_RATE = 8, 0.1
 _ROUNDING = 1e-10  # variances up to here, in units of the warped values, are no noise
 
 
-def prior_moments() -> tuple[Hyperparameters, Hyperparameters]:
-  """Mean and standard deviation of the logarithms."""
-  # Not constants of the module: importing the package must not start JAX's devices.
-  mean = Hyperparameters(
-    additive=jnp.log(jnp.full(3, 0.5)),
-    rates=jnp.log(jnp.full(3, 0.3)),
-    interactions=jnp.log(jnp.float32(0.3)),
-    noise=jnp.log(jnp.float32(0.1)),
-    nugget=jnp.log(jnp.float32(0.01)),
-  )
-  deviation = Hyperparameters(
-    jnp.full(3, 1.5), jnp.full(3, 1.0), jnp.float32(1.5), jnp.float32(1.5), jnp.float32(1.5)
-  )
-  return mean, deviation
+# Of the logarithms. NumPy, since importing the package must not start JAX's devices.
+PRIOR_MEAN = Hyperparameters(
+  additive=np.log(np.full(3, 0.5, np.float32)),
+  rates=np.log(np.full(3, 0.3, np.float32)),
+  interactions=np.log(np.float32(0.3)),
+  noise=np.log(np.float32(0.1)),
+  nugget=np.log(np.float32(0.01)),
+)
+PRIOR_DEVIATION = Hyperparameters(
+  additive=np.full(3, 1.5, np.float32),
+  rates=np.full(3, 1.0, np.float32),
+  interactions=np.float32(1.5),
+  noise=np.float32(1.5),
+  nugget=np.float32(1.5),
+)
 
 
 class Data(NamedTuple):
@@ -161,15 +163,16 @@ def _loss(
   evidence = 0.5 * white @ white + jnp.log(jnp.diagonal(factor)).sum()
   noise += _FLOOR
   replicates = 0.5 * (targets.squares / noise + targets.freedom * jnp.log(noise))
-  prior = jax.tree.map(lambda x, m, s: jnp.sum(((x - m) / s) ** 2), parameters, *prior_moments())
+  prior = jax.tree.map(
+    lambda x, m, s: jnp.sum(((x - m) / s) ** 2), parameters, PRIOR_MEAN, PRIOR_DEVIATION
+  )
   return evidence + replicates + 0.5 * sum(prior)
 
 
 def start_fit() -> Fit:
   """The prior's mode."""
-  mean, _ = prior_moments()
-  zeros = jax.tree.map(jnp.zeros_like, mean)
-  return Fit(mean, zeros, zeros)
+  zeros = jax.tree.map(jnp.zeros_like, PRIOR_MEAN)
+  return Fit(jax.tree.map(jnp.asarray, PRIOR_MEAN), zeros, zeros)
 
 
 def improve(fit: Fit, encoding: Encoding, data: Data, targets: Targets) -> Fit:
@@ -177,7 +180,7 @@ def improve(fit: Fit, encoding: Encoding, data: Data, targets: Targets) -> Fit:
   products = inner_products(encoding, data.features, data.features)
   norms = square_norms(encoding, data.features)
 
-  def step(_, fit: Fit) -> Fit:
+  def step(_: jax.Array, fit: Fit) -> Fit:
     gradient = jax.grad(_loss)(fit.parameters, products, norms, targets)
     gradient = jax.tree.map(lambda g: jnp.clip(jnp.nan_to_num(g), -20, 20), gradient)
     first = jax.tree.map(lambda m, g: 0.8 * m + 0.2 * g, fit.first, gradient)

@@ -1,0 +1,209 @@
+import instances
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+
+import nas_submod as ns
+from nas_submod import set_functions
+from nas_submod.optimizers import random_search, surrogate
+from nas_submod.optimizers import surrogate_model as model
+from nas_submod.optimizers import surrogate_posterior as posterior_of
+from nas_submod.optimizers import surrogate_search as search_of
+from nas_submod.optimizers.surrogate import _choose
+
+NOISE = 0.05
+
+
+class Fixed(kernels.Kernel):
+  """A kernel given as a matrix; the inputs are row numbers."""
+
+  def __init__(self, matrix):
+    self.matrix = matrix
+
+  def __call__(self, x, y=None, eval_gradient=False):
+    rows, columns = x[:, 0].astype(int), (x if y is None else y)[:, 0].astype(int)
+    return self.matrix[np.ix_(rows, columns)]
+
+  def diag(self, x):
+    return np.diag(self.matrix)[x[:, 0].astype(int)]
+
+  def is_stationary(self):
+    return False
+
+
+def measured(seed, rows=24, count=12):
+  """A problem, its encoding, some measured sets and others that are not."""
+  problem = instances.two_knapsacks(seed)
+  masks = instances.every_mask(8)
+  masks = masks[(masks.reshape(-1, 4, 2).sum(-1) < 2).all(1)]  # one element of each group
+  masks = np.random.default_rng(seed).permutation(masks)[: rows + 4]
+  encoding = model.encode(problem, jnp.asarray(masks))
+  used = np.arange(rows) < count
+  values = np.where(used, np.random.default_rng(seed).normal(size=rows), 0).astype(np.float32)
+  data = posterior_of.Data(
+    masks=jnp.asarray(masks[:rows]),
+    features=model.featurize(problem, encoding, jnp.asarray(masks[:rows])),
+    values=jnp.asarray(values),
+    counts=jnp.asarray(np.where(used, 1 + np.arange(rows) % 3, 0)),
+    variances=jnp.full(rows, jnp.nan),
+  )
+  return problem, encoding, data, jnp.asarray(masks[count:])
+
+
+def conditioned(seed):
+  problem, encoding, data, others = measured(seed)
+  targets = posterior_of.warp(data)
+  parameters = jax.tree.map(jnp.asarray, posterior_of.PRIOR_MEAN)
+  return (
+    problem,
+    encoding,
+    data,
+    others,
+    posterior_of.condition(parameters, encoding, data, targets),
+  )
+
+
+def test_the_posterior_is_that_of_an_independent_implementation():
+  problem, encoding, data, others, posterior = conditioned(0)
+  features = model.featurize(problem, encoding, others)
+  mean, covariance = posterior_of.predict(
+    posterior, encoding, features, jnp.full(len(others), len(data.counts))
+  )
+  both = jax.tree.map(lambda a, b: jnp.concatenate([a[:12], b]), data.features, features)
+  prior = np.asarray(posterior_of.covariances(posterior, encoding, both, both), np.float64)
+  prior += np.exp(posterior_of.PRIOR_MEAN.nugget) * np.eye(len(prior))
+  noise = np.asarray(posterior.variances[:12]) - np.exp(posterior_of.PRIOR_MEAN.nugget)
+  reference = GaussianProcessRegressor(Fixed(prior), alpha=noise, optimizer=None)
+  reference.fit(np.arange(12)[:, None], np.asarray(posterior.targets[:12]))
+  rows = np.arange(12, len(prior))[:, None]
+  expected, expected_covariance = reference.predict(rows, return_cov=True)
+  np.testing.assert_allclose(mean, expected, atol=2e-4)
+  np.testing.assert_allclose(covariance, expected_covariance, atol=5e-4)
+  assert np.linalg.eigvalsh(prior).min() > 0
+
+
+def test_draws_have_the_moments_of_the_posterior():
+  problem, encoding, _, others, posterior = conditioned(1)
+  features = model.featurize(problem, encoding, others)
+  rows = jnp.full(len(others), 24)
+  mean, covariance = posterior_of.predict(posterior, encoding, features, rows)
+  covariance -= np.exp(posterior_of.PRIOR_MEAN.nugget) * np.eye(len(others))
+
+  def values(rng):
+    waves, draws = search_of.draw(posterior, encoding, rng, jnp.ones(64).at[0].set(0.0))
+    cross = posterior_of.covariances(posterior, encoding, features)
+    prior = jax.vmap(search_of._prior_values, in_axes=(None, 0, None))(waves, draws, features)
+    return prior + draws.updates @ cross.T
+
+  drawn = np.asarray(jax.jit(jax.vmap(values))(jax.random.split(jax.random.key(0), 200)))
+  np.testing.assert_allclose(drawn[:, 0], np.broadcast_to(mean, drawn[:, 0].shape), atol=1e-3)
+  drawn = drawn[:, 1:].reshape(-1, len(others))
+  deviation = np.sqrt(np.diagonal(covariance))
+  assert (np.abs(drawn.mean(0) - mean) < 0.05 * deviation + 0.01).all()
+  np.testing.assert_allclose(drawn.std(0), deviation, rtol=0.1)
+
+
+def test_warping_keeps_the_order_and_what_failed_is_lowest():
+  _, _, data, _ = measured(2)
+  values = data.values.at[3].set(-jnp.inf).at[5].set(-1e9)
+  warped = np.asarray(posterior_of.warp(data._replace(values=values)).values)[:12]
+  order = np.argsort(values[:12])
+  assert (np.diff(warped[order]) > 0).all()
+  assert np.isfinite(warped).all() and warped[3] == warped.min() > -4
+
+
+def test_knowledge_gradient_is_that_of_simulated_measurements():
+  rng = np.random.default_rng(0)
+  root = rng.normal(size=(5, 5))
+  covariance, mean, noise = root @ root.T / 5, rng.normal(size=5), 0.3
+  answers = np.array([True, True, False, False, False])
+  worth = []
+  for x in range(5):
+    move = covariance[:, x] / np.sqrt(covariance[x, x] + noise)
+    after = mean + rng.normal(size=(200_000, 1)) * move
+    eligible = answers | (np.arange(5) == x)
+    worth.append(after[:, eligible].max(1).mean() - mean[answers].max())
+  order, valid = _choose(
+    jnp.asarray(mean), jnp.asarray(covariance), jnp.float32(noise), jnp.asarray(answers),
+    jnp.ones(5, bool), 3,
+  )  # fmt: skip
+  assert order[0] == np.argmax(worth) and np.diff(np.sort(worth)[-2:]) > 0.02
+  assert valid.all() and len(set(order.tolist())) == 3
+
+
+def noisy(function, seed):
+  """Measurements with noise of standard deviation `NOISE`, and how often each set was asked."""
+  rng, on_host, asked = np.random.default_rng(seed), set_functions.on_host(function), {}
+
+  def value(masks):
+    for mask in masks:
+      asked[mask.tobytes()] = asked.get(mask.tobytes(), 0) + 1
+    return on_host(masks) + rng.normal(0, NOISE, len(masks))
+
+  return value, asked
+
+
+def test_beats_random_search_with_and_without_noise():
+  gaps = {"surrogate": [], "random": []}
+  for seed in range(8):
+    problem = ns.Problem(
+      np.arange(12) // 2,
+      np.random.default_rng(seed).integers(1, 6, (12, 2)),
+      [11, 11],
+    )
+    function = instances.facility_location(seed, 12)
+    masks = instances.every_mask(12)
+    feasible = np.asarray(jax.vmap(problem.feasible)(masks))
+    values = set_functions.on_host(function)(masks)
+    for name, optimizer in ("surrogate", surrogate(24)), ("random", random_search(24)):
+      result = ns.maximize(problem, noisy(function, seed)[0], optimizer, seed=seed)
+      found = values[(masks == result.mask).all(1)][0]
+      gaps[name].append(values[feasible].max() - found)
+  assert np.mean(gaps["surrogate"]) < 0.5 * np.mean(gaps["random"])
+
+
+def test_replicates_where_noise_matters_and_hardly_any_where_f_is_exact():
+  problem, function = instances.two_knapsacks(3), instances.facility_location(3)
+  value, asked = noisy(function, 0)
+  result = ns.maximize(problem, value, surrogate(24), seed=0)
+  assert result.evaluations == sum(asked.values()) == 24
+  assert max(asked.values()) > 1 and np.isfinite(result.standard_error)
+
+  counts = {}
+
+  def exact(masks):
+    for mask in masks:
+      counts[mask.tobytes()] = counts.get(mask.tobytes(), 0) + 1
+    return set_functions.on_host(function)(masks)
+
+  ns.maximize(problem, exact, surrogate(24), seed=0)
+  assert sum(counts.values()) - len(counts) <= 2
+  stated = []
+
+  def without_error(masks):
+    stated.extend(mask.tobytes() for mask in masks)
+    return set_functions.on_host(function)(masks), np.zeros(len(masks))
+
+  ns.maximize(problem, without_error, surrogate(24), seed=0)
+  assert len(set(stated)) == len(stated)
+
+
+def test_a_batch_holds_distinct_sets():
+  problem, function = instances.two_knapsacks(4), instances.facility_location(4)
+  rounds = []
+
+  def value(masks):
+    rounds.append(masks)
+    return set_functions.on_host(function)(masks), np.zeros(len(masks))
+
+  result = ns.maximize(problem, value, surrogate(24, batch=4), seed=1)
+  assert result.rounds >= 6 and max(len(masks) for masks in rounds) == 4
+  for masks in rounds:
+    assert len(np.unique(masks, axis=0)) == len(masks)
+
+
+def test_bad_arguments_are_refused():
+  with pytest.raises(ValueError, match="surrogate needs evaluations, batch and design"):
+    surrogate(batch=0)

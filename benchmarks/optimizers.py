@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 import nas_submod as ns
-from benchmarks import synthetic, tables
+from benchmarks import figures, synthetic, tables
 from benchmarks.runs import Curves, Suite, run_seeds
 from nas_submod.optimizers import Optimizer
 
@@ -63,20 +63,17 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
   """The optimizers by name, for a limit of so many measurements."""
   o = ns.optimizers
   joint = o.greedy("joint", lazy=True)
-  every = {
+  return {
     "rcas": o.rcas(),
     "greedy_joint": joint,
     "exchange_rcas": o.exchange(o.rcas()),
+    "enumeration_1": o.partial_enumeration(joint, 1),
     "random_search": o.random_search(evaluations=limit),
     "random_maximal": o.random_search(evaluations=limit, stop=0.0),
     "regularized_evolution": o.regularized_evolution(evaluations=_REPEATS * limit),
     "local_search": o.local_search(evaluations=_REPEATS * limit),
+    "surrogate": o.surrogate(evaluations=limit, batch=BATCH.value),
   }
-  if hasattr(o, "partial_enumeration"):
-    every["enumeration_1"] = o.partial_enumeration(joint, 1)
-  if hasattr(o, "surrogate"):
-    every["surrogate"] = o.surrogate(evaluations=limit, batch=BATCH.value)
-  return every
 
 
 def run(optimizer: Optimizer, suite: Suite, limit: int) -> tuple[Runs, float, float]:
@@ -225,6 +222,8 @@ def main(argv: list[str]) -> None:
   console.print(f"seconds to compile + to run: {', '.join(seconds)}")
   if CSV.value:
     write_csv(CSV.value, suite, results, checkpoints)
+  if PLOT.value:
+    figures.save_regret(PLOT.value, suite.title, results)
 
 
 def run_main(argv: list[str]) -> None:

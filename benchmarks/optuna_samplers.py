@@ -12,6 +12,7 @@ measured value.
 at each number of measurements is its fair result.
 """
 
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -34,7 +35,11 @@ def samplers() -> dict[str, tuple[Sampler, int]]:
   """By name: the sampler of a seed, and how many sets a study starts with."""
 
   def tpe(seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=10, seed=seed)
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+      return optuna.samplers.TPESampler(
+        multivariate=True, group=True, n_startup_trials=10, seed=seed
+      )
 
   def nsga2(population: int) -> Sampler:
     return lambda seed: optuna.samplers.NSGAIISampler(population_size=population, seed=seed)

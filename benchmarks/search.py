@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import common
-from nas_submod import data, final, journal, objective, search
+from nas_submod import data, final, journal, objective, search, search_setup
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "Searches of each kind.")
 JUDGES = flags.DEFINE_integer("judges", 8, "Trainings that judge an answer.")
@@ -28,7 +28,7 @@ _FIRST_JUDGE = 1_000  # A replicate that no search uses.
 
 def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """One search and the judgement of its answer; kept in the workdir."""
-  setup = search.prepare(config)
+  setup = search_setup.prepare(config)
   log = journal.Journal(journal.open_workdir(workdir, config.to_dict()) / journal.JOURNAL_FILE)
   path = workdir / "result.json"
   if not path.exists():

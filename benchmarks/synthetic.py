@@ -183,7 +183,7 @@ def load(name: str) -> Suite:
       factors = np.exp(rng.normal(0, _PROXY_SPREAD, weights.options.shape))
       distorted = weights._replace(options=weights.options * jnp.asarray(factors, jnp.float32))
       mean = _scaled(Partial(total, distorted), sets)
-      correlations.append(_rank_correlation(jax.vmap(mean)(sets), jax.vmap(judge)(sets)))
+      correlations.append(_rank_correlation(_values(mean, sets), _values(judge, sets)))
     case = Case(problem, mean, Partial(_noisy, mean), judge)
     find = brute_force if name == "proxy" else anneal
     instances.append(Instance(f"{share}", case, find(problem, judge)))
@@ -201,9 +201,14 @@ def _random_sets(problem: Problem, rng: jax.Array) -> jax.Array:
   return jax.vmap(lambda key: random_set(problem, key, 0.02))(jax.random.split(rng, 256))
 
 
+@jax.jit
+def _values(value: Partial, masks: jax.Array) -> jax.Array:
+  return jax.vmap(value)(masks)
+
+
 def _scaled(total: Partial, sets: jax.Array) -> Partial:
   """The accuracy of a total, of which the mean over `sets [K, n]` is typical."""
-  return Partial(_accuracy, total, jax.vmap(total)(sets).mean())
+  return Partial(_accuracy, total, _values(total, sets).mean())
 
 
 def _rank_correlation(first: jax.Array, second: jax.Array) -> float:

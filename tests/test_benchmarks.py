@@ -1,0 +1,278 @@
+import csv
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import nas_submod as ns
+from benchmarks import optimizers, runs, synthetic, tables
+from nas_submod.optimizers import Info, Optimizer
+
+SIZES = (3, 2, 3)  # options of the positions of the tiny table
+
+
+def tiny_rows(name="{}{}{}", canonical=True, shift=0, trainings=("acc0", "acc1", "acc2"), scale=1):
+  """Accuracies with a known optimum, costs of whole networks; the last two positions may move."""
+  rows = []
+  for architecture in itertools.product(*map(range, SIZES)):
+    a, b, c = architecture
+    row = {"arch": name.format(a + shift, b + shift, c + shift)}
+    if canonical:
+      # An empty position before a filled one, where both may hold it, is the same network.
+      b, c = (c, 0) if b == 0 and c == 1 else (b, c)
+      row["canonical"] = name.format(a, b, c)
+    accuracy = 50 + 9 * a + 12 * (b > 0) + 8 * c - a * c
+    for i, training in enumerate(trainings):
+      row[training] = scale * (accuracy + 0.5 * (i - 1))
+    row["params"] = 10 + 5 * a * a + 3 * b + 4 * c
+    row["flops"] = 1000 + 100 * a + 250 * b + 130 * c
+    rows.append(row)
+  return rows
+
+
+def write(path, rows):
+  with open(path, "w", newline="", encoding="utf-8") as file:
+    writer = csv.DictWriter(file, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+  return str(path)
+
+
+def optimum_of(rows, fractions):
+  """The best mean accuracy within the budgets, from the rows alone."""
+  trainings = [key for key in rows[0] if re.fullmatch(r"(acc|seed)\d", key)]
+  limits = {
+    cost: fraction * max(row[cost] for row in rows)
+    for cost, fraction in zip(("params", "flops"), fractions)
+  }
+  return max(
+    np.mean([row[training] for training in trainings])
+    for row in rows
+    if all(row[cost] <= limit for cost, limit in limits.items())
+  )
+
+
+FORMATS = {
+  "digits": {},
+  "dashes": {"name": "{}-{}-{}"},
+  "bars_two_digits": {"name": "|{}|{}|{}|", "canonical": False, "shift": 9},
+  "commas_fractions": {"name": "{},{},{}", "canonical": False, "scale": 0.01},
+  "seeds": {"trainings": ("seed0", "seed1")},
+}
+
+
+@pytest.mark.parametrize(
+  ("style", "dense"), [*((style, True) for style in FORMATS), ("bars_two_digits", False)]
+)
+def test_every_row_is_found_in_every_format(tmp_path, monkeypatch, style, dense):
+  if not dense:
+    monkeypatch.setattr(tables, "_DENSE", 0)
+  rows = tiny_rows(**FORMATS[style])
+  table = tables.Table(write(tmp_path / "t.csv", rows))
+  unit = 100 if style == "commas_fractions" else 1
+  assert table.cost_names == ["params", "flops"]
+  assert np.bincount(table.groups).tolist() == [size - 1 for size in SIZES]
+  n = len(table.groups)
+  masks = (np.arange(2**n)[:, None] >> np.arange(n)) % 2 == 1
+  masks = masks[[np.bincount(table.groups[m], minlength=3).max() <= 1 for m in masks]]
+  [instance] = table.instances([(0.7, 0.8)])
+  looks = jax.jit(
+    jax.vmap(lambda mask: (table.row(mask), instance.case.mean(mask), table.cost(mask)))
+  )
+  found, means, costs = jax.device_get(looks(masks))
+  assert sorted(found) == list(range(len(rows)))
+  assert instance.optimum == pytest.approx(unit * optimum_of(rows, (0.7, 0.8)), rel=1e-6)
+  np.testing.assert_allclose(means, table.scores[found].mean(axis=1), rtol=1e-6)
+  np.testing.assert_array_equal(costs, table.costs[found])
+
+
+def test_canonical_form_is_the_row_the_table_names(tmp_path):
+  rows = tiny_rows()
+  table = tables.Table(write(tmp_path / "t.csv", rows))
+  eye = np.eye(5, dtype=bool)
+  moved = eye[3]  # 001: option 1 of the last position
+  np.testing.assert_array_equal(table.canonical(moved), eye[2])  # is 010
+  np.testing.assert_array_equal(table.canonical(eye[4]), eye[4])
+
+
+def test_what_the_table_does_not_hold_is_infeasible(tmp_path):
+  rows = [row for row in tiny_rows() if row["arch"] not in ("000", "110")]
+  table = tables.Table(write(tmp_path / "t.csv", rows))
+  [instance] = table.instances([(1.0, 1.0)])
+  problem = instance.case.problem
+  hole = np.array([True, False, True, False, False])
+  assert not problem.feasible(hole)
+  assert problem.feasible(np.array([True, False, False, False, False]))
+  assert problem.feasible(problem.required) and instance.case.mean(problem.required) == -np.inf
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda rows: [{"a": 1}], "no column arch"),
+    (lambda rows: [{"arch": "01", "params": 1}], "no accuracies"),
+    (lambda rows: [{"arch": "01", "acc0": 1}], "of costs"),
+    (lambda rows: [*rows, rows[0] | {"acc1": ""}], r'line 20: acc1 is ""'),
+    (lambda rows: [*rows, rows[0] | {"arch": "0x1"}], r'line 20: "0x1"'),
+    (lambda rows: [*rows, rows[0] | {"arch": "01"}], r"\[2, 3\] positions"),
+  ],
+)
+def test_a_broken_table_is_named(tmp_path, change, message):
+  with pytest.raises(ValueError, match=message):
+    tables.Table(write(tmp_path / "t.csv", change(tiny_rows())))
+
+
+def run_main(**values):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(**values):
+    optimizers.main(["optimizers"])
+
+
+def test_main_prints_regrets_that_end_at_zero(tmp_path, capsys):
+  path = write(tmp_path / "tiny.csv", tiny_rows())
+  raw, figure = tmp_path / "raw.csv", tmp_path / "regret.png"
+  run_main(
+    table=path,
+    budgets="diagonal",
+    seeds=3,
+    measurements=["1", "3", "18"],
+    optimizers=["random_search"],
+    csv=str(raw),
+    plot=str(figure),
+  )
+  printed = capsys.readouterr().out
+  assert "random_search" in printed and "tiny" in printed and "jax" in printed
+  assert figure.stat().st_size > 5_000
+  with open(raw, encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  fractions = {row["instance"] for row in rows}
+  assert len(rows) == len(fractions) * 2 * 3 * 3
+  regret = {
+    (row["kind"], row["instance"], row["seed"], int(row["measurements"])): float(row["regret"])
+    for row in rows
+  }
+  for (kind, instance, _, t), value in regret.items():
+    assert value >= -1e-4
+    if t == 1:  # only the empty network was measured
+      share = float(instance.split()[0])
+      assert value == pytest.approx(optimum_of(tiny_rows(), (share, share)) - 50, abs=1e-3)
+    if kind == "exact" and t == 18:  # as many measurements as networks
+      assert value == pytest.approx(0, abs=1e-3)
+
+
+def test_brute_force_has_no_regret_and_counts_networks_once(tmp_path):
+  table = tables.Table(write(tmp_path / "t.csv", tiny_rows()))
+  [instance] = table.instances([(0.8, 0.8)])
+  rngs = jax.random.split(jax.random.key(0), 2)
+  optimizer = ns.optimizers.brute_force(batch=4)
+  scores, made = runs.run_seeds(optimizer, 100, instance.case, rngs, jnp.bool_(True))
+  np.testing.assert_allclose(scores[:, -1], instance.optimum, rtol=1e-6)
+  problem = instance.case.problem
+  masks = (np.arange(32)[:, None] >> np.arange(5)) % 2 == 1
+  kept = masks[np.asarray(jax.vmap(problem.feasible)(masks))]
+  networks = {np.asarray(table.canonical(mask)).tobytes() for mask in kept}
+  assert made.tolist() == [len(networks)] * 2 and len(networks) < len(kept)
+  mean = jax.jit(jax.vmap(instance.case.mean))
+  result = ns.maximize(problem, lambda asked: np.asarray(mean(asked)), optimizer)
+  assert result.evaluations == len(networks)
+  assert result.value == pytest.approx(float(scores[0, -1]), rel=1e-6)
+
+
+def replicating(told):
+  """Asks for one set again and again, with 1, 2, 3, then 2 replicates; keeps what it is told."""
+  wanted = jnp.array([1, 2, 3, 2])
+
+  def tell(state, values, standard_errors):
+    problem, i = state
+    jax.debug.callback(
+      lambda *row: told.append([float(x) for x in row]), values[0], standard_errors[0]
+    )
+    here = problem.required
+    return (problem, i + 1), Info(jnp.ones(1, bool), here[None], values)
+
+  return Optimizer(
+    init=lambda problem, rng: (problem, jnp.int32(0)),
+    ask=lambda state: (state[0].required[None], jnp.ones(1, bool)),
+    tell=tell,
+    done=lambda state: state[1] >= 4,
+    best=lambda state: (state[0].required, jnp.float32(0)),
+    replicates=lambda state: wanted[state[1]][None],
+  )
+
+
+def test_replicates_are_means_of_the_first_measurements(tmp_path):
+  table = tables.Table(write(tmp_path / "t.csv", tiny_rows()))
+  [instance] = table.instances([(0.7, 0.8)])
+  told = []
+  optimizer, rngs = replicating(told), jax.random.split(jax.random.key(3), 1)
+
+  def run(exact):
+    told.clear()
+    _, made = runs.run_seeds(optimizer, 50, instance.case, rngs, jnp.bool_(exact))
+    jax.effects_barrier()
+    return made.tolist(), *np.array(told).T
+
+  made, means, errors = run(exact=True)
+  assert made == [1]
+  np.testing.assert_allclose(means, 50)
+  np.testing.assert_array_equal(errors, 0)
+
+  made, means, errors = run(exact=False)
+  assert made == [3]
+  draws = np.array([means[0], 2 * means[1] - means[0], 3 * means[2] - 2 * means[1]])
+  assert set(np.round(draws, 3)) <= {49.5, 50.0, 50.5} and len(set(np.round(draws, 3))) > 1
+  assert means[3] == means[1] and errors[3] == errors[1]
+  assert np.isnan(errors[0])
+  for k in (2, 3):
+    assert errors[k - 1] == pytest.approx(draws[:k].std(ddof=1) / np.sqrt(k), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", synthetic.NAMES)
+def test_synthetic_values_are_scaled_like_accuracies(monkeypatch, name):
+  monkeypatch.setattr(synthetic, "anneal", lambda problem, value: 95.0)
+  monkeypatch.setattr(synthetic, "brute_force", lambda problem, value: 95.0)
+  suite = synthetic.load(name)
+  shapes = {"widths": 50, "cells": 180, "layers": 300, "sensors": 40, "proxy": 24}
+  for instance in suite.instances:
+    case = instance.case
+    assert case.problem.n == shapes[name]
+    assert (np.asarray(case.problem.groups) < 0).all() == (name == "sensors")
+    assert case.judge(case.problem.required) < 85
+    sets = synthetic._random_sets(case.problem, jax.random.key(7))
+    values = np.asarray(synthetic._values(case.judge, sets))
+    assert 93 < np.median(values) < 94.5 and values.max() < 95
+  keys = jax.random.split(jax.random.key(0), 500)
+  draws = np.asarray(jax.jit(jax.vmap(case.draw, in_axes=(None, 0)))(sets[0], keys))
+  assert np.std(draws) == pytest.approx(synthetic.NOISE, rel=0.15)
+  assert np.mean(draws) == pytest.approx(float(case.mean(sets[0])), abs=0.03)
+  if name == "proxy":
+    assert all(0.7 < float(c) < 0.9 for c in re.findall(r"0\.\d+", suite.note))
+
+
+def test_annealing_finds_what_brute_force_finds(monkeypatch):
+  monkeypatch.setattr(synthetic, "brute_force", lambda problem, value: 95.0)
+  case = synthetic.load("proxy").instances[0].case
+  monkeypatch.undo()
+  known = synthetic.brute_force(case.problem, case.judge)
+  assert synthetic.anneal(case.problem, case.judge, chains=8, steps=1_000) <= known + 1e-5
+  assert synthetic.anneal(case.problem, case.judge, chains=8, steps=1_000) > known - 0.05
+
+
+@pytest.mark.parametrize("name", ["optuna_tpe", "optuna_nsga2_10"])
+def test_optuna_measures_feasible_networks_once(tmp_path, name):
+  pytest.importorskip("optuna")
+  from benchmarks import optuna_samplers
+
+  table = tables.Table(write(tmp_path / "t.csv", tiny_rows()))
+  [instance] = table.instances([(0.8, 0.8)])
+  sampler, start = optuna_samplers.samplers()[name]
+  scores, made = optuna_samplers.run(sampler, start, instance.case, 12, seeds=2, exact=True)
+  assert scores.shape == (2, 13) and (made <= 12).all()
+  assert (np.diff(scores, axis=1) >= 0).all() and scores.max() <= instance.optimum + 1e-4
+  assert (scores[:, -1] > instance.optimum - 5).all()

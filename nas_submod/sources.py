@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from nas_submod.tfds_sets import ALLOWED, find_builder, first_line, not_prepared
+
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_ALLOWED = '"digits", the name of a TFDS set such as "fashion_mnist", "npz:PATH" or "folder:PATH"'
 
 
 class Source(NamedTuple):
@@ -47,7 +48,7 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   kind, _, path = source.partition(":")
   if kind in ("npz", "folder"):
     if not path:
-      raise ValueError(f'source "{source}" names no path: allowed are {_ALLOWED}')
+      raise ValueError(f'source "{source}" names no path: allowed are {ALLOWED}')
     location = pathlib.Path(path).expanduser()
     return _npz(location) if kind == "npz" else _folder(location)
   return _tfds(source, data_dir)
@@ -139,7 +140,7 @@ def _npz(path: pathlib.Path) -> tuple[Source, Source | None]:
       try:
         values = archive[key]
       except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: {key} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"{path}: {key} cannot be read: {first_line(error)}") from error
       if not isinstance(values, np.ndarray):
         raise ValueError(f"{path}: {key} is not an array")
       return values
@@ -213,31 +214,12 @@ def _opened(file: pathlib.Path, mode: str | None) -> Any:
         return image.mode
       pixels = np.asarray(image.convert(mode))
   except (OSError, SyntaxError, ValueError) as error:
-    raise ValueError(f"{file} is not usable: {_first_line(error)}") from error
+    raise ValueError(f"{file} is not usable: {first_line(error)}") from error
   return pixels[..., None] if mode == "L" else pixels
 
 
 def _tfds(name: str, data_dir: str | None) -> tuple[Source, Source | None]:
-  import tensorflow_datasets as tfds  # Slow to import; npz files and folders do without.
-
-  if name == "digits":
-    from nas_submod import digits
-
-    builder = digits.prepared_builder(data_dir)
-  else:
-    try:
-      builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-      raise ValueError(f'no source "{name}": allowed are {_ALLOWED}') from error
-    except ImportError as error:
-      raise ValueError(
-        f'TFDS cannot open "{name}" without TensorFlow: pip install nas-submod[tfds]'
-      ) from error
-    except (AssertionError, OSError, RuntimeError, ValueError) as error:
-      raise ValueError(
-        f'TFDS cannot open "{name}": {_first_line(error)}; allowed are {_ALLOWED}'
-      ) from error
-
+  builder = find_builder(name, data_dir)
   known = list(builder.info.splits)  # Empty in a mock: `train` and `test` are taken for granted.
   if known and "train" not in known:
     raise ValueError(f"{name} has no split train: it has {', '.join(known)}")
@@ -257,7 +239,7 @@ def _of_builder(name: str, builder: Any, split: str) -> Source:
   try:
     records = builder.as_data_source(split)
   except NotImplementedError as error:
-    raise ValueError(_not_prepared(name, builder)) from error
+    raise ValueError(not_prepared(name, builder)) from error
 
   place = f"{name} {split}"
   examples = (records[i] for i in range(len(records)))
@@ -278,19 +260,3 @@ def _keys(supervised_keys: Any) -> tuple[str, str]:
     case (str(image), str(label)):
       return image, label
   return "image", "label"
-
-
-def _not_prepared(name: str, builder: Any) -> str:
-  if builder.data_path.exists():
-    return (
-      f"{name} is in {builder.data_dir}, but not as array_record: prepare it into another data_dir"
-    )
-  return (
-    f"{name} is not prepared in {builder.data_dir_root}: pip install nas-submod[tfds], then "
-    f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}', "
-    f"data_dir='{builder.data_dir_root}').download_and_prepare(file_format='array_record')\""
-  )
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip() or type(error).__name__).splitlines()[0]

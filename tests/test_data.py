@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nas_submod import data, digits, sources
+from nas_submod import data, digits, sources, tfds_sets
 from nas_submod.splits import stratify
 
 
@@ -180,12 +180,40 @@ def test_tfds_images_of_any_size_need_image_size():
   assert loaded.train.images.shape == (50, 7, 7, 3)
 
 
-def test_tfds_set_not_prepared_says_how(tmp_path):
-  with pytest.raises(ValueError, match=r"nas-submod\[tfds\], then python -c \"import") as error:
+def test_tfds_set_not_prepared_says_how_and_that_command_works(tmp_path):
+  with pytest.raises(ValueError, match=r"fashion_mnist is not prepared in") as error:
     data.load(config("fashion_mnist", 10, data_dir=str(tmp_path)))
-  command = str(error.value).partition('python -c "')[2].rstrip('"')
-  assert "array_record" in command and str(tmp_path) in command
-  compile(command, "command", "exec")
+  command = str(error.value).partition(": ")[2]
+  expected = f"python -m experiments.prepare --dataset=fashion_mnist --data_dir={tmp_path}"
+  assert command == expected
+  words = command.replace("fashion_mnist", "digits").split()
+  done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=100)
+  assert done.returncode == 0, done.stderr
+  assert "1,437 train, 360 test" in done.stdout or "360 test, 1,437 train" in done.stdout
+  loaded = data.load(config("digits", 100, data_dir=str(tmp_path)))
+  assert len(loaded.test.labels) == 360
+
+
+@pytest.mark.parametrize(
+  ("raised", "message"),
+  [
+    (ModuleNotFoundError("No module named 'tensorflow'"), r"pip install nas-submod\[tfds\] \(No"),
+    (
+      AssertionError("Manual archive missing\nmore"),
+      r'"mnist" cannot be prepared: Manual .* missing$',
+    ),
+  ],
+)
+def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
+  class Builder:
+    def download_and_prepare(self, **options):
+      assert options["file_format"] == "array_record"
+      assert str(options["download_config"].manual_dir) == "archives"
+      raise raised
+
+  monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
+  with pytest.raises(ValueError, match=message):
+    tfds_sets.prepare("mnist", None, "archives")
 
 
 @pytest.mark.parametrize(

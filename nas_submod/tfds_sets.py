@@ -1,0 +1,72 @@
+"""Sets of TensorFlow Datasets: found by name, prepared once, read without TensorFlow."""
+
+from typing import Any
+
+ALLOWED = '"digits", the name of a TFDS set such as "fashion_mnist", "npz:PATH" or "folder:PATH"'
+
+
+def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> Any:
+  """Downloads a TFDS set and writes it as array_record, if that is not done; returns its builder.
+
+  Args:
+    name: Of the set.
+    data_dir: Where TFDS sets live. None: the default of TFDS.
+    manual_dir: Where archives are that had to be downloaded by hand. None: inside `data_dir`.
+
+  Raises:
+    ValueError: There is no such set, TensorFlow is needed and missing, or it cannot be fetched.
+  """
+  import tensorflow_datasets as tfds
+
+  builder = find_builder(name, data_dir)
+  config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+  try:
+    builder.download_and_prepare(file_format="array_record", download_config=config)
+  except ImportError as error:
+    raise ValueError(
+      f'"{name}" is prepared with TensorFlow: pip install nas-submod[tfds] ({first_line(error)})'
+    ) from error
+  except Exception as error:  # Whatever a download or a generator of TFDS may raise.
+    raise ValueError(f'"{name}" cannot be prepared: {first_line(error)}') from error
+  return builder
+
+
+def find_builder(name: str, data_dir: str | None) -> Any:
+  """The builder of a set; `digits` is prepared with it.
+
+  Raises:
+    ValueError: There is no such set, or TFDS cannot open it.
+  """
+  import tensorflow_datasets as tfds  # Slow to import; npz files and folders do without.
+
+  if name == "digits":
+    from nas_submod import digits
+
+    return digits.prepared_builder(data_dir)
+  try:
+    return tfds.builder(name, data_dir=data_dir)
+  except tfds.core.DatasetNotFoundError as error:
+    raise ValueError(f'no source "{name}": allowed are {ALLOWED}') from error
+  except ImportError as error:
+    raise ValueError(
+      f'TFDS cannot open "{name}" without TensorFlow: pip install nas-submod[tfds]'
+    ) from error
+  except (AssertionError, OSError, RuntimeError, ValueError) as error:
+    raise ValueError(
+      f'TFDS cannot open "{name}": {first_line(error)}; allowed are {ALLOWED}'
+    ) from error
+
+
+def not_prepared(name: str, builder: Any) -> str:
+  """Why a set cannot be read, and the command that changes that."""
+  if builder.data_path.exists():
+    return (
+      f"{name} is in {builder.data_dir}, but not as array_record: prepare it into another data_dir"
+    )
+  command = f"python -m experiments.prepare --dataset={name} --data_dir={builder.data_dir_root}"
+  return f"{name} is not prepared in {builder.data_dir_root}: {command}"
+
+
+def first_line(error: Exception) -> str:
+  """What an exception says, cut to one line."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]

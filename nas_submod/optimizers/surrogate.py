@@ -70,7 +70,7 @@ class SurrogateState(NamedTuple):
 
 
 @functools.cache
-def surrogate(evaluations: int = 200, batch: int = 1, design: int = 5) -> Optimizer:
+def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimizer:
   """Measures the sets that promise most, according to a model fitted to all that was measured.
 
   A set may be asked again, to tell noise from signal: the answer is the measured set with the best

@@ -15,7 +15,7 @@ from nas_submod.optimizers.surrogate_posterior import Posterior, covariances
 from nas_submod.problem import Problem
 
 _WAVES = 64  # random Fourier features of a draw
-_STEPS, _PROPOSALS = 24, 16  # of a chain in a round; proposals of a step
+_STEPS, _PROPOSALS = 12, 16  # of a chain in a round; proposals of a step
 
 
 class Waves(NamedTuple):

@@ -51,10 +51,11 @@ class EnumerationState(NamedTuple):
 def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) -> Optimizer:
   """Completes every feasible set of at most `depth` more elements by `inner`; the best wins.
 
-  With one knapsack, monotone submodular F and density greedy inside, depth 3 (Sviridenko 2004) and
-  depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai 2021) give 1 - 1/e of the optimum,
-  depth 1 gives 0.617. O(n^depth) runs of the inner optimizer. With a traceable function the seeds
-  are vmapped and split over all devices.
+  With one knapsack and monotone submodular F, density greedy completed from depth 3 (Sviridenko
+  2004) or depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai 2021) gives 1 - 1/e of
+  the optimum, `greedy_plus_max` from depth 1 gives 0.617 (Feldman, Nutov, Shoham 2023); density
+  greedy from depth 1 has no more than 1/2. O(n^depth) runs of the inner optimizer. With a
+  traceable function the seeds are vmapped and split over all devices.
 
   Args:
     inner: The optimizer that completes a seed: it sees the seed as the required set.

@@ -61,6 +61,20 @@ def make_programs(
   )
 
 
+def initial(network: networks.Layer, rng: jax.Array) -> networks.Variables:
+  """Initial values, all random numbers drawn at once: a draw for each kernel is slow to compile."""
+  shapes: list[tuple[int, ...]] = []
+
+  def record(_, shape):
+    shapes.append(shape)
+    return jnp.zeros(shape)
+
+  jax.eval_shape(lambda: network.init(rng, record))
+  ends = np.cumsum([math.prod(shape) for shape in shapes])
+  parts = iter(jnp.split(jax.random.normal(rng, (int(ends[-1]),)), ends))
+  return network.init(rng, lambda _, shape: next(parts).reshape(shape))
+
+
 def choose_splits(data: Data, evaluate_on: str) -> tuple[Data, Split]:
   """What to train on, and what to evaluate on at every checkpoint.
 
@@ -119,8 +133,9 @@ def train(
   devices = parallel.devices_for(recipe.batch_size)
   network = networks.build(space, architecture)
   rng = jax.random.key(config["seed"])
+  averaged = recipe.average > 0
   state = jax.jit(
-    lambda rng: training.start(network.init(rng), recipe.transformation, recipe.average > 0)
+    lambda rng: training.start(initial(network, rng), recipe.transformation, averaged)
   )(rng)
   order = training.batch_order(
     (config["seed"],), len(data.train.labels), recipe.batch_size, recipe.steps

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments import common
-from nas_submod import journal, live, report, search
+from nas_submod import journal, live, report, search, search_setup
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
@@ -19,7 +19,7 @@ def main(config: ConfigDict) -> None:
   """Prepares, searches, reports."""
   console = Console(soft_wrap=True, highlight=False)
   try:
-    setup = search.prepare(config)
+    setup = search_setup.prepare(config)
     if DRY_RUN.value:
       console.print(report.plan(setup), markup=False)
       return

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from nas_submod.objective import ProxyObjective
 from nas_submod.resources import network_cost
-from nas_submod.search import Accepted, Display, Setup, estimate_evaluations
+from nas_submod.search import Accepted, Display
+from nas_submod.search_setup import Setup, estimate_evaluations
 
 
 def duration(seconds: float) -> str:
@@ -40,7 +41,8 @@ class _Watch:
     costs = ", ".join(
       f"{name} {step.resources[name] / limit:.0%}" for name, limit in self.setup.budget.items()
     )
-    return f"{step.run:>15} step {step.step:<3} value {step.value:.4f}  {costs}"
+    tie = " (tie)" if step.tie else ""
+    return f"{step.run:>15} step {step.step:<3} value {step.value:.4f}{tie}  {costs}"
 
   def progress(self, objective: ProxyObjective, share: float, doing: str) -> None:
     """Takes in how far training is."""
@@ -83,7 +85,8 @@ class _Watch:
         f"{step.resources[name]:,} ({step.resources[name] / limit:.0%})"
         for name, limit in self.setup.budget.items()
       ]
-      table.add_row(step.run, str(step.step), f"{step.value:.4f}", *costs)
+      value = f"{step.value:.4f}" + (" (tie)" if step.tie else "")
+      table.add_row(step.run, str(step.step), value, *costs)
     return Group(table, Text(self.line))
 
 

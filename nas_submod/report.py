@@ -19,7 +19,7 @@ from nas_submod.journal import Journal
 from nas_submod.live import duration
 from nas_submod.objective import SCORES
 from nas_submod.resources import RESOURCES, network_cost, network_costs
-from nas_submod.search import Setup, estimate_evaluations, first_additions
+from nas_submod.search_setup import Setup, estimate_evaluations, first_additions
 from nas_submod.spaces import SearchSpace
 
 
@@ -96,6 +96,38 @@ def _madds_per_second() -> float:
   return 5 * side**3 / (time.perf_counter() - began) / 8
 
 
+def certificate_lines(result: Mapping[str, Any]) -> list[str]:
+  """The upper bound, what speaks against it, and what it means."""
+  bound, found = result["upper_bound"], result["violations"]
+  lines = []
+  if bound is None:
+    lines.append("bound   none: not every single block was measured")
+  else:
+    lines.append(
+      f"bound   {bound:.4f}: no network within the budgets is better, as far as the score is "
+      "monotone and submodular"
+    )
+  shares = [
+    (found[f"{what}_failed"], found[f"{what}_checked"])
+    for what in ("monotonicity", "submodularity")
+  ]
+  (lost, added), (grown, compared) = shares
+  lines.append(
+    f"        measured: {lost} of {added} added blocks lowered it, {grown} of {compared} blocks "
+    "gained more in a larger network"
+  )
+  if found["submodularity_ratio"] is not None and found["curvature"] is not None:
+    lines.append(
+      f"        submodularity ratio {found['submodularity_ratio']:.2f} (1 if submodular), "
+      f"curvature {found['curvature']:.2f} (0 if additive)"
+    )
+  if ties := sum(step["tie"] for step in result["path"]):
+    lines.append(
+      f"ties    {ties} of {len(result['path'])} steps: noise leaves open if another was better"
+    )
+  return lines
+
+
 def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
   """What was found and why, for the terminal."""
   counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
@@ -118,6 +150,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}"
       + ("" if gain is None else f"; the first {signal['additions']} blocks gain {gain:.4f} each")
       + compared,
+      *certificate_lines(result),
       "finalists, trained again with fresh seeds:",
       *others,
       "",
@@ -151,7 +184,8 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
 <h1>{title}</h1>
 <pre>{text}</pre>
 <h2>Value along each run, against the budgets</h2>
-<p>Dashed: the budget. Star: the answer, trained again with fresh seeds.</p>
+<p>Dashed: the budget. Star: the answer, trained again with fresh seeds. Hollow: a statistical tie,
+noise leaves open whether another block was better.</p>
 <img alt="value against costs" src="{_paths_figure(setup, result)}">
 <h2>Best value while searching</h2>
 <img alt="best value against networks trained" src="{_progress_figure(setup, result)}">
@@ -185,6 +219,8 @@ def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
       # Rules often take the same path: the later ones are drawn thinner, on top.
       width = 1 + 1.5 * (len(setup.runs) - 1 - row)
       axis.plot(costs, [s["value"] for s in path], "o-", ms=width + 2, lw=width, label=run)
+      ties = [(s["resources"][name], s["value"]) for s in path if s["tie"]]
+      axis.plot(*np.array(ties).reshape(-1, 2).T, "o", mfc="w", mec="k", ms=width + 2)
     axis.axvline(limit, ls="--", c="gray", label="budget")
     axis.errorbar(
       result["resources"][name],

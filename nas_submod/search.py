@@ -1,8 +1,7 @@
 """The search: the optimizer asks for sets, the objective trains what is new, until nothing fits.
 
-Everything is checked before anything is trained. The answer is chosen among finalists trained
-again with fresh seeds, so that the winner is not merely the luckiest, and is a pure function of the
-config and the journal.
+The answer is chosen among finalists trained again with fresh seeds, so that the winner is not
+merely the luckiest, and is a pure function of the config and the journal.
 """
 
 import math
@@ -14,29 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_submod import data as datasets
-from nas_submod import optimizers, parallel, resources, spaces, training
+from nas_submod import optimizers, parallel, resources
 from nas_submod.compilation import CompilationLog
 from nas_submod.journal import Journal
-from nas_submod.objective import SCORES, ProxyObjective, check_fit, mean, standard_error
-from nas_submod.optimizers import Optimizer
-from nas_submod.problem import Problem
-from nas_submod.spaces import SearchSpace
-
-# What `config.search.optimizer` may be; those that ask in batches ask one set a device.
-OPTIMIZERS: tuple[str, ...] = ("rcas", "greedy", "random_search", "regularized_evolution")
-
-
-class Setup(NamedTuple):
-  """A checked config: everything a search needs, nothing trained yet."""
-
-  config: Mapping[str, Any]
-  space: SearchSpace
-  data: datasets.Data
-  problem: Problem
-  budget: dict[str, int]
-  optimizer: Optimizer
-  runs: tuple[str, ...]  # Names of what goes on inside the optimizer.
+from nas_submod.objective import ProxyObjective, mean, standard_error
+from nas_submod.optimizers import Result
+from nas_submod.search_setup import Setup, first_additions, is_greedy
 
 
 class Accepted(NamedTuple):
@@ -47,7 +29,8 @@ class Accepted(NamedTuple):
   architecture: tuple[int, ...]
   value: float
   resources: dict[str, int]
-  evaluations: int  # Networks trained until then, this process and those before it.
+  evaluations: int  # Networks trained until then by this process.
+  tie: bool  # Whether noise leaves open that another network was better.
 
 
 class Display(NamedTuple):
@@ -55,120 +38,6 @@ class Display(NamedTuple):
 
   accepted: Callable[[Accepted], None] = lambda step: None
   progress: Callable[[ProxyObjective, float, str], None] = lambda objective, share, doing: None
-
-
-def prepare(config: Mapping[str, Any]) -> Setup:
-  """Checks a config and loads its data.
-
-  Args:
-    config: `seed`, `space`, `data`, `budget`, `score`, `train` and `search`; see `configs/`.
-
-  Raises:
-    ValueError: If anything in it cannot work: one line with what is allowed.
-  """
-  space = spaces.from_config(config["space"])
-  budget = check_budget(space, config["budget"])
-  if config["score"] not in SCORES:
-    raise ValueError(f"unknown score {config['score']!r}; allowed: {', '.join(SCORES)}")
-  names = tuple(budget)
-  problem = Problem(
-    groups=space.groups,
-    cost=resources.mask_cost(space, names),
-    budget=np.array(list(budget.values())),
-    required=space.required,
-    canonical=space.canonical_mask,
-  )
-  optimizer, runs = make_optimizer(config["search"], names)
-  for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
-    if config["search"][name] < least:
-      raise ValueError(f"config.search.{name} is {config['search'][name]}; at least {least}")
-  data = datasets.load(config["data"])
-  check_fit(space, data)
-  training.recipe(config["train"], data)
-  return Setup(config, space, data, problem, budget, optimizer, runs)
-
-
-def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int]:
-  """The budgets as integers.
-
-  Raises:
-    ValueError: If there is none, one is unknown or not positive, or the start set is over it.
-  """
-  given = {name: value for name, value in budget.items() if value is not None}
-  allowed = ", ".join(resources.RESOURCES)
-  if not given:
-    raise ValueError(f"config.budget is empty; allowed: {allowed}")
-  start = resources.network_cost(space, space.start)
-  for name, value in given.items():
-    if name not in start:
-      raise ValueError(f"unknown resource {name!r} in config.budget; allowed: {allowed}")
-    if not value > 0:
-      raise ValueError(f"config.budget.{name} is {value}; allowed are positive numbers")
-    if start[name] > value:
-      raise ValueError(
-        f"the start set is over budget: {name} {start[name]:,} > {int(value):,}; "
-        f"allow at least {start[name]:,} or start smaller"
-      )
-  return {name: int(value) for name, value in given.items()}
-
-
-def make_optimizer(
-  config: Mapping[str, Any], resource_names: Sequence[str]
-) -> tuple[Optimizer, tuple[str, ...]]:
-  """The optimizer of `config.search`, and the names of the runs inside it.
-
-  Raises:
-    ValueError: If the optimizer or one of its options is unknown.
-  """
-  name, options = config["optimizer"], dict(config["options"])
-  if name not in OPTIMIZERS:
-    raise ValueError(f"unknown optimizer {name!r}; allowed: {', '.join(OPTIMIZERS)}")
-  rules = ("unit", *resource_names, "joint")
-  devices = parallel.device_count()
-  if name == "rcas":
-    options.setdefault("batch", -(-devices // len(rules)))
-  elif name in ("greedy", "random_search"):
-    options.setdefault("batch", devices)
-  try:
-    optimizer = getattr(optimizers, name)(**options)
-  except TypeError as error:
-    raise ValueError(f"config.search.options of {name}: {error}") from error
-  return optimizer, rules if name == "rcas" else (name,)
-
-
-def first_additions(setup: Setup) -> np.ndarray:
-  """The start set and all distinct networks of one more block that fit. `[K, positions]`."""
-  start = jnp.asarray(setup.space.required)
-  additions = setup.problem.additions(start)
-  distinct = np.asarray(additions.fits & (additions.twin == jnp.arange(setup.problem.n)))
-  masks = np.asarray(start) | np.eye(setup.problem.n, dtype=bool)[distinct]
-  return setup.space.architecture(np.concatenate([np.asarray(start)[None], masks]))
-
-
-def estimate_evaluations(setup: Setup) -> int:
-  """How many networks the search will train, roughly.
-
-  A greedy run takes as many steps as average first additions fit into the budgets, and measures
-  about three networks a step; runs share the first step, and half of the others.
-  """
-  search = setup.config["search"]
-  final = search["finalist_replicates"] * (search["finalists"] + 2)
-  if limit := search["options"].get("evaluations") or search["max_evaluations"]:
-    return int(limit) + final
-  first = first_additions(setup)
-  costs = resources.network_costs(setup.space, first)[:, _columns(setup)]
-  room = np.array(list(setup.budget.values())) - costs[0]
-  extra = np.maximum((costs[1:] - costs[0]).mean(0), 1) if len(first) > 1 else room
-  steps = int((room / extra).min())
-  return len(first) + math.ceil(3 * steps * (1 + (len(setup.runs) - 1) / 2)) + final
-
-
-def _is_greedy(setup: Setup) -> bool:
-  return setup.config["search"]["optimizer"] in ("rcas", "greedy")
-
-
-def _columns(setup: Setup) -> list[int]:
-  return [resources.RESOURCES.index(name) for name in setup.budget]
 
 
 def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[str, Any]:
@@ -197,32 +66,28 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
 
   objective = ProxyObjective(space, setup.data, config, journal, on_progress)
   found: list[Accepted] = []
-
-  def value(masks):
-    architectures = space.architecture(masks)
-    scores = objective.scores(architectures, [range(search["replicates"])] * len(masks))
-    return np.array([mean(s) for s in scores])
+  value = measured_value(setup, objective)
 
   def on_round(_, info, state):
+    ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
     for row in np.flatnonzero(info.accepted):
       architecture = tuple(int(o) for o in space.architecture(info.masks[row]))
-      name = setup.runs[row]
+      name = setup.runs[row % len(setup.runs)]
       step = sum(a.run == name for a in found)
       costs = resources.network_cost(space, architecture)
-      found.append(
-        Accepted(name, step, architecture, float(info.values[row]), costs, objective.trained)
-      )
+      reached = float(info.values[row]), costs, objective.trained, bool(ties[row])
+      found.append(Accepted(name, step, architecture, *reached))
       display.accepted(found[-1])
 
   with compiled.counting():
     limit = search["max_evaluations"] or None
-    first: Sequence[Any] = list(first_additions(setup))[:limit] if _is_greedy(setup) else []
-    start_scores = objective.scores([space.start], [range(search["replicates"])])
-    if not np.isfinite(start_scores).all():
+    first: Sequence[Any] = list(first_additions(setup))[:limit] if is_greedy(setup) else []
+    once = range(search["replicates"])
+    if not np.isfinite(objective.scores([space.start], [once])).all():
       raise FloatingPointError("the start network diverged: lower config.train.learning_rate")
     doing = "first step"
     # Every rule needs all of them: trained at full width, no rule waits for another.
-    objective.scores(first, [range(search["replicates"])] * len(first))
+    objective.scores(first, [once] * len(first))
     doing = "greedy" if len(first) else "search"
     answer = optimizers.maximize(
       setup.problem,
@@ -262,7 +127,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
     },
     "measured": answer.evaluations,
     "rounds": answer.rounds,
-    "upper_bound": answer.upper_bound if math.isfinite(answer.upper_bound) else None,
+    **certificate(answer),
     "compilations": objective.compilations.programs,
     "seconds": seconds | {"rest": max(total - sum(seconds.values()), 0.0), "total": total},
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",
@@ -270,6 +135,38 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
     "finalists": finalists,
     "path": [step._asdict() for step in found],
   }
+
+
+def measured_value(
+  setup: Setup, objective: ProxyObjective
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """The set function for the host driver: `masks [K, n] -> (values [K], standard errors [K])`.
+
+  Each row is a measurement: the mean of the next `config.search.replicates` trainings of that
+  network. They are counted here, so that the same search asks for the same trainings again.
+  """
+  replicates = setup.config["search"]["replicates"]
+  measured: dict[tuple[int, ...], int] = {}
+
+  def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    architectures = setup.space.architecture(masks)
+    wanted = []
+    for architecture in architectures:
+      network = tuple(int(o) for o in setup.space.canonical(architecture))
+      begin = replicates * measured.get(network, 0)
+      measured[network] = measured.get(network, 0) + 1
+      wanted.append(range(begin, begin + replicates))
+    scores = objective.scores(architectures, wanted)
+    return np.array([mean(s) for s in scores]), np.array([standard_error(s) for s in scores])
+
+  return value
+
+
+def certificate(answer: Result) -> dict[str, Any]:
+  """The upper bound and the violations for `result.json`; None where nothing is known."""
+  numbers = {"upper_bound": answer.upper_bound, **answer.violations._asdict()}
+  plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
+  return {"upper_bound": plain.pop("upper_bound"), "violations": plain}
 
 
 def _finalists(found: Sequence[Accepted], count: int) -> list[Accepted]:
@@ -288,7 +185,8 @@ def _rerun(
 ) -> list[dict[str, Any]]:
   """Trains networks again with seeds that no choice has seen."""
   search = setup.config["search"]
-  fresh = range(search["replicates"], search["replicates"] + search["finalist_replicates"])
+  seen = search["replicates"] * setup.most_measurements
+  fresh = range(seen, seen + search["finalist_replicates"])
   scores = objective.scores([step.architecture for step in steps], [fresh] * len(steps))
   return [
     {
@@ -315,7 +213,7 @@ def _signal(
 
   The gain is that of the first three additions of the first rule; None without additions.
   """
-  path = [step for step in found if step.run == setup.runs[0]] if _is_greedy(setup) else []
+  path = [step for step in found if step.run == setup.runs[0]] if is_greedy(setup) else []
   added = min(3, len(path) - 1)
   ends = _rerun(setup, objective, [path[0], path[added]]) if added > 0 else []
   rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]

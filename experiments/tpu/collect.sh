@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Fetches a run into runs/. Usage: experiments/tpu/collect.sh [--dry_run] RUN
+source "$(dirname "$0")/settings.sh"
+name="${1:?name of the run}"
+run mkdir -p runs
+run gcloud compute tpus tpu-vm scp --recurse "$TPU_NAME:nas_submod/runs/$name" runs/ \
+  --zone="$ZONE" --worker=0

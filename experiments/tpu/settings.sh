@@ -1,0 +1,27 @@
+# Sourced by the scripts beside it: which TPU, and --dry_run, which prints commands only.
+set -euo pipefail
+: "${TPU_NAME:=nas-submod}"
+: "${ZONE:=us-west4-a}"
+: "${ACCELERATOR_TYPE:=v5litepod-16}" # four hosts; v5litepod-8 is one host
+: "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"
+: "${BUCKET:=}" # gs://NAME keeps runs when the machine is taken away
+
+dry_run=false
+if [[ "${1:-}" == --dry_run ]]; then
+  dry_run=true
+  shift
+fi
+
+run() {
+  if "$dry_run"; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+# on WORKER COMMAND: runs a command on one worker or, as "all", on every one.
+on() {
+  run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --worker="$1" --command="$2"
+}

@@ -30,7 +30,9 @@ def get_config(mode: str = "") -> ConfigDict:
   config.budget = {"params": 12_000, "madds": 150_000}
   config.score = "negative_loss"  # or "accuracy", on the validation split
   config.search = {
-    "optimizer": "rcas",  # or greedy, random_search, regularized_evolution
+    "optimizer": "rcas",  # or another of nas_submod.search_setup.OPTIMIZERS
+    # Its arguments: {"race": (1, 3, 6)} replicates close contenders; of exchange and
+    # partial_enumeration also {"inner": "greedy", ...}.
     "options": {},
     "max_evaluations": 0,  # sets measured at most; 0: until nothing fits
     "replicates": 1,  # trainings averaged into one value

@@ -92,8 +92,12 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     )
 
   def init(problem: Problem, rng: jax.Array) -> SurrogateState:
-    rng, sample_key, chain_key = jax.random.split(rng, 3)
-    encoding = encode(problem, _random_sets(problem, sample_key, _SAMPLES, maximal=False))
+    rng, set_key, share_key, keep_key = jax.random.split(rng, 4)
+    maximal = _random_sets(problem, set_key, _SAMPLES + _CHAINS)
+    samples, chains = maximal[:_SAMPLES], maximal[_SAMPLES:]
+    kept = jax.random.uniform(keep_key, samples.shape)
+    kept = kept < jax.random.uniform(share_key, (_SAMPLES, 1))  # sets of all sizes
+    encoding = encode(problem, problem.required | (samples & kept))
     rows = jnp.zeros((evaluations, problem.n), bool)
     zeros = jnp.zeros(evaluations)
     return SurrogateState(
@@ -103,7 +107,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
       data=Data(rows, featurize(problem, encoding, rows), zeros, zeros.astype(int), zeros),
       means=zeros - jnp.inf,
       fit=start_fit(),
-      chains=_random_sets(problem, chain_key, _CHAINS),
+      chains=chains,
       asked=jnp.int32(0),
       idle=jnp.int32(0),
       masks=jnp.zeros((batch, problem.n), bool).at[0].set(problem.required),
@@ -210,16 +214,10 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
   return Optimizer(init, ask, tell, done, best, replicates)
 
 
-def _random_sets(problem: Problem, rng: jax.Array, count: int, maximal: bool = True) -> jax.Array:
-  """Random feasible sets `[count, n]`; with a random share of their elements if not maximal."""
-  maximal_key, share_key, keep_key = jax.random.split(rng, 3)
-  masks = jax.vmap(random_set, in_axes=(None, 0, None))(
-    problem, jax.random.split(maximal_key, count), 0.0
-  )
-  if maximal:
-    return masks
-  share = jax.random.uniform(share_key, (count, 1))
-  return problem.required | (masks & (jax.random.uniform(keep_key, masks.shape) < share))
+def _random_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
+  """Random maximal feasible sets. `[count, n]` bool."""
+  keys = jax.random.split(rng, count)
+  return jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
 
 
 def _locate(state: SurrogateState, features: Features) -> tuple[jax.Array, jax.Array]:

@@ -59,38 +59,40 @@ def draw(
     The waves that all draws share, and the draws.
   """
   parameters, data = posterior.parameters, posterior.features
+  n, d = data.elements.shape[1], data.concave.shape[1]
   count, rows = boldness.shape[0], posterior.used.shape[0]
-  keys = jax.random.split(rng, 6)
   bold = boldness[:, None]
-  additive = _random_weights(encoding, data, keys[0], jnp.exp(parameters.additive), count)
-  weights = _random_weights(encoding, data, keys[1], 2 * jnp.exp(parameters.rates), _WAVES)
-  phases = jax.random.uniform(keys[4], (_WAVES,), maxval=2 * jnp.pi)
-  waves = Waves(jax.tree.map(jnp.transpose, weights), phases)
+  # One generator for all: each would be compiled by itself.
+  width = 2 * n + d
+  normal_key, phase_key = jax.random.split(rng)
+  normals = jax.random.normal(normal_key, (count * (1 + width + _WAVES + rows) + _WAVES * width,))
+  shared, own = normals[: _WAVES * width], normals[_WAVES * width :].reshape(count, -1)
+  weights, constant, amplitudes, errors = jnp.split(
+    own, [width, width + 1, width + 1 + _WAVES], axis=1
+  )
+  frequencies = _weights(encoding, shared.reshape(_WAVES, -1), 2 * jnp.exp(parameters.rates))
+  phases = jax.random.uniform(phase_key, (_WAVES,), maxval=2 * jnp.pi)
+  waves = Waves(jax.tree.map(jnp.transpose, frequencies), phases)
   height = jnp.sqrt(2 * jnp.exp(parameters.interactions) / _WAVES)
   prior = Draws(
-    constant=boldness * jax.random.normal(keys[2], (count,)),
-    weights=jax.tree.map(lambda x: bold * x, additive),
-    amplitudes=bold * height * jax.random.normal(keys[3], (count, _WAVES)),
+    constant=boldness * constant[:, 0],
+    weights=_weights(encoding, bold * weights, jnp.exp(parameters.additive)),
+    amplitudes=bold * height * amplitudes,
     updates=jnp.zeros((count, rows)),
   )
-  noise = jnp.sqrt(posterior.variances) * jax.random.normal(keys[5], (count, rows))
   values = jax.vmap(_prior_values, in_axes=(None, 0, None))(waves, prior, data)
-  residual = jnp.where(posterior.used, posterior.targets - values - bold * noise, 0.0)
+  measured = values + bold * jnp.sqrt(posterior.variances) * errors
+  residual = jnp.where(posterior.used, posterior.targets - measured, 0.0)
   return waves, prior._replace(updates=cho_solve((posterior.factor, True), residual.T).T)
 
 
-def _random_weights(
-  encoding: Encoding, data: Features, rng: jax.Array, variances: jax.Array, count: int
-) -> Features:
-  """Weights of linear functions with kernel sum_b variances_b <S, S'>_b, one a row."""
-  each, level, concave = jax.random.split(rng, 3)
-  n, d = data.elements.shape[1], data.concave.shape[1]
+def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Features:
+  """Weights of linear functions with kernel sum_b variances_b <S, S'>_b, from `[K, 2 n + d]`."""
+  n = encoding.groups.shape[0]
   deviation = jnp.sqrt(variances * encoding.weights)
-  by_level = encoding.levels * jax.random.normal(level, (count, n))[:, encoding.groups]
-  return Features(
-    deviation[0] * jax.random.normal(each, (count, n)) + deviation[1] * by_level,
-    deviation[2] * jax.random.normal(concave, (count, d)),
-  )
+  each, by_group, concave = jnp.split(normals, [n, 2 * n], axis=1)
+  by_level = encoding.levels * by_group[:, encoding.groups]
+  return Features(deviation[0] * each + deviation[1] * by_level, deviation[2] * concave)
 
 
 def _prior_values(waves: Waves, draw: Draws, features: Features) -> jax.Array:
@@ -101,7 +103,7 @@ def _prior_values(waves: Waves, draw: Draws, features: Features) -> jax.Array:
   return draw.constant + additive + jnp.cos(angles) @ draw.amplitudes
 
 
-def propose(problem: Problem, mask: jax.Array, rng: jax.Array) -> jax.Array:
+def propose(problem: Problem, mask: jax.Array, chances: jax.Array) -> jax.Array:
   """A random neighbour of a set: one or two elements toggled, perhaps one more removed.
 
   An added element takes the place of the one in its group.
@@ -109,27 +111,24 @@ def propose(problem: Problem, mask: jax.Array, rng: jax.Array) -> jax.Array:
   Args:
     problem: The problem.
     mask: The set. `[n]` bool.
-    rng: Random key.
+    chances: Uniform random numbers. `[5]`.
 
   Returns:
     The neighbour, which may be infeasible. `[n]` bool.
   """
-  first, second, removal, choice = jax.random.split(rng, 4)
 
-  def toggle(mask: jax.Array, key: jax.Array) -> jax.Array:
-    element = jax.random.randint(key, (), 0, problem.n)
+  def toggle(mask: jax.Array, chance: jax.Array) -> jax.Array:
+    element = jnp.int32(chance * problem.n)
     group = problem.groups[element]
     mates = (problem.groups == group) & (group >= 0)
     after = (mask & ~mates).at[element].set(~mask[element])
     return jnp.where(problem.required[element], mask, after)
 
-  moved = toggle(mask, first)
-  twice, drop = jax.random.bernoulli(choice, 0.5, (2,))
-  moved = jnp.where(twice, toggle(moved, second), moved)
+  moved = toggle(mask, chances[0])
+  moved = jnp.where(chances[1] < 0.5, toggle(moved, chances[2]), moved)
   free = mask & moved & ~problem.required
-  order = jnp.where(free, jax.random.uniform(removal, mask.shape), -1.0)
-  victim = drop & free & (jnp.arange(problem.n) == jnp.argmax(order))
-  return moved & ~victim
+  victim = free & (jnp.cumsum(free) == 1 + jnp.int32(chances[3] * free.sum()))
+  return moved & ~(victim & (chances[4] < 0.5))
 
 
 def climb(
@@ -156,7 +155,6 @@ def climb(
     The sets reached `[C, n]`; the best sets on the way that were not measured yet `[C, n]`, and
     whether there was one `[C]`.
   """
-  chains = jnp.arange(masks.shape[0])
 
   def look(masks: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Values of each draw at its own sets `[C, P, n]`, and whether they are new. `[C, P]`."""
@@ -170,8 +168,8 @@ def climb(
 
   def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
     masks, heights, found, found_heights = carry
-    keys = jax.random.split(key, (len(chains), _PROPOSALS))
-    near = jax.vmap(jax.vmap(propose, (None, None, 0)), (None, 0, 0))(problem, masks, keys)
+    chances = jax.random.uniform(key, (len(masks), _PROPOSALS, 5))
+    near = jax.vmap(jax.vmap(propose, (None, None, 0)), (None, 0, 0))(problem, masks, chances)
     values, new = look(near)
     values = jnp.where(jax.vmap(jax.vmap(problem.feasible))(near), values, -jnp.inf)
     masks, heights = _better(near, values, masks, heights)

@@ -27,13 +27,8 @@ class Checkpoints:
 
     Args:
       folder: Where they are; only process 0 uses it.
-      keep: How many of the last ones are kept, beside the one of highest accuracy.
-
-    Raises:
-      ValueError: If `keep` is not positive.
+      keep: How many of the last ones are kept, at least 1, beside the one of highest accuracy.
     """
-    if keep < 1:
-      raise ValueError(f"keep_checkpoints is {keep}; at least 1")
     self._manager: ocp.CheckpointManager | None = None
     if jax.process_index() == 0:
       folder.mkdir(parents=True, exist_ok=True)

@@ -191,7 +191,7 @@ def train(
 
 def _intervals(settings: Mapping[str, Any], train_size: int) -> tuple[int, int]:
   """Steps between log lines and between checkpoints."""
-  for name in ("log_every", "checkpoint_every"):
+  for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
     if not settings[name] > 0:
       raise ValueError(f"config.final.{name} is {settings[name]}; allowed are positive numbers")
   unit = 1 if settings.get("steps") else train_size // settings["batch_size"]

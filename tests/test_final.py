@@ -188,7 +188,7 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tm
   [
     ({"evaluate_on": "train"}, "unknown evaluate_on 'train'; allowed: test, validation"),
     ({"log_every": 0}, "config.final.log_every is 0"),
-    ({"keep_checkpoints": 0}, "keep_checkpoints is 0; at least 1"),
+    ({"keep_checkpoints": 0}, "config.final.keep_checkpoints is 0; allowed are positive"),
     ({"dtype": "float16"}, "unknown dtype 'float16'; allowed: float32, bfloat16"),
     ({"average": 1.0}, "average is 1.0; allowed: 0"),
     ({"clip_norm": -1.0}, "clip_norm is -1.0; allowed: 0"),

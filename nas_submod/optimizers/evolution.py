@@ -49,7 +49,7 @@ def regularized_evolution(
   place of what its group holds, and half of the time also drops a random element, which makes room
   at a budget; then random elements that fit are added, as for the first members. Only feasible
   children are asked. The authors' population of 100 with tournaments of 25 is for thousands of
-  evaluations; the defaults here did best of eight pairs at 50 and 100 on a tabular benchmark.
+  evaluations; the defaults here did well at 50 and 100 on a tabular benchmark.
 
   Args:
     evaluations: Sets to ask, with repetitions.

@@ -30,6 +30,7 @@ OPTIMIZERS: tuple[str, ...] = (
   "regularized_evolution",
 )
 _OF_AN_INNER = ("exchange", "partial_enumeration")
+_SURROGATE_BATCH = 4
 
 
 class Setup(NamedTuple):
@@ -111,7 +112,7 @@ def make_optimizer(
     name: One of `OPTIMIZERS`.
     options: Its arguments. Of "exchange" and "partial_enumeration" `inner` is the name of the
       optimizer inside (rcas by default), which gets the options that are not theirs. Where the
-      answer does not depend on it, and for a surrogate, one set is asked a device by default.
+      answer does not depend on it, one set is asked a device by default.
     resource_names: The budgets.
 
   Raises:
@@ -129,8 +130,10 @@ def make_optimizer(
   if name == "rcas":
     runs = rules
     given.setdefault("batch", -(-devices // len(rules)))
-  elif name in ("greedy", "exchange", "surrogate", "random_search"):
+  elif name in ("greedy", "exchange", "random_search"):
     given.setdefault("batch", devices)
+  elif name == "surrogate":  # Its answer depends on the batch, and must not on the devices.
+    given.setdefault("batch", _SURROGATE_BATCH)
   if name in _OF_AN_INNER:
     own = inspect.signature(make).parameters
     rest = {key: given.pop(key) for key in list(given) if key not in own}

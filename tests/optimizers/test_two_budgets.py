@@ -22,20 +22,3 @@ def test_the_three_rules_of_the_paper_get_one_kth_of_the_optimum(k, share):
   assert max(found) < share * k
   rcas = ns.maximize(problem, worth, ns.optimizers.rcas(), traceable=True)
   assert rcas.value == k
-
-
-def test_the_ratio_trap_is_solved_by_what_claims_a_ratio():
-  """Density greedy alone takes the element of gain 1 and cost 0.01, which blocks gain 100."""
-  gain = jnp.array([1.0, 100.0])
-  problem = ns.Problem([-1, -1], [0.01, 1.0], 1.0)
-
-  def solve(optimizer):
-    return ns.maximize(problem, lambda mask: gain @ mask, optimizer, traceable=True).value
-
-  assert solve(ns.optimizers.greedy("density:0")) == 1
-  for optimizer in (
-    ns.optimizers.rcas(),
-    ns.optimizers.greedy_plus_max("density:0"),
-    ns.optimizers.brute_force(),
-  ):
-    assert solve(optimizer) == 100

@@ -168,8 +168,9 @@ def train(
           del found["images"]
           log.write(done, {f"{settings['evaluate_on']}_{name}": v for name, v in found.items()})
           checkpoints.save(done, state, found)
-        if stop and not last:
+        elif stop:
           checkpoints.save(done, state, {})
+        if stop and not last:
           raise preemption.Preempted(done)
       best = checkpoints.best()
   test_images = parallel.replicate(data.test, own)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+_IN_CACHE = 2**18  # numbers of a matrix that is read many times over
 Cover = Any  # what a function remembers of a set, so that gains are cheap
 
 
@@ -190,7 +191,10 @@ def _coverage_marginal(covers, weights, covered, element):
 
 
 def _facility_init(service, mask):
-  return jnp.max(service * mask[:, None], axis=0)
+  def best() -> jax.Array:
+    return jnp.max(service * mask[:, None], axis=0)
+
+  return jax.lax.cond(jnp.any(mask), best, lambda: jnp.zeros(service.shape[1]))
 
 
 def _facility_value(service, mask):
@@ -198,7 +202,15 @@ def _facility_value(service, mask):
 
 
 def _facility_marginals(service, served):
-  return jnp.sum(jnp.maximum(service - served, 0), axis=1)
+  if service.size > _IN_CACHE:
+    return jnp.sum(jnp.maximum(service - served, 0), axis=1)
+
+  def serve(gains, customer):
+    services, level = customer
+    return gains + jnp.maximum(services - level, 0), None
+
+  # Elementwise steps are vectorised better than sums of rows, but need a transposed copy.
+  return jax.lax.scan(serve, jnp.zeros(service.shape[0]), (service.T, served))[0]
 
 
 def _facility_commit(service, served, element):

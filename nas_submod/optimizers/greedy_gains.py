@@ -32,7 +32,8 @@ def solve_by_gains(
     The outcome; an evaluation is one gain of one element.
   """
   keys = jax.random.split(rng, rules.shape[0])
-  solve = functools.partial(_solve_one, problem, function, options)
+  eager = not options.lazy and options.sample is None
+  solve = functools.partial(_solve_eagerly if eager else _solve_one, problem, function, options)
   outcomes = jax.vmap(solve)(keys, rules)
   winner = jnp.argmax(outcomes.value)
   return Outcome(
@@ -42,6 +43,46 @@ def solve_by_gains(
     rounds=outcomes.rounds.max(),
     clean=outcomes.clean.all(),
   )
+
+
+def _solve_eagerly(
+  problem: Problem, function: SetFunction, options: Options, rng: jax.Array, rule: jax.Array
+) -> Outcome:
+  """Every gain in every step: all that is open is fresh, so that a step needs no more than it."""
+  assert function.init is not None and function.commit is not None
+  assert function.marginals is not None
+  marginals, commit = function.marginals, function.commit
+  del rng
+
+  def openings(mask):
+    additions = problem.additions(mask)
+    return additions.fits, rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
+
+  def add(carry):
+    outcome, mask, value, cover, (fits, price) = carry
+    gains = _finite(marginals(cover))
+    after = value + gains
+    key = jnp.where(fits, greedy_run.density(gains, price), -jnp.inf)
+    element = jnp.argmax(key)
+    accepted = key[element] > greedy_run.LOWEST
+    added = mask.at[element].set(True)
+    candidate = jnp.argmax(jnp.where(fits, after, -jnp.inf)) if options.best_of_all else element
+    better = (after[candidate] > outcome.value) & (accepted | options.best_of_all)
+    outcome = Outcome(
+      mask=jnp.where(better, mask.at[candidate].set(True), outcome.mask),
+      value=jnp.where(better, after[candidate], outcome.value),
+      evaluations=outcome.evaluations + fits.sum(),
+      rounds=outcome.rounds + 1,
+      clean=outcome.clean & ~jnp.isnan(after[element]),
+    )
+    fits, price = openings(added)
+    return outcome, added, after[element], commit(cover, element), (fits & accepted, price)
+
+  start = problem.required
+  value = function.value(start).astype(jnp.float32)
+  outcome = Outcome(start, value, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
+  carry = (outcome, start, value, function.init(start), openings(start))
+  return jax.lax.while_loop(lambda carry: carry[-1][0].any(), add, carry)[0]
 
 
 def _solve_one(

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+from examples.new_optimizer import simulated_annealing
 from nas_submod import optimizers as o
 
 
@@ -42,5 +43,6 @@ ENTRIES = (
   Entry("exchange", o.exchange(o.greedy("unit")), beats_singletons=True),
   Entry("local_search", o.local_search(evaluations=20)),
   Entry("regularized_evolution", o.regularized_evolution(evaluations=20)),
+  Entry("example", simulated_annealing(evaluations=20)),
   Entry("brute_force", o.brute_force(batch=64), True, 1.0, 1.0),
 )

@@ -1,0 +1,14 @@
+import pathlib
+import runpy
+
+FILE = pathlib.Path(__file__).parents[1] / "examples" / "new_optimizer.py"
+
+
+def test_the_new_optimizer_is_short_and_runs_beside_others(capsys):
+  """That it is a good optimizer is checked by the list of tests/optimizers/conformance.py."""
+  assert len(FILE.read_text().splitlines()) < 60
+  runpy.run_path(str(FILE), run_name="__main__")
+  rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+  values = {row[0]: float(row[1]) for row in rows}
+  assert list(values) == ["annealing", "random", "rcas"]
+  assert values["annealing"] > values["random"]

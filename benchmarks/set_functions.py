@@ -1,0 +1,194 @@
+"""Seconds of lazy greedy beside submodlib and apricot, and of enumeration beside a NumPy loop.
+
+python -m benchmarks.set_functions [--sizes=500,2000,10000] [--repetitions=5] [--python=PATH]
+
+Facility location (n customers, n x n similarities) and coverage (1,000 items), a cardinality of 50
+or a budget of 50 with costs between 0.5 and 1.5. Printed are n runs' mean and standard deviation,
+after one that compiles, and the value of the set found. `pip install submodlib-py apricot-select`
+brings the others; `--python` names the interpreter of another environment that has them. A
+library that is not there is said to be absent. With a cardinality the values must agree, those of
+coverage to 1 %, as its many ties are broken in different ways.
+Enumeration completes every set of at most `depth` of 200 elements by density greedy, as one
+program; the NumPy loop runs on a sample of the seeds, and its time is scaled to all of them.
+"""
+
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+import nas_submod as ns
+from nas_submod.set_functions import SetFunction, coverage, facility_location
+
+SIZES = flags.DEFINE_list("sizes", ["500", "2000", "10000"], "Elements of the ground set.")
+REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Runs that are timed, after the first.")
+PYTHON = flags.DEFINE_string("python", sys.executable, "Interpreter that has the others.")
+ENUMERATION = flags.DEFINE_integer("enumeration", 200, "Elements for enumeration.")
+SAMPLE = flags.DEFINE_integer("sample", 100, "Seeds that the NumPy loop completes.")
+BUDGET = 50.0
+COMPETITORS = pathlib.Path(__file__).parent / "competitors.py"
+
+
+class Instance(NamedTuple):
+  """A matrix `[n, customers or items]`, and the costs `[n]`, none for a cardinality."""
+
+  name: str
+  matrix: np.ndarray
+  cost: np.ndarray
+
+  @property
+  def function(self) -> SetFunction:
+    """The set function on the device."""
+    return (coverage if self.matrix.dtype == bool else facility_location)(self.matrix)
+
+  def value(self, chosen: list[int]) -> float:
+    """In NumPy, for the sets of all libraries."""
+    rows = self.matrix[chosen]
+    return float(rows.any(axis=0).sum() if rows.dtype == bool else rows.max(axis=0).sum())
+
+
+def instances(n: int) -> list[Instance]:
+  """The problems of size n."""
+  rng = np.random.default_rng(n)
+  points = rng.normal(size=(n, 8)).astype(np.float32)
+  squares = (points**2).sum(axis=1)
+  distance = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+  similarity = np.exp(-distance / 8).astype(np.float32)
+  covers = rng.random((n, 1000)) < rng.uniform(0.005, 0.05, (n, 1))
+  cost = rng.uniform(0.5, 1.5, n)
+  return [
+    Instance(f"{name}, {kind}", matrix, costs)
+    for name, matrix in (("facility", (similarity + similarity.T) / 2), ("coverage", covers))
+    for kind, costs in (("cardinality", np.zeros(0)), ("costs", cost))
+  ]
+
+
+def timed(solve: Callable[[], Any]) -> tuple[Any, float, list[float]]:
+  """The last answer, the seconds of the first run, and those of the others."""
+  seconds = []
+  for _ in range(1 + REPETITIONS.value):
+    start = time.perf_counter()
+    answer = solve()
+    seconds.append(time.perf_counter() - start)
+  return answer, seconds[0], seconds[1:]
+
+
+def run_ours(instance: Instance) -> dict[str, Any]:
+  """Lazy greedy on the device; the function is there before the clock starts."""
+  n = len(instance.matrix)
+  cost = instance.cost if instance.cost.size else np.ones(n)
+  problem = ns.Problem(-np.ones(n, int), cost, BUDGET)
+  rule = "density:0" if instance.cost.size else "unit"
+  function, optimizer = instance.function, ns.optimizers.greedy(rule, lazy=True)
+  jax.block_until_ready(jax.tree.leaves((problem, function)))
+  result, first, seconds = timed(lambda: ns.maximize(problem, function, optimizer, traceable=True))
+  return {"chosen": np.flatnonzero(result.mask).tolist(), "first": first, "seconds": seconds}
+
+
+def run_theirs(library: str, instance: Instance) -> dict[str, Any]:
+  """The same in another process, which may have another environment."""
+  with tempfile.TemporaryDirectory() as folder:
+    for name in ("matrix", "cost"):
+      np.save(pathlib.Path(folder) / f"{name}.npy", getattr(instance, name))
+    np.save(pathlib.Path(folder) / "budget.npy", BUDGET)
+    command = [PYTHON.value, str(COMPETITORS), library, folder, str(REPETITIONS.value)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+  if run.returncode:
+    return {"failed": run.stderr.strip().splitlines()[-1]}
+  return json.loads(run.stdout.strip().splitlines()[-1])
+
+
+def compare(instance: Instance, table: Table) -> None:
+  """A row for each library."""
+  ours = run_ours(instance)
+  best = instance.value(ours["chosen"])
+  for library in ("ours", "submodlib", "apricot"):
+    run = ours if library == "ours" else run_theirs(library, instance)
+    name = (instance.name, str(len(instance.matrix)), library)
+    if "chosen" not in run:
+      table.add_row(*name, "", run.get("failed", "absent"), "")
+      continue
+    value = instance.value(run["chosen"])
+    tolerance = 1e-2 if instance.matrix.dtype == bool else 1e-4
+    if not instance.cost.size and not math.isclose(value, best, rel_tol=tolerance):
+      raise AssertionError(f"{name}: {value} is not the value of ours, {best}")
+    table.add_row(*name, f"{run['first']:.2f}", spread(run["seconds"]), f"{value:.2f}")
+
+
+def complete(service: np.ndarray, cost: np.ndarray, budget: float, seed: list[int]) -> float:
+  """Density greedy from a seed, in NumPy: the value it ends with."""
+  served, used = np.zeros(service.shape[1], np.float32), 0.0
+  chosen = np.zeros(len(service), bool)
+  for element in seed:
+    served, used = np.maximum(served, service[element]), used + cost[element]
+    chosen[element] = True
+  while (open_ := ~chosen & (used + cost <= budget * (1 + 1e-6))).any():
+    gains = np.maximum(service - served, 0).sum(axis=1)
+    element = int(np.argmax(np.where(open_, gains / cost, -np.inf)))
+    served, used = np.maximum(served, service[element]), used + cost[element]
+    chosen[element] = True
+  return float(served.sum())
+
+
+def enumerate_seeds(depth: int, table: Table) -> None:
+  """A row for this module and one for the NumPy loop."""
+  n, budget = ENUMERATION.value, 2.0
+  rng = np.random.default_rng(depth)
+  service = (rng.random((n, n)) ** 3).astype(np.float32)
+  cost = rng.uniform(0.05, 1, n).astype(np.float32)
+  problem = ns.Problem(-np.ones(n, int), cost, budget)
+  optimizer = ns.optimizers.partial_enumeration(ns.optimizers.greedy("density:0"), depth)
+  function = facility_location(service)
+  result, first, seconds = timed(lambda: ns.maximize(problem, function, optimizer, traceable=True))
+  seeds = [[], *([e] for e in range(n))]
+  if depth == 2:
+    seeds += [[a, b] for a in range(n) for b in range(a) if cost[a] + cost[b] <= budget]
+  sample = [seeds[i] for i in rng.permutation(len(seeds))[: SAMPLE.value]]
+  start = time.perf_counter()
+  values = [complete(service, cost, budget, seed) for seed in sample]
+  loop = (time.perf_counter() - start) * len(seeds) / len(sample)
+  if max(values) > result.value * (1 + 1e-5):
+    raise AssertionError(f"NumPy found {max(values)}, ours {result.value}")
+  name = (f"enumeration, depth {depth}", str(n))
+  table.add_row(*name, "ours", f"{first:.2f}", spread(seconds), f"{result.value:.2f}")
+  scaled = f"{loop:.4f} (from {len(sample)} of {len(seeds)} seeds)"
+  table.add_row(*name, "NumPy loop", "", scaled, "")
+  table.add_row(*name, "ratio", "", f"{loop / np.mean(seconds):.1f}", "")
+
+
+def spread(seconds: list[float]) -> str:
+  """Mean and standard deviation."""
+  deviation = np.std(seconds, ddof=1) if len(seconds) > 1 else float("nan")
+  return f"{np.mean(seconds):.4f} ± {deviation:.4f}"
+
+
+def main(argv: list[str]) -> None:
+  """Runs all and prints the table."""
+  del argv
+  jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+  devices = f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
+  table = Table(title=f"n = {REPETITIONS.value} runs, {devices}")
+  for column in ("", "elements", "library", "first run, s", "seconds", "value"):
+    table.add_column(column, justify="right")
+  for size in SIZES.value:
+    for instance in instances(int(size)):
+      compare(instance, table)
+  for depth in (1, 2):
+    enumerate_seeds(depth, table)
+  Console(soft_wrap=True).print(table)
+
+
+if __name__ == "__main__":
+  app.run(main)

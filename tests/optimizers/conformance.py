@@ -44,5 +44,6 @@ ENTRIES = (
   Entry("local_search", o.local_search(evaluations=20)),
   Entry("regularized_evolution", o.regularized_evolution(evaluations=20)),
   Entry("example", simulated_annealing(evaluations=20)),
+  Entry("surrogate", o.surrogate(evaluations=20, batch=2)),
   Entry("brute_force", o.brute_force(batch=64), True, 1.0, 1.0),
 )

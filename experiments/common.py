@@ -9,12 +9,39 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
+from rich.console import Console
+
+from nas_submod import parallel
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "The experiment.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(
   "cpu_devices", 0, "Where there is no accelerator: devices to make of the CPU; 0: one a core."
 )
+
+
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on many hosts.")
+COORDINATOR = flags.DEFINE_string(
+  "coordinator_address", None, "With --distributed: host:port of process 0; not needed on TPUs."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; not needed on TPUs.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one, from 0; not needed on TPUs.")
+
+
+def start_console(takes_notice: bool = False) -> Console:
+  """Joins the other processes where there are some; a console that is quiet but on the first.
+
+  Args:
+    takes_notice: Whether the command stops by itself on SIGTERM (`preemption.watch`). If not,
+      JAX must not take the signal, or it would have no effect.
+
+  Raises:
+    ValueError: If they cannot be joined.
+  """
+  if DISTRIBUTED.value:
+    jax.config.update("jax_enable_preemption_service", takes_notice)
+    parallel.start_processes(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  return Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
 
 
 def workdir() -> pathlib.Path:

@@ -5,26 +5,27 @@ python -m experiments.search --config=configs/digits.py --workdir=runs/digits [-
 The same command again continues where it was stopped.
 """
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments import common
-from nas_submod import journal, live, report, search, search_setup
+from nas_submod import journal, live, parallel, report, search, search_setup
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
 
 def main(config: ConfigDict) -> None:
   """Prepares, searches, reports."""
-  console = Console(soft_wrap=True, highlight=False)
   try:
+    console = common.start_console()
     setup = search_setup.prepare(config)
     if DRY_RUN.value:
       console.print(report.plan(setup), markup=False)
       return
-    workdir = journal.open_workdir(common.workdir(), config.to_dict())
-    log = journal.Journal(workdir / journal.JOURNAL_FILE)
+    workdir = common.workdir()
+    parallel.on_first_process(lambda: journal.open_workdir(workdir, config.to_dict()))
+    log = journal.open_journal(workdir / journal.JOURNAL_FILE)
   except ValueError as error:
     return common.fail(error)
   try:
@@ -34,6 +35,8 @@ def main(config: ConfigDict) -> None:
     return common.fail(error)
   except KeyboardInterrupt:
     return common.fail(f"stopped; the same command continues ({len(log)} trainings kept)", 130)
+  if jax.process_index() > 0:
+    return
   journal.write_json(workdir / "result.json", result)
   report.write_page(setup, result, log, workdir / "report.html")
   console.print(report.summary(setup, result, workdir), markup=False)

@@ -13,7 +13,6 @@ the same command again.
 import jax
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
@@ -32,20 +31,10 @@ from nas_submod import (
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train, if not the config's.")
 
 
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on many hosts.")
-COORDINATOR = flags.DEFINE_string(
-  "coordinator_address", None, "With --distributed: host:port of process 0; not needed on TPUs."
-)
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; not needed on TPUs.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one, from 0; not needed on TPUs.")
-
-
 def main(config: ConfigDict) -> None:
   """Trains, tests, writes metrics.json."""
   try:
-    if DISTRIBUTED.value:
-      parallel.start_processes(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    console = Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
+    console = common.start_console(takes_notice=True)
     space = spaces.from_config(config.space)
     wanted = ARCHITECTURE.value or config.get("architecture")
     if not wanted:

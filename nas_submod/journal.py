@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from nas_submod import parallel
+
 CONFIG_FILE = "config.json"
 JOURNAL_FILE = "evaluations.jsonl"
 
@@ -81,6 +83,21 @@ class Journal:
 
   def __len__(self) -> int:
     return len(self._evaluations)
+
+
+def open_journal(path: pathlib.Path) -> Journal:
+  """The journal of a file or, in all processes but the first, a copy of it in memory.
+
+  Raises:
+    ValueError: If the file is no journal.
+  """
+  journal = parallel.on_first_process(lambda: Journal(path))
+  lines = [] if journal is None else [evaluation._asdict() for evaluation in journal]
+  content = parallel.broadcast(json.dumps(lines).encode())
+  if journal is None:
+    journal = Journal(None)
+    journal.add(Evaluation(**line) for line in json.loads(content))
+  return journal
 
 
 def open_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:

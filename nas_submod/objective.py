@@ -212,6 +212,7 @@ class ProxyObjective:
     self.train_seconds += seconds
 
   def _run(self, jobs: Sequence[Job]) -> tuple[training.TrainState, training.Metrics]:
+    jobs = parallel.own_part(jobs)
     seeds = np.array([(self._seed, job.replicate) for job in jobs], np.uint32)
     architectures = np.array([job.architecture for job in jobs], np.int32)
     orders = np.stack([self._order(job.replicate) for job in jobs])
@@ -225,7 +226,7 @@ class ProxyObjective:
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
     metrics = self._programs.evaluate(states, architectures, *self._validation)
-    return jax.device_get((states.replace(params=(), state=(), optimizer=()), metrics))
+    return parallel.gather((states.replace(params=(), state=(), optimizer=()), metrics))
 
   def _order(self, replicate: int) -> np.ndarray:
     if replicate not in self._orders:

@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def device_count() -> int:
-  """Devices of this process, one candidate or shard each."""
-  return jax.local_device_count()
+  """Devices of all processes, one candidate or shard each."""
+  return jax.device_count()
 
 
 @functools.lru_cache(maxsize=64)
@@ -29,9 +29,9 @@ def pmap_candidates(
     donate: Arguments whose buffers the result may reuse.
 
   Returns:
-    The pmapped function: arguments with axis 0 have a leading axis of `device_count()`.
+    The pmapped function: arguments with axis 0 have a leading axis of this process's devices.
   """
-  return jax.pmap(function, in_axes=in_axes, donate_argnums=donate)
+  return jax.pmap(function, in_axes=in_axes, donate_argnums=donate, devices=jax.local_devices())
 
 
 def start_processes(
@@ -76,6 +76,29 @@ def on_first_process(function: Callable[[], Any]) -> Any:
   if error is not None:
     raise error
   return result
+
+
+def broadcast(content: bytes) -> bytes:
+  """What process 0 has, on all processes."""
+  if jax.process_count() == 1:
+    return content
+  length = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+  sent = np.zeros(length, np.uint8)
+  if jax.process_index() == 0:
+    sent[:] = np.frombuffer(content, np.uint8)
+  return np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8).tobytes()
+
+
+def own_part(items: Any) -> Any:
+  """This process's part of a sequence or array that all processes have, in equal parts."""
+  size = len(items) // jax.process_count()
+  return items[jax.process_index() * size :][:size]
+
+
+def gather(tree: Any) -> Any:
+  """Joins the leading axes of what each process has. NumPy arrays, the same on all processes."""
+  tree = jax.device_get(tree)
+  return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
 
 
 def devices_for(batch_size: int) -> int:
@@ -125,9 +148,7 @@ def pmap_data(
 
 def shards_of(rows: np.ndarray, devices: int) -> np.ndarray:
   """This process's part of what all devices share. Shape `[B] -> [its devices, B / devices]`."""
-  every = rows.reshape(devices, -1)
-  own = devices // jax.process_count()
-  return every[jax.process_index() * own :][:own]
+  return own_part(rows.reshape(devices, -1))
 
 
 def own_rows(values: jax.Array, axis_name: str | None) -> jax.Array:
@@ -178,7 +199,7 @@ def vmap_over_devices(function: Callable[..., Any], shared: Any, batch: Any) -> 
     The results stacked on a leading axis `[K]`, NumPy arrays.
   """
   count = jax.tree.leaves(batch)[0].shape[0]
-  devices = min(device_count(), count)
+  devices = min(jax.local_device_count(), count)
   rows = -(-count // devices)
 
   def split(leaf):

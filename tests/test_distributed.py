@@ -1,5 +1,6 @@
-"""Several processes train as one: the same losses, one of them writes, all stop together."""
+"""Several processes train and search as one; one of them writes, all stop together."""
 
+import json
 import os
 import pathlib
 import re
@@ -7,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from tests.test_experiments import outcome, trainings
 from tests.test_final import losses, wait_for_step
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,51 +28,48 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-  """What starts a training in some processes, each with some CPU devices."""
+  """What starts a command in some processes, each with some CPU devices."""
   folder = tmp_path_factory.mktemp("distributed")
   found = load_digits()
   images = np.round(found.images * (255 / 16)).astype(np.uint8)
   arrays = {"x_train": images[:400], "y_train": found.target[:400]}
   np.savez(folder / "digits.npz", x_test=images[400:500], y_test=found.target[400:500], **arrays)
 
-  def start(workdir, processes, devices, **fields):
-    fields = {"epochs": 0.0, "log_every": 1, "checkpoint_every": 10} | fields
-    command = [sys.executable, "-m", "experiments.train", "--config=tests/tiny_config.py"]
-    command += [f"--config.final.{name}={value}" for name, value in fields.items()]
+  def start(workdir, processes, devices, *flags, module="train"):
+    command = [sys.executable, "-m", f"experiments.{module}", "--config=tests/tiny_config.py"]
     command += [f"--config.data.source=npz:{folder / 'digits.npz'}", f"--cpu_devices={devices}"]
-    command += ["--architecture=. | e2 e4g2se", f"--workdir={workdir}"]
+    command += [f"--workdir={workdir}", *flags]
     if processes > 1:
-      address = f"localhost:{free_port()}"
-      command += ["--distributed", f"--coordinator_address={address}"]
+      command += ["--distributed", f"--coordinator_address=localhost:{free_port()}"]
       command += [f"--num_processes={processes}"]
     workdir.mkdir(exist_ok=True)
     started = []
     for i in range(processes):
-      flags = [f"--process_id={i}"] if processes > 1 else []
-      with (workdir / f"output{i}.txt").open("w") as file:
+      own = [f"--process_id={i}"] if processes > 1 else []
+      environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+      with (workdir / f"output{i}.txt").open("w") as out:
         started.append(
-          subprocess.Popen(
-            command + flags,
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            stdout=file,
-            stderr=file,
-          )
+          subprocess.Popen([*command, *own], cwd=ROOT, env=environment, stdout=out, stderr=out)
         )
     return started
 
   return start
 
 
+def training(steps):
+  fields = {"epochs": 0.0, "log_every": 1, "checkpoint_every": 10, "steps": steps}
+  return [f"--config.final.{n}={v}" for n, v in fields.items()] + ["--architecture=. | e2 e4g2se"]
+
+
 def finish(processes, workdir, code=0):
   for i, process in enumerate(processes):
-    assert process.wait(timeout=200) == code, (workdir / f"output{i}.txt").read_text()
+    assert process.wait(timeout=600) == code, (workdir / f"output{i}.txt").read_text()
 
 
 def test_two_processes_of_four_devices_train_as_one_device(start, tmp_path):
   one, two = tmp_path / "one", tmp_path / "two"
   # At once, as most of the time is compilation.
-  running = start(one, 1, 1, steps=20), start(two, 2, 4, steps=20)
+  running = start(one, 1, 1, *training(20)), start(two, 2, 4, *training(20))
   finish(running[0], one)
   finish(running[1], two)
   expected, found = losses(one / "train"), losses(two / "train")
@@ -83,22 +83,48 @@ def test_two_processes_of_four_devices_train_as_one_device(start, tmp_path):
 @pytest.mark.slow
 def test_a_notice_to_one_process_stops_both_and_both_go_on(start, tmp_path):
   whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-  finish(start(whole, 2, 2, steps=60), whole)
-  processes = start(pieces, 2, 2, steps=60)
+  finish(start(whole, 2, 2, *training(60)), whole)
+  processes = start(pieces, 2, 2, *training(60))
   wait_for_step(processes[0], pieces, 20)
   processes[1].send_signal(signal.SIGTERM)
   finish(processes, pieces, code=75)
   said = [(pieces / f"output{i}.txt").read_text() for i in range(2)]
   steps = [re.search(r"stopped on SIGTERM after step (\d+)", text)[1] for text in said]
   assert steps[0] == steps[1]
-  finish(start(pieces, 2, 2, steps=60), pieces)
+  finish(start(pieces, 2, 2, *training(60)), pieces)
   assert losses(pieces / "train") == losses(whole / "train")
 
 
 def test_what_process_0_refuses_no_process_starts(start, tmp_path):
   (tmp_path / "train").mkdir()
   (tmp_path / "train" / "config.json").write_text("{}")
-  processes = start(tmp_path, 2, 1, steps=20)
+  processes = start(tmp_path, 2, 1, *training(20))
   finish(processes, tmp_path, code=2)
   assert "holds another run" in (tmp_path / "output0.txt").read_text()
   assert "process 0 refused" in (tmp_path / "output1.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(start, tmp_path):
+  one, two = tmp_path / "one", tmp_path / "two"
+  flags = ["--config.data.train_size=200", "--config.data.validation_size=100"]
+  (alone,) = start(one, 1, 1, *flags, module="search")
+  processes = start(two, 2, 2, *flags, module="search")
+  journal = two / "evaluations.jsonl"
+  while not (journal.exists() and journal.read_bytes().count(b"\n") >= 8):
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.02)
+  processes[1].kill()
+  # The other one waits for it in vain; JAX would end it after 100 seconds.
+  processes[0].kill()
+  for process in processes:
+    process.wait()
+  kept = len(trainings(two))
+  finish(start(two, 2, 2, *flags, module="search"), two)
+  finish([alone], one)
+  assert outcome(two) == outcome(one)
+  assert len(set(trainings(two))) == len(trainings(two)) >= kept
+  found = json.loads((two / "result.json").read_text())
+  assert found["evaluations"]["trained"] == len(trainings(two)) - kept
+  assert "trained" in (two / "output0.txt").read_text()
+  assert not re.search(r"params|madds", (two / "output1.txt").read_text())

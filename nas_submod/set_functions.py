@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-_IN_CACHE = 2**18  # numbers of a matrix that is read many times over
 Cover = Any  # what a function remembers of a set, so that gains are cheap
 
 
@@ -179,7 +178,7 @@ def _coverage_value(covers, weights, mask):
 
 
 def _coverage_marginals(covers, weights, covered):
-  return covers @ (weights * ~covered)
+  return jnp.sum(jnp.where(covers & ~covered, weights, 0), axis=1)
 
 
 def _coverage_commit(covers, covered, element):
@@ -202,15 +201,7 @@ def _facility_value(service, mask):
 
 
 def _facility_marginals(service, served):
-  if service.size > _IN_CACHE:
-    return jnp.sum(jnp.maximum(service - served, 0), axis=1)
-
-  def serve(gains, customer):
-    services, level = customer
-    return gains + jnp.maximum(services - level, 0), None
-
-  # Elementwise steps are vectorised better than sums of rows, but need a transposed copy.
-  return jax.lax.scan(serve, jnp.zeros(service.shape[0]), (service.T, served))[0]
+  return jnp.sum(jnp.maximum(service - served, 0), axis=1)
 
 
 def _facility_commit(service, served, element):

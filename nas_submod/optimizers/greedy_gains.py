@@ -12,7 +12,7 @@ from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
 
-_LAZY_BATCH = 32  # gains measured together; decisions do not depend on it
+_LAZY_BATCH = 512  # gains measured together; decisions do not depend on it
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -34,7 +34,8 @@ def solve_by_gains(
   keys = jax.random.split(rng, rules.shape[0])
   eager = not options.lazy and options.sample is None
   solve = functools.partial(_solve_eagerly if eager else _solve_one, problem, function, options)
-  outcomes = jax.vmap(solve)(keys, rules)
+  # One rule after the other: vmapped, a lazy run would make every measurement of an eager one.
+  outcomes = jax.lax.map(lambda run: solve(*run), (keys, rules))
   winner = jnp.argmax(outcomes.value)
   return Outcome(
     mask=outcomes.mask[winner],
@@ -98,17 +99,22 @@ def _solve_one(
 
   measure_all = functools.partial(_measure_all, function, options)
   measure_next = functools.partial(_measure_next, function, options)
-  each_round = measure_next if options.lazy or options.sample is not None else measure_all
 
-  def play_round(carry, measure=each_round):
+  def measure_lazily(run, cover):
+    # What the most promising elements do not decide, a pass over all decides at once.
+    return jax.lax.cond(run.fresh.any(), measure_all, measure_next, run, cover)
+
+  def play_round(carry, measure=measure_lazily if options.lazy else measure_next):
     run, cover, evaluations, rounds, clean = carry
-    before = run.mask
+    before, value = run.mask, run.value
     run, accepted, count = measure(run, cover)
     element = jnp.argmax(run.mask & ~before)
     cover = jax.tree.map(
       lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
     )
     run = greedy_run.open_run(problem, run, rule, accepted, options)
+    if options.lazy:  # Where F is submodular, what gains nothing now never will.
+      run = run._replace(open=run.open & (~accepted | (run.value > value)))
     return run, cover, evaluations + count, rounds + 1, clean & ~jnp.isnan(run.value)
 
   carry = (run, cover, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))

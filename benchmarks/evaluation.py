@@ -1,0 +1,275 @@
+"""How fast networks are trained: one program for all, a program for each, PyTorch.
+
+python -m benchmarks.evaluation --space=digits|rcnet_cifar100 [--networks=8] [--steps=100]
+  [--batch_size=32] [--repeats=3] [--methods=ours,jit,...]
+
+All methods train and evaluate the same networks, from the smallest to the largest that the space's
+config allows, with the same data (random images for rcnet_cifar100), batches, steps, augmentation
+and optimizer. Each method and repeat is a process of its own, in turn, so that nothing is compiled
+before it starts and peak memory is its own; start-up and data are not timed. Medians are printed.
+A filled cache is JAX's persistent compilation cache after the same networks were trained before.
+The mean training loss is printed to show that all did the same work; initial values and crops are
+drawn by other generators in PyTorch. For its rows install PyTorch 2 (a CPU build is 0.2 GB):
+  pip install torch --index-url https://download.pytorch.org/whl/cpu
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import metadata, util
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from configs import cifar100, digits
+from nas_submod import data as datasets
+from nas_submod import final, journal, networks, objective, resources, spaces, training
+from nas_submod.compilation import CompilationLog
+from nas_submod.data import Data, Split
+from nas_submod.spaces import SearchSpace
+
+_CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
+METHODS = {
+  "ours": "ours: one program for all",
+  "ours_cached": "ours, cache filled",
+  "jit": "JAX, a program each",
+  "jit_cached": "JAX, a program each, cache filled",
+  "torch": "PyTorch eager",
+  "torch_channels_last": "PyTorch eager, channels last",
+  "torch_compile": "PyTorch torch.compile",
+}
+
+SPACE = flags.DEFINE_enum("space", "digits", list(_CONFIGS), "Whose networks.")
+NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
+REPEATS = flags.DEFINE_integer("repeats", 3, "Processes of each method.", lower_bound=1)
+CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Which rows.")
+_CHILD = flags.DEFINE_string("child", None, "Measure this method here and print JSON.")
+
+
+def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int) -> list[list[int]]:
+  """Random networks by multiply-adds, from the start network to one that no more was added to."""
+  rng = np.random.default_rng(0)
+  found = []
+  for share in np.linspace(0, 1, count):
+    chain = [np.array(space.start)]
+    for position in rng.permutation(np.flatnonzero(chain[0] == 0)):
+      larger = chain[-1].copy()
+      larger[position] = rng.integers(1, len(space.options) + 1)
+      cost = resources.network_cost(space, larger.tolist())
+      if all(cost[name] <= limit for name, limit in budget.items()):
+        chain.append(larger)
+    found.append([int(o) for o in space.canonical(chain[round(share * (len(chain) - 1))])])
+  return sorted(found, key=lambda found: resources.network_cost(space, found)["madds"])
+
+
+def random_data(space: SearchSpace) -> Data:
+  """Noise of the space's shape: 2,048 images to train on, 512 to evaluate on."""
+  rng = np.random.default_rng(0)
+
+  def split(size: int) -> Split:
+    images = rng.integers(0, 256, (size, *space.image_shape)).astype(np.uint8)
+    return Split(images, (np.arange(size) % space.classes).astype(np.int32))
+
+  moments = (np.full(space.image_shape[-1], m, np.float32) for m in (127.5, 73.9))
+  return Data(split(2_048), split(512), split(512), space.classes, *moments)
+
+
+def settings() -> tuple[SearchSpace, Data, ConfigDict, list[list[int]]]:
+  """What all methods train."""
+  config = _CONFIGS[SPACE.value]()
+  space = spaces.from_config(config.space)
+  changed = {"steps": STEPS.value, "epochs": 0.0, "batch_size": BATCH_SIZE.value}
+  config.train.update(changed | {"schedule": "cosine", "steps_per_call": STEPS.value})
+  data = datasets.load(config.data) if SPACE.value == "digits" else random_data(space)
+  return space, data, config, choose_architectures(space, config.budget, NETWORKS.value)
+
+
+def measure_ours() -> dict[str, Any]:
+  """The objective of a search."""
+  space, data, config, architectures = settings()
+  log = journal.Journal(None)
+  evaluate = objective.ProxyObjective(space, data, config, log)
+  began = time.perf_counter()
+  evaluate.scores(architectures, [[0]] * len(architectures))
+  seconds, compiled = time.perf_counter() - began, evaluate.compilations.seconds
+  losses = [e.metrics["train_loss"] if e.metrics else float("nan") for e in log]
+  return {"compile": compiled, "train": seconds - compiled, "losses": losses}
+
+
+def measure_jit() -> dict[str, Any]:
+  """A jitted step and a jitted evaluation of each network."""
+  space, data, config, architectures = settings()
+  recipe, rng = training.recipe(config.train, data), jax.random.key(0)
+  images, labels = map(jnp.asarray, data.train)
+  validation = [map(jnp.asarray, v) for v in zip(*training.batches(data.validation, 256))]
+  validation = [tuple(batch) for batch in validation]
+  order = training.batch_order((0, 0), len(labels), recipe.batch_size, recipe.steps)
+  log, losses, began = CompilationLog(), [], time.perf_counter()
+  with log.counting():
+    for architecture in architectures:
+      network = networks.build(space, architecture)
+
+      def start(network=network):
+        return training.start(final.initial(network, rng), recipe.transformation)
+
+      def step(state, images, labels, rows, network=network):
+        batch = images[rows], labels[rows]
+        return training.train_step(recipe, network.apply, state, rng, *batch)[0]
+
+      def evaluate(state, images, labels, network=network):
+        variables = state.params, state.state
+        return training.eval_step(recipe, network.apply, *variables, images, labels)
+
+      state, step, evaluate = jax.jit(start)(), jax.jit(step, donate_argnums=0), jax.jit(evaluate)
+      for rows in order:
+        state = step(state, images, labels, rows)
+      jax.device_get([evaluate(state, *batch) for batch in validation])
+      losses.append(float(state.loss_sum) / recipe.steps)
+  seconds = time.perf_counter() - began
+  return {"compile": log.seconds, "train": seconds - log.seconds, "losses": losses}
+
+
+def measure_torch(name: str) -> dict[str, Any]:
+  """The same in PyTorch; its networks must have as many parameters."""
+  from benchmarks import pytorch_networks
+
+  space, data, config, architectures = settings()
+  for architecture in architectures:
+    ours = resources.network_cost(space, architecture)["params"]
+    theirs = pytorch_networks.parameters(space, architecture)
+    if ours != theirs:
+      raise ValueError(f"{architecture}: {theirs} parameters in PyTorch, {ours} here")
+  compiled = name == "torch_compile"
+  last = compiled or name == "torch_channels_last"
+  return pytorch_networks.train(space, data, config.train, architectures, last, compiled)
+
+
+def measure(name: str) -> dict[str, Any]:
+  """Measures one method in this process; `peak` is the device's memory, on a CPU the process's."""
+  if name.startswith("torch"):
+    found = measure_torch(name)
+  else:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", (cores or 1) if name.startswith("ours") else 1)
+    found = measure_ours() if name.startswith("ours") else measure_jit()
+    found["peak"] = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    found["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+  unit = 1 if sys.platform == "darwin" else 1_024
+  found["peak"] = found["peak"] or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  return found
+
+
+def in_a_process(name: str, cache: str) -> dict[str, Any]:
+  """Measures one method in a process of its own.
+
+  Raises:
+    ValueError: If it fails; the last line that it printed.
+  """
+  own = [f"--{f.name}={f.value}" for f in (SPACE, NETWORKS, STEPS, BATCH_SIZE)]
+  environment = os.environ | {
+    "JAX_ENABLE_COMPILATION_CACHE": str(name.endswith("_cached")).lower(),
+    "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, name),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  command = [sys.executable, "-m", "benchmarks.evaluation", f"--child={name}", *own]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True)
+  if done.returncode:
+    raise ValueError((done.stderr.strip() or "no message").splitlines()[-1])
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def all_runs(names: list[str], repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
+  """Runs of each method, one of each in turn; a text in place of runs where it failed."""
+  runs: dict[str, Any] = {name: [] for name in names}
+  with tempfile.TemporaryDirectory() as cache:
+    for repeat in range(-1, repeats):
+      for name in names:
+        if isinstance(runs[name], str) or (repeat < 0 and not name.endswith("_cached")):
+          continue
+        if name.startswith("torch") and util.find_spec("torch") is None:
+          runs[name] = "absent: no module torch"
+          continue
+        try:
+          run = in_a_process(name, cache)
+        except ValueError as error:
+          runs[name] = f"failed: {error}"
+          continue
+        say(f"{METHODS[name]}: {run['compile']:.1f} s compile, {run['train']:.1f} s train")
+        if repeat >= 0:  # The first one fills the cache.
+          runs[name].append(run)
+  return runs
+
+
+def table(runs: dict[str, Any], networks_trained: int, title: str) -> Table:
+  """Medians of the runs; speed is in networks a minute."""
+  found = Table(title=title)
+  columns = "compile s", "train s", "per minute", "without compile", "peak GB", "mean loss"
+  found.add_column("")
+  for column in columns:
+    found.add_column(column, justify="right")
+  for name, each in runs.items():
+    if isinstance(each, str):
+      found.add_row(METHODS[name], each)
+      continue
+
+    def median(function, each=each):
+      return float(np.median([function(run) for run in each]))
+
+    found.add_row(
+      METHODS[name],
+      f"{median(lambda run: run['compile']):.1f}",
+      f"{median(lambda run: run['train']):.1f}",
+      f"{median(lambda run: 60 * networks_trained / (run['compile'] + run['train'])):.2f}",
+      f"{median(lambda run: 60 * networks_trained / run['train']):.2f}",
+      f"{median(lambda run: run['peak'] / 1e9):.2f}",
+      f"{median(lambda run: np.mean(run['losses'])):.4f}",
+    )
+  return found
+
+
+def versions(runs: dict[str, Any]) -> str:
+  """The devices and the libraries."""
+  devices = {
+    r["device"] for e in runs.values() if not isinstance(e, str) for r in e if "device" in r
+  }
+  libraries = ["jax", "jaxlib", "torch"]
+  installed = [f"{n} {metadata.version(n)}" for n in libraries if util.find_spec(n)]
+  cores = f"{platform.machine()}, {os.cpu_count()} cores"
+  return ", ".join([*sorted(devices), cores, f"Python {platform.python_version()}", *installed])
+
+
+def main(argv: Any) -> None:
+  """Prints a table, or as a child one line of JSON."""
+  if len(argv) > 1:
+    sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
+  if _CHILD.value:
+    print(json.dumps(measure(_CHILD.value)))
+    return
+  if unknown := sorted(set(CHOSEN.value) - set(METHODS)):
+    sys.exit(f"error: unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
+  console = Console(soft_wrap=True, highlight=False)
+  runs = all_runs(CHOSEN.value, REPEATS.value, console.print)
+  title = (
+    f"{SPACE.value}: {NETWORKS.value} networks, {STEPS.value} steps of {BATCH_SIZE.value} images, "
+    f"medians of {REPEATS.value}"
+  )
+  console.print(table(runs, NETWORKS.value, title))
+  console.print(versions(runs))
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,190 @@
+"""The networks of a space as a PyTorch user would write and train them; needs torch."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nas_submod import training
+from nas_submod.data import Data
+from nas_submod.spaces import SearchSpace
+
+_EVAL_BATCH = 256
+
+
+def conv_bn(
+  cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
+) -> nn.Sequential:
+  """Convolution, batch norm and, where active, the rectifier."""
+  conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
+  return nn.Sequential(conv, nn.BatchNorm2d(cout), *([nn.ReLU(inplace=True)] if active else []))
+
+
+class InvertedResidual(nn.Module):
+  """The block of `nas_submod.blocks.inverted_residual`, without squeeze-excite."""
+
+  def __init__(
+    self,
+    cin: int,
+    cout: int,
+    stride: int,
+    expansion: int,
+    expand_groups: int = 1,
+    project_groups: int = 1,
+  ):
+    super().__init__()
+    inner = expansion * cin
+    shuffle = [nn.ChannelShuffle(project_groups)] if project_groups > 1 else []
+    self.branch = nn.Sequential(
+      conv_bn(cin, inner, groups=expand_groups),
+      conv_bn(inner, inner, 3, stride, groups=inner),
+      *shuffle,
+      conv_bn(inner, cout, groups=project_groups, active=False),
+    )
+    self.shortcut: nn.Module | None = None
+    if stride == 1:
+      self.shortcut = nn.Identity() if cin == cout else conv_bn(cin, cout, active=False)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Images `[B, C, H, W]` to images."""
+    y = self.branch(x)
+    return y if self.shortcut is None else y + self.shortcut(x)
+
+
+def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
+  """The network of `nas_submod.networks.build`, for spaces of the paper's block types."""
+  channels = space.stem_channels
+  parts: list[nn.Module] = [conv_bn(space.image_shape[-1], channels, 3, space.stem_stride)]
+  if space.stem_block_channels:
+    parts.append(InvertedResidual(channels, space.stem_block_channels, 1, expansion=1))
+    channels = space.stem_block_channels
+  canonical = space.canonical(architecture)
+  for stage, where in zip(space.stages, space.stage_slices):
+    for position, option in enumerate(canonical[where]):
+      if option:
+        stride = 1 if position else stage.stride
+        settings = space.options[option - 1].block.keywords  # type: ignore[attr-defined]
+        parts.append(InvertedResidual(channels, stage.channels, stride, **settings))
+        channels = stage.channels
+  if space.head_channels:
+    parts.append(conv_bn(channels, space.head_channels))
+    channels = space.head_channels
+  parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, space.classes)]
+  network = nn.Sequential(*parts)
+  for module in network.modules():
+    if isinstance(module, nn.Conv2d):
+      nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+      nn.init.normal_(module.weight, std=0.01)
+      nn.init.zeros_(module.bias)
+  return network
+
+
+def augment(images: torch.Tensor, padding: int, flip: bool) -> torch.Tensor:
+  """A random crop of each padded image `[B, C, H, W]`, mirrored with probability one half."""
+  batch, _, height, width = images.shape
+  shift = torch.randint(0, 2 * padding + 1, (2, batch, 1), device=images.device)
+  rows = torch.arange(height, device=images.device) + shift[0]
+  columns = torch.arange(width, device=images.device)[None].expand(batch, -1)
+  if flip:
+    mirrored = torch.rand(batch, 1, device=images.device) < 0.5
+    columns = torch.where(mirrored, width - 1 - columns, columns)
+  columns = columns + shift[1]
+  padded = functional.pad(images, (padding,) * 4)
+  each = torch.arange(batch, device=images.device)[:, None, None]
+  return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+
+
+def train(
+  space: SearchSpace,
+  data: Data,
+  config: Mapping[str, Any],
+  architectures: Sequence[Sequence[int]],
+  channels_last: bool,
+  compiled: bool,
+) -> dict[str, Any]:
+  """Trains and evaluates each network.
+
+  Returns:
+    `compile` and `train`, seconds; `losses`, the mean training loss of each network, nats; `peak`,
+    bytes on the device or None on a CPU. What `torch.compile` takes is what the first step and the
+    first evaluation of a network take more than the second step.
+  """
+  device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+  layout = torch.channels_last if channels_last else torch.contiguous_format
+  recipe = training.recipe(config, data)
+  mean, std = (torch.tensor(v, device=device)[None, :, None, None] for v in (data.mean, data.std))
+
+  def on_device(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.tensor(split.images).permute(0, 3, 1, 2).contiguous()
+    return images.to(device), torch.tensor(split.labels, dtype=torch.long, device=device)
+
+  def prepared(images: torch.Tensor) -> torch.Tensor:
+    return ((images.float() - mean) / std).contiguous(memory_format=layout)
+
+  def wait() -> float:
+    if device.type == "cuda":
+      torch.cuda.synchronize()
+    return time.perf_counter()
+
+  images, labels = on_device(data.train)
+  validation_images, validation_labels = on_device(data.validation)
+  order = training.batch_order((0, 0), len(labels), recipe.batch_size, recipe.steps)
+  batches = torch.tensor(order, dtype=torch.long, device=device)
+  losses, compile_seconds = [], 0.0
+  began = wait()
+  for architecture in architectures:
+    torch.manual_seed(0)
+    network = build(space, architecture).to(device, memory_format=layout)
+    if compiled:
+      torch._dynamo.reset()
+    forward = torch.compile(network) if compiled else network
+    optimizer = torch.optim.SGD(
+      network.parameters(),
+      lr=1.0,
+      momentum=config["momentum"],
+      weight_decay=config["weight_decay"],
+      nesterov=True,
+    )
+    rates = [float(recipe.learning_rate(step)) for step in range(recipe.steps)]
+    total = torch.zeros((), device=device)
+    seconds = [wait()]
+    network.train()
+    for step, rows in enumerate(batches):
+      optimizer.param_groups[0]["lr"] = rates[step]
+      x = prepared(augment(images[rows], config["crop_padding"], config["flip"]))
+      loss = functional.cross_entropy(
+        forward(x), labels[rows], label_smoothing=recipe.label_smoothing
+      )
+      optimizer.zero_grad(set_to_none=True)
+      loss.backward()
+      optimizer.step()
+      total += loss.detach()
+      if step < 2:
+        seconds.append(wait())
+    network.eval()
+    before = wait()
+    with torch.inference_mode():
+      for first in range(0, len(validation_labels), _EVAL_BATCH):
+        x = prepared(validation_images[first : first + _EVAL_BATCH])
+        (forward(x).argmax(1) == validation_labels[first : first + _EVAL_BATCH]).sum().item()
+    if compiled:
+      typical = seconds[2] - seconds[1] if recipe.steps > 1 else 0.0
+      compile_seconds += max(seconds[1] - seconds[0] + wait() - before - 2 * typical, 0.0)
+    losses.append(float(total) / recipe.steps)
+  peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+  seconds_in_all = wait() - began
+  return {
+    "compile": compile_seconds,
+    "train": seconds_in_all - compile_seconds,
+    "losses": losses,
+    "peak": peak,
+  }
+
+
+def parameters(space: SearchSpace, architecture: Sequence[int]) -> int:
+  """Learned numbers of the PyTorch network."""
+  return sum(p.numel() for p in build(space, architecture).parameters())

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from nas_submod import parallel
+from nas_submod import compilation, parallel
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "The experiment.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
@@ -65,6 +65,7 @@ def run(main: Callable[[Any], None]) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or cores or 1)
+    compilation.keep_programs()
     main(CONFIG.value)
 
   app.run(with_flags)

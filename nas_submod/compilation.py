@@ -1,10 +1,14 @@
-"""What JAX compiled, counted from its own compilation events."""
+"""What JAX compiled, counted from its own compilation events, and kept for the next run."""
 
 import contextlib
+import hashlib
+import os
+import pathlib
+import platform
 import threading
 from collections.abc import Iterator
 
-import jax.monitoring
+import jax
 
 _BACKEND = "/jax/core/compile/backend_compile_duration"
 _STAGES = (
@@ -53,3 +57,34 @@ def _listen(event: str, duration_secs: float, **_: str | int) -> None:
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def keep_programs() -> None:
+  """Turns on JAX's persistent compilation cache, in the user's cache folder.
+
+  That is `$XDG_CACHE_HOME/nas_submod/jax` or `~/.cache/nas_submod/jax`, with a folder for each kind
+  of processor, as XLA compiles for the instructions of the one it runs on. A folder that is set
+  already (`JAX_COMPILATION_CACHE_DIR`) stays; `JAX_ENABLE_COMPILATION_CACHE=false` switches it off;
+  where the folder cannot be written nothing is kept.
+  """
+  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    return
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  folder = pathlib.Path(base) / "nas_submod" / "jax" / _processor()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return
+  if os.access(folder, os.W_OK):
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _processor() -> str:
+  """A short name of the processor's kind and instructions."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+  except OSError:
+    lines = []
+  described = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+  text = "\n".join(sorted(described)) or platform.processor()
+  return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

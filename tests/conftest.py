@@ -17,6 +17,14 @@ def _count(event, duration, **_):
 jax.monitoring.register_event_duration_secs_listener(_count)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Command lines under test keep their programs in a folder of the tests, not in the user's."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+    yield
+
+
 @pytest.fixture
 def compilations():
   """A function that tells how many XLA programs this process has compiled so far."""

@@ -1,0 +1,70 @@
+"""What is compiled is counted, whether XLA or the persistent cache gives it."""
+
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from nas_submod import compilation
+
+TWICE = """
+import jax
+from nas_submod import compilation
+jax.config.update("jax_platforms", "cpu")
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event.endswith("cache_hits")))
+compilation.keep_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+x = jax.numpy.ones(3)
+for _ in range(2):
+  jax.clear_caches()
+  log, before = compilation.CompilationLog(), sum(hits)
+  with log.counting():
+    y = jax.jit(lambda x: (x @ x) ** 2)(x)
+  print(log.programs, sum(hits) - before, float(y), log.seconds > 0)
+"""
+
+
+def test_programs_from_the_cache_are_counted_too(tmp_path):
+  command = [sys.executable, "-W", "error", "-c", TWICE]
+  environment = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
+  done = subprocess.run(command, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ""
+  assert done.stdout.splitlines() == ["1 0 9.0 True", "1 1 9.0 True"]
+  assert list(tmp_path.glob("nas_submod/jax/*/jit_*"))
+
+
+@pytest.fixture
+def cache_setting():
+  before = jax.config.jax_compilation_cache_dir
+  yield lambda: jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_where_programs_are_kept(cache_setting, tmp_path, monkeypatch):
+  jax.config.update("jax_compilation_cache_dir", None)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+  (tmp_path / "file").write_text("")
+  compilation.keep_programs()
+  assert cache_setting() is None  # Cannot be written.
+  monkeypatch.delenv("XDG_CACHE_HOME")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  compilation.keep_programs()
+  assert cache_setting().startswith(str(tmp_path / ".cache" / "nas_submod" / "jax"))
+  jax.config.update("jax_compilation_cache_dir", "of the user")
+  compilation.keep_programs()
+  assert cache_setting() == "of the user"
+
+
+def test_the_cache_can_be_switched_off(cache_setting, tmp_path, monkeypatch):
+  jax.config.update("jax_compilation_cache_dir", None)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  jax.config.update("jax_enable_compilation_cache", False)
+  try:
+    compilation.keep_programs()
+  finally:
+    jax.config.update("jax_enable_compilation_cache", True)
+  assert cache_setting() is None
+  assert not list(tmp_path.iterdir())

@@ -65,13 +65,14 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
   joint = o.greedy("joint", lazy=True)
   return {
     "rcas": o.rcas(),
+    "rcas_racing": o.rcas(race=(1, 3, 6)),
     "greedy_joint": joint,
     "exchange_rcas": o.exchange(o.rcas()),
     "enumeration_1": o.partial_enumeration(joint, 1),
     "random_search": o.random_search(evaluations=limit),
     "random_maximal": o.random_search(evaluations=limit, stop=0.0),
-    "regularized_evolution": o.regularized_evolution(evaluations=_REPEATS * limit),
-    "local_search": o.local_search(evaluations=_REPEATS * limit),
+    "regularized_evolution": o.regularized_evolution(evaluations=_REPEATS * limit, stop=0.0),
+    "local_search": o.local_search(evaluations=_REPEATS * limit, stop=0.0),
     "surrogate": o.surrogate(evaluations=limit, batch=BATCH.value),
   }
 

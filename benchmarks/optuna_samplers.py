@@ -5,7 +5,7 @@ two values. Each budget is a constraint of the trial, in shares of the budget, s
 knows by how much a suggestion failed. Only feasible sets are measured, each canonical set once: an
 infeasible suggestion and one that is known cost nothing, up to 20 suggestions for each measurement.
 Every study starts with the same kind of sets as `surrogate` and `regularized_evolution`: the
-required one and random near-maximal ones, all of them feasible. The answer is the set of the best
+required one and random maximal ones, all of them feasible. The answer is the set of the best
 measured value.
 
 `tpe` is multivariate with groups. `nsga2` is listed with several population sizes; the best of them
@@ -85,7 +85,7 @@ def _draw(case: Case, mask: jax.Array, rng: jax.Array) -> jax.Array:
 
 @jax.jit
 def _starts(problem: Problem, rngs: jax.Array) -> jax.Array:
-  return jax.vmap(lambda rng: random_set(problem, rng, 0.1))(rngs)
+  return jax.vmap(lambda rng: random_set(problem, rng, 0.0))(rngs)
 
 
 def _parameters(problem: Problem) -> Parameters:

@@ -77,9 +77,9 @@ def run_seeds(
   As the host driver does: equal canonical sets are measured once, and what is asked again without
   `replicates` gets the stored value at no cost; with `replicates` an answer is the mean of the
   first so many measurements, and what is missing is measured. A set's i-th measurement is a
-  function of the seed, of when the set was first asked, and of i. Exact values have standard error
-  zero and are not measured twice. A round that does not fit within t measurements does not count
-  for the answer after t.
+  function of the seed, of when the set was first asked, and of i. Optimizers are not told whether F
+  is exact: one measurement has no known error. A round that does not fit within t measurements
+  does not count for the answer after t.
 
   Args:
     optimizer: The optimizer.
@@ -110,7 +110,7 @@ def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: ja
     masks, valid = optimizer.ask(state)
     wanted = jnp.ones(rows, jnp.int32)
     if optimizer.replicates is not None:
-      wanted = jnp.where(exact, wanted, optimizer.replicates(state))
+      wanted = optimizer.replicates(state)
     wanted = jnp.where(valid, wanted, 0)
     store, (values, errors) = jax.lax.scan(answer, store, (masks, wanted))
     errors_told = () if optimizer.replicates is None else (errors,)
@@ -138,15 +138,15 @@ def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: ja
 
     def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
       mean, squares = carry
-      gap = case.draw(mask, jax.random.fold_in(rng, i)) - mean
+      noisy = case.draw(mask, jax.random.fold_in(rng, i))
+      gap = jnp.where(exact, case.mean(mask), noisy) - mean
       mean += gap / (i + 1)
       return mean, squares + gap * gap * i / (i + 1)
 
     mean, squares = jax.lax.fori_loop(0, count, add, (jnp.float32(0), jnp.float32(0)))
     error = jnp.sqrt(squares / jnp.maximum(count - 1, 1) / jnp.maximum(count, 1))
-    value = jnp.where(exact, case.mean(mask), mean)
-    error = jnp.where(exact, 0.0, jnp.where(count > 1, error, jnp.nan))
-    return jnp.where(count > 0, value, -jnp.inf), error
+    error = jnp.where(count > 1, error, jnp.nan)
+    return jnp.where(count > 0, mean, -jnp.inf), error
 
   store = _Store(
     keys=jnp.zeros((room, problem.n), bool),

@@ -34,7 +34,8 @@ class Problem:
 
   A pytree: groups, budget, required set and cost matrix are leaves, functions are static. So a
   problem passes through `jit` and `vmap`, and a change of its numbers does not recompile.
-  Whole-number costs are compared exactly (int32), others with a tolerance of 1e-6 of the budget.
+  Whole-number costs that sum to less than 2^31 are compared exactly (int32), others with a
+  tolerance of 1e-6 of the budget.
 
   Attributes:
     groups: Group of each element, -1 if unrestricted. `[n]` int.
@@ -162,7 +163,7 @@ class Problem:
     return Additions(fits, marginal.astype(jnp.float32), self._twins(mask, fits))
 
   def replace(self, **leaves: jax.Array) -> "Problem":
-    """The same problem with other leaves (`groups`, `budget`, `required`), unchecked."""
+    """The same problem with other leaves (`budget`, `required`), unchecked."""
     problem = object.__new__(Problem)
     problem.__dict__.update(self.__dict__, **leaves)
     return problem
@@ -222,5 +223,4 @@ def _cost_matrix(cost: Any, n: int, budget: np.ndarray) -> jax.Array:
       f"cost[{element}, {resource}] is {matrix[element, resource]}, must be finite and nonnegative"
     )
   whole = (matrix == np.floor(matrix)).all() and matrix.sum(initial=0) < 2**31
-  exact = whole and np.isfinite(budget).all()
-  return jnp.asarray(matrix, jnp.int32 if exact else jnp.float32)
+  return jnp.asarray(matrix, jnp.int32 if whole else jnp.float32)

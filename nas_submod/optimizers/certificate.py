@@ -93,12 +93,20 @@ def certify_measured(problem: Problem, measurements: Measurements) -> tuple[floa
 def certify_at(
   problem: Problem, value: Callable[..., Any], mask: np.ndarray
 ) -> tuple[float, Violations]:
-  """The certificate from the gains at the required set and at `mask [n]`, `value` traceable."""
+  """The certificate from the gains at the required set and at `mask [n]`, `value` traceable.
+
+  Gains at the answer are also asked of elements that no longer fit. Where `value` loses
+  there, the gain at the required set bounds it; otherwise it must be monotone and
+  submodular beyond the budgets too.
+  """
   if not isinstance(value, Partial | SetFunction):
     value = Partial(value)
   fits, masks, values, gains = jax.device_get(_gains_at(problem, value, mask))
   gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
-  gains = np.where(masks | np.stack([~fits, np.zeros_like(fits)]), np.nan, gains)
+  # A loss beyond the budgets is that of a function which does not go on there.
+  unknown = masks | np.stack([~fits[0], ~fits[1] & (gains[1] < 0)])
+  gains = np.where(unknown, np.nan, gains)
+  fits = fits[0]
   measured = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
   distinct = 1 + bool((masks[0] != masks[1]).any())
   return _certify(problem, fits, Gains(*(rows[:distinct] for rows in measured)))
@@ -127,7 +135,7 @@ def _gains_at(problem, value, mask):
     gains = jnp.stack([value.marginals(value.init(mask)) for mask in masks])
   else:
     gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
-  fits = problem.additions(problem.required).fits
+  fits = jnp.stack([problem.additions(mask).fits for mask in masks])
   return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
 
 
@@ -166,12 +174,15 @@ def _measured_gains(problem: Problem, measurements: Measurements) -> Gains:
     by_key: dict[bytes, int] = {}
     for row, key in enumerate(keys[place] for place in known):
       by_key.setdefault(key, row)
+    groups = np.asarray(problem.groups)
+    mates = (groups[:, None] == groups) & (groups >= 0)
     for begin in range(0, min(len(rows), _MOST_CANONICAL), _CHUNK):
       some = rows[begin : begin + _CHUNK]
       forms = _canonical_additions(problem, np.resize(masks[some], (_CHUNK, n)))
       forms = np.packbits(np.asarray(forms)[: len(some)], axis=2)
       found = [[by_key.get(form.tobytes(), -1) for form in of_set] for of_set in forms]
-      after[begin : begin + len(some)] = np.where(masks[some], -1, found)
+      taken = masks[some] | (masks[some] @ mates)  # two of a group are no set: they have no form
+      after[begin : begin + len(some)] = np.where(taken, -1, found)
   gains = np.where(after >= 0, values[after] - values[rows, None], np.nan)
   gain_errors = np.hypot(errors[after], errors[rows, None])
   return Gains(masks[rows], values[rows], gains, errors[rows], gain_errors)

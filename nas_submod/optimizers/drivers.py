@@ -34,7 +34,9 @@ def maximize(
     problem: What may be chosen.
     value: On the host, `masks [K, n] -> values [K]` or `(values, standard_errors)`, called once a
       round at most. Every row is one measurement: a set is there more than once, or again later,
-      only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`.
+      only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`,
+      also of sets beyond the budgets (for the upper bound). Values are compared as float32: where
+      gains are below 1e-7 of the values, subtract a constant.
     optimizer: Any optimizer of `nas_submod.optimizers`.
     max_evaluations: Stop after so many measurements; None for as many as the optimizer wants.
     seed: Seed of all that is random in the optimizer.

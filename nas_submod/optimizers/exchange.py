@@ -63,6 +63,8 @@ def exchange(inner: Optimizer, batch: int = 1) -> Optimizer:
   """
   if batch < 1:
     raise ValueError(f"batch must be at least 1, got {batch}")
+  if inner.replicates is not None:
+    raise ValueError("exchange takes no inner optimizer that asks for replicates")
 
   def init(problem: Problem, rng: jax.Array) -> ExchangeState:
     rng, key = jax.random.split(rng)

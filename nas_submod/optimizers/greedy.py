@@ -40,7 +40,7 @@ def greedy(
 
   With one knapsack and monotone submodular F the better of this with `density:0` and of the best
   singleton has 0.427 of the optimum (Feldman, Nutov, Shoham 2023); with groups alone `unit` has
-  1/2 (Nemhauser, Wolsey, Fisher 1978). Lazy (Minoux 1978) gives the same set for submodular F.
+  1/2 (Fisher, Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F.
   An element of price zero or less comes before all others; elements without gain come last.
 
   Args:
@@ -186,6 +186,9 @@ def price_weights(rule: str, problem: Problem) -> jax.Array:
     return weights.at[0].set(1.0)
   if rule == "joint":
     budget = problem.budget.astype(jnp.float32)
+    if jnp.issubdtype(problem.budget.dtype, jnp.integer):
+      no_limit = problem.budget == jnp.iinfo(problem.budget.dtype).max
+      budget = jnp.where(no_limit, jnp.inf, budget)
     return weights.at[1:].set(jnp.where(budget > 0, 1 / jnp.maximum(budget, 1e-30), 0.0))
   resource = int(rule.removeprefix("density:"))
   if resource >= problem.m:

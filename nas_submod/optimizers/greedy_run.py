@@ -165,8 +165,12 @@ def begin(run: Run, value: jax.Array) -> Run:
 
 
 def gains_of(run: Run, values: jax.Array) -> jax.Array:
-  """What is gained by going on to sets of `values [B]`, finite. `[B]`."""
-  return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(values - run.value, LOWEST, -LOWEST))
+  """What is gained by going on to sets of `values [B]`, finite. `[B]`.
+
+  Where F(mask) itself could not be measured, the values stand for their gains.
+  """
+  gains = values - jnp.where(run.value == -jnp.inf, 0.0, run.value)
+  return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(gains, LOWEST, -LOWEST))
 
 
 def settle(

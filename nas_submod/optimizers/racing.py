@@ -234,8 +234,13 @@ def _variance(count: jax.Array, error: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def _noise(squares: jax.Array, freedom: jax.Array) -> jax.Array:
-  """Standard deviation times the 95% quantile of Student's t (expanded in 1 / freedom)."""
-  return (1.645 + 1.524 / freedom) * jnp.sqrt(squares / freedom)
+  """Standard deviation times the 95% quantile of Student's t, expanded in 1 / freedom.
+
+  Abramowitz and Stegun 1964, 26.7.5; too low by 27% at one degree of freedom, by 5% at two, by 2%
+  at three.
+  """
+  quantile = 1.645 + (1.524 + 1.42 / freedom) / freedom
+  return quantile * jnp.sqrt(squares / freedom)
 
 
 def _contenders(race: Race) -> tuple[jax.Array, jax.Array, jax.Array]:

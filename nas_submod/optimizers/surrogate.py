@@ -1,4 +1,4 @@
-"""Bayesian optimisation of sets, with diminishing returns as the prior.
+"""Bayesian optimisation of sets, by a model made for diminishing returns.
 
 After a few random maximal sets, each round fits the model of `surrogate_model.py` to all that was
 measured, draws functions from its posterior, climbs them under the budgets
@@ -74,8 +74,8 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
   """Measures the sets that promise most, according to a model fitted to all that was measured.
 
   A set may be asked again, to tell noise from signal: the answer is the measured set with the best
-  posterior mean. Where repeated measurements agree to the last digit, or are stated to be without
-  error, F counts as exact, and few or none are repeated.
+  posterior mean. Where two repeated measurements agree to the last digit, or are stated to be
+  without error, F counts as exact, and few or none are repeated.
 
   Args:
     evaluations: Measurements at most; the state has a row for each.
@@ -164,17 +164,19 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     starts = data.masks[leaders[chain[:, 0] // 2 % len(leaders)]] | problem.required
     starts = jnp.where(chain % 2 == 0, state.chains, starts)
     fresh = _random_sets(problem, start_key, _RESTARTS)
-    starts = starts.at[:: _CHAINS // _RESTARTS].set(fresh)
+    every = _CHAINS // _RESTARTS
+    starts = starts.at[every - 1 :: every].set(fresh)
     chains, found, is_new = climb(problem, encoding, posterior, waves, draws, starts, climb_key)
 
     pool = jnp.concatenate([found, data.masks[leaders]])
     features = featurize(problem, encoding, pool)
     row, first = _locate(state, features)
-    measured = (jnp.arange(len(pool)) >= _CHAINS) & (row < evaluations)
+    measured = jnp.pad(data.counts[leaders] > 0, (_CHAINS, 0))
     new = (jnp.arange(len(pool)) < _CHAINS) & first
     new &= jnp.pad(is_new, (0, len(leaders)))
     mean, covariance = predict(posterior, encoding, features, row)
-    candidates = new | (measured & ~targets.exact)
+    again = jnp.pad(jnp.isfinite(means[leaders]), (_CHAINS, 0)) & ~targets.exact
+    candidates = new | (measured & again)
     order, valid = _choose(mean, covariance, posterior.noise, measured, candidates, batch)
     state = state._replace(
       rng=rng,
@@ -191,7 +193,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     data = state.data
     repeats = jnp.maximum(data.counts - 1, 0).sum()
     stated = ((data.counts == 1) & (data.variances >= 0)).any()
-    probe = ~stated & (targets.exact | (repeats == 0)) & (state.asked >= design * 4**repeats)
+    probe = ~stated & (targets.exact | (repeats == 0)) & (state.asked >= design * 2**repeats)
     probe &= jnp.isfinite(state.means[leader])
     elsewhere = (state.masks == data.masks[leader]).all(axis=1)
     return state._replace(

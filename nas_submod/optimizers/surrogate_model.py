@@ -1,4 +1,4 @@
-"""A Gaussian process over sets, shaped like a monotone function with diminishing returns.
+"""A Gaussian process over sets, from features of functions with diminishing returns.
 
 F(S) = c + additive in the elements + additive in concave functions of modular ones + interactions:
 

@@ -76,3 +76,16 @@ def every_mask(n):
 def tabulated(function, n=8):
   """The same set function as a table, without gains."""
   return set_functions.table(set_functions.on_host(function)(every_mask(n)))
+
+
+def stacked(mask):
+  """Three positions of three options: what is chosen moves to the first positions."""
+  options = jnp.asarray(mask).reshape(3, 3) @ jnp.arange(1, 4)
+  options = options[jnp.argsort(options == 0, stable=True)]
+  return (options[:, None] == jnp.arange(1, 4)).reshape(9)
+
+
+def stacks(seed):
+  """Several options of a position, and networks that are the same object."""
+  cost = np.tile(np.random.default_rng(seed).integers(1, 6, 3), 3)
+  return Problem(np.arange(9) // 3, cost, 9, canonical=stacked)

@@ -4,6 +4,7 @@ import itertools
 
 import instances
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +17,8 @@ MASKS = instances.every_mask(8)
 
 
 def optimum(problem, function):
-  return set_functions.on_host(function)(MASKS)[np.asarray(every_feasible(problem, MASKS))].max()
+  masks = instances.every_mask(problem.n)
+  return set_functions.on_host(function)(masks)[np.asarray(every_feasible(problem, masks))].max()
 
 
 def groups_alone(seed, n=8):
@@ -94,6 +96,28 @@ def test_costs_that_are_no_sums_and_sets_that_are_the_same_object():
       # Gains at the answer are those of one more element in each stage, at most four of each.
       assert optimum(problem, function) * (1 - 1e-6) <= result.upper_bound < np.inf
       assert result.violations.submodularity_failed == 0 < result.violations.submodularity_checked
+
+
+def test_additive_functions_of_networks_break_nothing():
+  """Two options of one position are no set, whatever canonical form they are given."""
+  for seed in range(10):
+    problem = instances.stacks(seed)
+    function = set_functions.modular(np.tile(np.random.default_rng(seed).uniform(1, 3, 3), 3))
+    for optimizer in (rcas(), greedy()):
+      result = ns.maximize(problem, set_functions.on_host(function), optimizer)
+      assert result.upper_bound >= optimum(problem, function) * (1 - 1e-6), seed
+      assert result.violations.monotonicity_failed == 0 < result.violations.monotonicity_checked
+      assert result.violations.submodularity_failed == 0
+
+
+def test_a_function_that_ends_at_the_budgets_gets_no_false_bound():
+  problem = ns.Problem([-1, -1], [0.01, 1.0], 1.0)
+
+  def value(mask):
+    return jnp.where(problem.feasible(mask), jnp.array([1.0, 100.0]) @ mask, 0.0)
+
+  result = ns.maximize(problem, value, greedy("density:0"), traceable=True)
+  assert result.value == 1 and result.upper_bound >= 100
 
 
 def count_violations(values, feasible, n=8):

@@ -55,9 +55,11 @@ def test_one_device_finds_what_eight_find(monkeypatch):
   problem, function = instances.one_knapsack(0), instances.facility_location(0)
   optimizer = partial_enumeration(greedy("density:0"), 2)
   many = ns.maximize(problem, function, optimizer, traceable=True)
-  monkeypatch.setattr(parallel, "device_count", lambda: 1)
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+  parallel._pmap_vmap.cache_clear()
   one = ns.maximize(problem, function, optimizer, traceable=True)
   np.testing.assert_array_equal(one.mask, many.mask)
+  assert parallel._pmap_vmap.cache_info().misses == 1
   assert (one.value, one.evaluations, one.rounds) == (many.value, many.evaluations, many.rounds)
 
 

@@ -125,6 +125,16 @@ def test_a_set_that_could_not_be_measured_is_never_chosen():
   assert not everything.mask.any() and everything.value == -np.inf
 
 
+def test_where_the_required_set_could_not_be_measured_the_best_value_wins():
+  problem = ns.Problem([-1] * 3, [1, 1, 1], 1)
+
+  def value(masks):
+    return np.where(masks.any(1), masks @ np.array([1.0, 5.0, 2.0]), -np.inf)
+
+  for optimizer in (greedy(), greedy("joint", lazy=True), rcas(race=(1, 3))):
+    assert ns.maximize(problem, value, optimizer).value == 5
+
+
 def test_elements_that_lose_are_added_last_and_not_returned():
   problem = ns.Problem([-1] * 3, [1, 1, 1], 3)
   value = set_functions.on_host(lambda mask: (mask * np.array([2.0, -1.0, -3.0])).sum())

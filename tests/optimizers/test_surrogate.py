@@ -204,6 +204,30 @@ def test_a_batch_holds_distinct_sets():
     assert len(np.unique(masks, axis=0)) == len(masks)
 
 
+def test_every_measurement_asked_for_is_made_where_the_empty_set_leads():
+  problem = ns.Problem(-np.ones(8, int), np.ones(8), 4)
+  rng, asked = np.random.default_rng(0), 0
+
+  def value(masks):
+    nonlocal asked
+    asked += len(masks)
+    return -masks.sum(1) + rng.normal(0, 0.3, len(masks))
+
+  result = ns.maximize(problem, value, surrogate(24, batch=4), seed=0)
+  assert result.evaluations == asked == 24 and not result.mask.any()
+
+
+def test_a_set_that_could_not_be_measured_is_not_asked_again():
+  problem, asked = instances.two_knapsacks(5), []
+
+  def value(masks):
+    asked.extend(mask.tobytes() for mask in masks)
+    return np.full(len(masks), -np.inf)
+
+  result = ns.maximize(problem, value, surrogate(24), seed=0)
+  assert len(set(asked)) == len(asked) and result.value == -np.inf
+
+
 def test_bad_arguments_are_refused():
   with pytest.raises(ValueError, match="surrogate needs evaluations, batch and design"):
     surrogate(batch=0)

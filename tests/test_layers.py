@@ -50,6 +50,23 @@ def test_products_are_convolutions(kernel, stride, groups):
   np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("block", [1, 900, 1 << 18])  # Single rows, several images, everything.
+def test_depthwise_gradients_are_those_of_the_convolution(kernel, stride, block, monkeypatch):
+  monkeypatch.setattr(convolution, "_BLOCK", block)
+  x = jax.random.normal(jax.random.key(0), (6, 4, 5, 3))
+  weights = jax.random.normal(jax.random.key(1), (kernel, kernel, 1, 3))
+  expected, transposed = jax.vjp(
+    lambda x, w: convolution.convolve_by_primitive(x, w, stride, 3), x, weights
+  )
+  actual, ours = jax.vjp(lambda x, w: convolution.convolve_by_products(x, w, stride, 3), x, weights)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+  gradient = jax.random.normal(jax.random.key(2), expected.shape)
+  for a, e in zip(ours(gradient), transposed(gradient)):
+    np.testing.assert_allclose(a, e, atol=3e-5)  # At most 120 products of size one.
+
+
 def test_madds_by_hand():
   assert layers.conv(4, 6, 3, 2, groups=2).cost((8, 8, 4))[1] == {
     "params": 9 * 2 * 6,

@@ -29,3 +29,13 @@ def compilation_cache(tmp_path_factory):
 def compilations():
   """A function that tells how many XLA programs this process has compiled so far."""
   return lambda: len(_compilations)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+  """Programs of one module are not kept for the next.
+
+  Each takes memory maps, of which Linux allows a process 65,530: XLA aborts beyond.
+  """
+  yield
+  jax.clear_caches()

@@ -67,7 +67,8 @@ def keep_programs() -> None:
   already (`JAX_COMPILATION_CACHE_DIR`) stays; `JAX_ENABLE_COMPILATION_CACHE=false` switches it off;
   where the folder cannot be written nothing is kept.
   """
-  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+  settings = jax.config.values
+  if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
     return
   base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   folder = pathlib.Path(base) / "nas_submod" / "jax" / _processor()

@@ -1,0 +1,28 @@
+"""The scaling benchmark: the search's program has no collectives, and they would be seen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import scaling
+from nas_submod import parallel
+
+
+def test_candidates_do_not_communicate_and_each_device_trains():
+  found = scaling.measure(scaling.sized_space(1, 1, 2), steps=2, batch_size=4, repeats=1)
+  assert found["devices"] == 8
+  assert found["collectives"] == []
+  assert found["compile"] > 0 < found["seconds"]
+
+
+def test_a_collective_is_seen():
+  total = jax.pmap(lambda x: jax.lax.psum(x, "devices"), axis_name="devices")
+  program = total.lower(jnp.ones((parallel.device_count(), 3))).compile()
+  assert scaling.collectives(program.as_text()) == ["all-reduce"]
+
+
+def test_spaces_of_the_sizes_asked():
+  space = scaling.sized_space(6, 3, 16)
+  assert (space.positions, len(space.options)) == (12, 3)
+  assert [stage.channels for stage in space.stages] == [16, 32]
+  assert np.count_nonzero(space.start) == 1

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.stats import norm
 
 from nas_submod.optimizers.surrogate_model import (
@@ -93,7 +93,8 @@ class Posterior(NamedTuple):
     used: Whether the row holds data. `[E]` bool.
     targets: Warped values. `[E]`.
     variances: Nugget and noise of each row. `[E]`.
-    factor: Cholesky factor of the covariance of the data. `[E, E]`.
+    whitening: Inverse of the Cholesky factor of the covariance of the data. `[E, E]`.
+    pull: Inverse of that covariance times the targets. `[E]`.
     noise: Variance of one measurement. `[]`.
   """
 
@@ -103,7 +104,8 @@ class Posterior(NamedTuple):
   used: jax.Array
   targets: jax.Array
   variances: jax.Array
-  factor: jax.Array
+  whitening: jax.Array
+  pull: jax.Array
   noise: jax.Array
 
 
@@ -156,14 +158,48 @@ def _covariance(
   return between + jnp.diag(own), own, noise
 
 
+def _whiten(covariance: jax.Array) -> jax.Array:
+  """The inverse of the Cholesky factor of `covariance [E, E]`, lower triangular.
+
+  The only two calls of LAPACK, one after the other: where seeds are vmapped on a CPU, two of them
+  at the same time may wait for each other's threads forever (jaxlib 0.10).
+  """
+  factor = jnp.linalg.cholesky(covariance)
+  return solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
+
+
+@jax.custom_vjp
+def _evidence(covariance: jax.Array, values: jax.Array) -> jax.Array:
+  """Negative logarithm of the normal density of `values [E]`, without its constant."""
+  return _evidence_forward(covariance, values)[0]
+
+
+def _evidence_forward(
+  covariance: jax.Array, values: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  whitening = _whiten(covariance)
+  white = whitening @ values
+  return 0.5 * white @ white - jnp.log(jnp.diagonal(whitening)).sum(), (whitening, white)
+
+
+def _evidence_backward(
+  kept: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  whitening, white = kept
+  pull = whitening.T @ white
+  gradient = 0.5 * (whitening.T @ whitening - jnp.outer(pull, pull))
+  return cotangent * gradient, cotangent * pull
+
+
+_evidence.defvjp(_evidence_forward, _evidence_backward)
+
+
 def _loss(
   parameters: Hyperparameters, products: jax.Array, norms: jax.Array, targets: Targets
 ) -> jax.Array:
   """Negative logarithm of the posterior density of the hyperparameters."""
   covariance, _, noise = _covariance(parameters, products, norms, targets)
-  factor = jnp.linalg.cholesky(covariance)
-  white = solve_triangular(factor, targets.values, lower=True)
-  evidence = 0.5 * white @ white + jnp.log(jnp.diagonal(factor)).sum()
+  evidence = _evidence(covariance, targets.values)
   noise += _FLOOR
   replicates = 0.5 * (targets.squares / noise + targets.freedom * jnp.log(noise))
   prior = jax.tree.map(
@@ -203,9 +239,18 @@ def condition(
   products = inner_products(encoding, data.features, data.features)
   norms = square_norms(encoding, data.features)
   covariance, own, noise = _covariance(parameters, products, norms, targets)
-  factor = jnp.linalg.cholesky(covariance)
-  used = targets.counts > 0
-  return Posterior(parameters, data.features, norms, used, targets.values, own, factor, noise)
+  whitening = _whiten(covariance)
+  return Posterior(
+    parameters=parameters,
+    features=data.features,
+    norms=norms,
+    used=targets.counts > 0,
+    targets=targets.values,
+    variances=own,
+    whitening=whitening,
+    pull=whitening.T @ (whitening @ targets.values),
+    noise=noise,
+  )
 
 
 def covariances(
@@ -224,8 +269,7 @@ def covariances(
 def measured_means(posterior: Posterior) -> jax.Array:
   """Posterior mean of F at the sets of the data, `[E]`; -inf in free rows."""
   noise = posterior.variances - jnp.exp(posterior.parameters.nugget)
-  pull = cho_solve((posterior.factor, True), posterior.targets)
-  return jnp.where(posterior.used, posterior.targets - noise * pull, -jnp.inf)
+  return jnp.where(posterior.used, posterior.targets - noise * posterior.pull, -jnp.inf)
 
 
 def predict(
@@ -245,7 +289,6 @@ def predict(
   nugget = jnp.exp(posterior.parameters.nugget)
   rows = jnp.arange(posterior.used.shape[0])
   cross = covariances(posterior, encoding, features) + nugget * (row[:, None] == rows)
-  white = solve_triangular(posterior.factor, cross.T, lower=True)
-  mean = cross @ cho_solve((posterior.factor, True), posterior.targets)
+  white = cross @ posterior.whitening.T
   prior = covariances(posterior, encoding, features, features) + nugget * jnp.eye(len(row))
-  return mean, prior - white.T @ white
+  return cross @ posterior.pull, prior - white @ white.T

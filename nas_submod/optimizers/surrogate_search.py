@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 
 from nas_submod.optimizers.surrogate_model import Encoding, Features, featurize, same_sets
 from nas_submod.optimizers.surrogate_posterior import Posterior, covariances
@@ -83,7 +82,7 @@ def draw(
   values = jax.vmap(_prior_values, in_axes=(None, 0, None))(waves, prior, data)
   measured = values + bold * jnp.sqrt(posterior.variances) * errors
   residual = jnp.where(posterior.used, posterior.targets - measured, 0.0)
-  return waves, prior._replace(updates=cho_solve((posterior.factor, True), residual.T).T)
+  return waves, prior._replace(updates=residual @ posterior.whitening.T @ posterior.whitening)
 
 
 def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Features:

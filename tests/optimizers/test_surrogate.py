@@ -1,6 +1,7 @@
 import instances
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor, kernels
@@ -82,6 +83,24 @@ def test_the_posterior_is_that_of_an_independent_implementation():
   np.testing.assert_allclose(mean, expected, atol=2e-4)
   np.testing.assert_allclose(covariance, expected_covariance, atol=5e-4)
   assert np.linalg.eigvalsh(prior).min() > 0
+
+
+def test_the_gradient_of_the_evidence_is_that_of_finite_differences():
+  rng = np.random.default_rng(0)
+  root = rng.normal(size=(5, 5))
+  covariance, values = jnp.asarray(root @ root.T + np.eye(5)), jnp.asarray(rng.normal(size=5))
+  density = jax.scipy.stats.multivariate_normal.logpdf(values, jnp.zeros(5), covariance)
+  constant = 2.5 * np.log(2 * np.pi)
+  np.testing.assert_allclose(
+    posterior_of._evidence(covariance, values), -density - constant, rtol=1e-5
+  )
+  jax.test_util.check_grads(
+    lambda c, v: posterior_of._evidence((c + c.T) / 2, v),
+    (covariance, values),
+    order=1,
+    modes=["rev"],
+    rtol=0.02,
+  )
 
 
 def test_draws_have_the_moments_of_the_posterior():

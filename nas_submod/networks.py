@@ -147,14 +147,18 @@ class _Stage(NamedTuple):
 def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
   stage = space.stages[index]
   opening: list[Layer] = []
+  # Layers of equal input are one branch: branches are what there is to compile.
+  known: dict[tuple[int, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
   for predecessor in predecessors(space, index):
     for option in opening_options(space, index):
-      table[predecessor, option] = len(opening)
-      layer = opening_block(space, index, predecessor, option)
       empty = option == 0 and not stage.projection
       cin = width_in if empty else output_channels(space, predecessor)
-      opening.append(_on_first_channels(layer, cin, width, keep=False))
+      if (cin, option) not in known:
+        known[cin, option] = len(opening)
+        layer = opening_block(space, index, predecessor, option)
+        opening.append(_on_first_channels(layer, cin, width, keep=False))
+      table[predecessor, option] = known[cin, option]
   channels = stage.channels
   others = [
     _on_first_channels(block(space, option, channels, channels, 1), channels, width, keep=True)

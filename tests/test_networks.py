@@ -112,6 +112,16 @@ def test_dedicated_parameters_are_counted_and_initialised_alike():
     chex.assert_trees_all_equal_shapes(network.specialize(variables, architecture), own)
 
 
+def test_openings_of_equal_input_are_one_branch():
+  index = networks._stage(SPACES["digits"], 2, 16, 32).opening_index
+  # Behind the stem and behind stage 0 there are 8 channels, behind stage 1 there are 16.
+  np.testing.assert_array_equal(index[0], index[1])
+  np.testing.assert_array_equal(np.sort(index[[0, 2], 1:], axis=None), np.arange(12))
+  index = networks._stage(SPACES["small"], 1, 8, 8).opening_index
+  assert index[0, 0] == index[1, 0]  # An empty stage passes on what it gets.
+  assert set(index[0, 1:]).isdisjoint(index[1, 1:])
+
+
 def test_canonical_forms_give_the_same_outputs():
   space = SPACES["small"]
   network = networks.build_universal(space)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,9 @@ from rich.console import Console
 
 from nas_submod import compilation, parallel
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "The experiment.")
+# With a default of its own the flag would read the file, and fail, while this module is imported.
+DEFAULT_CONFIG = "configs/digits.py"
+CONFIG = config_flags.DEFINE_config_file("config", None, f"The experiment; {DEFAULT_CONFIG}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(
   "cpu_devices", 0, "Where there is no accelerator: devices to make of the CPU; 0: one a core."
@@ -68,7 +71,37 @@ def run(main: Callable[[Any], None]) -> None:
     compilation.keep_programs()
     main(CONFIG.value)
 
-  app.run(with_flags)
+  argv = sys.argv
+  if not any(re.match("--?config(=|$)", argument) for argument in argv):
+    argv = [argv[0], f"--config={DEFAULT_CONFIG}", *argv[1:]]
+  app.run(with_flags, argv, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """The flags; what is wrong with one, or with the config, in one line."""
+  try:
+    rest = flags.FLAGS(argv)
+    CONFIG.value.to_dict()  # A file that failed to load says so only when it is looked at.
+    return rest
+  except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    given = [value.partition("=")[2] for value in argv if value.startswith("--config=")]
+    for path in (value.split(":")[0] for value in given):
+      if not pathlib.Path(path).is_file():
+        fail(f"there is no config file {path}")
+    if isinstance(error, AttributeError):
+      field = re.search(r"\w+", str(error))
+      hint = re.search(r"Did you mean .*?\?", str(error))
+      fail(f"the config has no field {field and field[0]}. {hint[0] if hint else ''}".rstrip())
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    fail(lines[-1] if lines else type(error).__name__)
+    raise
+
+
+def stop(message: object, code: int) -> None:
+  """Ends the command at once: a compilation under way is not waited for."""
+  print(f"error: {message}", file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(code)
 
 
 def fail(message: object, code: int = 2) -> None:

@@ -34,7 +34,7 @@ def main(config: ConfigDict) -> None:
   except FloatingPointError as error:
     return common.fail(error)
   except KeyboardInterrupt:
-    return common.fail(f"stopped; the same command continues ({len(log)} trainings kept)", 130)
+    return common.stop(f"stopped; the same command continues ({len(log)} trainings kept)", 130)
   if jax.process_index() > 0:
     return
   journal.write_json(workdir / "result.json", result)

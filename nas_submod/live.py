@@ -46,14 +46,18 @@ class _Watch:
 
   def progress(self, objective: ProxyObjective, share: float, doing: str) -> None:
     """Takes in how far training is."""
-    elapsed = time.monotonic() - self.began
     self.line = f"{doing}: trained {objective.trained}, reused {objective.reused}"
-    self.line += f", failed {objective.failed}; {duration(elapsed)} elapsed"
+    self.line += f", failed {objective.failed}"
     if objective.trained:
       left = max(self._remaining(objective, doing), 1 - share)
-      self.line += f", about {duration(left * objective.train_seconds / objective.trained)} left"
+      seconds = left * objective.train_seconds / objective.trained
+      self.line += f"; about {duration(seconds)} of training left"
     elif not objective.compilations.programs:
-      self.line += "; compiling the program that trains every network"
+      self.line += "; compiling the program that trains every network, a minute or so"
+
+  def status(self) -> str:
+    """What is being done, and for how long."""
+    return f"{self.line}; {duration(time.monotonic() - self.began)} elapsed"
 
   def _remaining(self, objective: ProxyObjective, doing: str) -> float:
     """Networks still to train: the estimate at first, then what the budgets have room for."""
@@ -87,15 +91,28 @@ class _Watch:
       ]
       value = f"{step.value:.4f}" + (" (tie)" if step.tie else "")
       table.add_row(step.run, str(step.step), value, *costs)
-    return Group(table, Text(self.line))
+    return Group(table, Text(self.status()))
 
 
 @contextlib.contextmanager
 def live(setup: Setup, console: Console) -> Iterator[Display]:
-  """Shows a search while it runs: a table in a terminal, a line a step elsewhere."""
+  """Shows a search while it runs: a table in a terminal, lines elsewhere."""
   watch = _Watch(setup)
   if not console.is_terminal:
-    yield Display(lambda step: console.print(watch.accepted(step), highlight=False), watch.progress)
+
+    def say(line):
+      console.print(line, highlight=False, markup=False)
+      console.file.flush()  # A log that is watched is not written in blocks.
+
+    said: set[str] = set()
+
+    def progress(objective, share, doing):
+      watch.progress(objective, share, doing)
+      if doing not in said:
+        said.add(doing)
+        say(watch.status())
+
+    yield Display(lambda step: say(watch.accepted(step)), progress)
     return
   with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
     yield Display(lambda step: (watch.accepted(step), None)[1], watch.progress)

@@ -175,3 +175,20 @@ def test_wrong_architecture_is_refused(tmp_path):
   error = call("train", *flags, expect=2)
   assert error.count("\n") == 1
   assert "architecture has 3 positions; space tiny has 4" in error
+
+
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
+    ("--config.search.optimiser=rcas", 'no field optimiser. Did you mean "optimizer"'),
+    ("--config=configs/digit.py", "there is no config file configs/digit.py"),
+    ("--config=configs/digits.py:smok", "unknown mode 'smok'"),
+    ("--config.seed=x", "invalid literal for int"),
+  ],
+)
+def test_a_wrong_flag_ends_with_one_line(flag, words):
+  command = [sys.executable, "-m", "experiments.search", flag, "--dry_run"]
+  ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+  assert ended.returncode == 2 and ended.stdout == ""
+  assert ended.stderr.startswith("error: ") and words in ended.stderr
+  assert ended.stderr.count("\n") == 1

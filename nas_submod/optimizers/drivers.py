@@ -49,6 +49,8 @@ def maximize(
   Raises:
     ValueError: If a value is NaN or infinite, or an argument is not allowed.
   """
+  if not isinstance(optimizer, Optimizer):
+    raise ValueError(f"optimizer must be an Optimizer, such as rcas(), got {optimizer!r}")
   if max_evaluations is not None and max_evaluations < 1:
     raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations}")
   rng = jax.random.key(seed)

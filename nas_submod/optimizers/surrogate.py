@@ -85,11 +85,9 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
   Returns:
     The optimizer.
   """
-  if evaluations < 1 or batch < 1 or design < 1:
-    raise ValueError(
-      "surrogate needs evaluations, batch and design of at least 1, got "
-      f"{evaluations}, {batch}, {design}"
-    )
+  for name, number in ("evaluations", evaluations), ("batch", batch), ("design", design):
+    if number < 1:
+      raise ValueError(f"{name} must be at least 1, got {number}")
 
   def init(problem: Problem, rng: jax.Array) -> SurrogateState:
     rng, set_key, share_key, keep_key = jax.random.split(rng, 4)

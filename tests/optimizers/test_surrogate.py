@@ -248,5 +248,5 @@ def test_a_set_that_could_not_be_measured_is_not_asked_again():
 
 
 def test_bad_arguments_are_refused():
-  with pytest.raises(ValueError, match="surrogate needs evaluations, batch and design"):
+  with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
     surrogate(batch=0)

@@ -118,7 +118,7 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
   )
   if found["submodularity_ratio"] is not None and found["curvature"] is not None:
     lines.append(
-      f"        submodularity ratio {found['submodularity_ratio']:.2f} (1 if submodular), "
+      f"        submodularity ratio {found['submodularity_ratio']:.2f} (1 or more if submodular), "
       f"curvature {found['curvature']:.2f} (0 if additive)"
     )
   if ties := sum(step["tie"] for step in result["path"]):

@@ -1,7 +1,9 @@
 """Eight CPU devices for every test, as pmap needs several; and a count of compilations."""
 
 import jax
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -23,6 +25,17 @@ def compilation_cache(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
     yield
+
+
+@pytest.fixture(scope="session")
+def digits_npz(tmp_path_factory):
+  """The path of an npz file of 500 real images, 400 of them for training."""
+  found = load_digits()
+  images = np.round(found.images * (255 / 16)).astype(np.uint8)
+  arrays = {"x_train": images[:400], "y_train": found.target[:400]}
+  path = tmp_path_factory.mktemp("digits") / "digits.npz"
+  np.savez(path, x_test=images[400:500], y_test=found.target[400:500], **arrays)
+  return path
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from tests.test_experiments import outcome, trainings
 from tests.test_final import losses, wait_for_step
@@ -27,17 +26,12 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(digits_npz):
   """What starts a command in some processes, each with some CPU devices."""
-  folder = tmp_path_factory.mktemp("distributed")
-  found = load_digits()
-  images = np.round(found.images * (255 / 16)).astype(np.uint8)
-  arrays = {"x_train": images[:400], "y_train": found.target[:400]}
-  np.savez(folder / "digits.npz", x_test=images[400:500], y_test=found.target[400:500], **arrays)
 
   def start(workdir, processes, devices, *flags, module="train"):
     command = [sys.executable, "-m", f"experiments.{module}", "--config=tests/tiny_config.py"]
-    command += [f"--config.data.source=npz:{folder / 'digits.npz'}", f"--cpu_devices={devices}"]
+    command += [f"--config.data.source=npz:{digits_npz}", f"--cpu_devices={devices}"]
     command += [f"--workdir={workdir}", *flags]
     if processes > 1:
       command += ["--distributed", f"--coordinator_address=localhost:{free_port()}"]

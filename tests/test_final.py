@@ -81,13 +81,9 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, digits_npz):
   """What starts `experiments.train` for 240 steps in a workdir, and the file of what it says."""
   folder = tmp_path_factory.mktemp("final")
-  found = load_digits()
-  images = np.round(found.images * (255 / 16)).astype(np.uint8)
-  arrays = {"x_train": images[:400], "y_train": found.target[:400]}
-  np.savez(folder / "digits.npz", x_test=images[400:500], y_test=found.target[400:500], **arrays)
   output = folder / "output.txt"
   environment = os.environ | {
     "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
@@ -99,7 +95,7 @@ def run(tmp_path_factory):
     fields = {"steps": 240, "epochs": 0.0, "log_every": 1, "checkpoint_every": 20}
     command = [sys.executable, "-m", "experiments.train", "--config=tests/tiny_config.py"]
     command += [f"--config.final.{name}={value}" for name, value in fields.items()]
-    command += [f"--config.data.source=npz:{folder / 'digits.npz'}", "--cpu_devices=2"]
+    command += [f"--config.data.source=npz:{digits_npz}", "--cpu_devices=2"]
     command += ["--architecture=. | e2 e4g2se", f"--workdir={workdir}", *flags]
     with output.open("w") as file:
       return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)

@@ -173,29 +173,14 @@ def gains_of(run: Run, values: jax.Array) -> jax.Array:
   return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(gains, LOWEST, -LOWEST))
 
 
-def settle(
-  run: Run,
-  elements: jax.Array,
-  keys: jax.Array,
-  valid: jax.Array,
-  gains: jax.Array,
-  values: jax.Array,
-) -> tuple[Run, jax.Array]:
+def settle(run: Run, elements: jax.Array, *measured: jax.Array) -> tuple[Run, jax.Array]:
   """Looks at measured elements in their order, and stops at the first decision they allow.
 
-  Args:
-    run: The run.
-    elements: Elements measured, highest known density first, and the next one. `[B + 1]` int.
-    keys: Densities known before. `[B + 1]`.
-    valid: Which of them exist. `[B + 1]` bool.
-    gains: Their gains. `[B]`.
-    values: F of the set with each of them. `[B]`.
-
-  Returns:
-    The run, and whether it added an element, `[]` bool. What was measured beyond the decision
-    leaves no trace in the run.
+  Arguments are those of `decide`. Returns the run, and whether it added an element, `[]` bool. What
+  was measured beyond the decision leaves no trace in the run.
   """
-  decision = decide(run, elements, keys, valid, gains, values)
+  _, _, gains, values = measured
+  decision = decide(run, elements, *measured)
   run = record(run, elements[:-1], decision.used, gains, values)
   accepted = decision.safe & (decision.key > LOWEST) & run.open.any()
   run = run._replace(open=run.open & (accepted | ~decision.safe))
@@ -224,7 +209,16 @@ def decide(
   gains: jax.Array,
   values: jax.Array,
 ) -> Decision:
-  """The first decision that the measured elements allow; arguments as for `settle`."""
+  """The first decision that the measured elements allow.
+
+  Args:
+    run: The run.
+    elements: Elements measured, highest known density first, and the next one. `[B + 1]` int.
+    keys: Densities known before. `[B + 1]`.
+    valid: Which of them exist. `[B + 1]` bool.
+    gains: Their gains. `[B]`.
+    values: F of the set with each of them. `[B]`.
+  """
   fresh_key = jnp.where(run.fresh, density(run.gain, run.price), -jnp.inf)
   held = jnp.argmax(fresh_key)
   asked = elements[:-1]

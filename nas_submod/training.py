@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nas_submod import augmentation, schedules
 from nas_submod import data as datasets
-from nas_submod import schedules
 from nas_submod.layers import Params, State, Variables
 
 Apply = Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
@@ -61,7 +61,7 @@ class Recipe(NamedTuple):
     preprocess: `(rng, images uint8 [B, H, W, C], train, axis_name=None) -> float [B, H, W, C]`.
     label_smoothing: Share of the target that is spread over all classes.
     learning_rate: The schedule inside `transformation`.
-    mixup: Alpha of `data.mix_pairs`; 0: none.
+    mixup: Alpha of `augmentation.mix_pairs`; 0: none.
     average: Decay of the moving average of the parameters; 0: none is kept.
   """
 
@@ -106,9 +106,9 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
 
   def preprocess(rng, images, train, axis_name=None):
     if not train:
-      return datasets.normalize(images, mean, std)
-    images = datasets.augment(rng, images, **augment, axis_name=axis_name)
-    return datasets.normalize(images, mean, std).astype(dtype)
+      return augmentation.normalize(images, mean, std)
+    images = augmentation.augment(rng, images, **augment, axis_name=axis_name)
+    return augmentation.normalize(images, mean, std).astype(dtype)
 
   return Recipe(
     steps,
@@ -190,13 +190,13 @@ def train_step(
   share = None
   if recipe.mixup:
     mix_rng = jax.random.fold_in(rng, 1)
-    inputs, share = datasets.mix_pairs(mix_rng, inputs, recipe.mixup, axis_name)
+    inputs, share = augmentation.mix_pairs(mix_rng, inputs, recipe.mixup, axis_name)
 
   def loss_of(params):
     logits, state = apply(params, train_state.state, inputs, axis_name or True)
     loss = cross_entropy(logits, labels, recipe.label_smoothing)
     if share is not None:
-      other = cross_entropy(logits, datasets.swap_pairs(labels), recipe.label_smoothing)
+      other = cross_entropy(logits, augmentation.swap_pairs(labels), recipe.label_smoothing)
       loss = share * loss + (1 - share) * other
     return loss.mean(), state
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import data
+from nas_submod import augmentation
 
 
 def windows(image, padding, flip):
@@ -30,7 +30,7 @@ def test_augment_is_pad_crop_flip(padding, flip, shape):
   batch = 4000
   images = np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
   images[1:] = images[0]
-  result = jax.jit(data.augment, static_argnames=("crop_padding", "flip"))(
+  result = jax.jit(augmentation.augment, static_argnames=("crop_padding", "flip"))(
     jax.random.key(0), images, crop_padding=padding, flip=flip
   )
   assert result.dtype == jnp.uint8 and result.shape == images.shape
@@ -47,18 +47,18 @@ def test_augment_is_pad_crop_flip(padding, flip, shape):
 
 def test_augment_treats_each_image_alone():
   images = np.random.default_rng(0).integers(0, 256, (16, 6, 6, 2), np.uint8)
-  result = data.augment(jax.random.key(3), images, crop_padding=1, flip=True)
+  result = augmentation.augment(jax.random.key(3), images, crop_padding=1, flip=True)
   for image, augmented in zip(images, np.asarray(result)):
     assert augmented.tobytes() in windows(image, 1, True)
-  again = data.augment(jax.random.key(3), images, crop_padding=1, flip=True)
-  other = data.augment(jax.random.key(4), images, crop_padding=1, flip=True)
+  again = augmentation.augment(jax.random.key(3), images, crop_padding=1, flip=True)
+  other = augmentation.augment(jax.random.key(4), images, crop_padding=1, flip=True)
   np.testing.assert_array_equal(result, again)
   assert not np.array_equal(result, other)
 
 
 def test_augment_identity():
   images = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2), np.uint8)
-  result = data.augment(jax.random.key(3), jnp.asarray(images), crop_padding=0, flip=False)
+  result = augmentation.augment(jax.random.key(3), jnp.asarray(images), crop_padding=0, flip=False)
   np.testing.assert_array_equal(result, images)
 
 
@@ -68,7 +68,7 @@ def test_augment_in_a_loop_and_mapped():
 
   def step(carry):
     i, x = carry
-    return i + 1, data.augment(jax.random.key(i), x, crop_padding=2, flip=True)
+    return i + 1, augmentation.augment(jax.random.key(i), x, crop_padding=2, flip=True)
 
   def steps(x):
     return jax.lax.while_loop(lambda carry: carry[0] < 3, step, (0, x))[1]
@@ -83,31 +83,33 @@ def test_augment_in_a_loop_and_mapped():
 
 def test_augment_refuses():
   with pytest.raises(ValueError, match="crop_padding=-1: 0 or more"):
-    data.augment(jax.random.key(0), jnp.zeros((1, 2, 2, 1), jnp.uint8), crop_padding=-1, flip=True)
+    augmentation.augment(
+      jax.random.key(0), jnp.zeros((1, 2, 2, 1), jnp.uint8), crop_padding=-1, flip=True
+    )
   with pytest.raises(AssertionError):
-    data.augment(jax.random.key(0), jnp.zeros((1, 2, 2, 1)), crop_padding=1, flip=True)
+    augmentation.augment(jax.random.key(0), jnp.zeros((1, 2, 2, 1)), crop_padding=1, flip=True)
 
 
 def test_mixup_mixes_neighbours_and_draws_for_the_whole_batch():
   images = jnp.arange(8.0)[:, None, None, None] * jnp.ones((8, 2, 2, 1))
-  mixed, share = data.mix_pairs(jax.random.key(0), images, 0.5)
+  mixed, share = augmentation.mix_pairs(jax.random.key(0), images, 0.5)
   assert ((share >= 0) & (share <= 1)).all()
   np.testing.assert_array_equal(share[::2], share[1::2])
   assert len(set(share.tolist())) == 4
   partner = jnp.array([1, 0, 3, 2, 5, 4, 7, 6])
-  np.testing.assert_array_equal(data.swap_pairs(jnp.arange(8)), partner)
+  np.testing.assert_array_equal(augmentation.swap_pairs(jnp.arange(8)), partner)
   expected = share * jnp.arange(8) + (1 - share) * partner
   np.testing.assert_allclose(mixed[:, 0, 0, 0], expected, rtol=1e-6)
   with pytest.raises(ValueError, match="even number of images on each device, not 3"):
-    data.mix_pairs(jax.random.key(0), images[:3], 0.5)
+    augmentation.mix_pairs(jax.random.key(0), images[:3], 0.5)
 
 
 def test_shards_are_augmented_as_the_whole_batch():
   images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 5, 5, 2), np.uint8))
   options = {"crop_padding": 2, "flip": True}
-  whole = data.augment(jax.random.key(3), images, **options)
+  whole = augmentation.augment(jax.random.key(3), images, **options)
   shards = jax.vmap(
-    lambda part: data.augment(jax.random.key(3), part, axis_name="batch", **options),
+    lambda part: augmentation.augment(jax.random.key(3), part, axis_name="batch", **options),
     axis_name="batch",
   )(images.reshape(4, 2, 5, 5, 2))
   np.testing.assert_array_equal(shards.reshape(whole.shape), whole)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nas_submod import data, digits, sources, tfds_sets
+from nas_submod import augmentation, data, digits, sources, tfds_sets
 from nas_submod.splits import stratify
 
 
@@ -466,7 +466,8 @@ def test_arrays_are_resized_too(tmp_path):
 
 def test_normalize(tmp_path):
   loaded = data.load(config(save(tmp_path)))
-  result = np.asarray(data.normalize(jnp.asarray(loaded.train.images), loaded.mean, loaded.std))
+  images = jnp.asarray(loaded.train.images)
+  result = np.asarray(augmentation.normalize(images, loaded.mean, loaded.std))
   assert result.dtype == np.float32
   np.testing.assert_allclose(result.mean((0, 1, 2)), 0, atol=1e-5)
   np.testing.assert_allclose(result.std((0, 1, 2)), 1, atol=1e-5)

@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags
 
 from experiments import common
-from nas_submod import tfds_sets
+from nas_submod import sources, tfds_sets
 
 DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS set.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where sets live; by default where TFDS has them.")
@@ -25,6 +25,7 @@ def main(argv: Any) -> None:
     return common.fail(f"unknown argument {argv[1]!r}; options begin with --")
   try:
     builder = tfds_sets.prepare(DATASET.value, DATA_DIR.value, MANUAL_DIR.value)
+    sources.find(DATASET.value, DATA_DIR.value)  # Reads the labels once, and keeps them.
   except ValueError as error:
     return common.fail(error)
   sizes = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())

@@ -1,18 +1,28 @@
 """Where images come from: TFDS, one npz file, or folders of image files."""
 
 import functools
+import io
 import itertools
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from nas_submod.tfds_sets import ALLOWED, find_builder, first_line, not_prepared
+from nas_submod.pixels import cores, decode, fit
+from nas_submod.tfds_sets import (
+  ALLOWED,
+  encoded_records,
+  find_builder,
+  first_line,
+  not_prepared,
+  read_labels,
+)
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_MODES = {1: "L", 4: "RGBA"}  # Of Pillow, by channels.
 
 
 class Source(NamedTuple):
@@ -21,14 +31,16 @@ class Source(NamedTuple):
   Attributes:
     place: What errors call it.
     labels: Not yet checked. Shape `[N]`.
-    read: Indices `[K]` to images, an array `[K, H, W, C]` or K arrays `[H, W, C]`, all uint8.
+    read: Index of an image to its pixels `[H, W, C]`, uint8. Threads may call it at once.
     name: Index of an image to what errors call it.
+    array: All images where they are in memory anyway. Shape `[N, H, W, C]`, uint8.
   """
 
   place: str
   labels: np.ndarray
-  read: Callable[[np.ndarray], np.ndarray | Iterable[np.ndarray]]
+  read: Callable[[int], np.ndarray]
   name: Callable[[int], str]
+  array: np.ndarray | None = None
 
 
 def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
@@ -55,7 +67,7 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
 
 
 def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.ndarray:
-  """Reads images and gives them one size.
+  """Reads images, these and no others, and gives them one size.
 
   Args:
     source: Where they are.
@@ -69,12 +81,16 @@ def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.nd
   Raises:
     ValueError: The images are of unequal size and `image_size` is None, or one is not readable.
   """
-  found = source.read(indices)
-  if isinstance(found, np.ndarray) and (
-    image_size is None or found.shape[1:3] == (image_size, image_size)
-  ):
-    return found
-  equal = [image if image_size is None else _resized(image, image_size) for image in found]
+  size = None if image_size is None else (image_size, image_size)
+  if source.array is not None and size in (None, source.array.shape[1:3]):
+    return source.array[indices]
+
+  def read(index):
+    image = source.read(index)
+    return image if size is None else fit(image, size)
+
+  with ThreadPoolExecutor(cores()) as pool:
+    equal = list(pool.map(read, indices.tolist()))
   for i, image in zip(indices, equal):
     if image.shape != equal[0].shape:
       raise ValueError(
@@ -86,16 +102,6 @@ def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.nd
 
 def _size(image: np.ndarray) -> str:
   return f"{image.shape[0]}x{image.shape[1]}"
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-  if image.shape[:2] == (size, size):
-    return image
-  channels = [
-    ImageOps.fit(Image.fromarray(channel), (size, size), Image.Resampling.BILINEAR)
-    for channel in np.moveaxis(image, -1, 0)
-  ]
-  return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
 def _of_array(place: str, values: np.ndarray, labels: np.ndarray) -> Source:
@@ -114,7 +120,7 @@ def _of_array(place: str, values: np.ndarray, labels: np.ndarray) -> Source:
       f"{place}: {len(values)} images, but labels of shape {list(labels.shape)}; "
       f"[{len(values)}] is expected"
     )
-  return Source(place, labels, lambda indices: values[indices], lambda i: f"image {i} of {place}")
+  return Source(place, labels, lambda i: values[i], lambda i: f"image {i} of {place}", values)
 
 
 def _npz(path: pathlib.Path) -> tuple[Source, Source | None]:
@@ -173,7 +179,7 @@ def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
   def mode() -> str:
     """One channel only where every image has one, whichever of them are asked for."""
     every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
-    return "L" if all(_opened(file, None) in ("1", "L") for file in every) else "RGB"
+    return "L" if all(decode(file, str(file), None) in ("1", "L") for file in every) else "RGB"
 
   def source(split: str) -> Source:
     flat = list(itertools.chain.from_iterable(files[split]))
@@ -181,7 +187,7 @@ def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
     return Source(
       str(path / split),
       labels,
-      lambda indices: (_opened(flat[i], mode()) for i in indices),
+      lambda i: decode(flat[i], str(flat[i]), mode()),
       lambda i: str(flat[i]),
     )
 
@@ -204,26 +210,12 @@ def _files(path: pathlib.Path, class_names: list[str]) -> list[list[pathlib.Path
   ]
 
 
-def _opened(file: pathlib.Path, mode: str | None) -> Any:
-  """The mode of an image file or, for a mode "L" or "RGB", its pixels `[H, W, C]`, uint8."""
-  try:
-    with Image.open(file) as image:
-      if image.mode[0] in "IF":
-        raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
-      if mode is None:
-        return image.mode
-      pixels = np.asarray(image.convert(mode))
-  except (OSError, SyntaxError, ValueError) as error:
-    raise ValueError(f"{file} is not usable: {first_line(error)}") from error
-  return pixels[..., None] if mode == "L" else pixels
-
-
 def _tfds(name: str, data_dir: str | None) -> tuple[Source, Source | None]:
   builder = find_builder(name, data_dir)
-  known = list(builder.info.splits)  # Empty in a mock: `train` and `test` are taken for granted.
+  known = list(builder.info.splits)  # Empty if it is not prepared, which is said below.
   if known and "train" not in known:
     raise ValueError(f"{name} has no split train: it has {', '.join(known)}")
-  test = next((split for split in ("test", "validation") if split in known or not known), None)
+  test = next((split for split in ("test", "validation") if split in known), None)
   train = _of_builder(name, builder, "train")
   return train, None if test is None else _of_builder(name, builder, test)
 
@@ -237,21 +229,20 @@ def _of_builder(name: str, builder: Any, split: str) -> Source:
       f"{', '.join(features)}"
     )
   try:
-    records = builder.as_data_source(split)
+    records = encoded_records(builder, split)
   except NotImplementedError as error:
     raise ValueError(not_prepared(name, builder)) from error
-
   place = f"{name} {split}"
-  examples = (records[i] for i in range(len(records)))
-  found, labels = zip(*((np.asarray(example[image]), example[label]) for example in examples))
-  if None not in features[image].shape:
-    return _of_array(place, np.stack(found), np.array(labels))
-  return Source(
-    place,
-    np.array(labels),
-    lambda indices: (found[i] for i in indices),
-    lambda i: f"image {i} of {place}",
-  )
+  mode = _MODES.get(features[image].shape[-1], "RGB")
+
+  def read(index):
+    found = records[index][image]
+    if isinstance(found, bytes):
+      return decode(io.BytesIO(found), f"image {index} of {place}", mode)
+    return found
+
+  labels = read_labels(builder, split, records, label)
+  return Source(place, labels, read, lambda i: f"image {i} of {place}")
 
 
 def _keys(supervised_keys: Any) -> tuple[str, str]:

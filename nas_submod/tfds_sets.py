@@ -1,6 +1,12 @@
 """Sets of TensorFlow Datasets: found by name, prepared once, read without TensorFlow."""
 
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 ALLOWED = '"digits", the name of a TFDS set such as "fashion_mnist", "npz:PATH" or "folder:PATH"'
 
@@ -55,6 +61,43 @@ def find_builder(name: str, data_dir: str | None) -> Any:
     raise ValueError(
       f'TFDS cannot open "{name}": {first_line(error)}; allowed are {ALLOWED}'
     ) from error
+
+
+def encoded_records(builder: Any, split: str) -> Any:
+  """The records of a split by index, their images as the bytes that are in its files.
+
+  Raises:
+    NotImplementedError: The set is not prepared, or not as array_record.
+  """
+  import tensorflow_datasets as tfds
+
+  encoded = [
+    name for name, f in builder.info.features.items() if isinstance(f, tfds.features.Image)
+  ]
+  return builder.as_data_source(split, decoders=dict.fromkeys(encoded, tfds.decode.SkipDecoding()))
+
+
+def read_labels(builder: Any, split: str, records: Sequence[Any], label: str) -> np.ndarray:
+  """The labels of a split. Shape `[N]`.
+
+  They are among the images, so that all records must be read: minutes for ImageNet. They are
+  therefore kept in a file beside the records, if it can be written.
+  """
+  file = builder.data_path / f"labels-{split}.npy"
+  if file.exists():
+    return np.load(io.BytesIO(file.read_bytes()))
+  pieces = np.array_split(np.arange(len(records)), -(-len(records) // 1000) or 1)
+  with ThreadPoolExecutor() as pool:
+    found = pool.map(lambda piece: [records[int(i)][label] for i in piece], pieces)
+    labels = np.concatenate([np.array(piece) for piece in found])
+  content, unfinished = io.BytesIO(), file.with_name(f"{file.name}.{os.getpid()}")
+  np.save(content, labels)
+  try:
+    unfinished.write_bytes(content.getvalue())
+    unfinished.replace(file)
+  except OSError:
+    pass
+  return labels
 
 
 def not_prepared(name: str, builder: Any) -> str:

@@ -1,5 +1,7 @@
 """Sources, stratified splits, and the arithmetic of a step."""
 
+import io
+import pathlib
 import subprocess
 import sys
 import zipfile
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nas_submod import augmentation, data, digits, sources, tfds_sets
+from nas_submod import augmentation, data, digits, pixels, sources, tfds_sets
 from nas_submod.splits import stratify
 
 
@@ -158,25 +160,115 @@ assert not found, found
   subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
-def test_tfds_by_name():
-  with tfds.testing.mock_data(num_examples=200):
-    loaded = data.load(config("fashion_mnist", 20, train_size=30, test_size=50))
-  assert loaded.classes == 10
+class Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A set of encoded images, 24 of each class to train on, each of one colour."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  encoding, shape = "png", (9, 9, 3)
+
+  def _info(self):
+    features = {
+      "image": tfds.features.Image(shape=self.shape, encoding_format=self.encoding),
+      "mask": tfds.features.Image(shape=(None, None, 1)),
+      "species": tfds.features.ClassLabel(num_classes=5),
+    }
+    features = tfds.features.FeaturesDict(features)
+    return tfds.core.DatasetInfo(
+      builder=self, features=features, supervised_keys=("image", "species")
+    )
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples(120), "validation": self._generate_examples(50)}
+
+  def _generate_examples(self, count):
+    for i in range(count):
+      height, width = (side or 9 + i % 3 for side in self.shape[:2])
+      image = io.BytesIO()
+      colour = (i, 255 - i, 2 * i) if self.shape[2] == 3 else i
+      mode = "RGB" if self.shape[2] == 3 else "L"
+      Image.new(mode, (width, height), colour).save(image, self.encoding)
+      image.seek(0)
+      yield i, {"image": image, "mask": io.BytesIO(b"not read"), "species": i % 5}
+
+
+class GrayPhotos(Photos, skip_registration=True):
+  shape = (9, 9, 1)
+
+
+class AnyPhotos(Photos, skip_registration=True):
+  encoding, shape = "jpeg", (None, None, 3)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+  """A function that prepares one of these sets and returns its `data_dir`."""
+  path = str(tmp_path_factory.mktemp("photos"))
+
+  def prepare(photos):
+    photos(data_dir=path).download_and_prepare(file_format="array_record")
+    return path
+
+  return prepare
+
+
+def test_tfds_set_of_encoded_images(photos):
+  """All images of the set with their labels, decoded exactly, whatever else the records hold."""
+  loaded = data.load(config("photos", 20, data_dir=photos(Photos)))
   assert [split.images.shape for split in loaded[:3]] == [
-    (30, 28, 28, 1),
-    (20, 28, 28, 1),
-    (50, 28, 28, 1),
+    (100, 9, 9, 3),
+    (20, 9, 9, 3),
+    (50, 9, 9, 3),
   ]
-  assert set(per_class(loaded.train.labels, 10)) == {3}
-  assert not rows(loaded.train.images) & rows(loaded.validation.images)
+  assert loaded.classes == 5 and set(per_class(loaded.train.labels, 5)) == {20}
+  numbers = np.concatenate([split.images[:, 0, 0, 0] for split in loaded[:2]])
+  labels = np.concatenate([split.labels for split in loaded[:2]])
+  assert sorted(numbers) == list(range(120))
+  np.testing.assert_array_equal(labels, numbers % 5)
+  np.testing.assert_array_equal(
+    loaded.train.images[:, 8, 8, 1], 255 - loaded.train.images[:, 0, 0, 0]
+  )
+  gray = data.load(config("gray_photos", 20, data_dir=photos(GrayPhotos)))
+  assert gray.train.images.shape == (100, 9, 9, 1)
+  np.testing.assert_array_equal(gray.train.images[:, 3, 3, 0] % 5, gray.train.labels)
 
 
-def test_tfds_images_of_any_size_need_image_size():
-  with tfds.testing.mock_data(num_examples=60):
-    with pytest.raises(ValueError, match=r"unequal size: image \d+ of imagenette/160px train is"):
-      data.load(config("imagenette/160px", 10))
-    loaded = data.load(config("imagenette/160px", 10, image_size=7))
-  assert loaded.train.images.shape == (50, 7, 7, 3)
+def test_labels_are_kept_beside_the_records(photos, monkeypatch):
+  path = photos(Photos)
+  first = sources.find("photos", path)[0].labels
+  file = pathlib.Path(path) / "photos" / "1.0.0" / "labels-train.npy"
+  np.testing.assert_array_equal(np.load(file), first)
+  np.save(file, np.arange(120) % 2)
+  assert sources.find("photos", path)[0].labels.max() == 1
+  file.unlink()
+
+  def refuse(*_):
+    raise PermissionError("read-only")
+
+  monkeypatch.setattr(type(tfds_sets.find_builder("photos", path).data_path), "write_bytes", refuse)
+  np.testing.assert_array_equal(sources.find("photos", path)[0].labels, first)
+  assert not file.exists()
+
+
+def test_only_wanted_images_are_decoded(photos, monkeypatch):
+  opened = []
+
+  def decode(file, name, mode):
+    opened.append(name)
+    return pixels.decode(file, name, mode)
+
+  monkeypatch.setattr(sources, "decode", decode)
+  fields = {"train_size": 10, "test_size": 5, "data_dir": photos(Photos)}
+  loaded = data.load(config("photos", 5, **fields))
+  assert len(opened) == len(set(opened)) == 20
+  assert [len(split.images) for split in loaded[:3]] == [10, 5, 5]
+
+
+def test_tfds_images_of_any_size_need_image_size(photos):
+  fields = {"data_dir": photos(AnyPhotos)}
+  with pytest.raises(ValueError, match=r"unequal size: image \d+ of any_photos train is"):
+    data.load(config("any_photos", 10, **fields))
+  loaded = data.load(config("any_photos", 10, image_size=7, **fields))
+  assert loaded.train.images.shape == (110, 7, 7, 3)
 
 
 def test_tfds_set_not_prepared_says_how_and_that_command_works(tmp_path):

@@ -31,7 +31,19 @@ def pmap_candidates(
   Returns:
     The pmapped function: arguments with axis 0 have a leading axis of this process's devices.
   """
-  return jax.pmap(function, in_axes=in_axes, donate_argnums=donate, devices=jax.local_devices())
+  return jax.pmap(
+    function,
+    axis_name="devices",
+    in_axes=in_axes,
+    donate_argnums=donate,
+    devices=jax.local_devices(),
+  )
+
+
+def spread(tree: Any) -> Any:
+  """Arrays `[D, ...]`, a row on each device of this process, as `pmap_candidates` has them."""
+  mesh = Mesh(np.array(jax.local_devices()), ("devices",))
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("devices")))
 
 
 def start_processes(
@@ -183,6 +195,22 @@ def replicate(tree: Any, devices: int | None = None, axis_name: str = "devices")
   """
   mesh = Mesh(np.array(jax.local_devices()[:devices]), (axis_name,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard(tree: Any, devices: int, axis_name: str) -> Any:
+  """Puts this process's part of a batch on its devices, for a pmapped function that maps it with 0.
+
+  Args:
+    tree: Arrays of shape `[B, ...]`.
+    devices: How many devices of this process.
+    axis_name: That of the pmapped function.
+
+  Returns:
+    Arrays of shape `[devices, B / devices, ...]`.
+  """
+  mesh = Mesh(np.array(jax.local_devices()[:devices]), (axis_name,))
+  parts = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), tree)
+  return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(axis_name)))
 
 
 def vmap_over_devices(function: Callable[..., Any], shared: Any, batch: Any) -> Any:

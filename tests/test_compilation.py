@@ -1,5 +1,6 @@
 """What is compiled is counted, whether XLA or the persistent cache gives it."""
 
+import functools
 import subprocess
 import sys
 
@@ -34,6 +35,23 @@ def test_programs_from_the_cache_are_counted_too(tmp_path):
   assert done.stderr == ""
   assert done.stdout.splitlines() == ["1 0 9.0 True", "1 1 9.0 True"]
   assert list(tmp_path.glob("nas_submod/jax/*/jit_*"))
+
+
+def test_programs_compiled_together_are_counted_where_they_are_asked_for():
+  x = jax.numpy.ones(5)
+  programs = [jax.jit(lambda x, factor=factor: x * factor) for factor in (2.0, 3.0, 4.0)]
+  calls = [functools.partial(program, x) for program in programs]
+  outer, inner = compilation.CompilationLog(), compilation.CompilationLog()
+  with outer.counting(), inner.counting():
+    compilation.compile_together(*calls)
+    compilation.compile_together(*calls)  # Compiled already.
+  assert (outer.programs, inner.programs) == (3, 3)
+  assert outer.seconds == inner.seconds > 0
+
+
+def test_an_error_of_one_of_them_is_raised():
+  with pytest.raises(ZeroDivisionError):
+    compilation.compile_together(lambda: 1 / 0, lambda: None)
 
 
 @pytest.fixture

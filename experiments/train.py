@@ -40,7 +40,7 @@ def main(config: ConfigDict) -> None:
     if not wanted:
       raise ValueError("name an --architecture: a result.json, a name, a line or numbers")
     architecture = architectures.read(space, wanted)
-    images = data.load(config.data)
+    images = data.load(config.data, may_stream=True)
     decides = {"config": config.to_dict(), "architecture": list(architecture)}
     workdir = common.workdir() / "train"
     parallel.on_first_process(lambda: journal.make_workdir(workdir, decides))

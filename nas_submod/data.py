@@ -14,6 +14,9 @@ Fields of `config.data`, with their defaults:
   cut to the centre square. None: as they are, which must be equal.
 - `classes` (None): labels are `0..classes-1`. None: as found in the training labels.
 - `data_dir` (None): where TFDS sets live. None: the default of TFDS.
+- `stream` (False): for a final training, whose images need not fit in memory then: they are read
+  while it goes on, to train on as random crops, to evaluate as the centre of 7/8 of the shorter
+  side, of `image_size` pixels; mean and std are those of 1,000 training images.
 """
 
 from typing import NamedTuple
@@ -21,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_submod import sources
+from nas_submod import sources, stream
 from nas_submod.splits import stratify
 
 _REQUIRED = ("source", "validation_size")
@@ -32,7 +35,9 @@ _DEFAULTS = {
   "split_seed": 0,
   "image_size": None,
   "classes": None,
+  "stream": False,
 }
+_SAMPLE = 1_000  # Images of which mean and std are taken where they are streamed.
 _SMALLEST = {
   "validation_size": 1,
   "train_size": 1,
@@ -47,11 +52,11 @@ class Split(NamedTuple):
   """Images with their labels.
 
   Attributes:
-    images: Shape `[N, H, W, C]`, uint8.
+    images: Shape `[N, H, W, C]`, uint8; not yet read if they are streamed.
     labels: Shape `[N]`, int32.
   """
 
-  images: np.ndarray
+  images: np.ndarray | stream.Images
   labels: np.ndarray
 
 
@@ -75,8 +80,8 @@ class Data(NamedTuple):
   std: np.ndarray
 
 
-def load(config: ConfigDict) -> Data:
-  """Loads a data set into host memory.
+def load(config: ConfigDict, may_stream: bool = False) -> Data:
+  """Loads a data set into host memory, or what is needed to stream it.
 
   The test images depend on nothing but the source, `test_size` and `split_seed`, the validation
   images not on `train_size`; a larger `train_size` contains the images of a smaller one.
@@ -84,11 +89,14 @@ def load(config: ConfigDict) -> Data:
   Args:
     config: `config.data`, with the fields of this module's docstring. `source` and
       `validation_size` must be there; the others have the defaults given there.
+    may_stream: Whether the caller takes images that are not yet read.
 
   Raises:
     ValueError: A field or the data are not as they must be; one line says what is allowed.
   """
   fields = _fields(config)
+  if fields.stream and not may_stream:
+    raise ValueError("data.stream is for experiments.train; a search takes a part: train_size")
   train, test = sources.find(fields.source, fields.data_dir)
   labels = _labels(train, fields.classes)
   classes = fields.classes or int(labels.max()) + 1
@@ -118,8 +126,9 @@ def load(config: ConfigDict) -> Data:
     rest = rest[chosen]
 
   origins = (train, rest, labels), (train, validation_indices, labels)
+  images = stream.Images if fields.stream else sources.images
   splits = [
-    Split(sources.images(source, indices, fields.image_size), all_labels[indices])
+    Split(images(source, indices, fields.image_size), all_labels[indices])
     for source, indices, all_labels in (*origins, (test, test_indices, test_labels))
   ]
   shape = splits[0].images.shape[1:]
@@ -129,8 +138,20 @@ def load(config: ConfigDict) -> Data:
         f"images of unequal shape: {list(shape)} in {train.place}, "
         f"{list(split.images.shape[1:])} in {source.place}; make them equal or set image_size"
       )
-  mean, std = _statistics(splits[0].images)
+  sample: slice | np.ndarray = slice(None)
+  if fields.stream:
+    sample = np.unique(np.linspace(0, len(splits[0].labels) - 1, _SAMPLE).astype(int))
+  mean, std = _statistics(splits[0].images[sample])
   return Data(splits[0], splits[1], splits[2], classes, mean, std)
+
+
+def join(first: Split, second: Split) -> Split:
+  """The images of two splits of one source."""
+  labels = np.concatenate([first.labels, second.labels])
+  match first.images, second.images:
+    case stream.Images() as images, stream.Images() as others:
+      return Split(images.joined(others), labels)
+  return Split(np.concatenate([first.images, second.images]), labels)
 
 
 def _fields(config: ConfigDict) -> ConfigDict:
@@ -147,6 +168,10 @@ def _fields(config: ConfigDict) -> ConfigDict:
   for name in ("source", "data_dir"):
     if not isinstance(fields[name], str | None):
       raise ValueError(f"data.{name}={fields[name]!r}: a string is expected")
+  if not isinstance(fields["stream"], bool):
+    raise ValueError(f"data.stream={fields['stream']!r}: True or False is expected")
+  if fields["stream"] and fields["image_size"] is None:
+    raise ValueError("data.stream=True needs data.image_size: the size of the random crops")
   for name, smallest in _SMALLEST.items():
     value = fields[name]
     if value is None and _DEFAULTS.get(name, 0) is None:

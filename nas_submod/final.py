@@ -1,5 +1,6 @@
 """Training of the network that was found: its own program, every device on a part of the batch."""
 
+import contextlib
 import math
 import pathlib
 import time
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod import data as datasets
+from nas_submod import feed as feeds
 from nas_submod import networks, parallel, preemption, resources, training
 from nas_submod.checkpoints import Checkpoints
 from nas_submod.data import Data, Split
@@ -17,16 +20,15 @@ from nas_submod.metrics_log import MetricsLog
 from nas_submod.objective import check_fit
 from nas_submod.spaces import SearchSpace
 
-_EVAL_BATCH = 256  # Images on each device.
 _AXIS = "batch"
 
 
 class Programs(NamedTuple):
-  """The two programs, each on D devices; `rows` are indices into images and labels.
+  """The two programs, each on all devices; `held` and `batch` are those of a `Feed`.
 
   Attributes:
-    train: `(TrainState, images, labels, rows [D, B / D]) -> (TrainState, StepMetrics)`.
-    evaluate: `(Variables, images, labels, rows [D, B]) -> Metrics`; row -1 is padding.
+    train: `(TrainState, held, batch) -> (TrainState, StepMetrics)`.
+    evaluate: `(Variables, held, batch) -> Metrics`.
   """
 
   train: Callable[..., tuple[training.TrainState, training.StepMetrics]]
@@ -38,23 +40,17 @@ def make_programs(
 ) -> Programs:
   """Makes the programs; `devices` of all processes share each batch."""
 
-  def train(state, images, labels, rows):
-    batch = images[rows], labels[rows]
-    return training.train_step(recipe, network.apply, state, rng, *batch, axis_name=_AXIS)
+  def train(state, held, batch):
+    examples = feeds.take(held, batch)
+    return training.train_step(recipe, network.apply, state, rng, *examples, axis_name=_AXIS)
 
-  def evaluate(variables, images, labels, rows):
-    labels = jnp.where(rows < 0, -1, labels[rows])
+  def evaluate(variables, held, batch):
+    examples = feeds.take(held, batch)
     return training.eval_step(
-      recipe,
-      network.apply,
-      variables.params,
-      variables.state,
-      images[rows],
-      labels,
-      axis_name=_AXIS,
+      recipe, network.apply, variables.params, variables.state, *examples, axis_name=_AXIS
     )
 
-  axes = (None, None, None, 0)
+  axes = (None, None, 0)
   return Programs(
     parallel.pmap_data(train, axes, devices, _AXIS, donate=(0,)),
     parallel.pmap_data(evaluate, axes, devices, _AXIS),
@@ -90,8 +86,7 @@ def choose_splits(data: Data, evaluate_on: str) -> tuple[Data, Split]:
     return data, data.validation
   if evaluate_on != "test":
     raise ValueError(f"unknown evaluate_on {evaluate_on!r}; allowed: test, validation")
-  train = Split(*(np.concatenate(parts) for parts in zip(data.train, data.validation)))
-  return data._replace(train=train), data.test
+  return data._replace(train=datasets.join(data.train, data.validation)), data.test
 
 
 def train(
@@ -137,13 +132,12 @@ def train(
   state = jax.jit(
     lambda rng: training.start(initial(network, rng), recipe.transformation, averaged)
   )(rng)
-  order = training.batch_order(
-    (config["seed"],), len(data.train.labels), recipe.batch_size, recipe.steps
-  )
   programs = make_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
   own = devices // jax.process_count()
-  images = parallel.replicate(data.train, own)
-  watched = parallel.replicate(evaluated, own)
+  feed = feeds.of_training(
+    data.train, config["seed"], recipe.batch_size, recipe.steps, devices, _AXIS
+  )
+  watched = feeds.of_evaluation(evaluated, devices, _AXIS)
   began = time.perf_counter()
   with (
     Checkpoints(workdir / "checkpoints", settings["keep_checkpoints"]) as checkpoints,
@@ -151,11 +145,10 @@ def train(
   ):
     state, first = checkpoints.restore(state)
     state = parallel.replicate(state, own, _AXIS)
-    with MetricsLog(workdir, first) as log:
+    with MetricsLog(workdir, first) as log, contextlib.closing(feed.batches(first)) as batches:
       window = _Window(recipe, log, checkpoints, first)
-      for step in range(first, recipe.steps):
-        rows = parallel.shards_of(order[step], devices)
-        state, metrics = programs.train(state, *images, rows)
+      for step, batch in zip(range(first, recipe.steps), batches):
+        state, metrics = programs.train(state, feed.held, batch)
         window.add(metrics)
         done = step + 1
         on_progress(done, recipe.steps, window.last_loss)
@@ -164,7 +157,7 @@ def train(
         if due or stop or done % log_every == 0:
           window.write()
         if due:
-          found = evaluate(programs, state.best_variables, watched, len(evaluated.labels), devices)
+          found = evaluate(programs, state.best_variables, watched)
           del found["images"]
           log.write(done, {f"{settings['evaluate_on']}_{name}": v for name, v in found.items()})
           checkpoints.save(done, state, found)
@@ -173,12 +166,12 @@ def train(
         if stop and not last:
           raise preemption.Preempted(done)
       best = checkpoints.best()
-  test_images = parallel.replicate(data.test, own)
+  test = feeds.of_evaluation(data.test, devices, _AXIS)
   return {
     "architecture": [int(option) for option in architecture],
     "text": space.text(architecture),
     "resources": resources.network_cost(space, architecture),
-    "test": evaluate(programs, state.best_variables, test_images, len(data.test.labels), devices),
+    "test": evaluate(programs, state.best_variables, test),
     "best_checkpoint": best and {"evaluated_on": settings["evaluate_on"], **best},
     "train_loss": float(state.loss_sum) / recipe.steps,
     "train_images": len(data.train.labels),
@@ -199,17 +192,13 @@ def _intervals(settings: Mapping[str, Any], train_size: int) -> tuple[int, int]:
   return settings["log_every"], max(1, round(settings["checkpoint_every"] * unit))
 
 
-def evaluate(
-  programs: Programs, variables: networks.Variables, images: Split, count: int, devices: int
-) -> dict[str, Any]:
-  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on a replicated split."""
-  size = devices * min(_EVAL_BATCH, -(-count // devices))
-  batches = -(-count // size)
-  rows = np.pad(np.arange(count), (0, batches * size - count), constant_values=-1)
+def evaluate(programs: Programs, variables: networks.Variables, feed: feeds.Feed) -> dict[str, Any]:
+  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on all images of a feed."""
   total = np.zeros(len(training.Metrics._fields))
-  for part in rows.astype(np.int32).reshape(batches, size):
-    metrics = programs.evaluate(variables, *images, parallel.shards_of(part, devices))
-    total += np.array([float(part) for part in metrics])
+  with contextlib.closing(feed.batches(0)) as batches:
+    for batch in batches:
+      metrics = programs.evaluate(variables, feed.held, batch)
+      total += np.array([float(part) for part in metrics])
   correct, correct_top5, loss, examples = total.tolist()
   return {
     "accuracy": correct / examples,

@@ -3,6 +3,8 @@
 import io
 import os
 import pathlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,12 @@ from nas_submod.tfds_sets import first_line
 def cores() -> int:
   """Processor cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def on_threads(function: Callable[[int], np.ndarray], items: Iterable[int]) -> list[np.ndarray]:
+  """Calls a function for each item, as many at once as there are cores."""
+  with ThreadPoolExecutor(cores()) as pool:
+    return list(pool.map(function, items))
 
 
 def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str | None) -> Any:

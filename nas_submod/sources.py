@@ -6,12 +6,11 @@ import itertools
 import pathlib
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_submod.pixels import cores, decode, fit
+from nas_submod.pixels import decode, fit, on_threads
 from nas_submod.tfds_sets import (
   ALLOWED,
   encoded_records,
@@ -89,8 +88,7 @@ def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.nd
     image = source.read(index)
     return image if size is None else fit(image, size)
 
-  with ThreadPoolExecutor(cores()) as pool:
-    equal = list(pool.map(read, indices.tolist()))
+  equal = on_threads(read, indices.tolist())
   for i, image in zip(indices, equal):
     if image.shape != equal[0].shape:
       raise ValueError(

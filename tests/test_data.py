@@ -1,6 +1,5 @@
 """Sources, stratified splits, and the arithmetic of a step."""
 
-import io
 import pathlib
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from PIL import Image
 
 from nas_submod import augmentation, data, digits, pixels, sources, tfds_sets
 from nas_submod.splits import stratify
+from tests.photos import AnyPhotos, GrayPhotos, Photos
 
 
 def config(source, validation_size=4, **fields):
@@ -158,45 +158,6 @@ found = [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
 assert not found, found
 """
   subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
-
-
-class Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A set of encoded images, 24 of each class to train on, each of one colour."""
-
-  VERSION = tfds.core.Version("1.0.0")
-  encoding, shape = "png", (9, 9, 3)
-
-  def _info(self):
-    features = {
-      "image": tfds.features.Image(shape=self.shape, encoding_format=self.encoding),
-      "mask": tfds.features.Image(shape=(None, None, 1)),
-      "species": tfds.features.ClassLabel(num_classes=5),
-    }
-    features = tfds.features.FeaturesDict(features)
-    return tfds.core.DatasetInfo(
-      builder=self, features=features, supervised_keys=("image", "species")
-    )
-
-  def _split_generators(self, dl_manager):
-    return {"train": self._generate_examples(120), "validation": self._generate_examples(50)}
-
-  def _generate_examples(self, count):
-    for i in range(count):
-      height, width = (side or 9 + i % 3 for side in self.shape[:2])
-      image = io.BytesIO()
-      colour = (i, 255 - i, 2 * i) if self.shape[2] == 3 else i
-      mode = "RGB" if self.shape[2] == 3 else "L"
-      Image.new(mode, (width, height), colour).save(image, self.encoding)
-      image.seek(0)
-      yield i, {"image": image, "mask": io.BytesIO(b"not read"), "species": i % 5}
-
-
-class GrayPhotos(Photos, skip_registration=True):
-  shape = (9, 9, 1)
-
-
-class AnyPhotos(Photos, skip_registration=True):
-  encoding, shape = "jpeg", (None, None, 3)
 
 
 @pytest.fixture(scope="module")

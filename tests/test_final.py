@@ -66,7 +66,7 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
     found[devices] = []
     for step in range(20):
       rows = parallel.shards_of(order[step], devices)
-      state, metrics = programs.train(state, *images, rows)
+      state, metrics = programs.train(state, images, rows)
       found[devices].append(np.array(jax.device_get(metrics)))
       if step == 0:
         compiled = compilations()

@@ -1,0 +1,278 @@
+"""Images as a stream: decided by seed and step, cropped as said, trained from as arrays are."""
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+from scipy import stats
+
+from nas_submod import data, feed, final, metrics_log, parallel, pixels, sources, spaces, stream
+from tests import tiny_config
+from tests.photos import AnyPhotos
+
+CLASSES, BATCH, PER_EPOCH = 10, 16, 2  # 40 images: 8 are left over in each epoch.
+
+
+def numbered(count=40, shape=(20, 30, 1)):
+  """A source whose image i is i everywhere."""
+  return sources.Source(
+    "numbers",
+    np.arange(count, dtype=np.int32),
+    lambda i: np.full(shape, i, np.uint8),
+    lambda i: f"number {i}",
+  )
+
+
+def batches(steps, seed=0, source=None):
+  """Images and labels of some steps, stacked; the label of image i is i."""
+  source = source or numbered()
+  images = stream.Images(source, np.arange(len(source.labels)), 8)
+  found = list(stream.training_batches(images, source.labels, seed, BATCH, steps))
+  return [np.stack(parts) for parts in zip(*found)]
+
+
+def noise(i):
+  return np.random.default_rng(i).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+
+def test_each_epoch_is_a_permutation_without_the_incomplete_batch():
+  images, labels = batches(range(3 * PER_EPOCH))
+  assert images.dtype == np.uint8 and labels.dtype == np.int32
+  np.testing.assert_array_equal(images[..., 0, 0, 0], labels)
+  epochs = labels.reshape(3, PER_EPOCH * BATCH)
+  assert all(len(set(epoch)) == PER_EPOCH * BATCH for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) == 3
+  assert set(epochs.ravel()) == set(range(40))  # What is left over is not always the same.
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+  source = numbered()._replace(read=noise)
+  images, labels = batches(range(5), source=source)
+  for first in (1, 3):  # In the middle of the first and of the second epoch.
+    again = batches(range(first, 5), source=source)
+    np.testing.assert_array_equal(again[0], images[first:])
+    np.testing.assert_array_equal(again[1], labels[first:])
+  other = batches(range(2), seed=1, source=source)
+  assert not np.array_equal(other[1], labels[:2])
+  # The same image is cropped anew in the next epoch.
+  shared = set(labels[0]) & set(labels[2:4].ravel())
+  for label in shared:
+    first, later = (images[part][labels[part] == label][0] for part in (slice(2), slice(2, 4)))
+    assert not np.array_equal(first, later)
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_parts_of_hosts_join_to_the_batch_of_one(hosts, monkeypatch):
+  source = numbered()._replace(read=noise)
+  whole = batches(range(1, 4), source=source)
+  held_out = stream.Images(source, np.arange(19), 8)
+
+  def evaluated():
+    found = stream.evaluation_batches(held_out, source.labels[:19], 8)
+    return [np.stack(parts) for parts in zip(*found)]
+
+  tested = evaluated()
+  assert tested[1].ravel().tolist() == [*range(19), *[-1] * 5]
+  monkeypatch.setattr(jax, "process_count", lambda: hosts)
+  parts, tested_parts = [], []
+  for host in range(hosts):
+    monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+    parts.append(batches(range(1, 4), source=source))
+    tested_parts.append(evaluated())
+  assert parts[0][1].shape == (3, BATCH // hosts)
+  for expected, found in ((whole, parts), (tested, tested_parts)):
+    for i in range(2):
+      np.testing.assert_array_equal(np.concatenate([part[i] for part in found], 1), expected[i])
+
+
+def ramp(height, width):
+  """An image whose channels are column, row and 7."""
+  rows, columns = np.mgrid[:height, :width]
+  return np.stack([columns, rows, np.full_like(rows, 7)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crop_of_a_ramp_is_the_ramp_of_its_box(seed):
+  """Smoothing leaves what is linear: pixels are the coordinates of their centres."""
+  height, width, size = 120, 200, 8
+  source = numbered(1)._replace(read=lambda i: ramp(height, width))
+  images = stream.Images(source, np.arange(1), size)
+  left, top, right, bottom = stream.crop_box(np.random.default_rng(seed), height, width)
+  centres = (np.arange(size) + 0.5) / size
+  expected = np.empty((size, size, 3))
+  expected[..., 0] = left + centres * (right - left) - 0.5
+  expected[..., 1] = (top + centres * (bottom - top) - 0.5)[:, None]
+  expected[..., 2] = 7
+  found = images.random_crop(0, np.random.default_rng(seed))
+  # At the border of the image the filter is cut off.
+  inside = found[1:-1, 1:-1].astype(float)
+  np.testing.assert_allclose(inside, expected[1:-1, 1:-1], atol=1)
+  centre = images.centre(0)
+  side = 0.875 * height
+  expected[..., 0] = (width - side) / 2 + centres * side - 0.5
+  expected[..., 1] = ((height - side) / 2 + centres * side - 0.5)[:, None]
+  np.testing.assert_allclose(centre.astype(float)[1:-1, 1:-1], expected[1:-1, 1:-1], atol=1)
+  np.testing.assert_array_equal(images[:1][0], centre)
+
+
+def test_boxes_are_drawn_as_described():
+  """Against all draws that fit, of another generator: areas, proportions and places."""
+  height, width = 60, 80
+  found = np.array([stream.crop_box(np.random.default_rng(i), height, width) for i in range(4000)])
+  left, top, right, bottom = found.T
+  assert left.min() >= 0 and top.min() >= 0 and right.max() <= width and bottom.max() <= height
+  rng = np.random.RandomState(0)
+  area = rng.uniform(0.08, 1, 20_000)
+  ratio = (4 / 3) ** rng.uniform(-1, 1, 20_000)
+  parts = np.stack([area * ratio, area / ratio]) * height * width
+  fits = (parts[0] <= width**2) & (parts[1] <= height**2)
+  drawn_width, drawn_height = np.sqrt(parts[:, fits])
+  drawn_left = (width - drawn_width) * rng.uniform(size=fits.sum())
+  drawn_top = (height - drawn_height) * rng.uniform(size=fits.sum())
+  for ours, theirs in (
+    ((right - left) * (bottom - top), drawn_width * drawn_height),
+    ((right - left) / (bottom - top), drawn_width / drawn_height),
+    (left, drawn_left),
+    (top, drawn_top),
+  ):
+    assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
+  # Nothing of the wanted proportions has 8% of this area.
+  assert stream.crop_box(np.random.default_rng(0), 3, 400) == (198, 0, 202, 3)
+  assert stream.crop_box(np.random.default_rng(0), 400, 3) == (0, 198, 3, 202)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+  """Fields of `config.data` of a set of JPEG files, 120 to train on, to be streamed at 224x224."""
+  path = str(tmp_path_factory.mktemp("photos"))
+  AnyPhotos(data_dir=path).download_and_prepare(file_format="array_record")
+  return {
+    "source": "any_photos",
+    "data_dir": path,
+    "validation_size": 20,
+    "image_size": 224,
+    "stream": True,
+  }
+
+
+def test_nothing_is_decoded_but_what_is_wanted(photos, monkeypatch):
+  opened = []
+
+  def decode(file, name, mode):
+    opened.append(name)
+    return pixels.decode(file, name, mode)
+
+  monkeypatch.setattr(sources, "decode", decode)
+  monkeypatch.setattr(data, "_SAMPLE", 7)
+  loaded = data.load(ConfigDict(photos), may_stream=True)
+  # Seven for mean and standard deviation, one of each split for its channels.
+  assert len(opened) <= 7 + 3
+  assert loaded.train.images.shape == (100, 224, 224, 3)
+  assert loaded.mean.shape == loaded.std.shape == (3,)
+  joined, _ = final.choose_splits(loaded, "test")
+  assert len(opened) <= 7 + 3
+  np.testing.assert_array_equal(
+    joined.train.images[np.array([3, 110])],
+    np.stack([loaded.train.images[3:4][0], loaded.validation.images[10:11][0]]),
+  )
+
+
+def test_mean_and_std_are_those_of_the_images(photos):
+  loaded = data.load(ConfigDict(photos), may_stream=True)
+  every = loaded.train.images[:].astype(np.float64)
+  np.testing.assert_allclose(loaded.mean, every.mean((0, 1, 2)), rtol=1e-6)
+  np.testing.assert_allclose(loaded.std, every.std((0, 1, 2)), rtol=1e-6)
+
+
+def config(**changes):
+  """A training of 3 steps of 16 images of 224x224 by a network of two blocks."""
+  settings = tiny_config.get_config()
+  settings.space.update({"image_shape": (224, 224, 3), "classes": 5, "stem_stride": 4})
+  settings.final.update({"epochs": 0.0, "steps": 3, "log_every": 1, "checkpoint_every": 1.0})
+  settings.final.update({"flip": True, "crop_padding": 0, **changes})
+  return settings
+
+
+def losses(workdir):
+  lines = map(json.loads, (workdir / metrics_log.METRICS_FILE).read_text().splitlines())
+  return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_final_training_from_tfds_in_pieces_and_on_one_device(photos, tmp_path, monkeypatch):
+  settings = config()
+  space = spaces.from_config(settings.space)
+  loaded = data.load(ConfigDict(photos), may_stream=True)
+  arguments = space, (0, 0, 1, 2), loaded, settings
+
+  whole = final.train(*arguments, tmp_path / "whole")
+  assert whole["train_images"] == 120 and whole["test"]["images"] == 50
+  assert sorted(losses(tmp_path / "whole")) == [1, 2, 3]
+
+  def stop(step, steps, loss):
+    if step == 2:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    final.train(*arguments, tmp_path / "pieces", stop)
+  pieces = final.train(*arguments, tmp_path / "pieces")
+  assert pieces["resumed_from_step"] == 1
+  assert pieces["test"] == whole["test"]
+  assert losses(tmp_path / "pieces") == losses(tmp_path / "whole")
+
+  monkeypatch.setattr(parallel, "devices_for", lambda batch_size: 1)
+  one = final.train(*arguments, tmp_path / "one")
+  assert one["devices"].startswith("1 x") and whole["devices"].startswith("8 x")
+  np.testing.assert_allclose(
+    list(losses(tmp_path / "one").values()), list(losses(tmp_path / "whole").values()), rtol=1e-4
+  )
+  np.testing.assert_allclose(one["test"]["loss"], whole["test"]["loss"], rtol=1e-4)
+
+
+def test_a_stream_gives_a_program_what_arrays_give_it(tmp_path):
+  """Evaluation batches of both feeds, for images that need no scaling."""
+  images = np.stack([noise(i)[:16, :16] for i in range(11)])
+  labels = np.arange(11, dtype=np.int32)
+  source = numbered()._replace(read=lambda i: images[i])
+  streamed = data.Split(stream.Images(source, np.arange(11), 14), labels)
+  arrays = data.Split(images[:, 1:-1, 1:-1], labels)
+  take = jax.jit(jax.vmap(feed.take, in_axes=(None, 0)))
+  found = []
+  for split in (streamed, arrays):
+    of_split = feed.of_evaluation(split, 4, "batch")
+    found.append([jax.device_get(take(of_split.held, b)) for b in of_split.batches(0)])
+  assert len(found[0]) == len(found[1]) == 1
+  ours, theirs = found[0][0], found[1][0]
+  np.testing.assert_array_equal(ours[1], theirs[1])
+  assert ours[1].tolist()[-1] == [9, 10, -1]
+  real = ours[1] >= 0
+  np.testing.assert_array_equal(ours[0][real], theirs[0][real])
+
+
+def test_an_image_that_cannot_be_read_is_named_in_one_line(tmp_path):
+  for name, i in itertools.product("ab", range(8)):
+    (tmp_path / "train" / name).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(i)).save(tmp_path / "train" / name / f"{i}.png")
+  fields = {"source": f"folder:{tmp_path}", "validation_size": 2, "test_size": 2}
+  loaded = data.load(ConfigDict(fields | {"image_size": 8, "stream": True}), may_stream=True)
+  for file in (tmp_path / "train" / "b").iterdir():
+    file.write_bytes(file.read_bytes()[:500])
+  batches = feed.of_training(loaded.train, 0, 8, 4, 8, "batch").batches(0)
+  with pytest.raises(ValueError, match=r"^[^\n]*/train/b/\d.png is not usable: [^\n]*$"):
+    list(batches)
+
+
+@pytest.mark.parametrize(
+  ("fields", "may_stream", "message"),
+  [
+    ({}, False, "data.stream is for experiments.train; a search takes a part: train_size"),
+    ({"image_size": None}, True, "data.stream=True needs data.image_size"),
+    ({"stream": "yes"}, True, "data.stream='yes': True or False is expected"),
+  ],
+)
+def test_wrong_fields(photos, fields, may_stream, message):
+  with pytest.raises(ValueError, match=message):
+    data.load(ConfigDict(photos | fields), may_stream=may_stream)

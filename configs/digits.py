@@ -24,6 +24,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "test_size": placeholder(int),  # unset: the test set of the source
     "image_size": placeholder(int),  # unset: as they are
     "data_dir": placeholder(str),  # unset: where TFDS keeps its sets
+    "stream": False,  # of a final training: images are read while it goes on
     "split_seed": 0,
   }
   # Units: learned numbers; multiply-adds of the convolutions for one image.
@@ -55,9 +56,14 @@ def get_config(mode: str = "") -> ConfigDict:
     "crop_padding": 2,
     "flip": False,
     "steps_per_call": 1_000,
+    "dtype": "float32",  # or bfloat16, for what is computed between images and logits
+    # Above 0 a candidate starts from the weights of a network with a block less that was trained
+    # before, and trains so many steps; finalists are trained afresh. The answer may change.
+    "inherit_steps": 0,
   }
   # The training of the network that was found.
-  config.final = {name: config.train[name] for name in config.train if name != "steps_per_call"} | {
+  only_short = ("steps_per_call", "inherit_steps")
+  config.final = {name: config.train[name] for name in config.train if name not in only_short} | {
     "steps": 0,
     "epochs": 100.0,
     "batch_size": 64,

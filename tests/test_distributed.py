@@ -60,10 +60,14 @@ def finish(processes, workdir, code=0):
     assert process.wait(timeout=600) == code, (workdir / f"output{i}.txt").read_text()
 
 
-def test_two_processes_of_four_devices_train_as_one_device(start, tmp_path):
+@pytest.mark.parametrize(
+  "flags", [(), ("--config.data.stream=True", "--config.data.image_size=8")], ids=["held", "stream"]
+)
+def test_two_processes_of_four_devices_train_as_one_device(start, tmp_path, flags):
   one, two = tmp_path / "one", tmp_path / "two"
   # At once, as most of the time is compilation.
-  running = start(one, 1, 1, *training(20)), start(two, 2, 4, *training(20))
+  flags = *training(20), *flags
+  running = start(one, 1, 1, *flags), start(two, 2, 4, *flags)
   finish(running[0], one)
   finish(running[1], two)
   expected, found = losses(one / "train"), losses(two / "train")

@@ -2,7 +2,8 @@
 
 Claim: RCNet 72.2% top-1 with 3.4M parameters and 294M multiply-adds; RCNet-B 74.7% with 4.7M and
 471M; RCNet of CIFAR-100, moved, 72.1%; MobileNetV2 72.0% (Xiong, Mehta, Singh, ICCV 2019).
-Expected: not yet measured here. Images must fit in device memory (see `data.train_size`).
+Expected: not yet measured here. Images are streamed from where ImageNet is prepared; on a machine
+without it --config.data.source=fake streams as many images of its size that mean nothing.
 Command: python -m experiments.train --config=configs/train/imagenet.py:rcnet_b --workdir=runs/b
 """
 
@@ -16,5 +17,9 @@ def get_config(architecture: str = "rcnet") -> ConfigDict:
   searched = imagenet.get_config()
   config = ConfigDict({name: searched[name] for name in ("seed", "space", "data", "final")})
   config.architecture = architecture
-  config.final.update({"batch_size": 256, "checkpoint_every": 5.0, "keep_checkpoints": 3})
+  config.data.update({"stream": True, "train_size": None, "test_size": None})
+  # Random crops of the stream take the place of shifts.
+  config.final.update(
+    {"batch_size": 256, "crop_padding": 0, "checkpoint_every": 5.0, "keep_checkpoints": 3}
+  )
   return config

@@ -1,7 +1,7 @@
 """ImageNet by a recipe of today: large batches, cosine, warm-up, smoothing, mixup, average.
 
 Claim: above the paper's recipe for the same network in three quarters of the epochs.
-Expected: not yet measured here. Images must fit in device memory (see `data.train_size`).
+Expected: not yet measured here. Images are streamed, as in configs/train/imagenet.py.
 Command: python -m experiments.train --config=configs/train/imagenet_modern.py --workdir=runs/modern
 """
 

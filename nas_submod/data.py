@@ -4,7 +4,8 @@ Fields of `config.data`, with their defaults:
 
 - `source`: "digits", any TFDS name such as "fashion_mnist", "npz:PATH" (uint8 x_train, x_test of
   shape `[N, H, W]` or `[N, H, W, C]`, integer y_train, y_test) or "folder:PATH"
-  (`PATH/train/CLASS/*.png` or .jpg and `PATH/test/CLASS`; classes numbered in order of name).
+  (`PATH/train/CLASS/*.png` or .jpg and `PATH/test/CLASS`; classes numbered in order of name), or
+  "fake": as many images as ImageNet has, of its size, that mean nothing.
 - `validation_size`: images held out of training to score candidates, in total.
 - `train_size` (None): images to train on. None: all the rest.
 - `test_size` (None): images to test on. None: all. A source without a test set needs it: that many

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nas_submod import fake_images
 from nas_submod.pixels import decode, fit, on_threads
 from nas_submod.tfds_sets import (
   ALLOWED,
@@ -46,7 +47,7 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   """Opens a data source.
 
   Args:
-    source: "digits", a TFDS name, "npz:PATH" or "folder:PATH".
+    source: "digits", a TFDS name, "npz:PATH", "folder:PATH" or "fake".
     data_dir: Where TFDS sets live. None: the default of TFDS.
 
   Returns:
@@ -62,6 +63,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
       raise ValueError(f'source "{source}" names no path: allowed are {ALLOWED}')
     location = pathlib.Path(path).expanduser()
     return _npz(location) if kind == "npz" else _folder(location)
+  if source == "fake":
+    return _fake("train", fake_images.TRAIN), _fake("test", fake_images.TEST)
   return _tfds(source, data_dir)
 
 
@@ -119,6 +122,17 @@ def _of_array(place: str, values: np.ndarray, labels: np.ndarray) -> Source:
       f"[{len(values)}] is expected"
     )
   return Source(place, labels, lambda i: values[i], lambda i: f"image {i} of {place}", values)
+
+
+def _fake(split: str, count: int) -> Source:
+  """Images like ImageNet's to measure with: nothing is on disk, every image is decoded."""
+  place = f"fake {split}"
+
+  def read(index):
+    return decode(io.BytesIO(fake_images.jpeg(index)), f"image {index} of {place}", "RGB")
+
+  labels = np.arange(count) % fake_images.CLASSES
+  return Source(place, labels, read, lambda i: f"image {i} of {place}")
 
 
 def _npz(path: pathlib.Path) -> tuple[Source, Source | None]:

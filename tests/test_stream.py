@@ -10,7 +10,18 @@ from ml_collections import ConfigDict
 from PIL import Image
 from scipy import stats
 
-from nas_submod import data, feed, final, metrics_log, parallel, pixels, sources, spaces, stream
+from nas_submod import (
+  data,
+  fake_images,
+  feed,
+  final,
+  metrics_log,
+  parallel,
+  pixels,
+  sources,
+  spaces,
+  stream,
+)
 from tests import tiny_config
 from tests.photos import AnyPhotos
 
@@ -276,3 +287,14 @@ def test_an_image_that_cannot_be_read_is_named_in_one_line(tmp_path):
 def test_wrong_fields(photos, fields, may_stream, message):
   with pytest.raises(ValueError, match=message):
     data.load(ConfigDict(photos | fields), may_stream=may_stream)
+
+
+def test_fake_images_are_of_the_size_of_imagenet():
+  fields = {"source": "fake", "validation_size": 10_000, "image_size": 224, "stream": True}
+  loaded = data.load(ConfigDict(fields), may_stream=True)
+  assert [len(split.labels) for split in loaded[:3]] == [1_271_167, 10_000, 50_000]
+  assert loaded.classes == 1000 and loaded.train.images.shape[1:] == (224, 224, 3)
+  files = [fake_images.jpeg(i) for i in range(40)]
+  assert len(set(files)) == 32 and files[39] == files[7]
+  assert 90_000 < np.mean([len(file) for file in files]) < 130_000
+  assert sources.find("fake", None)[0].read(5).shape == (375, 500, 3)

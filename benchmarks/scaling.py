@@ -27,8 +27,9 @@ from rich.table import Table
 
 from benchmarks import evaluation
 from configs import digits
-from nas_submod import blocks, objective, parallel, spaces, training
+from nas_submod import blocks, parallel, spaces, training
 from nas_submod.compilation import CompilationLog
+from nas_submod.programs import make_programs
 from nas_submod.spaces import SearchSpace, Stage
 
 DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
@@ -72,7 +73,7 @@ def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> di
   settings = digits.get_config().train
   settings.update({"steps": steps * repeats, "batch_size": batch_size})
   recipe = training.recipe(settings, images)
-  programs = objective.make_programs(space, recipe)
+  programs = make_programs(space, recipe)
   architecture = np.array(space.start)
   for where in space.stage_slices:
     architecture[where.start : (where.start + where.stop + 1) // 2] = len(space.options)
@@ -84,7 +85,8 @@ def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> di
   states = programs.start(seeds, architectures)
   log, times = CompilationLog(), []
   with log.counting():
-    arguments = seeds, architectures, orders, *split
+    lengths = np.full(devices, recipe.steps, np.int32)
+    arguments = seeds, architectures, orders, lengths, *split
     program = programs.train.lower(states, *arguments, np.int32(0)).compile()
   for stop in range(1, repeats + 1):
     began = time.perf_counter()

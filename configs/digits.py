@@ -29,7 +29,8 @@ def get_config(mode: str = "") -> ConfigDict:
   }
   # Units: learned numbers; multiply-adds of the convolutions for one image.
   config.budget = {"params": 12_000, "madds": 150_000}
-  config.score = "negative_loss"  # or "accuracy", on the validation split
+  # On the validation split; or "accuracy"; or "negative_train_loss", the mean over all steps.
+  config.score = "negative_loss"
   config.search = {
     "optimizer": "rcas",  # or another of nas_submod.search_setup.OPTIMIZERS
     # Its arguments: {"race": (1, 3, 6)} replicates close contenders; of exchange and

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments import common
 from nas_submod import journal, live, parallel, report, search, search_setup
+from nas_submod.inherit import MissingWeightsError
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
@@ -31,7 +32,7 @@ def main(config: ConfigDict) -> None:
   try:
     with live.live(setup, console) as display:
       result = search.run(setup, log, display)
-  except FloatingPointError as error:
+  except (FloatingPointError, MissingWeightsError) as error:
     return common.fail(error)
   except KeyboardInterrupt:
     return common.stop(f"stopped; the same command continues ({len(log)} trainings kept)", 130)

@@ -24,12 +24,16 @@ class Evaluation(NamedTuple):
     replicate: Which seed; candidates with the same replicate share data order and initial values.
     metrics: `accuracy`, `loss` and `train_loss` (nats); None if the training diverged.
     seconds: Wall time of the round it was trained in, divided by the networks of the round.
+    steps: Steps of the training.
+    parent: Key of the network whose weights it started from; None where it was trained afresh.
   """
 
   key: str
   replicate: int
   metrics: Mapping[str, float] | None
   seconds: float
+  steps: int = 0
+  parent: str | None = None
 
 
 class Journal:
@@ -48,6 +52,11 @@ class Journal:
     self._evaluations: dict[tuple[str, int], Evaluation] = {}
     if path is not None and path.exists():
       self._read(path)
+
+  @property
+  def folder(self) -> pathlib.Path | None:
+    """Where the file is; None in memory."""
+    return self._path and self._path.parent
 
   def _read(self, path: pathlib.Path) -> None:
     content = path.read_bytes()
@@ -144,10 +153,14 @@ def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathl
 
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes a file whole or not at all."""
+  write_bytes(path, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file whole or not at all."""
   temporary = path.with_name(path.name + ".part")
-  with temporary.open("w") as file:
-    json.dump(content, file, indent=1)
-    file.write("\n")
+  with temporary.open("wb") as file:
+    file.write(content)
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(path)

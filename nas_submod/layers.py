@@ -37,11 +37,15 @@ class Layer(NamedTuple):
     cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
       all learned numbers. Madds are multiply-adds of convolutions for one image, as the paper
       counts them (no batch norm, no classifier).
+    to_zero: None, or `params -> params`, each times 0 or 1: it then returns zeros, but can learn.
+    to_identity: None, or the same with which it returns its input.
   """
 
   init: Callable[..., Variables]
   apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
   cost: Callable[[Shape], tuple[Shape, Cost]]
+  to_zero: Callable[[Params], Params] | None = None
+  to_identity: Callable[[Params], Params] | None = None
 
 
 def parameter_free(
@@ -156,7 +160,10 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
     gain = params["scale"] * jax.lax.rsqrt(var + epsilon)
     return x * gain.astype(x.dtype) + (params["bias"] - mean * gain).astype(x.dtype), state
 
-  return Layer(init, apply, lambda shape: (shape, {"params": 2 * channels, "madds": 0}))
+  def to_zero(params):
+    return jax.tree.map(lambda leaf: 0 * leaf, params)
+
+  return Layer(init, apply, lambda shape: (shape, {"params": 2 * channels, "madds": 0}), to_zero)
 
 
 def _over_shards(mean: jax.Array, train: bool | str) -> jax.Array:
@@ -198,7 +205,10 @@ def serial(*layers: Layer) -> Layer:
       total = {name: total[name] + part[name] for name in total}
     return shape, total
 
-  return Layer(init, apply, cost)
+  last_to_zero = layers[-1].to_zero if layers else None
+  if last_to_zero is None:
+    return Layer(init, apply, cost)
+  return Layer(init, apply, cost, lambda params: (*params[:-1], last_to_zero(params[-1])))
 
 
 def _parallel(
@@ -225,7 +235,11 @@ def _parallel(
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
   """`branch(x) + shortcut(x)`, the identity by default (He et al. 2016)."""
-  return _parallel(branch, identity() if shortcut is None else shortcut, jnp.add)
+  layer = _parallel(branch, identity() if shortcut is None else shortcut, jnp.add)
+  to_zero = branch.to_zero
+  if shortcut is not None or to_zero is None:
+    return layer
+  return layer._replace(to_identity=lambda params: (to_zero(params[0]), params[1]))
 
 
 def squeeze_excite(channels: int, reduction: int = 4) -> Layer:

@@ -99,6 +99,29 @@ def build(space: SearchSpace, architecture: Sequence[int]) -> Layer:
   return layers.serial(stem(space), layers.serial(*stages), last)
 
 
+class Place(NamedTuple):
+  """Where a layer of a network stands in the universal one.
+
+  Attributes:
+    part: Index of its vectors among parameters and states.
+    slot: Its row there; None where the part is one vector.
+    choice: The layers that may stand there.
+    option: Index of the one that does.
+    form: Type of block, input channels, output channels, stride; equal forms are equal layers.
+  """
+
+  part: int
+  slot: int | None
+  choice: Choice
+  option: int
+  form: tuple[int, int, int, int]
+
+  def of(self, variables: Variables) -> Variables:
+    """Its vectors among those of the universal network."""
+    vectors = (field[self.part] for field in variables)
+    return Variables(*(v if self.slot is None else v[self.slot] for v in vectors))
+
+
 class Universal(NamedTuple):
   """One network for every set of a space that contains the start set's stages.
 
@@ -107,11 +130,13 @@ class Universal(NamedTuple):
       starts at the same values.
     apply: `(params, state, architecture, x, train) -> (logits, state)`.
     specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
+    places: `architecture -> ` where its layers stand, a list for each stage and one for the head.
   """
 
   init: Callable[[jax.Array, jax.Array], Variables]
   apply: Callable[[Params, State, jax.Array, jax.Array, bool], tuple[jax.Array, State]]
   specialize: Callable[[Variables, Sequence[int]], Variables]
+  places: Callable[[Sequence[int]], list[list[Place]]]
 
 
 def _widen(x: jax.Array, channels: int) -> jax.Array:
@@ -230,32 +255,37 @@ def build_universal(space: SearchSpace) -> Universal:
         states.append(moved)
     return x, tuple(states)
 
+  def places(architecture):
+    canonical = space.canonical(np.array(space.check(architecture)))
+    predecessor, found = 0, []
+    for number, (form, stage) in enumerate(zip(stages, space.stages)):
+      part, channels = 1 + 2 * number, stage.channels
+      option, *options = canonical[space.stage_slices[number]].tolist()
+      filled = []
+      if option or stage.projection:
+        index = int(form.opening_index[predecessor, option])
+        of_opening = option, output_channels(space, predecessor), channels, stage.stride
+        filled.append(Place(part, None, form.opening, index, of_opening))
+        predecessor = number + 1
+      for slot, option in enumerate(options):
+        if option:
+          of_other = option, channels, channels, 1
+          filled.append(Place(part + 1, slot, form.others, option, of_other))
+      found.append(filled)
+    of_head = 0, output_channels(space, predecessor), space.classes, 1
+    head = Place(1 + 2 * len(stages), None, last, int(last_index[predecessor]), of_head)
+    return [*found, [head]]
+
   def specialize(variables, architecture):
-    params, state = variables
-    parts = iter(zip(params[1:], state[1:]))
-    found = []
-    for form, index, options in walk(space.check(architecture)):
-      choice = last if form is None else form.opening
-      blocks_found = [choice.unpack(Variables(*next(parts)), int(index))]
-      if form is not None:
-        others = next(parts)
-        filled = [slot for slot, option in enumerate(options.tolist()) if option]
-        for slot in filled:
-          vectors = Variables(*(vector[slot] for vector in others))
-          blocks_found.append(form.others.unpack(vectors, int(options[slot])))
-      found.append(blocks_found)
-    *stages_found, (last_found,) = found
-    empty = [not any(space.check(architecture)[where]) for where in space.stage_slices]
+    *found, (head_found,) = [
+      [place.choice.unpack(place.of(variables), place.option) for place in stage]
+      for stage in places(architecture)
+    ]
 
     def collect(field):
-      return tuple(
-        tuple(getattr(part, field) for part in parts[int(gone and not stage.projection) :])
-        for parts, gone, stage in zip(stages_found, empty, space.stages)
-      )
+      blocks_found = tuple(tuple(getattr(layer, field) for layer in stage) for stage in found)
+      return (getattr(variables, field)[0], blocks_found, getattr(head_found, field))
 
-    return Variables(
-      (params[0], collect("params"), last_found.params),
-      (state[0], collect("state"), last_found.state),
-    )
+    return Variables(collect("params"), collect("state"))
 
-  return Universal(init, apply, specialize)
+  return Universal(init, apply, specialize, places)

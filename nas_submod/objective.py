@@ -10,84 +10,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import networks, parallel, training
-from nas_submod.compilation import CompilationLog
+from nas_submod.compilation import CompilationLog, compile_together
 from nas_submod.data import Data
+from nas_submod.inherit import Ancestors, Weights, collect, graft
 from nas_submod.journal import Evaluation, Journal
+from nas_submod.programs import make_programs
 from nas_submod.spaces import SearchSpace
 
 SCORES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
   "accuracy": lambda metrics: metrics["accuracy"],
   "negative_loss": lambda metrics: -metrics["loss"],
+  # The mean over all steps, so the sum of training losses (Ru et al. 2021): no held-out image says
+  # more of a short training than how fast it learned.
+  "negative_train_loss": lambda metrics: -metrics["train_loss"],
 }
 
 _EVAL_BATCH = 256
 
 
 class Job(NamedTuple):
-  """One network to train: a canonical architecture and a replicate."""
+  """One network to train: a canonical architecture, a replicate, and the key of its parent."""
 
   architecture: tuple[int, ...]
   replicate: int
-
-
-class Programs(NamedTuple):
-  """The three compiled programs of a search; leading axis `[D]` = devices.
-
-  Attributes:
-    start: `(seed [D, 2], architecture [D, positions]) -> TrainState`.
-    train: `(TrainState, seed, architecture, order [D, steps, B], images, labels, stop)`: trains to
-      step `stop`.
-    evaluate: `(TrainState, architecture, images [batches, B, ...], labels) -> Metrics [D]`.
-  """
-
-  start: Callable[..., Any]
-  train: Callable[..., Any]
-  evaluate: Callable[..., Any]
-
-
-def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
-  """Makes the programs that train any architecture of a space."""
-  network = networks.build_universal(space)
-
-  def key_of(seed):
-    return jax.random.fold_in(jax.random.key(seed[0]), seed[1])
-
-  def apply_of(architecture):
-    return lambda params, state, x, train: network.apply(params, state, architecture, x, train)
-
-  def start(seed, architecture):
-    variables = network.init(key_of(seed), architecture)
-    return training.start(variables, recipe.transformation)
-
-  def train(train_state, seed, architecture, order, images, labels, stop):
-    rng = jax.random.fold_in(key_of(seed), 1)
-
-    def step(state):
-      rows = order[state.step]
-      batch = images[rows], labels[rows]
-      return training.train_step(recipe, apply_of(architecture), state, rng, *batch)[0]
-
-    return jax.lax.while_loop(lambda state: state.step < stop, step, train_state)
-
-  def evaluate(train_state, architecture, images, labels):
-    def step(total, batch):
-      metrics = training.eval_step(
-        recipe, apply_of(architecture), train_state.params, train_state.state, *batch
-      )
-      return jax.tree.map(jnp.add, total, metrics), None
-
-    zeros = training.Metrics(*(jnp.zeros((), t) for t in (int, int, float, int)))
-    return jax.lax.scan(step, zeros, (images, labels))[0]
-
-  return Programs(
-    parallel.pmap_candidates(start, (0, 0)),
-    parallel.pmap_candidates(train, (0, 0, 0, 0, None, None, None), donate=(0,)),
-    parallel.pmap_candidates(evaluate, (0, 0, None, None)),
-  )
+  parent: str | None = None
 
 
 class ProxyObjective:
@@ -95,6 +44,7 @@ class ProxyObjective:
 
   Attributes:
     trained: Networks trained by this object.
+    steps: Steps of their trainings.
     reused: Values that were asked for and found in the journal.
     failed: Trained networks that diverged.
     train_seconds: Spent in training and evaluation, without compiling.
@@ -114,7 +64,8 @@ class ProxyObjective:
     Args:
       space: The space; images and classes must be those of the data.
       data: Splits as NumPy arrays.
-      config: `seed`, `score`, and `train` (see `training.recipe`) with `steps_per_call`.
+      config: `seed`, `score`, and `train` (see `training.recipe`) with `steps_per_call` and, if
+        networks are to inherit, `inherit_steps`: the steps of one that starts from a parent.
       journal: Where evaluations are looked up and stored.
       on_progress: Called with the share of the networks under way that is done.
 
@@ -128,12 +79,16 @@ class ProxyObjective:
     self._score = SCORES[config["score"]]
     self._seed = config["seed"]
     self._steps_per_call = config["train"]["steps_per_call"]
+    self._inherit_steps = config["train"].get("inherit_steps", 0)
+    self._ancestors = Ancestors(space, journal, lambda evaluation: self._score_of(evaluation))
     self._recipe = training.recipe(config["train"], data)
+    self._network = networks.build_universal(space)
     self._programs = make_programs(space, self._recipe)
     self._train = parallel.replicate(data.train)
     self._validation = parallel.replicate(training.batches(data.validation, _EVAL_BATCH))
     self._orders: dict[int, np.ndarray] = {}
-    self.trained = self.reused = self.failed = 0
+    self._compiled = False
+    self.trained = self.steps = self.reused = self.failed = 0
     self.train_seconds = 0.0
     self.compilations = CompilationLog()
 
@@ -156,13 +111,17 @@ class ProxyObjective:
     return np.array([mean(s) for s in scores]), np.array([standard_error(s) for s in scores])
 
   def scores(
-    self, architectures: Sequence[Sequence[int]], replicates: Sequence[Sequence[int]]
+    self,
+    architectures: Sequence[Sequence[int]],
+    replicates: Sequence[Sequence[int]],
+    afresh: bool = False,
   ) -> list[list[float]]:
     """Scores of the stated replicates of each architecture, trained where the journal lacks them.
 
     Args:
       architectures: Any form. `[K, positions]`.
       replicates: Which replicates of each.
+      afresh: Train in full, whatever could be inherited, and let nothing inherit from it.
 
     Returns:
       For each architecture its scores in the order asked, `-inf` where a network diverged.
@@ -174,9 +133,15 @@ class ProxyObjective:
     asked = dict.fromkeys(job for row in jobs for job in row)
     missing = [job for job in asked if self._find(job) is None]
     self.reused += len(asked) - len(missing)
+    inherit = self._inherit_steps > 0 and not afresh
+    if inherit:
+      missing = [job._replace(parent=self._ancestors.parent(*job[:2])) for job in missing]
+      missing.sort(key=self._length)  # Those that take equally long go together.
     devices = parallel.device_count()
     for first in range(0, len(missing), devices):
       self._train_round(missing[first : first + devices])
+    if inherit:
+      self._ancestors.use(found for job in asked if (found := self._find(job)))
     return [[self._value(job) for job in row] for row in jobs]
 
   def _find(self, job: Job) -> Evaluation | None:
@@ -185,7 +150,13 @@ class ProxyObjective:
   def _value(self, job: Job) -> float:
     evaluation = self._find(job)
     assert evaluation is not None
+    return self._score_of(evaluation)
+
+  def _score_of(self, evaluation: Evaluation) -> float:
     return -math.inf if evaluation.metrics is None else self._score(evaluation.metrics)
+
+  def _length(self, job: Job) -> int:
+    return self._recipe.steps if job.parent is None else self._inherit_steps
 
   def _train_round(self, jobs: Sequence[Job]) -> None:
     """Trains up to one network a device, and writes the results to the journal."""
@@ -196,7 +167,8 @@ class ProxyObjective:
     seconds = time.perf_counter() - began - (self.compilations.seconds - compiled)
     results = []
     for row, job in enumerate(jobs):
-      train_loss = float(states.loss_sum[row]) / self._recipe.steps
+      length = self._length(job)
+      train_loss = float(states.loss_sum[row]) / length
       loss = float(metrics.loss[row]) / int(metrics.examples[row])
       found = {
         "accuracy": int(metrics.correct[row]) / int(metrics.examples[row]),
@@ -204,29 +176,74 @@ class ProxyObjective:
         "train_loss": train_loss,
       }
       finite = math.isfinite(loss) and math.isfinite(train_loss)
+      metrics_found = found if finite else None
+      taken = seconds / len(jobs), length, job.parent
       key = self._space.key(job.architecture)
-      results.append(Evaluation(key, job.replicate, found if finite else None, seconds / len(jobs)))
+      results.append(Evaluation(key, job.replicate, metrics_found, *taken))
+      if self._inherit_steps and job.replicate == 0 and finite:
+        own = _row(states.best_variables, row)
+        self._ancestors.write(key, collect(self._network, own, job.architecture))
     self._journal.add(results)
     self.trained += len(results)
+    self.steps += sum(result.steps for result in results)
     self.failed += sum(result.metrics is None for result in results)
     self.train_seconds += seconds
 
   def _run(self, jobs: Sequence[Job]) -> tuple[training.TrainState, training.Metrics]:
+    parents = {job.parent for job in jobs if job.parent is not None}
+    weights = {parent: self._ancestors.read(parent) for parent in sorted(parents)}
     jobs = parallel.own_part(jobs)
     seeds = np.array([(self._seed, job.replicate) for job in jobs], np.uint32)
     architectures = np.array([job.architecture for job in jobs], np.int32)
     orders = np.stack([self._order(job.replicate) for job in jobs])
+    lengths = np.array([self._length(job) for job in jobs], np.int32)
     self._on_progress(0.0)
+    if not self._compiled:
+      self._compile(seeds, architectures, orders, lengths)
     states = self._programs.start(seeds, architectures)
-    steps, chunk = self._recipe.steps, self._steps_per_call
+    if weights:
+      states = self._grafted(states, jobs, weights)
+    steps, chunk = int(lengths.max()), self._steps_per_call
     for stop in [*range(chunk, steps, chunk), steps]:
       states = self._programs.train(
-        states, seeds, architectures, orders, *self._train, np.int32(stop)
+        states, seeds, architectures, orders, lengths, *self._train, np.int32(stop)
       )
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
     metrics = self._programs.evaluate(states, architectures, *self._validation)
-    return parallel.gather((states.replace(params=(), state=(), optimizer=()), metrics))
+    states = states.replace(optimizer=())
+    if not self._inherit_steps:
+      states = states.replace(params=(), state=())
+    return parallel.gather((states, metrics))
+
+  def _grafted(
+    self, states: training.TrainState, jobs: Sequence[Job], weights: Mapping[str, Weights]
+  ) -> training.TrainState:
+    """The states of networks that start from their parents' weights."""
+    variables = jax.tree.map(np.array, states.best_variables)
+    for row, job in enumerate(jobs):
+      if job.parent is not None:
+        parent = self._space.from_key(job.parent)
+        own = _row(variables, row)
+        graft(self._network, own, job.architecture, weights[job.parent], parent)
+    return states.replace(**parallel.spread(variables._asdict()))
+
+  def _compile(
+    self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
+  ) -> None:
+    """Compiles all programs at once, by calls that train nothing."""
+    start, train, evaluate = self._programs
+    shapes = jax.eval_shape(start, seeds, architectures)
+    states, again = (
+      parallel.spread(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+      for _ in range(2)
+    )
+    compile_together(
+      lambda: train(states, seeds, architectures, orders, lengths, *self._train, np.int32(0)),
+      lambda: start(seeds, architectures),
+      lambda: evaluate(again, architectures, *self._validation),
+    )
+    self._compiled = True
 
   def _order(self, replicate: int) -> np.ndarray:
     if replicate not in self._orders:
@@ -254,6 +271,11 @@ def check_fit(space: SearchSpace, data: Data) -> None:
       f"data have {data.classes} classes, space {space.name} has {space.classes}: "
       "set config.space.classes"
     )
+
+
+def _row(tree: Any, row: int) -> Any:
+  """What one candidate has of arrays `[D, ...]`."""
+  return jax.tree.map(lambda leaf: leaf[row], tree)
 
 
 def mean(scores: Sequence[float]) -> float:

@@ -123,6 +123,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       "trained": objective.trained,
       "reused": objective.reused,
       "failed": objective.failed,
+      "steps": objective.steps,
       "journal": len(journal),
     },
     "measured": answer.evaluations,
@@ -187,7 +188,7 @@ def _rerun(
   search = setup.config["search"]
   seen = search["replicates"] * setup.most_measurements
   fresh = range(seen, seen + search["finalist_replicates"])
-  scores = objective.scores([step.architecture for step in steps], [fresh] * len(steps))
+  scores = objective.scores([step.architecture for step in steps], [fresh] * len(steps), True)
   return [
     {
       "run": step.run,

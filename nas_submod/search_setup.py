@@ -30,7 +30,8 @@ OPTIMIZERS: tuple[str, ...] = (
   "regularized_evolution",
 )
 _OF_AN_INNER = ("exchange", "partial_enumeration")
-_SURROGATE_BATCH = 4
+# Sets asked in a round where the answer depends on it, and must not on the devices.
+_FIXED_BATCH = 4
 
 
 class Setup(NamedTuple):
@@ -68,15 +69,35 @@ def prepare(config: Mapping[str, Any]) -> Setup:
     canonical=space.canonical_mask,
   )
   search = config["search"]
-  optimizer, runs = make_optimizer(search["optimizer"], search["options"], names)
+  inherits = config["train"]["inherit_steps"] > 0
+  width = _FIXED_BATCH if inherits else parallel.device_count()
+  optimizer, runs = make_optimizer(search["optimizer"], search["options"], names, width)
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
       raise ValueError(f"config.search.{name} is {search[name]}; at least {least}")
   data = datasets.load(config["data"])
   check_fit(space, data)
-  training.recipe(config["train"], data)
+  check_inherit(config, training.recipe(config["train"], data).steps)
   most = most_measurements(search)
   return Setup(config, space, data, problem, budget, optimizer, runs, most)
+
+
+def check_inherit(config: Mapping[str, Any], steps: int) -> None:
+  """Checks `config.train.inherit_steps` beside `steps`, those of a training afresh.
+
+  Raises:
+    ValueError: If it is no possible number, or the score cannot be compared.
+  """
+  inherit_steps = config["train"]["inherit_steps"]
+  if not 0 <= inherit_steps <= steps:
+    raise ValueError(
+      f"config.train.inherit_steps is {inherit_steps}; allowed: 0 (off) to {steps}, the steps of a "
+      "training afresh"
+    )
+  if inherit_steps and config["score"] == "negative_train_loss":
+    raise ValueError(
+      "config.score=negative_train_loss compares whole trainings: set config.train.inherit_steps=0"
+    )
 
 
 def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int]:
@@ -104,16 +125,16 @@ def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int
 
 
 def make_optimizer(
-  name: str, options: Mapping[str, Any], resource_names: Sequence[str]
+  name: str, options: Mapping[str, Any], resource_names: Sequence[str], width: int
 ) -> tuple[Optimizer, tuple[str, ...]]:
   """An optimizer by its name, and the names of the runs inside it.
 
   Args:
     name: One of `OPTIMIZERS`.
     options: Its arguments. Of "exchange" and "partial_enumeration" `inner` is the name of the
-      optimizer inside (rcas by default), which gets the options that are not theirs. Where the
-      answer does not depend on it, one set is asked a device by default.
+      optimizer inside (rcas by default), which gets the options that are not theirs.
     resource_names: The budgets.
+    width: Sets asked in a round by default: one a device, unless the answer depends on it.
 
   Raises:
     ValueError: If the optimizer or one of its options is unknown or not allowed.
@@ -126,18 +147,17 @@ def make_optimizer(
   }
   rules = ("unit", *resource_names, "joint")
   runs: tuple[str, ...] = (name,)
-  devices = parallel.device_count()
   if name == "rcas":
     runs = rules
-    given.setdefault("batch", -(-devices // len(rules)))
+    given.setdefault("batch", -(-width // len(rules)))
   elif name in ("greedy", "exchange", "random_search"):
-    given.setdefault("batch", devices)
-  elif name == "surrogate":  # Its answer depends on the batch, and must not on the devices.
-    given.setdefault("batch", _SURROGATE_BATCH)
+    given.setdefault("batch", width)
+  elif name == "surrogate":
+    given.setdefault("batch", _FIXED_BATCH)
   if name in _OF_AN_INNER:
     own = inspect.signature(make).parameters
     rest = {key: given.pop(key) for key in list(given) if key not in own}
-    given["inner"], runs = make_optimizer(given.get("inner", "rcas"), rest, resource_names)
+    given["inner"], runs = make_optimizer(given.get("inner", "rcas"), rest, resource_names, width)
   if name == "exchange":
     if given["inner"].replicates is not None:
       raise ValueError("config.search.options: exchange takes no inner optimizer with replicates")

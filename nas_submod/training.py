@@ -61,6 +61,8 @@ class Recipe(NamedTuple):
     preprocess: `(rng, images uint8 [B, H, W, C], train, axis_name=None) -> float [B, H, W, C]`.
     label_smoothing: Share of the target that is spread over all classes.
     learning_rate: The schedule inside `transformation`.
+    at_pace: `pace [] -> transformation` with the schedule so many times as fast, for a training of
+      fewer steps.
     mixup: Alpha of `augmentation.mix_pairs`; 0: none.
     average: Decay of the moving average of the parameters; 0: none is kept.
   """
@@ -71,6 +73,7 @@ class Recipe(NamedTuple):
   preprocess: Callable[..., jax.Array]
   label_smoothing: float
   learning_rate: optax.Schedule
+  at_pace: Callable[[jax.Array], optax.GradientTransformation]
   mixup: float = 0.0
   average: float = 0.0
 
@@ -117,6 +120,7 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
     preprocess,
     config["label_smoothing"],
     schedule,
+    lambda pace: schedules.transformation(config, lambda step: schedule(pace * step)),
     settings["mixup"],
     settings["average"],
   )

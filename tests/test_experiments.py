@@ -154,7 +154,7 @@ def test_random_search_and_sweep(tmp_path):
     ("--config.budget.madds=0", "allowed are positive numbers"),
     ("--config.data.validation_size=3", "validation_size=3 is not possible"),
     ("--config.data.source=npz:/does/not/exist.npz", "/does/not/exist.npz"),
-    ("--config.score=f1", "allowed: accuracy, negative_loss"),
+    ("--config.score=f1", "allowed: accuracy, negative_loss, negative_train_loss"),
     ("--config.space.start=. | e9", "unknown option 'e9'"),
     ("--config.search.optimizer=magic", "allowed: rcas"),
     ("--workdir=/dev/null/here", "cannot be written"),

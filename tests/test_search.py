@@ -19,7 +19,7 @@ class Computed(ProxyObjective):
       noise = np.random.default_rng([job.replicate, *job.architecture]).normal(0, 0.01)
       loss = 3.0 - np.sqrt(filled.sum()) - 0.2 * filled[0] + noise
       metrics = {"accuracy": 0.5, "loss": float(loss), "train_loss": float(loss)}
-      results.append(Evaluation(self._space.key(job.architecture), job.replicate, metrics, 0.0))
+      results.append(Evaluation(self._space.key(job.architecture), job.replicate, metrics, 0.0, 1))
     self._journal.add(results)
     self.trained += len(results)
 

@@ -38,7 +38,13 @@ def take(held: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def of_training(
-  split: Split, seed: int, batch_size: int, steps: int, devices: int, axis_name: str
+  split: Split,
+  seed: int,
+  batch_size: int,
+  steps: int,
+  devices: int,
+  axis_name: str,
+  threads: int | None = None,
 ) -> Feed:
   """Batches of `batch_size` images over all devices: a fresh permutation each epoch.
 
@@ -49,12 +55,13 @@ def of_training(
     steps: How many.
     devices: How many share a batch, of all processes.
     axis_name: That of the pmapped program.
+    threads: That read images. None: one a core.
   """
   if isinstance(split.images, stream.Images):
     images = split.images
     return _read_ahead(
       lambda first: stream.training_batches(
-        images, split.labels, seed, batch_size, range(first, steps)
+        images, split.labels, seed, batch_size, range(first, steps), threads
       ),
       devices,
       axis_name,

@@ -20,7 +20,7 @@ from nas_submod.metrics_log import MetricsLog
 from nas_submod.objective import check_fit
 from nas_submod.spaces import SearchSpace
 
-_AXIS = "batch"
+AXIS = "batch"  # Of the devices that share a batch.
 
 
 class Programs(NamedTuple):
@@ -42,18 +42,18 @@ def make_programs(
 
   def train(state, held, batch):
     examples = feeds.take(held, batch)
-    return training.train_step(recipe, network.apply, state, rng, *examples, axis_name=_AXIS)
+    return training.train_step(recipe, network.apply, state, rng, *examples, axis_name=AXIS)
 
   def evaluate(variables, held, batch):
     examples = feeds.take(held, batch)
     return training.eval_step(
-      recipe, network.apply, variables.params, variables.state, *examples, axis_name=_AXIS
+      recipe, network.apply, variables.params, variables.state, *examples, axis_name=AXIS
     )
 
   axes = (None, None, 0)
   return Programs(
-    parallel.pmap_data(train, axes, devices, _AXIS, donate=(0,)),
-    parallel.pmap_data(evaluate, axes, devices, _AXIS),
+    parallel.pmap_data(train, axes, devices, AXIS, donate=(0,)),
+    parallel.pmap_data(evaluate, axes, devices, AXIS),
   )
 
 
@@ -135,16 +135,16 @@ def train(
   programs = make_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
   own = devices // jax.process_count()
   feed = feeds.of_training(
-    data.train, config["seed"], recipe.batch_size, recipe.steps, devices, _AXIS
+    data.train, config["seed"], recipe.batch_size, recipe.steps, devices, AXIS
   )
-  watched = feeds.of_evaluation(evaluated, devices, _AXIS)
+  watched = feeds.of_evaluation(evaluated, devices, AXIS)
   began = time.perf_counter()
   with (
     Checkpoints(workdir / "checkpoints", settings["keep_checkpoints"]) as checkpoints,
     preemption.watch() as should_stop,
   ):
     state, first = checkpoints.restore(state)
-    state = parallel.replicate(state, own, _AXIS)
+    state = parallel.replicate(state, own, AXIS)
     with MetricsLog(workdir, first) as log, contextlib.closing(feed.batches(first)) as batches:
       window = _Window(recipe, log, checkpoints, first)
       for step, batch in zip(range(first, recipe.steps), batches):
@@ -166,7 +166,7 @@ def train(
         if stop and not last:
           raise preemption.Preempted(done)
       best = checkpoints.best()
-  test = feeds.of_evaluation(data.test, devices, _AXIS)
+  test = feeds.of_evaluation(data.test, devices, AXIS)
   return {
     "architecture": [int(option) for option in architecture],
     "text": space.text(architecture),

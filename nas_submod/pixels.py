@@ -1,11 +1,11 @@
 """Encoded images to pixels: decoding and scaling by Pillow, which lets other threads run."""
 
+import contextlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,39 +24,58 @@ def on_threads(function: Callable[[int], np.ndarray], items: Iterable[int]) -> l
     return list(pool.map(function, items))
 
 
-def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str | None) -> Any:
+def mode_of(file: pathlib.Path, name: str) -> str:
+  """The mode of an image file, as Pillow calls it; errors are those of `decode`."""
+  with _opened(file, name) as image:
+    return image.mode
+
+
+def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image:
   """Reads an image file.
 
   Args:
     file: The file or its content.
     name: What errors call it.
-    mode: Of Pillow, such as "L" or "RGB".
-
-  Returns:
-    Its pixels, shape `[H, W, C]`, uint8; without a mode, the mode that it has.
+    mode: Of the result, such as "L" or "RGB".
 
   Raises:
     ValueError: It cannot be read.
   """
+  with _opened(file, name) as image:
+    return image.convert(mode)
+
+
+@contextlib.contextmanager
+def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
   try:
     with Image.open(file) as image:
       if image.mode[0] in "IF":
         raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
-      if mode is None:
-        return image.mode
-      pixels = np.asarray(image.convert(mode))
+      yield image
   except (OSError, SyntaxError, ValueError) as error:
     raise ValueError(f"{name} is not usable: {first_line(error)}") from error
-  return pixels[..., None] if mode == "L" else pixels
+
+
+def extent(image: np.ndarray | Image.Image) -> tuple[int, int]:
+  """Height and width in pixels."""
+  return (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+
+
+def as_array(image: np.ndarray | Image.Image) -> np.ndarray:
+  """The pixels. Shape `[H, W, C]`, uint8."""
+  pixels = np.asarray(image)
+  return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def fit(
-  image: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+  image: np.ndarray | Image.Image,
+  size: tuple[int, int],
+  box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
   """Scales a part of an image, smoothing what becomes smaller (bilinear, as in Pillow).
 
   Args:
-    image: Shape `[H, W, C]`, uint8.
+    image: Of Pillow, or its pixels `[H, W, C]`, uint8.
     size: Height and width of the result.
     box: The part, as left, top, right and bottom in pixels. None: the largest of the same
       proportions in the centre.
@@ -64,17 +83,17 @@ def fit(
   Returns:
     Shape `[*size, C]`, uint8.
   """
-  height, width, channels = image.shape
+  height, width = extent(image)
   if box is None:
     part = min(height / size[0], width / size[1])
     left, top = (width - part * size[1]) / 2, (height - part * size[0]) / 2
     box = (left, top, left + part * size[1], top + part * size[0])
   if box == (0, 0, *size[::-1]) and (height, width) == size:
-    return image
-  # Pillow has no images of two channels, and takes four for transparent.
-  whole = [image] if channels == 3 else np.moveaxis(image, -1, 0)
-  parts = [
-    np.asarray(Image.fromarray(part).resize(size[::-1], Image.Resampling.BILINEAR, box))
-    for part in whole
-  ]
-  return parts[0] if channels == 3 else np.stack(parts, axis=-1)
+    return as_array(image)
+  # Channel by channel where Pillow has no such image, or takes a channel for transparency.
+  if not isinstance(image, Image.Image):
+    bands = [Image.fromarray(channel) for channel in np.moveaxis(image, -1, 0)]
+  else:
+    bands = [image] if image.mode == "RGB" else list(image.split())
+  scaled = [as_array(band.resize(size[::-1], Image.Resampling.BILINEAR, box)) for band in bands]
+  return np.concatenate(scaled, axis=-1)

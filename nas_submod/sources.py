@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from nas_submod import fake_images
-from nas_submod.pixels import decode, fit, on_threads
+from nas_submod.pixels import as_array, decode, fit, mode_of, on_threads
 from nas_submod.tfds_sets import (
   ALLOWED,
   encoded_records,
@@ -31,14 +32,14 @@ class Source(NamedTuple):
   Attributes:
     place: What errors call it.
     labels: Not yet checked. Shape `[N]`.
-    read: Index of an image to its pixels `[H, W, C]`, uint8. Threads may call it at once.
+    read: Index to an image, of Pillow or pixels `[H, W, C]`, uint8. Threads may call it at once.
     name: Index of an image to what errors call it.
     array: All images where they are in memory anyway. Shape `[N, H, W, C]`, uint8.
   """
 
   place: str
   labels: np.ndarray
-  read: Callable[[int], np.ndarray]
+  read: Callable[[int], np.ndarray | Image.Image]
   name: Callable[[int], str]
   array: np.ndarray | None = None
 
@@ -89,7 +90,7 @@ def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.nd
 
   def read(index):
     image = source.read(index)
-    return image if size is None else fit(image, size)
+    return as_array(image) if size is None else fit(image, size)
 
   equal = on_threads(read, indices.tolist())
   for i, image in zip(indices, equal):
@@ -191,7 +192,7 @@ def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
   def mode() -> str:
     """One channel only where every image has one, whichever of them are asked for."""
     every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
-    return "L" if all(decode(file, str(file), None) in ("1", "L") for file in every) else "RGB"
+    return "L" if all(mode_of(file, str(file)) in ("1", "L") for file in every) else "RGB"
 
   def source(split: str) -> Source:
     flat = list(itertools.chain.from_iterable(files[split]))

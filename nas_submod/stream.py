@@ -43,8 +43,7 @@ class Images:
   @functools.cached_property
   def shape(self) -> tuple[int, int, int, int]:
     """As if all of them were in an array: `(N, size, size, C)`."""
-    channels = self.source.read(int(self.indices[0])).shape[-1]
-    return len(self.indices), self.size, self.size, channels
+    return len(self.indices), *self.centre(0).shape
 
   def joined(self, other: "Images") -> "Images":
     """These images and then those; both of the same source."""
@@ -53,12 +52,12 @@ class Images:
   def random_crop(self, row: int, rng: np.random.Generator) -> np.ndarray:
     """A random part of an image (`crop_box`). Shape `[size, size, C]`, uint8."""
     image = self.source.read(int(self.indices[row]))
-    return pixels.fit(image, (self.size, self.size), crop_box(rng, *image.shape[:2]))
+    return pixels.fit(image, (self.size, self.size), crop_box(rng, *pixels.extent(image)))
 
   def centre(self, row: int) -> np.ndarray:
     """The square in the centre, 7/8 of the shorter side. Shape `[size, size, C]`, uint8."""
     image = self.source.read(int(self.indices[row]))
-    height, width = image.shape[:2]
+    height, width = pixels.extent(image)
     side = _CENTRE * min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     return pixels.fit(image, (self.size, self.size), (left, top, left + side, top + side))
@@ -93,7 +92,12 @@ def crop_box(
 
 
 def training_batches(
-  images: Images, labels: np.ndarray, seed: int, batch_size: int, steps: range
+  images: Images,
+  labels: np.ndarray,
+  seed: int,
+  batch_size: int,
+  steps: range,
+  threads: int | None = None,
 ) -> grain.IterDataset:
   """This process's part of the batches of some steps.
 
@@ -106,6 +110,7 @@ def training_batches(
     seed: Of permutations and crops.
     batch_size: B, of all processes.
     steps: Which ones, without a gap.
+    threads: That read and crop. None: one a core.
 
   Returns:
     Of each step the images `[B / processes, size, size, C]`, uint8, and labels `[B / processes]`.
@@ -123,7 +128,7 @@ def training_batches(
     row = order(epoch)[batch * batch_size + place]
     return images.random_crop(row, np.random.default_rng((seed, 1, step, place))), labels[row]
 
-  return _read_ahead(read, steps, places)
+  return _read_ahead(read, steps, places, threads or pixels.cores())
 
 
 def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> grain.IterDataset:
@@ -135,14 +140,14 @@ def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> g
     return (images.centre(row), labels[row]) if row < len(labels) else padding
 
   steps = range(-(-len(labels) // batch_size))
-  return _read_ahead(read, steps, parallel.own_part(np.arange(batch_size)))
+  return _read_ahead(read, steps, parallel.own_part(np.arange(batch_size)), pixels.cores())
 
 
 def _read_ahead(
-  read: Callable[[int, int], Any], steps: range, places: np.ndarray
+  read: Callable[[int, int], Any], steps: range, places: np.ndarray, threads: int
 ) -> grain.IterDataset:
   """Stacks `read(step, place)` over places for one step after the other, on threads."""
-  size, threads = len(places), pixels.cores()
+  size = len(places)
   examples = grain.MapDataset.range(steps.start * size, steps.stop * size).map(
     lambda k: read(int(k) // size, int(places[k % size]))
   )

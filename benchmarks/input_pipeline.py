@@ -1,0 +1,131 @@
+"""Whether the devices wait for images: the pipeline alone, the model alone, both together.
+
+python -m benchmarks.input_pipeline [--source=fake] [--data_dir=DIR] [--threads=1,2,4]
+  [--architecture=rcnet] [--batch_size=256] [--steps=20] [--accelerators=500,1000,2000]
+
+Images are decoded and cropped to 224x224 as for `configs/train/imagenet_modern.py`, whose step the
+model's is; "fake" makes JPEG files of ImageNet's size in memory, so that no disk is measured. The
+pipeline alone is as fast as its threads; both together should be as fast as the slower of pipeline
+and model, but on a CPU, where they share the cores. A mocked accelerator sleeps for as long as a
+step would take at that many images a second: the row says whether it was kept busy. The first
+steps, which compile or find batches that were read before, are not timed.
+"""
+
+import contextlib
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+from configs.train import imagenet_modern
+from nas_submod import architectures, feed, final, networks, parallel, pixels, spaces, training
+from nas_submod import data as datasets
+
+SOURCE = flags.DEFINE_string("source", "fake", "As config.data.source; it has 1,000 classes.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS sets live.")
+THREADS = flags.DEFINE_list("threads", ["1", "2", "4"], "Numbers of threads.")
+ARCHITECTURE = flags.DEFINE_string("architecture", "rcnet", "As of experiments.train.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images a step.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 20, "Steps that are timed.", lower_bound=1)
+ACCELERATORS = flags.DEFINE_list("accelerators", ["500", "1000", "2000"], "Images a second.")
+
+_WARM_UP = 5  # Steps: more than the batches that are read ahead.
+_KEPT_BUSY = 0.95
+
+
+def images_per_second(step: Callable[[Any], Any], batches: Iterable[Any]) -> float:
+  """Calls `step` for each batch as a training does, one ahead of the one that is waited for."""
+  began, before = 0.0, None
+  with contextlib.closing(iter(batches)) as own:
+    for i, batch in enumerate(itertools.islice(own, _WARM_UP + STEPS.value)):
+      if i == _WARM_UP:
+        jax.block_until_ready(before)
+        began = time.perf_counter()
+      result = step(batch)
+      jax.block_until_ready(before)
+      before = result
+    jax.block_until_ready(before)
+  return STEPS.value * BATCH_SIZE.value / (time.perf_counter() - began)
+
+
+def busy_for(seconds: float, batch: Any) -> None:
+  """A mocked step."""
+  del batch
+  time.sleep(seconds)
+
+
+def measure(line: Callable[[str, float, str], None]) -> None:
+  """Measures all rows; `line` takes what was measured, images a second, and a remark."""
+  config = imagenet_modern.get_config()
+  config.data.update({"source": SOURCE.value, "data_dir": DATA_DIR.value})
+  steps = _WARM_UP + STEPS.value
+  config.final.update({"batch_size": BATCH_SIZE.value, "epochs": 0.0, "steps": steps})
+  config.final.warmup_steps = 0
+  space = spaces.from_config(config.space)
+  data = datasets.load(config.data, may_stream=True)
+  recipe = training.recipe(config.final, data)
+  devices = parallel.devices_for(recipe.batch_size)
+
+  def batches(threads: int | None = None) -> Iterable[Any]:
+    return feed.of_training(
+      data.train, 0, recipe.batch_size, steps, devices, final.AXIS, threads
+    ).batches(0)
+
+  alone = {}
+  for threads in map(int, THREADS.value):
+    alone[threads] = images_per_second(lambda batch: batch, batches(threads))
+    line(f"pipeline, {threads} threads", alone[threads], "")
+
+  network = networks.build(space, architectures.read(space, ARCHITECTURE.value))
+  rng = jax.random.key(0)
+  programs = final.make_programs(recipe, network, rng, devices)
+
+  def trained() -> Callable[[Any], Any]:
+    state = jax.jit(
+      lambda rng: training.start(final.initial(network, rng), recipe.transformation, True)
+    )(rng)
+    states = [parallel.replicate(state, devices, final.AXIS)]
+
+    def step(batch):
+      states[0], metrics = programs.train(states[0], (), batch)
+      return metrics
+
+    return step
+
+  with contextlib.closing(iter(batches())) as first:
+    same = next(first)
+  model = images_per_second(trained(), (same for _ in itertools.count()))
+  line("model", model, "the same batch again and again")
+  both = images_per_second(trained(), batches())
+  line(f"both, {pixels.cores()} threads", both, f"{both / model:.0%} of the model's")
+  for speed in map(float, ACCELERATORS.value):
+    found = images_per_second(functools.partial(busy_for, recipe.batch_size / speed), batches())
+    busy = found / speed
+    limit = "the accelerator limits" if busy > _KEPT_BUSY else "the pipeline limits"
+    line(f"mocked accelerator, {speed:,.0f} images/s", found, f"{limit}: busy {busy:.0%}")
+
+
+def main(argv: Any) -> None:
+  """Measures and prints the table."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown argument {argv[1]!r}")
+  device = jax.local_devices()[0].device_kind
+  table = Table(
+    title=f"{SOURCE.value}, 224x224, batches of {BATCH_SIZE.value}, "
+    f"{jax.local_device_count()} x {device}, {pixels.cores()} cores"
+  )
+  table.add_column("what")
+  table.add_column("images/s", justify="right")
+  table.add_column("")
+  measure(lambda what, speed, remark: table.add_row(what, f"{speed:,.0f}", remark))
+  Console().print(table)
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,6 +1,5 @@
 """Where images come from: TFDS, one npz file, or folders of image files."""
 
-import functools
 import io
 import itertools
 import pathlib
@@ -170,7 +169,26 @@ def _npz(path: pathlib.Path) -> tuple[Source, Source | None]:
     return source("train"), source("test") if has_test else None
 
 
-def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
+class Folder(NamedTuple):
+  """Image files by class.
+
+  Attributes:
+    class_names: In order: class i is the i-th.
+    files: Of "train" and, where there is one, "test": the files of each class.
+    mode: "L" where every image has one channel, "RGB" otherwise.
+  """
+
+  class_names: list[str]
+  files: dict[str, list[list[pathlib.Path]]]
+  mode: str
+
+
+def find_folder(path: pathlib.Path) -> Folder:
+  """Lists `PATH/train/CLASS/*.png|jpg` and, where they are, `PATH/test/CLASS/...`.
+
+  Raises:
+    ValueError: A folder or its images are missing, or the first coloured one cannot be read.
+  """
   if not (path / "train").is_dir():
     raise ValueError(
       f"no folder {path / 'train'}: folder:PATH takes PATH/train/CLASS/*.png or .jpg"
@@ -188,23 +206,26 @@ def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
       raise ValueError(f"{path / 'test'} has classes that train has not: {', '.join(unknown)}")
     files["test"] = _files(path / "test", class_names)
 
-  @functools.cache
-  def mode() -> str:
-    """One channel only where every image has one, whichever of them are asked for."""
-    every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
-    return "L" if all(mode_of(file, str(file)) in ("1", "L") for file in every) else "RGB"
+  every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
+  gray = all(mode_of(file, str(file)) in ("1", "L") for file in every)
+  return Folder(class_names, files, "L" if gray else "RGB")
+
+
+def _folder(path: pathlib.Path) -> tuple[Source, Source | None]:
+  folder = find_folder(path)
 
   def source(split: str) -> Source:
-    flat = list(itertools.chain.from_iterable(files[split]))
-    labels = np.repeat(np.arange(len(class_names), dtype=np.int32), [len(f) for f in files[split]])
+    by_class = folder.files[split]
+    flat = list(itertools.chain.from_iterable(by_class))
+    labels = np.repeat(np.arange(len(by_class), dtype=np.int32), [len(files) for files in by_class])
     return Source(
       str(path / split),
       labels,
-      lambda i: decode(flat[i], str(flat[i]), mode()),
+      lambda i: decode(flat[i], str(flat[i]), folder.mode),
       lambda i: str(flat[i]),
     )
 
-  return source("train"), source("test") if "test" in files else None
+  return source("train"), source("test") if "test" in folder.files else None
 
 
 def _class_names(path: pathlib.Path) -> list[str]:

@@ -15,7 +15,7 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
   """Downloads a TFDS set and writes it as array_record, if that is not done; returns its builder.
 
   Args:
-    name: Of the set.
+    name: Of the set, or "folder:PATH": its image files become a set named as the folder.
     data_dir: Where TFDS sets live. None: the default of TFDS.
     manual_dir: Where archives are that had to be downloaded by hand. None: inside `data_dir`.
 
@@ -24,7 +24,12 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
   """
   import tensorflow_datasets as tfds
 
-  builder = find_builder(name, data_dir)
+  if name.startswith("folder:"):
+    from nas_submod import image_folder
+
+    builder = image_folder.builder(name.partition(":")[2], data_dir)
+  else:
+    builder = find_builder(name, data_dir)
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   try:
     builder.download_and_prepare(file_format="array_record", download_config=config)

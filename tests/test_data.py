@@ -246,6 +246,44 @@ def test_tfds_set_not_prepared_says_how_and_that_command_works(tmp_path):
   assert len(loaded.test.labels) == 360
 
 
+def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
+  folder = tmp_path / "flowers"
+  save_folder(folder, {"b": 6, "a": 9}, {"a": 2})
+  rng = np.random.default_rng(0)
+  for i in range(6):  # Of several sizes, and in JPEG what decoding loses must be lost once.
+    image = Image.fromarray(rng.integers(0, 256, (6 + i, 8, 3), np.uint8))
+    image.save(folder / "train" / "b" / f"{i}.jpg")
+  words = ["-m", "experiments.prepare", f"--dataset=folder:{folder}", f"--data_dir={tmp_path}/sets"]
+  done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=100)
+  assert done.returncode == 0, done.stderr
+  flags = f"--config.data.source=flowers --config.data.data_dir={tmp_path}/sets"
+  assert done.stdout.splitlines()[-1].endswith(f"read it by {flags}")
+  fields = {"validation_size": 2, "image_size": 6}
+  prepared = data.load(config("flowers", data_dir=f"{tmp_path}/sets", **fields))
+  direct = data.load(config(f"folder:{folder}", **fields))
+
+  def every(loaded):
+    joined = data.join(loaded.train, loaded.validation)
+    return sorted((image.tobytes(), int(label)) for image, label in zip(*joined))
+
+  assert every(prepared) == every(direct)
+  np.testing.assert_array_equal(prepared.test.labels, direct.test.labels)
+  assert rows(prepared.test.images) == rows(direct.test.images)
+
+
+def test_a_folder_that_cannot_be_prepared(tmp_path):
+  for name in ("My-Flowers", "cifar10"):
+    save_folder(tmp_path / name, {"a": 1})
+    with pytest.raises(ValueError, match=rf'^a set cannot be named "{name}", [^\n]*rename'):
+      tfds_sets.prepare(f"folder:{tmp_path / name}", str(tmp_path))
+  save_folder(tmp_path / "flowers", {"a": 2})
+  (tmp_path / "flowers" / "train" / "a" / "1.png").write_bytes(b"no png")
+  with pytest.raises(ValueError, match=r"^[^\n]*a/1.png is not usable: [^\n]*$"):
+    tfds_sets.prepare(f"folder:{tmp_path / 'flowers'}", str(tmp_path))
+  with pytest.raises(ValueError, match=r"no folder .*/none/train"):
+    tfds_sets.prepare(f"folder:{tmp_path / 'none'}", str(tmp_path))
+
+
 @pytest.mark.parametrize(
   ("raised", "message"),
   [

@@ -9,7 +9,8 @@ Fields of `config.data`, with their defaults:
 - `validation_size`: images held out of training to score candidates, in total.
 - `train_size` (None): images to train on. None: all the rest.
 - `test_size` (None): images to test on. None: all. A source without a test set needs it: that many
-  are taken from the training images (a TFDS set without `test` is tested on its `validation`).
+  are taken from the training images. A TFDS set whose `test` is missing or has no labels, as
+  ImageNet's, is tested on its `validation`.
 - `split_seed` (0): seed of these draws. All are stratified: numbers per class differ by at most 1.
 - `image_size` (None): height and width; images of another size are scaled until they cover it, and
   cut to the centre square. None: as they are, which must be equal.

@@ -51,8 +51,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     data_dir: Where TFDS sets live. None: the default of TFDS.
 
   Returns:
-    `(train, test)`; test is None where the source has none. A TFDS set without `test` is tested
-    on its `validation`.
+    `(train, test)`; test is None where the source has none. A TFDS set whose `test` is missing or
+    has no labels, which are -1 then (ImageNet), is tested on its `validation`.
 
   Raises:
     ValueError: There is no such source, or it does not hold labelled images.
@@ -249,9 +249,12 @@ def _tfds(name: str, data_dir: str | None) -> tuple[Source, Source | None]:
   known = list(builder.info.splits)  # Empty if it is not prepared, which is said below.
   if known and "train" not in known:
     raise ValueError(f"{name} has no split train: it has {', '.join(known)}")
-  test = next((split for split in ("test", "validation") if split in known), None)
   train = _of_builder(name, builder, "train")
-  return train, None if test is None else _of_builder(name, builder, test)
+  for split in (split for split in ("test", "validation") if split in known):
+    test = _of_builder(name, builder, split)
+    if np.any(test.labels >= 0):
+      return train, test
+  return train, None
 
 
 def _of_builder(name: str, builder: Any, split: str) -> Source:

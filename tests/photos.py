@@ -7,7 +7,8 @@ from PIL import Image
 
 
 class Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A set of encoded images, 24 of each class to train on, each of one colour."""
+  """A set of encoded images, 24 of each class to train on, each of one colour; as ImageNet its
+  `test` has no labels."""
 
   VERSION = tfds.core.Version("1.0.0")
   encoding, shape = "png", (9, 9, 3)
@@ -24,9 +25,13 @@ class Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    return {"train": self._generate_examples(120), "validation": self._generate_examples(50)}
+    return {
+      "train": self._generate_examples(120),
+      "validation": self._generate_examples(50),
+      "test": self._generate_examples(9, labelled=False),
+    }
 
-  def _generate_examples(self, count):
+  def _generate_examples(self, count, labelled=True):
     for i in range(count):
       height, width = (side or 9 + i % 3 for side in self.shape[:2])
       image = io.BytesIO()
@@ -34,7 +39,10 @@ class Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       mode = "RGB" if self.shape[2] == 3 else "L"
       Image.new(mode, (width, height), colour).save(image, self.encoding)
       image.seek(0)
-      yield i, {"image": image, "mask": io.BytesIO(b"not read"), "species": i % 5}
+      yield (
+        i,
+        {"image": image, "mask": io.BytesIO(b"not read"), "species": i % 5 if labelled else -1},
+      )
 
 
 class GrayPhotos(Photos, skip_registration=True):

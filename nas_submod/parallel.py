@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -213,31 +213,42 @@ def shard(tree: Any, devices: int, axis_name: str) -> Any:
   return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(axis_name)))
 
 
-def vmap_over_devices(function: Callable[..., Any], shared: Any, batch: Any) -> Any:
-  """Evaluates `function(shared, item)` for every item of a batch, split over all devices.
+def vmap_over_devices(
+  function: Callable[..., Any], shared: Any, batches: Iterable[Any]
+) -> Iterator[Any]:
+  """Evaluates `function(shared, item)` for every item of batches, split over all devices.
 
-  Inside one device the items are vmapped. The batch is padded with its first item.
+  Inside one device the items are vmapped. A batch is padded with its first item. The next batch is
+  started before the results of one are fetched.
 
   Args:
     function: A pure function of `(shared, item)`; pass the same object again to avoid a retrace.
     shared: A pytree, the same for every item.
-    batch: A pytree of arrays with a leading axis `[K]`.
+    batches: Pytrees of arrays with a leading axis `[K]`.
 
-  Returns:
-    The results stacked on a leading axis `[K]`, NumPy arrays.
+  Yields:
+    For each batch the results stacked on a leading axis `[K]`, NumPy arrays.
   """
-  count = jax.tree.leaves(batch)[0].shape[0]
-  devices = min(jax.local_device_count(), count)
-  rows = -(-count // devices)
+  started: list[tuple[Any, int]] = []
+  for batch in batches:
+    count = jax.tree.leaves(batch)[0].shape[0]
+    devices = min(jax.local_device_count(), count)
+    rows = -(-count // devices)
 
-  def split(leaf):
-    padding = jnp.broadcast_to(leaf[:1], (devices * rows - count, *leaf.shape[1:]))
-    return jnp.concatenate([leaf, padding]).reshape(devices, rows, *leaf.shape[1:])
+    def split(leaf, devices=devices, rows=rows, count=count):
+      padding = jnp.broadcast_to(leaf[:1], (devices * rows - count, *leaf.shape[1:]))
+      return jnp.concatenate([leaf, padding]).reshape(devices, rows, *leaf.shape[1:])
 
-  result = _pmap_vmap(function, devices)(shared, jax.tree.map(split, batch))
+    started.append((_pmap_vmap(function, devices)(shared, jax.tree.map(split, batch)), count))
+    if len(started) > 1:
+      yield _joined(*started.pop(0))
+  yield from (_joined(*each) for each in started)
+
+
+def _joined(results: Any, count: int) -> Any:
+  """Results `[D, K / D, ...]` as NumPy arrays `[K, ...]`, without what was padded."""
   # To the host first: a reshape of shards is a collective, and several at once may deadlock on CPU.
-  result = jax.device_get(result)
-  return jax.tree.map(lambda x: x.reshape(devices * rows, *x.shape[2:])[:count], result)
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.device_get(results))
 
 
 @functools.lru_cache(maxsize=64)

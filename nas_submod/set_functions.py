@@ -4,8 +4,9 @@ All but `table` are monotone and submodular. Their arrays are arguments of the p
 them, not constants, so another function of the same shapes does not recompile.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,12 @@ from jax.tree_util import Partial
 Cover = Any  # what a function remembers of a set, so that gains are cheap
 
 
-class SetFunction(NamedTuple):
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
+class SetFunction:
   """A traceable set function over `n` elements, a pytree if its members are `Partial`s.
+
+  An array that several members share is one leaf: a program gets it once.
 
   Attributes:
     value: `mask [n] -> []`.
@@ -40,6 +45,19 @@ class SetFunction(NamedTuple):
   def incremental(self) -> bool:
     """Whether gains are cheaper than values."""
     return None not in (self.init, self.marginals, self.commit, self.marginal)
+
+  def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Leaves, each once; the members' structure and which leaf stands where."""
+    leaves, structure = jax.tree.flatten((*vars(self).values(),))
+    distinct = {id(leaf): leaf for leaf in leaves}
+    order = {key: place for place, key in enumerate(distinct)}
+    return tuple(distinct.values()), (structure, tuple(order[id(leaf)] for leaf in leaves))
+
+  @classmethod
+  def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "SetFunction":
+    """The function of these leaves."""
+    structure, places = static
+    return cls(*jax.tree.unflatten(structure, [leaves[place] for place in places]))
 
 
 def modular(weights: Any) -> SetFunction:

@@ -171,13 +171,14 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     value = value if isinstance(value, Partial | SetFunction) else Partial(value)
     seeds, count = _feasible_seeds(problem, depth)
     size = chunk_size(problem, seeds.shape[0])
-    outcomes = []
-    for begin in range(0, int(count), size):
-      lanes = np.arange(begin, begin + size)
-      lanes = _seed_sets(problem, seeds, np.where(lanes < count, lanes, 0), rng)
-      chunk_outcome = parallel.vmap_over_devices(complete, (problem, value), lanes)
-      without_padding = operator.itemgetter(slice(int(count) - begin))
-      outcomes.append(jax.tree.map(without_padding, chunk_outcome))
+    begins = range(0, int(count), size)
+    lanes = (np.arange(begin, begin + size) for begin in begins)
+    chunks = (_seed_sets(problem, seeds, np.where(c < count, c, 0), rng) for c in lanes)
+    results = parallel.vmap_over_devices(complete, (problem, value), chunks)
+    outcomes = [
+      jax.tree.map(operator.itemgetter(slice(int(count) - begin)), outcome)
+      for begin, outcome in zip(begins, results)
+    ]
     outcome = jax.tree.map(lambda *rows: np.concatenate(rows), *outcomes)
     winner = np.argmax(outcome.value)
     return Outcome(

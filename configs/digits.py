@@ -61,9 +61,12 @@ def get_config(mode: str = "") -> ConfigDict:
     # Above 0 a candidate starts from the weights of a network with a block less that was trained
     # before, and trains so many steps; finalists are trained afresh. The answer may change.
     "inherit_steps": 0,
+    # Above 0 all networks of a large call (the first additions) train so many steps, and only the
+    # better half in full. The answer may change.
+    "screen_steps": 0,
   }
   # The training of the network that was found.
-  only_short = ("steps_per_call", "inherit_steps")
+  only_short = ("steps_per_call", "inherit_steps", "screen_steps")
   config.final = {name: config.train[name] for name in config.train if name not in only_short} | {
     "steps": 0,
     "epochs": 100.0,

@@ -7,36 +7,27 @@ are stored under the canonical form and the replicate, in a journal on disk befo
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
-from nas_submod import networks, parallel, training
-from nas_submod.compilation import CompilationLog, compile_together
+from nas_submod import parallel
+from nas_submod.compilation import CompilationLog
 from nas_submod.data import Data
-from nas_submod.inherit import Ancestors, Weights, collect, graft
+from nas_submod.inherit import Ancestors
 from nas_submod.journal import Evaluation, Journal
-from nas_submod.programs import make_programs
+from nas_submod.programs import Job, Trainer
 from nas_submod.spaces import SearchSpace
 
 SCORES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
   "accuracy": lambda metrics: metrics["accuracy"],
   "negative_loss": lambda metrics: -metrics["loss"],
-  # The mean over all steps, so the sum of training losses (Ru et al. 2021): no held-out image says
-  # more of a short training than how fast it learned.
+  # The mean over all steps: the order is that of the sum of training losses (Ru et al. 2021).
   "negative_train_loss": lambda metrics: -metrics["train_loss"],
 }
 
-_EVAL_BATCH = 256
-
-
-class Job(NamedTuple):
-  """One network to train: a canonical architecture, a replicate, and the key of its parent."""
-
-  architecture: tuple[int, ...]
-  replicate: int
-  parent: str | None = None
+_CONTEST = 8  # A call with more new networks than that is a contest.
+_SCREENING = -1  # The replicate that stands for the short training of a contest.
 
 
 class ProxyObjective:
@@ -64,8 +55,10 @@ class ProxyObjective:
     Args:
       space: The space; images and classes must be those of the data.
       data: Splits as NumPy arrays.
-      config: `seed`, `score`, and `train` (see `training.recipe`) with `steps_per_call` and, if
-        networks are to inherit, `inherit_steps`: the steps of one that starts from a parent.
+      config: `seed`, `score`, and `train` (see `training.recipe`) with `steps_per_call`. Less is
+        trained with `inherit_steps`, the steps of a network that starts from the weights of
+        another, and `screen_steps`, the steps that all take in a call with more than eight new
+        networks, of which the better half is then trained in full.
       journal: Where evaluations are looked up and stored.
       on_progress: Called with the share of the networks under way that is done.
 
@@ -75,19 +68,14 @@ class ProxyObjective:
     check_fit(space, data)
     if config["score"] not in SCORES:
       raise ValueError(f"unknown score {config['score']!r}; allowed: {', '.join(SCORES)}")
-    self._space, self._journal, self._on_progress = space, journal, on_progress
+    self._space, self._journal = space, journal
     self._score = SCORES[config["score"]]
-    self._seed = config["seed"]
-    self._steps_per_call = config["train"]["steps_per_call"]
     self._inherit_steps = config["train"].get("inherit_steps", 0)
-    self._ancestors = Ancestors(space, journal, lambda evaluation: self._score_of(evaluation))
-    self._recipe = training.recipe(config["train"], data)
-    self._network = networks.build_universal(space)
-    self._programs = make_programs(space, self._recipe)
-    self._train = parallel.replicate(data.train)
-    self._validation = parallel.replicate(training.batches(data.validation, _EVAL_BATCH))
-    self._orders: dict[int, np.ndarray] = {}
-    self._compiled = False
+    self._screen_steps = config["train"].get("screen_steps", 0)
+    self._ancestors = Ancestors(space, journal, self._score_of)
+    self._trainer = Trainer(space, data, config, on_progress)
+    self._asked: set[Job] = set()
+    self._screened: dict[Job, float] = {}
     self.trained = self.steps = self.reused = self.failed = 0
     self.train_seconds = 0.0
     self.compilations = CompilationLog()
@@ -130,24 +118,60 @@ class ProxyObjective:
       [Job(tuple(int(o) for o in self._space.canonical(np.asarray(a))), r) for r in wanted]
       for a, wanted in zip(architectures, replicates)
     ]
-    asked = dict.fromkeys(job for row in jobs for job in row)
-    missing = [job for job in asked if self._find(job) is None]
-    self.reused += len(asked) - len(missing)
-    inherit = self._inherit_steps > 0 and not afresh
-    if inherit:
-      missing = [job._replace(parent=self._ancestors.parent(*job[:2])) for job in missing]
-      missing.sort(key=self._length)  # Those that take equally long go together.
+    asked = list(dict.fromkeys(job for row in jobs for job in row))
+    self.reused += sum(self._find(job) is not None for job in asked)
+    planned = {job: self._plan(job, afresh) for job in asked}
+    if self._screen_steps and not afresh:
+      asked = self._screen(asked, planned)
+    self._train([planned[job] for job in asked])
+    if self._inherit_steps and not afresh:
+      self._ancestors.use(found for job in asked if (found := self._find(job)))
+    return [[self._value(job) for job in row] for row in jobs]
+
+  def _plan(self, job: Job, afresh: bool) -> Job:
+    """The job with its parent and its steps."""
+    if self._inherit_steps and not afresh:
+      parent = self._ancestors.parent(job.architecture, job.replicate)
+      if parent is not None:
+        return job._replace(parent=parent, steps=self._inherit_steps)
+    return job._replace(steps=self._trainer.recipe.steps)
+
+  def _screen(self, asked: list[Job], planned: Mapping[Job, Job]) -> list[Job]:
+    """What is worth a whole training of what is asked; the others get their value here.
+
+    It depends on what was asked in earlier calls, not on what the journal holds. The value of a
+    loser is that of its short training, at most the worst of the winners': as a rule too low, so
+    that it wins nothing, and a lazy search asks for it late, if at all.
+    """
+    new = [job for job in asked if job not in self._asked]
+    self._asked.update(new)
+    if len(new) > _CONTEST:
+      short = {
+        job: planned[job]._replace(replicate=_SCREENING, steps=self._screen_steps) for job in new
+      }
+      self._train(list(short.values()))
+      ranked = sorted(new, key=lambda job: -self._value(short[job]))
+      winners, losers = ranked[: len(new) // 2], ranked[len(new) // 2 :]
+      self._train([planned[job] for job in winners])
+      finite = [value for job in winners if math.isfinite(value := self._value(job))]
+      worst = min(finite, default=-math.inf)
+      self._screened.update({job: min(self._value(short[job]), worst) for job in losers})
+    return [job for job in asked if job not in self._screened]
+
+  def _train(self, jobs: Sequence[Job]) -> None:
+    """Trains what is not in the journal yet."""
+    missing = [job for job in jobs if self._find(job) is None]
+    missing.sort(key=lambda job: job.steps)  # Those that take equally long go together.
     devices = parallel.device_count()
     for first in range(0, len(missing), devices):
       self._train_round(missing[first : first + devices])
-    if inherit:
-      self._ancestors.use(found for job in asked if (found := self._find(job)))
-    return [[self._value(job) for job in row] for row in jobs]
 
   def _find(self, job: Job) -> Evaluation | None:
     return self._journal.get(self._space.key(job.architecture), job.replicate)
 
   def _value(self, job: Job) -> float:
+    if job in self._screened:
+      return self._screened[job]
     evaluation = self._find(job)
     assert evaluation is not None
     return self._score_of(evaluation)
@@ -155,20 +179,17 @@ class ProxyObjective:
   def _score_of(self, evaluation: Evaluation) -> float:
     return -math.inf if evaluation.metrics is None else self._score(evaluation.metrics)
 
-  def _length(self, job: Job) -> int:
-    return self._recipe.steps if job.parent is None else self._inherit_steps
-
   def _train_round(self, jobs: Sequence[Job]) -> None:
     """Trains up to one network a device, and writes the results to the journal."""
     began, compiled = time.perf_counter(), self.compilations.seconds
-    padded = [*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))]
+    parents = dict.fromkeys(job.parent for job in jobs if job.parent is not None)
+    weights = {parent: self._ancestors.read(parent) for parent in parents}
     with self.compilations.counting():
-      states, metrics = self._run(padded)
+      states, metrics = self._trainer.train(jobs, weights, self._inherit_steps > 0)
     seconds = time.perf_counter() - began - (self.compilations.seconds - compiled)
     results = []
     for row, job in enumerate(jobs):
-      length = self._length(job)
-      train_loss = float(states.loss_sum[row]) / length
+      train_loss = float(states.loss_sum[row]) / job.steps
       loss = float(metrics.loss[row]) / int(metrics.examples[row])
       found = {
         "accuracy": int(metrics.correct[row]) / int(metrics.examples[row]),
@@ -177,81 +198,16 @@ class ProxyObjective:
       }
       finite = math.isfinite(loss) and math.isfinite(train_loss)
       metrics_found = found if finite else None
-      taken = seconds / len(jobs), length, job.parent
+      taken = seconds / len(jobs), job.steps, job.parent
       key = self._space.key(job.architecture)
       results.append(Evaluation(key, job.replicate, metrics_found, *taken))
       if self._inherit_steps and job.replicate == 0 and finite:
-        own = _row(states.best_variables, row)
-        self._ancestors.write(key, collect(self._network, own, job.architecture))
+        self._ancestors.write(key, self._trainer.weights(states, row, job))
     self._journal.add(results)
     self.trained += len(results)
     self.steps += sum(result.steps for result in results)
     self.failed += sum(result.metrics is None for result in results)
     self.train_seconds += seconds
-
-  def _run(self, jobs: Sequence[Job]) -> tuple[training.TrainState, training.Metrics]:
-    parents = {job.parent for job in jobs if job.parent is not None}
-    weights = {parent: self._ancestors.read(parent) for parent in sorted(parents)}
-    jobs = parallel.own_part(jobs)
-    seeds = np.array([(self._seed, job.replicate) for job in jobs], np.uint32)
-    architectures = np.array([job.architecture for job in jobs], np.int32)
-    orders = np.stack([self._order(job.replicate) for job in jobs])
-    lengths = np.array([self._length(job) for job in jobs], np.int32)
-    self._on_progress(0.0)
-    if not self._compiled:
-      self._compile(seeds, architectures, orders, lengths)
-    states = self._programs.start(seeds, architectures)
-    if weights:
-      states = self._grafted(states, jobs, weights)
-    steps, chunk = int(lengths.max()), self._steps_per_call
-    for stop in [*range(chunk, steps, chunk), steps]:
-      states = self._programs.train(
-        states, seeds, architectures, orders, lengths, *self._train, np.int32(stop)
-      )
-      jax.block_until_ready(states.step)
-      self._on_progress(stop / steps)
-    metrics = self._programs.evaluate(states, architectures, *self._validation)
-    states = states.replace(optimizer=())
-    if not self._inherit_steps:
-      states = states.replace(params=(), state=())
-    return parallel.gather((states, metrics))
-
-  def _grafted(
-    self, states: training.TrainState, jobs: Sequence[Job], weights: Mapping[str, Weights]
-  ) -> training.TrainState:
-    """The states of networks that start from their parents' weights."""
-    variables = jax.tree.map(np.array, states.best_variables)
-    for row, job in enumerate(jobs):
-      if job.parent is not None:
-        parent = self._space.from_key(job.parent)
-        own = _row(variables, row)
-        graft(self._network, own, job.architecture, weights[job.parent], parent)
-    return states.replace(**parallel.spread(variables._asdict()))
-
-  def _compile(
-    self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
-  ) -> None:
-    """Compiles all programs at once, by calls that train nothing."""
-    start, train, evaluate = self._programs
-    shapes = jax.eval_shape(start, seeds, architectures)
-    states, again = (
-      parallel.spread(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
-      for _ in range(2)
-    )
-    compile_together(
-      lambda: train(states, seeds, architectures, orders, lengths, *self._train, np.int32(0)),
-      lambda: start(seeds, architectures),
-      lambda: evaluate(again, architectures, *self._validation),
-    )
-    self._compiled = True
-
-  def _order(self, replicate: int) -> np.ndarray:
-    if replicate not in self._orders:
-      size = self._train.labels.shape[0]
-      self._orders[replicate] = training.batch_order(
-        (self._seed, replicate), size, self._recipe.batch_size, self._recipe.steps
-      )
-    return self._orders[replicate]
 
 
 def check_fit(space: SearchSpace, data: Data) -> None:
@@ -271,11 +227,6 @@ def check_fit(space: SearchSpace, data: Data) -> None:
       f"data have {data.classes} classes, space {space.name} has {space.classes}: "
       "set config.space.classes"
     )
-
-
-def _row(tree: Any, row: int) -> Any:
-  """What one candidate has of arrays `[D, ...]`."""
-  return jax.tree.map(lambda leaf: leaf[row], tree)
 
 
 def mean(scores: Sequence[float]) -> float:

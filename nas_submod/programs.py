@@ -1,13 +1,35 @@
 """The compiled programs that train and evaluate every architecture, another one on each device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nas_submod import networks, parallel, training
+from nas_submod.compilation import compile_together
+from nas_submod.data import Data
+from nas_submod.inherit import Weights, collect, graft
 from nas_submod.spaces import SearchSpace
+
+_EVAL_BATCH = 256
+
+
+class Job(NamedTuple):
+  """One network to train.
+
+  Attributes:
+    architecture: Canonical.
+    replicate: Seed of initial values and of the order of the data; below zero as 0.
+    parent: Key of the network whose weights it starts from, if any.
+    steps: Length of the training.
+  """
+
+  architecture: tuple[int, ...]
+  replicate: int
+  parent: str | None = None
+  steps: int = 0
 
 
 class Programs(NamedTuple):
@@ -67,3 +89,112 @@ def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
     parallel.pmap_candidates(train, (0, 0, 0, 0, 0, None, None, None), donate=(0,)),
     parallel.pmap_candidates(evaluate, (0, 0, None, None)),
   )
+
+
+class Trainer:
+  """Trains networks of a space, one on each device at a time.
+
+  Attributes:
+    recipe: How; its steps are the most that a training has.
+  """
+
+  def __init__(
+    self,
+    space: SearchSpace,
+    data: Data,
+    config: Mapping[str, Any],
+    on_progress: Callable[[float], None],
+  ):
+    """Puts the data on the devices; compiles nothing yet. Arguments as for `ProxyObjective`."""
+    self._space, self._on_progress = space, on_progress
+    self._seed = config["seed"]
+    self._steps_per_call = config["train"]["steps_per_call"]
+    self.recipe = training.recipe(config["train"], data)
+    self._network = networks.build_universal(space)
+    self._programs = make_programs(space, self.recipe)
+    self._train = parallel.replicate(data.train)
+    self._validation = parallel.replicate(training.batches(data.validation, _EVAL_BATCH))
+    self._orders: dict[int, np.ndarray] = {}
+    self._compiled = False
+
+  def train(
+    self, jobs: Sequence[Job], weights: Mapping[str, Weights], keep: bool
+  ) -> tuple[training.TrainState, training.Metrics]:
+    """Trains networks, and evaluates them on the validation split.
+
+    Args:
+      jobs: At most one a device.
+      weights: Those of all parents.
+      keep: Whether to return parameters and running statistics.
+
+    Returns:
+      The states after training and the metrics, on all processes. NumPy arrays `[D, ...]`.
+    """
+    jobs = parallel.own_part([*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))])
+    replicates = [max(job.replicate, 0) for job in jobs]
+    seeds = np.array([(self._seed, replicate) for replicate in replicates], np.uint32)
+    architectures = np.array([job.architecture for job in jobs], np.int32)
+    orders = np.stack([self._order(replicate) for replicate in replicates])
+    lengths = np.array([job.steps for job in jobs], np.int32)
+    self._on_progress(0.0)
+    if not self._compiled:
+      self._compile(seeds, architectures, orders, lengths)
+    states = self._programs.start(seeds, architectures)
+    if weights:
+      states = self._grafted(states, jobs, weights)
+    steps, chunk = int(lengths.max()), self._steps_per_call
+    for stop in [*range(chunk, steps, chunk), steps]:
+      states = self._programs.train(
+        states, seeds, architectures, orders, lengths, *self._train, np.int32(stop)
+      )
+      jax.block_until_ready(states.step)
+      self._on_progress(stop / steps)
+    metrics = self._programs.evaluate(states, architectures, *self._validation)
+    states = states.replace(optimizer=())
+    return parallel.gather((states if keep else states.replace(params=(), state=()), metrics))
+
+  def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
+    """The weights of one of the networks that `train` returned."""
+    return collect(self._network, _row(states.best_variables, row), job.architecture)
+
+  def _grafted(
+    self, states: training.TrainState, jobs: Sequence[Job], weights: Mapping[str, Weights]
+  ) -> training.TrainState:
+    """The states of networks that start from their parents' weights."""
+    variables = jax.tree.map(np.array, states.best_variables)
+    for row, job in enumerate(jobs):
+      if job.parent is not None:
+        parent = self._space.from_key(job.parent)
+        own = _row(variables, row)
+        graft(self._network, own, job.architecture, weights[job.parent], parent)
+    return states.replace(**parallel.spread(variables._asdict()))
+
+  def _compile(
+    self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
+  ) -> None:
+    """Compiles all programs at once, by calls that train nothing."""
+    start, train, evaluate = self._programs
+    shapes = jax.eval_shape(start, seeds, architectures)
+    states, again = (
+      parallel.spread(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+      for _ in range(2)
+    )
+    compile_together(
+      lambda: train(states, seeds, architectures, orders, lengths, *self._train, np.int32(0)),
+      lambda: start(seeds, architectures),
+      lambda: evaluate(again, architectures, *self._validation),
+    )
+    self._compiled = True
+
+  def _order(self, replicate: int) -> np.ndarray:
+    if replicate not in self._orders:
+      size = self._train.labels.shape[0]
+      self._orders[replicate] = training.batch_order(
+        (self._seed, replicate), size, self.recipe.batch_size, self.recipe.steps
+      )
+    return self._orders[replicate]
+
+
+def _row(tree: Any, row: int) -> Any:
+  """What one candidate has of arrays `[D, ...]`."""
+  return jax.tree.map(lambda leaf: leaf[row], tree)

@@ -103,6 +103,8 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
     signal = _signal(setup, objective, found, finalists)
   best = max(finalists, key=lambda f: f["value"])
   architecture = best["architecture"]
+  if config["train"]["screen_steps"]:  # Values that are too low bound nothing.
+    answer = answer._replace(upper_bound=math.inf)
   total = time.perf_counter() - began
   costs = best["resources"]
   seconds = {"compile": compiled.seconds, "train": objective.train_seconds}

@@ -69,26 +69,26 @@ def prepare(config: Mapping[str, Any]) -> Setup:
     canonical=space.canonical_mask,
   )
   search = config["search"]
-  inherits = config["train"]["inherit_steps"] > 0
-  width = _FIXED_BATCH if inherits else parallel.device_count()
+  trains_less = config["train"]["inherit_steps"] or config["train"]["screen_steps"]
+  width = _FIXED_BATCH if trains_less else parallel.device_count()
   optimizer, runs = make_optimizer(search["optimizer"], search["options"], names, width)
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
       raise ValueError(f"config.search.{name} is {search[name]}; at least {least}")
   data = datasets.load(config["data"])
   check_fit(space, data)
-  check_inherit(config, training.recipe(config["train"], data).steps)
+  check_less_training(config, training.recipe(config["train"], data).steps)
   most = most_measurements(search)
   return Setup(config, space, data, problem, budget, optimizer, runs, most)
 
 
-def check_inherit(config: Mapping[str, Any], steps: int) -> None:
-  """Checks `config.train.inherit_steps` beside `steps`, those of a training afresh.
+def check_less_training(config: Mapping[str, Any], steps: int) -> None:
+  """Checks `inherit_steps` and `screen_steps` of `config.train` beside `steps`, those in full.
 
   Raises:
-    ValueError: If it is no possible number, or the score cannot be compared.
+    ValueError: If one is no possible number, or what else is set does not go with it.
   """
-  inherit_steps = config["train"]["inherit_steps"]
+  inherit_steps, screen_steps = (config["train"][n] for n in ("inherit_steps", "screen_steps"))
   if not 0 <= inherit_steps <= steps:
     raise ValueError(
       f"config.train.inherit_steps is {inherit_steps}; allowed: 0 (off) to {steps}, the steps of a "
@@ -97,6 +97,18 @@ def check_inherit(config: Mapping[str, Any], steps: int) -> None:
   if inherit_steps and config["score"] == "negative_train_loss":
     raise ValueError(
       "config.score=negative_train_loss compares whole trainings: set config.train.inherit_steps=0"
+    )
+  full = inherit_steps or steps
+  if not 0 <= screen_steps < full:
+    raise ValueError(
+      f"config.train.screen_steps is {screen_steps}; allowed: 0 (off) to below {full}, the steps "
+      "of a whole training"
+    )
+  search = config["search"]
+  if screen_steps and (search["replicates"] > 1 or "race" in search["options"]):
+    raise ValueError(
+      "config.train.screen_steps measures a network once: set it to 0, or "
+      "config.search.replicates to 1 and no race"
     )
 
 

@@ -1,4 +1,4 @@
-"""A network that inherits starts as its parent; parents depend on nothing but the search."""
+"""Less training: a child starts as its parent; neither devices nor a kill change a decision."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_submod import inherit, networks, parallel, search, search_setup, spaces
+from nas_submod import inherit, networks, objective, parallel, search, search_setup, spaces
 from nas_submod.inherit import Ancestors, MissingWeightsError, Weights
 from nas_submod.journal import Evaluation, Journal
 from nas_submod.layers import Variables
@@ -120,18 +120,18 @@ def test_candidates_inherit_from_the_best_of_earlier_calls(tmp_path, monkeypatch
   monkeypatch.setattr(
     journal, "add", lambda new: (files.append(set(tmp_path.glob("weights/*"))), add(new))
   )
-  objective = make(journal, inherit_steps=3)
-  objective.scores([EMPTY, FIRST], [[0], [0]])
+  proxy = make(journal, inherit_steps=3)
+  proxy.scores([EMPTY, FIRST], [[0], [0]])
   assert [len(found) for found in files] == [2]  # On disk before the line is.
   key = SPACE.key
   expected = {(key(EMPTY), 0): (6, None), (key(FIRST), 0): (6, None)}  # Of one call: no parents.
   assert lines(journal) == expected
-  [inherited] = objective.scores([BOTH], [[0, 1]])
+  [inherited] = proxy.scores([BOTH], [[0, 1]])
   expected |= {(key(BOTH), r): (3, key(FIRST)) for r in (0, 1)}
   assert lines(journal) == expected
-  [[seventh]] = objective.scores([BOTH], [[7]], afresh=True)
+  [[seventh]] = proxy.scores([BOTH], [[7]], afresh=True)
   assert lines(journal)[key(BOTH), 7] == (6, None)
-  assert (objective.compilations.programs, objective.steps) == (3, 24)
+  assert (proxy.compilations.programs, proxy.steps) == (3, 24)
   [afresh] = make(Journal(None)).scores([BOTH], [[0, 1, 7]])
   assert afresh[2] == seventh
   assert len({*inherited, *afresh}) == 5
@@ -139,18 +139,18 @@ def test_candidates_inherit_from_the_best_of_earlier_calls(tmp_path, monkeypatch
   with pytest.raises(
     MissingWeightsError, match=r"1\.1\.0_1.msgpack, which cannot be read"
   ) as error:
-    objective.scores([ALL], [[0]])
+    proxy.scores([ALL], [[0]])
   assert "\n" not in str(error.value)
 
 
 def test_inherited_weights_are_trained_on_and_stay_float32():
   journal = Journal(None)
-  objective = make(journal, inherit_steps=1, learning_rate=0.0, dtype="bfloat16")
-  [[parent]] = objective.scores([EMPTY], [[0]])
-  [[child]] = objective.scores([FIRST], [[0]])
+  proxy = make(journal, inherit_steps=1, learning_rate=0.0, dtype="bfloat16")
+  [[parent]] = proxy.scores([EMPTY], [[0]])
+  [[child]] = proxy.scores([FIRST], [[0]])
   # Nothing is learned, and running statistics move by a tenth of the way.
   assert np.isfinite([parent, child]).all() and abs(parent - child) < 0.05
-  of_parent, of_child = (objective._ancestors.read(SPACE.key(a)) for a in (EMPTY, FIRST))
+  of_parent, of_child = (proxy._ancestors.read(SPACE.key(a)) for a in (EMPTY, FIRST))
   assert {leaf.dtype for leaf in jax.tree.leaves(of_child)} == {np.dtype(np.float32)}
   params = [[layer[0] for stage in w.layers[1:] for layer in stage] for w in (of_parent, of_child)]
   chex.assert_trees_all_equal(*params)
@@ -191,23 +191,29 @@ class ComputedByParent(Computed):
   def _train_round(self, jobs):
     results = []
     for job in jobs:
-      numbers = [job.replicate, *job.architecture, *map(ord, job.parent or "")]
-      loss = 3 - np.sqrt(np.count_nonzero(job.architecture))
+      numbers = [max(job.replicate, 0), *job.architecture, *map(ord, job.parent or "")]
+      loss = 3 - np.sqrt(np.count_nonzero(job.architecture)) + 1 / job.steps
       loss += np.random.default_rng(numbers).normal(0, 0.1)
       key = self._space.key(job.architecture)
-      taken = 0.0, self._length(job), job.parent
+      taken = 0.0, job.steps, job.parent
       results.append(Evaluation(key, job.replicate, {"loss": float(loss)}, *taken))
       self._ancestors.write(key, Weights({}, []))
     self._journal.add(results)
 
 
-@pytest.mark.parametrize(("optimizer", "options"), [("rcas", {}), ("greedy", {"race": (1, 3)})])
-def test_decisions_depend_neither_on_devices_nor_on_a_kill(optimizer, options, monkeypatch):
+@pytest.mark.parametrize(
+  ("optimizer", "options", "screen_steps"),
+  [("rcas", {}, 0), ("rcas", {}, 2), ("greedy", {"race": (1, 3)}, 0)],
+)
+def test_decisions_depend_neither_on_devices_nor_on_a_kill(
+  optimizer, options, screen_steps, monkeypatch
+):
   monkeypatch.setattr(search, "ProxyObjective", ComputedByParent)
   monkeypatch.setattr(inherit, "_KEPT", 8)
   config = tiny_config.get_config()
   config.search.optimizer, config.search.options = optimizer, options
-  config.train.inherit_steps = 4
+  config.train.inherit_steps, config.train.screen_steps = 4, screen_steps
+  monkeypatch.setattr(objective, "_CONTEST", 3)
   config.budget = {"params": 3_000, "madds": 20_000}
   results = []
   for devices in (1, 8):
@@ -215,12 +221,38 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(optimizer, options, m
     log = Journal(None)
     results.append(decisions(search.run(search_setup.prepare(config), log)))
     inherited = [e for e in log if e.parent is not None]
-    assert len(inherited) > 5 and {e.steps for e in inherited} == {4}
+    assert len(inherited) > 5 and {e.steps for e in inherited} == {4, screen_steps or 4}
   assert results[0] | {"devices": ""} == results[1] | {"devices": ""}
   for thirds in (1, 2):
     part = Journal(None)
     part.add(list(log)[: thirds * len(log) // 3])
     assert decisions(search.run(search_setup.prepare(config), part)) == results[-1]
+
+
+def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full(monkeypatch):
+  config = tiny_config.get_config()
+  config.train.screen_steps = 3
+  setup, log = search_setup.prepare(config), Journal(None)
+  proxy = ComputedByParent(setup.space, setup.data, config, log)
+  networks_asked = [(0, 0, 1, o) for o in (1, 2)] + [
+    (o, p, 1, 0) for o in (1, 2) for p in (0, 1, 2)
+  ]
+  proxy.scores(networks_asked, [[0]] * 8)  # Eight are too few for a contest.
+  assert [e.steps for e in log] == [12] * 8
+  proxy = ComputedByParent(setup.space, setup.data, config, log := Journal(None))
+  networks_asked.append((1, 1, 1, 1))
+  once = [[0]] * 9
+  scores = np.array(proxy.scores(networks_asked, once))[:, 0]
+  steps = [[e.replicate, e.steps] for e in log]
+  assert steps == [[-1, 3]] * 9 + [[0, 12]] * 4
+  full = np.array([log.get(setup.space.key(a), 0) is not None for a in networks_asked])
+  assert full.sum() == 4
+  assert scores[full].min() >= scores[~full].max()
+  short = np.array([-log.get(setup.space.key(a), -1).metrics["loss"] for a in networks_asked])
+  assert short[full].min() >= short[~full].max()
+  np.testing.assert_array_equal(scores[~full], np.minimum(short[~full], scores[full].min()))
+  assert proxy.scores(networks_asked[:3], once[:3]) == scores[:3, None].tolist()
+  assert len(log) == 13
 
 
 def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):
@@ -249,10 +281,13 @@ def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):
   [
     ({"train.inherit_steps": 13}, "inherit_steps is 13; allowed: 0 .off. to 12"),
     ({"train.inherit_steps": -1}, "inherit_steps is -1"),
+    ({"train.screen_steps": 12}, "screen_steps is 12; allowed: 0 .off. to below 12"),
+    ({"train.inherit_steps": 4, "train.screen_steps": 4}, "allowed: 0 .off. to below 4"),
+    ({"train.screen_steps": 4, "search.replicates": 2}, "measures a network once"),
     ({"train.inherit_steps": 4, "score": "negative_train_loss"}, "compares whole trainings"),
   ],
 )
-def test_what_cannot_be_inherited_is_refused(changes, words):
+def test_what_cannot_be_done_is_refused(changes, words):
   config = tiny_config.get_config()
   config.update_from_flattened_dict(changes)
   with pytest.raises(ValueError, match=words):

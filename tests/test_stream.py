@@ -1,7 +1,11 @@
 """Images as a stream: decided by seed and step, cropped as said, trained from as arrays are."""
 
+import contextlib
 import itertools
 import json
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -213,13 +217,21 @@ def losses(workdir):
   return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-def test_final_training_from_tfds_in_pieces_and_on_one_device(photos, tmp_path, monkeypatch):
+def test_final_training_from_tfds_in_pieces_and_on_one_device(
+  photos, tmp_path, monkeypatch, compilations
+):
   settings = config()
   space = spaces.from_config(settings.space)
   loaded = data.load(ConfigDict(photos), may_stream=True)
   arguments = space, (0, 0, 1, 2), loaded, settings
 
-  whole = final.train(*arguments, tmp_path / "whole")
+  compiled = {}
+
+  def count(step, steps, loss):
+    compiled[step] = compilations()
+
+  whole = final.train(*arguments, tmp_path / "whole", count)
+  assert compiled[3] == compiled[2]
   assert whole["train_images"] == 120 and whole["test"]["images"] == 50
   assert sorted(losses(tmp_path / "whole")) == [1, 2, 3]
 
@@ -241,6 +253,46 @@ def test_final_training_from_tfds_in_pieces_and_on_one_device(photos, tmp_path, 
     list(losses(tmp_path / "one").values()), list(losses(tmp_path / "whole").values()), rtol=1e-4
   )
   np.testing.assert_allclose(one["test"]["loss"], whole["test"]["loss"], rtol=1e-4)
+
+
+def test_batches_are_read_while_a_step_runs_but_not_too_many():
+  read = []
+
+  def constant(i):
+    read.append(i)
+    return np.zeros((9, 9, 3), np.uint8)
+
+  source = numbered(4_000)._replace(read=constant)
+  images = stream.Images(source, np.arange(4_000), 8)
+  batches = feed.of_training(data.Split(images, source.labels), 0, 64, 60, 8, "batch").batches(0)
+  with contextlib.closing(batches):
+    next(batches)
+    # Nothing is asked of the stream, as in a long step.
+    deadline = time.monotonic() + 20
+    while len(read) < 3 * 64:
+      assert time.monotonic() < deadline, f"only {len(read)} images were read"
+      time.sleep(0.01)
+    time.sleep(0.2)
+    # In use, waiting on the devices, put together, and decoded one by one.
+    assert len(read) <= 5 * 64
+  time.sleep(0.1)
+  stopped = len(read)
+  time.sleep(0.2)
+  assert len(read) == stopped
+
+
+def test_a_stream_needs_no_tensorflow(photos):
+  code = f"""
+import sys
+from ml_collections import ConfigDict
+from nas_submod import data, feed
+loaded = data.load(ConfigDict({photos!r}), may_stream=True)
+batches = feed.of_training(loaded.train, 0, 8, 4, 1, "batch").batches(0)
+assert [images.shape for images, labels in batches] == [(1, 8, 224, 224, 3)] * 4
+found = [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
+assert not found, found
+"""
+  subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=100)
 
 
 def test_a_stream_gives_a_program_what_arrays_give_it(tmp_path):

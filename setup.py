@@ -23,7 +23,7 @@ setup(
     "array_record>=0.8",
     "chex>=0.1.91",
     "flax>=0.12",
-    "grain>=0.2.16",
+    "grain>=0.2.18",
     # tensorflow-datasets imports it without declaring it.
     "importlib_resources>=6.5",
     "jax>=0.10,<0.13",

@@ -1,7 +1,7 @@
 """How fast networks are trained: one program for all, a program for each, PyTorch.
 
 python -m benchmarks.evaluation --space=digits|rcnet_cifar100 [--networks=8] [--steps=100]
-  [--batch_size=32] [--repeats=3] [--methods=ours,jit,...]
+  [--batch_size=32] [--repeats=3] [--methods=ours,jit,...] [--journal=WORKDIR/evaluations.jsonl]
 
 All methods train and evaluate the same networks, from the smallest to the largest that the space's
 config allows, with the same data (random images for rcnet_cifar100), batches, steps, augmentation
@@ -9,12 +9,15 @@ and optimizer. Each method and repeat is a process of its own, in turn, so that 
 before it starts and peak memory is its own; start-up and data are not timed. Medians are printed.
 A filled cache is JAX's persistent compilation cache after the same networks were trained before.
 The mean training loss is printed to show that all did the same work; initial values and crops are
-drawn by other generators in PyTorch. For its rows install PyTorch 2 (a CPU build is 0.2 GB):
+drawn by other generators in PyTorch. With --journal all train what a finished search trained: how
+long that search takes with each. For PyTorch's rows install it (a CPU build is 0.2 GB):
   pip install torch --index-url https://download.pytorch.org/whl/cpu
 """
 
+import functools
 import json
 import os
+import pathlib
 import platform
 import resource
 import subprocess
@@ -55,6 +58,7 @@ SPACE = flags.DEFINE_enum("space", "digits", list(_CONFIGS), "Whose networks.")
 NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
+JOURNAL = flags.DEFINE_string("journal", None, "Of a search whose trainings are repeated.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Processes of each method.", lower_bound=1)
 CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Which rows.")
 _CHILD = flags.DEFINE_string("child", None, "Measure this method here and print JSON.")
@@ -88,14 +92,28 @@ def random_data(space: SearchSpace) -> Data:
   return Data(split(2_048), split(512), split(512), space.classes, *moments)
 
 
-def settings() -> tuple[SearchSpace, Data, ConfigDict, list[list[int]]]:
-  """What all methods train."""
+def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
+  """The networks that a search trained, one for each training.
+
+  Raises:
+    ValueError: If there is no such file, or it is the journal of another space.
+  """
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f"no journal {path}; a search writes WORKDIR/evaluations.jsonl")
+  return [space.from_key(evaluation.key) for evaluation in journal.Journal(pathlib.Path(path))]
+
+
+def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
+  """What all methods train, one network for each training."""
   config = _CONFIGS[SPACE.value]()
   space = spaces.from_config(config.space)
   changed = {"steps": STEPS.value, "epochs": 0.0, "batch_size": BATCH_SIZE.value}
   config.train.update(changed | {"schedule": "cosine", "steps_per_call": STEPS.value})
   data = datasets.load(config.data) if SPACE.value == "digits" else random_data(space)
-  return space, data, config, choose_architectures(space, config.budget, NETWORKS.value)
+  if JOURNAL.value:
+    return space, data, config, searched(space, JOURNAL.value)
+  chosen = choose_architectures(space, config.budget, NETWORKS.value)
+  return space, data, config, [tuple(architecture) for architecture in chosen]
 
 
 def measure_ours() -> dict[str, Any]:
@@ -104,37 +122,47 @@ def measure_ours() -> dict[str, Any]:
   log = journal.Journal(None)
   evaluate = objective.ProxyObjective(space, data, config, log)
   began = time.perf_counter()
-  evaluate.scores(architectures, [[0]] * len(architectures))
+  replicates: dict[tuple[int, ...], list[int]] = {}
+  for architecture in architectures:  # One that comes again is another replicate.
+    found = replicates.setdefault(architecture, [])
+    found.append(len(found))
+  evaluate.scores(list(replicates), list(replicates.values()))
   seconds, compiled = time.perf_counter() - began, evaluate.compilations.seconds
   losses = [e.metrics["train_loss"] if e.metrics else float("nan") for e in log]
   return {"compile": compiled, "train": seconds - compiled, "losses": losses}
 
 
 def measure_jit() -> dict[str, Any]:
-  """A jitted step and a jitted evaluation of each network."""
+  """A jitted step and a jitted evaluation of each network, compiled once for all its trainings."""
   space, data, config, architectures = settings()
   recipe, rng = training.recipe(config.train, data), jax.random.key(0)
   images, labels = map(jnp.asarray, data.train)
   validation = [map(jnp.asarray, v) for v in zip(*training.batches(data.validation, 256))]
   validation = [tuple(batch) for batch in validation]
   order = training.batch_order((0, 0), len(labels), recipe.batch_size, recipe.steps)
+
+  @functools.cache
+  def programs(architecture):
+    network = networks.build(space, architecture)
+
+    def start():
+      return training.start(final.initial(network, rng), recipe.transformation)
+
+    def step(state, images, labels, rows):
+      batch = images[rows], labels[rows]
+      return training.train_step(recipe, network.apply, state, rng, *batch)[0]
+
+    def evaluate(state, images, labels):
+      variables = state.params, state.state
+      return training.eval_step(recipe, network.apply, *variables, images, labels)
+
+    return jax.jit(start), jax.jit(step, donate_argnums=0), jax.jit(evaluate)
+
   log, losses, began = CompilationLog(), [], time.perf_counter()
   with log.counting():
     for architecture in architectures:
-      network = networks.build(space, architecture)
-
-      def start(network=network):
-        return training.start(final.initial(network, rng), recipe.transformation)
-
-      def step(state, images, labels, rows, network=network):
-        batch = images[rows], labels[rows]
-        return training.train_step(recipe, network.apply, state, rng, *batch)[0]
-
-      def evaluate(state, images, labels, network=network):
-        variables = state.params, state.state
-        return training.eval_step(recipe, network.apply, *variables, images, labels)
-
-      state, step, evaluate = jax.jit(start)(), jax.jit(step, donate_argnums=0), jax.jit(evaluate)
+      start, step, evaluate = programs(architecture)
+      state = start()
       for rows in order:
         state = step(state, images, labels, rows)
       jax.device_get([evaluate(state, *batch) for batch in validation])
@@ -179,7 +207,8 @@ def in_a_process(name: str, cache: str) -> dict[str, Any]:
   Raises:
     ValueError: If it fails; the last line that it printed.
   """
-  own = [f"--{f.name}={f.value}" for f in (SPACE, NETWORKS, STEPS, BATCH_SIZE)]
+  given = (SPACE, NETWORKS, STEPS, BATCH_SIZE, JOURNAL)
+  own = [f"--{f.name}={f.value}" for f in given if f.value is not None]
   environment = os.environ | {
     "JAX_ENABLE_COMPILATION_CACHE": str(name.endswith("_cached")).lower(),
     "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, name),
@@ -261,13 +290,19 @@ def main(argv: Any) -> None:
     return
   if unknown := sorted(set(CHOSEN.value) - set(METHODS)):
     sys.exit(f"error: unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
+  count = NETWORKS.value
+  if JOURNAL.value:
+    try:
+      count = len(searched(spaces.from_config(_CONFIGS[SPACE.value]().space), JOURNAL.value))
+    except ValueError as error:
+      sys.exit(f"error: {error}")
   console = Console(soft_wrap=True, highlight=False)
   runs = all_runs(CHOSEN.value, REPEATS.value, console.print)
   title = (
-    f"{SPACE.value}: {NETWORKS.value} networks, {STEPS.value} steps of {BATCH_SIZE.value} images, "
+    f"{SPACE.value}: {count} trainings, {STEPS.value} steps of {BATCH_SIZE.value} images, "
     f"medians of {REPEATS.value}"
   )
-  console.print(table(runs, NETWORKS.value, title))
+  console.print(table(runs, count, title))
   console.print(versions(runs))
 
 

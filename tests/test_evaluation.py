@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import evaluation
 from configs import digits
-from nas_submod import resources, spaces
+from nas_submod import journal, resources, spaces
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -43,6 +43,17 @@ def test_networks_of_every_size_that_fit_the_budgets():
     used.append(max(cost[name] / budget[name] for name in budget))
   assert used[0] < 0.3
   assert 0.7 < max(used) <= 1
+
+
+def test_the_trainings_of_a_search_replicates_included(tmp_path):
+  space = spaces.get("digits")
+  architecture = tuple(int(option) for option in space.canonical(space.start))
+  found = journal.Journal(tmp_path / "evaluations.jsonl")
+  found.add(journal.Evaluation(space.key(architecture), r, None, 1.0) for r in (0, 5))
+  assert evaluation.searched(space, str(tmp_path / "evaluations.jsonl")) == [architecture] * 2
+  done = run(f"--journal={tmp_path}/none.jsonl")
+  assert done.returncode == 1
+  assert done.stderr.splitlines()[-1].startswith(f"error: no journal {tmp_path}/none.jsonl")
 
 
 def test_a_method_trains_and_counts_compiling_apart():

@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,7 @@ def cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def on_threads(function: Callable[[int], np.ndarray], items: Iterable[int]) -> list[np.ndarray]:
+def on_threads(function: Callable[[int], Any], items: Iterable[int]) -> list[Any]:
   """Calls a function for each item, as many at once as there are cores."""
   with ThreadPoolExecutor(cores()) as pool:
     return list(pool.map(function, items))

@@ -88,17 +88,24 @@ def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.nd
     return source.array[indices]
 
   def read(index):
-    image = source.read(index)
+    image = source.read(int(index))
     return as_array(image) if size is None else fit(image, size)
 
-  equal = on_threads(read, indices.tolist())
-  for i, image in zip(indices, equal):
-    if image.shape != equal[0].shape:
+  first = read(indices[0])
+  found = np.empty((len(indices), *first.shape), np.uint8)
+  found[0] = first
+
+  def put(k):
+    image = read(indices[k])
+    if image.shape != first.shape:
       raise ValueError(
-        f"images of unequal size: {source.name(indices[0])} is {_size(equal[0])}, "
-        f"{source.name(i)} is {_size(image)}; make them equal or set image_size"
+        f"images of unequal size: {source.name(indices[0])} is {_size(first)}, "
+        f"{source.name(indices[k])} is {_size(image)}; make them equal or set image_size"
       )
-  return np.stack(equal)
+    found[k] = image
+
+  on_threads(put, range(1, len(indices)))
+  return found
 
 
 def _size(image: np.ndarray) -> str:

@@ -11,6 +11,8 @@ how far the mean accuracy of that set is below the best one within the budgets, 
 are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
 Every run goes through init, ask, tell and best, as one compiled program for all seeds.
 
+With --workdir each problem's curves are on disk when they are done; the same command goes on.
+
 Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run, so on the grid they run
 only if `--optimizers` names them, and with `--optuna_seeds` seeds; `benchmarks/optuna_samplers.py`
 says how.
@@ -18,6 +20,7 @@ says how.
 
 import csv
 import importlib.metadata
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -28,11 +31,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table as Printed
 
 import nas_submod as ns
 from benchmarks import figures, synthetic, tables
-from benchmarks.runs import Curves, Suite, run_seeds
+from benchmarks.runs import Curves, Instance, Suite, run_seeds
+from nas_submod import journal
 from nas_submod.optimizers import Optimizer
 
 try:
@@ -50,6 +55,7 @@ CHECKPOINTS = flags.DEFINE_list("measurements", ["25", "50", "100", "200"], "Whe
 OPTUNA_SEEDS = flags.DEFINE_integer("optuna_seeds", 4, "Runs of Optuna's samplers.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
 NOISE = flags.DEFINE_enum("noise", "both", ["both", "exact", "noisy"], "How F is measured.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where finished runs are kept, to go on from.")
 CSV = flags.DEFINE_string("csv", None, "Where to write the raw regrets.")
 PLOT = flags.DEFINE_string("plot", None, "Where to write a figure (PNG).")
 
@@ -77,35 +83,61 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
   }
 
 
-def run(optimizer: Optimizer, suite: Suite, limit: int) -> tuple[Runs, float, float]:
-  """All instances, exact and noisy: curves by kind and instance, seconds to compile and to run."""
-  rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
-  start = time.perf_counter()
-  lowered = run_seeds.lower(optimizer, limit, suite.instances[0].case, rngs, jnp.bool_(True))
-  program = lowered.compile()
-  compiled = time.perf_counter()
-  curves = {
-    kind: [
-      Curves(*jax.device_get(program(instance.case, rngs, jnp.bool_(kind == "exact"))))
-      for instance in suite.instances
-    ]
-    for kind in kinds(suite)
-  }
-  return curves, compiled - start, time.perf_counter() - compiled
-
-
-def run_optuna(name: str, suite: Suite, limit: int) -> tuple[Runs, float, float]:
-  """As `run`, for a sampler of Optuna."""
+def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
+  """All seeds of an optimizer, or of a sampler of Optuna, on one instance."""
+  ours, exact = optimizers(limit), kind == "exact"
+  if name in ours:
+    rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
+    found = run_seeds(ours[name], limit, instance.case, rngs, jnp.bool_(exact))
+    return Curves(*jax.device_get(found))
   sampler, start = optuna_samplers.samplers()[name]
-  began = time.perf_counter()
-  runs = {
-    kind: [
-      optuna_samplers.run(sampler, start, i.case, limit, OPTUNA_SEEDS.value, kind == "exact")
-      for i in suite.instances
-    ]
-    for kind in kinds(suite)
-  }
-  return runs, 0.0, time.perf_counter() - began
+  return optuna_samplers.run(sampler, start, instance.case, limit, OPTUNA_SEEDS.value, exact)
+
+
+def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
+  """Curves of each optimizer by kind and instance; from the workdir where they are there."""
+  workdir = WORKDIR.value and open_workdir(suite, limit)
+  console = Console(stderr=True)
+  columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+  with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    task = progress.add_task("", total=len(names) * len(kinds(suite)) * len(suite.instances))
+    runs: dict[str, Runs] = {}
+    for name in names:
+      began = time.perf_counter()
+      runs[name] = {kind: [] for kind in kinds(suite)}
+      for kind, found in runs[name].items():
+        for number, instance in enumerate(suite.instances):
+          progress.update(task, description=f"{name}, {kind}, {instance.name}")
+          path = workdir and workdir / f"{name}_{kind}_{number}.npz"
+          if path and path.exists():
+            with np.load(path) as kept:
+              found.append(Curves(**kept))
+          else:
+            found.append(run(name, limit, instance, kind))
+            if path:
+              write_whole(path, found[-1])
+          progress.advance(task)
+      console.print(f"{name}: {time.perf_counter() - began:.1f} s")
+  return runs
+
+
+def open_workdir(suite: Suite, limit: int) -> pathlib.Path:
+  """The folder of finished runs.
+
+  Raises:
+    ValueError: If it holds runs of other settings or versions.
+  """
+  counts = {flag.name: flag.value for flag in (SEEDS, OPTUNA_SEEDS, BATCH)}
+  found = {"suite": suite.title, "measurements": limit, "versions": versions(), **counts}
+  return journal.make_workdir(WORKDIR.value, found)
+
+
+def write_whole(path: pathlib.Path, curves: Curves) -> None:
+  """Writes a file whole or not at all."""
+  part = path.with_suffix(".part")
+  with part.open("wb") as file:
+    np.savez(file, **curves._asdict())
+  part.replace(path)
 
 
 def kinds(suite: Suite) -> list[str]:
@@ -211,16 +243,9 @@ def main(argv: list[str]) -> None:
     raise ValueError(f"no optimizer {unknown[0]!r}; there are {', '.join([*ours, *theirs])}")
   on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-  runs: dict[str, Runs] = {}
-  seconds = []
-  for name in OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)]:
-    measured = run(ours[name], suite, limit) if name in ours else run_optuna(name, suite, limit)
-    runs[name], compile_seconds, run_seconds = measured
-    seconds.append(f"{name} {compile_seconds:.1f} + {run_seconds:.1f}")
-    print(f"{seconds[-1]} s", file=sys.stderr)
+  runs = run_all(OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)], suite, limit)
   results = regrets(suite, runs)
   print_table(console, suite, results, runs, checkpoints)
-  console.print(f"seconds to compile + to run: {', '.join(seconds)}")
   if CSV.value:
     write_csv(CSV.value, suite, results, checkpoints)
   if PLOT.value:

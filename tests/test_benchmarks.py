@@ -134,6 +134,38 @@ def run_main(**values):
     optimizers.main(["optimizers"])
 
 
+def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
+  settings = {
+    "table": write(tmp_path / "tiny.csv", tiny_rows()),
+    "budgets": "diagonal",
+    "seeds": 2,
+    "measurements": ["3"],
+    "optimizers": ["random_search"],
+    "workdir": str(tmp_path / "runs"),
+  }
+  plain, done = optimizers.run, []
+
+  def stopped(*arguments):
+    if len(done) == 3:
+      raise KeyboardInterrupt
+    done.append(arguments)
+    return plain(*arguments)
+
+  monkeypatch.setattr(optimizers, "run", stopped)
+  with pytest.raises(KeyboardInterrupt):
+    run_main(**settings)
+  assert len([*(tmp_path / "runs").glob("*.npz")]) == 3
+  again = []
+  monkeypatch.setattr(optimizers, "run", lambda *a: again.append(a) or plain(*a))
+  run_main(**settings)
+  assert again and again[0][2:] != done[-1][2:]
+  printed = capsys.readouterr().out
+  run_main(**settings | {"workdir": None})
+  assert capsys.readouterr().out == printed
+  with pytest.raises(ValueError, match="seeds is 2 there and 3 here"):
+    run_main(**settings | {"seeds": 3})
+
+
 def test_main_prints_regrets_that_end_at_zero(tmp_path, capsys):
   path = write(tmp_path / "tiny.csv", tiny_rows())
   raw, figure = tmp_path / "raw.csv", tmp_path / "regret.png"

@@ -36,7 +36,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   result = json.loads(path.read_text())
   judge = objective.ProxyObjective(setup.space, setup.data, config, log)
   replicates = range(_FIRST_JUDGE, _FIRST_JUDGE + JUDGES.value)
-  [scores] = judge.scores([result["architecture"]], [replicates])
+  [scores] = judge.scores([result["architecture"]], [replicates], afresh=True)
   result["judged"] = objective.mean(scores)
   if FINAL.value:
     images = data.load(config.data)

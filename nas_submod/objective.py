@@ -143,7 +143,7 @@ class ProxyObjective:
     loser is that of its short training, at most the worst of the winners': as a rule too low, so
     that it wins nothing, and a lazy search asks for it late, if at all.
     """
-    new = [job for job in asked if job not in self._asked]
+    new = [job for job in asked if job.replicate == 0 and job not in self._asked]
     self._asked.update(new)
     if len(new) > _CONTEST:
       short = {

@@ -1,0 +1,224 @@
+"""Less training per answer against the plain way: how networks rank, and what a search finds.
+
+python -m benchmarks.proxies [--config=configs/digits.py] [--networks=16] [--seeds=3] [--search]
+  [--workdir=runs/proxies]
+
+Random networks within the budgets, in chains of one block more each, are valued in each way, and
+ranked against the mean of other plain trainings of the same networks. With --search instead whole
+searches go each way; the answer is trained to completion and tested. Random search trains as many
+steps as another row did; finalists, trained afresh in every row, are counted apart. Started again,
+it goes on.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from experiments import common
+from nas_submod import final, journal, objective, parallel, search, search_setup, training
+from nas_submod.journal import Journal
+from nas_submod.search_setup import Setup
+
+NETWORKS = flags.DEFINE_integer("networks", 16, "Networks that are ranked.", lower_bound=9)
+SEEDS = flags.DEFINE_integer("seeds", 3, "Rankings or searches of each kind.", lower_bound=1)
+REFERENCES = flags.DEFINE_integer(
+  "references", 4, "Plain trainings of each network that it is ranked against.", lower_bound=1
+)
+SEARCH = flags.DEFINE_bool("search", False, "Whole searches instead of rankings.")
+_FIRST_REFERENCE = 1_000  # A replicate that nothing else uses.
+_LOSSES = "sum of losses"
+
+
+def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
+  """What each way changes in a config whose whole training has so many steps."""
+  train, third, quarter = config.train, max(steps // 3, 1), max(steps // 4, 1)
+  duration = "epochs" if train.epochs else "steps"
+  shorter = train[duration] / 3 if train.epochs else third
+  milestones = tuple(milestone / 3 for milestone in train.milestones)
+  both = {"train.inherit_steps": third, "train.screen_steps": max(third // 4, 1)}
+  return {
+    "plain": {},
+    _LOSSES: {"score": "negative_train_loss"},
+    "short": {f"train.{duration}": shorter, "train.milestones": milestones},
+    "inherit": {"train.inherit_steps": third},
+    "screen": {"train.screen_steps": quarter},
+    "inherit and screen": both,
+  }
+
+
+def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDict:
+  """A copy with another seed and other fields."""
+  this = config.copy_and_resolve_references()
+  this.seed = seed
+  for name, value in changes.items():
+    *folders, field = name.split(".")
+    part = this
+    for folder in folders:
+      part = part[folder]
+    part[field] = value
+  return this
+
+
+def random_chains(setup: Setup, count: int) -> list[tuple[int, ...]]:
+  """Distinct networks within the budgets, each but the start with one of a block less before it."""
+  rng, found = np.random.default_rng(0), {tuple(setup.space.start): None}
+  mask = start = jnp.asarray(setup.space.required)
+  for _ in range(100 * count):
+    additions = setup.problem.additions(mask)
+    elements = np.flatnonzero(additions.fits)
+    if len(found) == count:
+      break
+    mask = start if not elements.size else mask.at[rng.choice(elements)].set(True)
+    architecture = setup.space.canonical(setup.space.architecture(np.asarray(mask)))
+    found.setdefault(tuple(architecture.tolist()))
+  return sorted(found, key=np.count_nonzero)
+
+
+def open_log(config: ConfigDict, folder: pathlib.Path) -> Journal:
+  """The journal of a way; what it holds already is not trained again."""
+  return Journal(journal.open_workdir(folder, config.to_dict()) / journal.JOURNAL_FILE)
+
+
+def measure(
+  config: ConfigDict, setup: Setup, networks: Sequence[tuple[int, ...]], log: Journal
+) -> np.ndarray:
+  """Values of networks, as a search would measure them. `[N]`."""
+  proxy = objective.ProxyObjective(setup.space, setup.data, config, log)
+  sizes = [np.count_nonzero(network) for network in networks]
+  if config.train.inherit_steps:  # Parents are of earlier calls.
+    for size in sorted(set(sizes)):
+      level = [network for network, own in zip(networks, sizes) if own == size]
+      proxy.scores(level, [[0]] * len(level))
+  return np.array(proxy.scores(networks, [[0]] * len(networks)))[:, 0]
+
+
+def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
+  """How values of each way rank the networks, beside the mean of other plain trainings."""
+  setup = search_setup.prepare(config)
+  steps = training.recipe(config.train, setup.data).steps
+  networks = random_chains(setup, NETWORKS.value)
+  log = open_log(config, workdir / "reference")
+  replicates = range(_FIRST_REFERENCE, _FIRST_REFERENCE + REFERENCES.value)
+  proxy = objective.ProxyObjective(setup.space, setup.data, config, log)
+  reference = np.mean(proxy.scores(networks, [replicates] * len(networks), afresh=True), axis=1)
+  table = Table(
+    title=f"{setup.space.name}: {len(networks)} networks, n = {SEEDS.value}, {device()}"
+  )
+  for column in ("", "steps a network", f"rank correlation with {REFERENCES.value} other seeds"):
+    table.add_column(column, justify="right")
+  for name, changes in ways(config, steps).items():
+    if name == "inherit and screen":
+      continue  # Chains are measured in small calls, contests are large ones.
+    found, taken = [], []
+    for seed in range(SEEDS.value):
+      # The losses of the plain trainings are known already.
+      own = changed(config, seed, {} if name == _LOSSES else changes)
+      log = open_log(own, workdir / f"{'plain' if name == _LOSSES else name}_{seed}")
+      values = measure(own, setup, networks, log)
+      if name == _LOSSES:
+        losses = {e.key: e.metrics["train_loss"] if e.metrics else np.inf for e in log}
+        values = -np.array([losses[setup.space.key(network)] for network in networks])
+      found.append(stats.spearmanr(values, reference).statistic)
+      taken.append(sum(e.steps for e in log) / len(networks))
+    table.add_row(name, spread(taken, 0), spread(found, 3))
+  return table
+
+
+def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  """One search, its answer trained to completion and tested; kept in the workdir.
+
+  Returns:
+    Steps of the search and of its finalists, networks trained, seconds of their training, accuracy
+    (a share) and loss (nats) of the answer on the test images.
+  """
+  setup = search_setup.prepare(config)
+  log = open_log(config, workdir)
+  path = workdir / "result.json"
+  if not path.exists():
+    journal.write_json(path, search.run(setup, log))
+  result = json.loads(path.read_text())
+  fresh = setup.most_measurements * config.search.replicates
+  steps = [[e.steps for e in log if (e.replicate >= fresh) == finalist] for finalist in (0, 1)]
+  test = final.train(
+    setup.space, result["architecture"], setup.data, config.to_dict(), workdir / "train"
+  )["test"]
+  return {
+    "steps": sum(steps[0]),
+    "finalists' steps": sum(steps[1]),
+    "trainings": len(log),
+    "train s": sum(e.seconds for e in log),
+    "test accuracy": test["accuracy"],
+    "test loss": test["loss"],
+  }
+
+
+def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> Table:
+  """Whole searches each way, and random search at the cost of two of them."""
+  setup = search_setup.prepare(config)
+  steps = training.recipe(config.train, setup.data).steps
+  rows: dict[str, list[dict[str, float]]] = {}
+  for name, changes in ways(config, steps).items():
+    rows[name] = []
+    for seed in range(SEEDS.value):
+      rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
+      console.print(f"{name} {seed}: {rows[name][-1]}")
+  for cost_of in ("plain", "inherit and screen"):
+    name = f"random search, cost of {cost_of}"
+    rows[name] = []
+    for seed in range(SEEDS.value):
+      measured = max(round(rows[cost_of][seed]["steps"] / steps), 1)
+      changes = {"search.optimizer": "random_search", "search.max_evaluations": measured}
+      rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
+      console.print(f"{name} {seed}: {rows[name][-1]}")
+  table = Table(title=f"{setup.space.name}: searches, n = {SEEDS.value}, {device()}")
+  columns = {
+    "steps": 0,
+    "finalists' steps": 0,
+    "trainings": 0,
+    "train s": 0,
+    "test accuracy": 4,
+    "test loss": 4,
+  }
+  for column in ("", *columns):
+    table.add_column(column, justify="right")
+  for name, results in rows.items():
+    cells = [spread([r[column] for r in results], digits) for column, digits in columns.items()]
+    table.add_row(name, *cells)
+  return table
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+  """Mean and standard error."""
+  error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+  return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
+def device() -> str:
+  """How many devices of which kind."""
+  return f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}"
+
+
+def main(config: ConfigDict) -> None:
+  """Prints a table."""
+  console = Console(soft_wrap=True, highlight=False)
+  workdir = common.workdir() / ("search" if SEARCH.value else "rank")
+  try:
+    table = search_all(config, workdir, console) if SEARCH.value else rank(config, workdir)
+  except ValueError as error:
+    return common.fail(error)
+  console.print(table)
+  return None
+
+
+if __name__ == "__main__":
+  common.run(main)

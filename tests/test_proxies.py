@@ -1,0 +1,54 @@
+"""The comparison of ways to train less: chains of networks, what each way changes, a small run."""
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from benchmarks import proxies
+from configs import cifar100, digits
+from nas_submod import resources, search_setup, training
+from tests import tiny_config
+
+
+def test_chains_are_distinct_fit_and_each_network_has_a_parent():
+  setup = search_setup.prepare(digits.get_config())
+  found = proxies.random_chains(setup, 16)
+  assert len(set(found)) == 16 and found[0] == setup.space.start
+  assert len({np.count_nonzero(network) for network in found}) > 3
+  keys = {setup.space.key(network) for network in found}
+  for network in found[1:]:
+    cost = resources.network_cost(setup.space, network)
+    assert all(cost[name] <= limit for name, limit in setup.budget.items())
+    smaller = [[*network[:i], 0, *network[i + 1 :]] for i in np.flatnonzero(network) if i != 8]
+    assert keys & {setup.space.key(s) for s in smaller}
+
+
+@pytest.mark.parametrize("config", [digits.get_config(), cifar100.get_config()])
+def test_the_short_way_is_a_third_in_all(config):
+  setup = search_setup.prepare(digits.get_config())
+  steps = training.recipe(config.train, setup.data).steps
+  for name, changes in proxies.ways(config, steps).items():
+    changed = proxies.changed(config, 7, changes)
+    assert changed.seed == 7 and config.seed == 0
+    search_setup.check_less_training(changed, training.recipe(changed.train, setup.data).steps)
+    if name == "short":
+      short = training.recipe(changed.train, setup.data)
+      full = training.recipe(config.train, setup.data)
+      assert abs(short.steps - full.steps / 3) < 1
+      for share in (0.1, 0.5, 0.8):
+        rates = [r.learning_rate(int(share * r.steps)) for r in (short, full)]
+        np.testing.assert_allclose(*rates, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_rankings_and_searches_of_a_tiny_space(tmp_path):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["test"])
+  with flagsaver.flagsaver(networks=9, seeds=1, references=2):
+    table = proxies.rank(tiny_config.get_config(), tmp_path / "rank")
+    assert table.row_count == 5
+    searches = proxies.search_all(
+      tiny_config.get_config(), tmp_path / "search", proxies.Console(quiet=True)
+    )
+    assert searches.row_count == 8

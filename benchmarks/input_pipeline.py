@@ -14,6 +14,7 @@ steps, which compile or find batches that were read before, are not timed.
 import contextlib
 import functools
 import itertools
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -44,12 +45,12 @@ def images_per_second(step: Callable[[Any], Any], batches: Iterable[Any]) -> flo
   began, before = 0.0, None
   with contextlib.closing(iter(batches)) as own:
     for i, batch in enumerate(itertools.islice(own, _WARM_UP + STEPS.value)):
-      if i == _WARM_UP:
-        jax.block_until_ready(before)
-        began = time.perf_counter()
       result = step(batch)
       jax.block_until_ready(before)
       before = result
+      if i == _WARM_UP - 1:
+        jax.block_until_ready(before)
+        began = time.perf_counter()
     jax.block_until_ready(before)
   return STEPS.value * BATCH_SIZE.value / (time.perf_counter() - began)
 
@@ -68,6 +69,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
   config.final.update({"batch_size": BATCH_SIZE.value, "epochs": 0.0, "steps": steps})
   config.final.warmup_steps = 0
   space = spaces.from_config(config.space)
+  network = networks.build(space, architectures.read(space, ARCHITECTURE.value))
   data = datasets.load(config.data, may_stream=True)
   recipe = training.recipe(config.final, data)
   devices = parallel.devices_for(recipe.batch_size)
@@ -80,9 +82,8 @@ def measure(line: Callable[[str, float, str], None]) -> None:
   alone = {}
   for threads in map(int, THREADS.value):
     alone[threads] = images_per_second(lambda batch: batch, batches(threads))
-    line(f"pipeline, {threads} threads", alone[threads], "")
+    line(f"pipeline, threads: {threads}", alone[threads], "")
 
-  network = networks.build(space, architectures.read(space, ARCHITECTURE.value))
   rng = jax.random.key(0)
   programs = final.make_programs(recipe, network, rng, devices)
 
@@ -103,7 +104,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
   model = images_per_second(trained(), (same for _ in itertools.count()))
   line("model", model, "the same batch again and again")
   both = images_per_second(trained(), batches())
-  line(f"both, {pixels.cores()} threads", both, f"{both / model:.0%} of the model's")
+  line(f"both, threads: {pixels.cores()}", both, f"{both / model:.0%} of the model's")
   for speed in map(float, ACCELERATORS.value):
     found = images_per_second(functools.partial(busy_for, recipe.batch_size / speed), batches())
     busy = found / speed
@@ -123,7 +124,10 @@ def main(argv: Any) -> None:
   table.add_column("what")
   table.add_column("images/s", justify="right")
   table.add_column("")
-  measure(lambda what, speed, remark: table.add_row(what, f"{speed:,.0f}", remark))
+  try:
+    measure(lambda what, speed, remark: table.add_row(what, f"{speed:,.0f}", remark))
+  except ValueError as error:
+    sys.exit(f"error: {error}")
   Console().print(table)
 
 

@@ -80,6 +80,11 @@ def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int)
   return sorted(found, key=lambda found: resources.network_cost(space, found)["madds"])
 
 
+def budget_of(space: str) -> dict[str, int]:
+  """The budget of a space's config."""
+  return _CONFIGS[space]().budget.to_dict()
+
+
 def random_data(space: SearchSpace) -> Data:
   """Noise of the space's shape: 2,048 images to train on, 512 to evaluate on."""
   rng = np.random.default_rng(0)

@@ -1,14 +1,17 @@
-"""How training of candidates scales: with devices, and with the size of the space.
+"""How training of candidates scales: with devices, with the size of the space; and its overhead.
 
 python -m benchmarks.scaling [--space=digits|rcnet_cifar100] [--devices=1,2,4,8] [--steps=100]
-  [--batch_size=32] [--repeats=3] [--growth]
+  [--batch_size=32] [--repeats=3] [--growth|--overhead]
 
-Weak scaling: each device trains one candidate. On a CPU the devices are made of its cores, so that
-no more of them than cores can help; where there are accelerators all are used, and how many a row
-sees is set from outside (`CUDA_VISIBLE_DEVICES`). The program is the one of a search, and the
-collectives in it are listed: candidates have nothing to say to one another.
+Weak scaling: each device trains one candidate. On a CPU the devices are made of its cores, and a
+row uses no more cores than it has devices, so that more devices than cores cannot help; where there
+are accelerators all are used, and how many a row sees is set from outside (`CUDA_VISIBLE_DEVICES`).
+The program is the one of a search, and the collectives in it are listed: candidates have nothing to
+say to one another.
 With --growth instead: seconds to compile that program and milliseconds of a step on one device, as
 positions, options and width of a small space grow. Each row is a process of its own.
+With --overhead instead: the same two for the space's smallest network, one in the middle and one
+that no block can be added to, beside a program that is made for that network alone, on one device.
 """
 
 import json
@@ -27,13 +30,14 @@ from rich.table import Table
 
 from benchmarks import evaluation
 from configs import digits
-from nas_submod import blocks, parallel, spaces, training
+from nas_submod import blocks, final, networks, parallel, resources, spaces, training
 from nas_submod.compilation import CompilationLog
 from nas_submod.programs import make_programs
 from nas_submod.spaces import SearchSpace, Stage
 
 DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
 GROWTH = flags.DEFINE_bool("growth", False, "Compile and step time as a space grows.")
+OVERHEAD = flags.DEFINE_bool("overhead", False, "Beside a program for one network.")
 _ROW = flags.DEFINE_string("row", None, "Measure this space on --devices here and print JSON.")
 
 _COLLECTIVE = re.compile(
@@ -62,43 +66,109 @@ def collectives(program: str) -> list[str]:
   return _COLLECTIVE.findall(program)
 
 
-def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
-  """Compiles the training program for all devices and times it.
-
-  Returns:
-    `devices`; `compile` and `seconds` of the fastest call of `steps` steps, in which each device
-    trains the first half of all positions filled with the last option; `collectives`.
-  """
-  devices, images = parallel.device_count(), evaluation.random_data(space)
-  settings = digits.get_config().train
-  settings.update({"steps": steps * repeats, "batch_size": batch_size})
-  recipe = training.recipe(settings, images)
-  programs = make_programs(space, recipe)
+def half_filled(space: SearchSpace) -> np.ndarray:
+  """The network that has the last option in the first half of every stage."""
   architecture = np.array(space.start)
   for where in space.stage_slices:
     architecture[where.start : (where.start + where.stop + 1) // 2] = len(space.options)
-  architectures = np.tile(np.asarray(space.canonical(architecture), np.int32), (devices, 1))
-  seeds = np.array([(0, device) for device in range(devices)], np.uint32)
-  size = len(images.train.labels)
-  order = training.batch_order((0, 0), size, batch_size, recipe.steps)
-  orders, split = np.tile(order, (devices, 1, 1)), parallel.replicate(images.train)
-  states = programs.start(seeds, architectures)
-  log, times = CompilationLog(), []
-  with log.counting():
-    lengths = np.full(devices, recipe.steps, np.int32)
-    arguments = seeds, architectures, orders, lengths, *split
-    program = programs.train.lower(states, *arguments, np.int32(0)).compile()
-  for stop in range(1, repeats + 1):
-    began = time.perf_counter()
-    states = program(states, *arguments, np.int32(stop * steps))
-    jax.block_until_ready(states.step)
-    times.append(time.perf_counter() - began)
+  return np.asarray(space.canonical(architecture), np.int32)
+
+
+class Speed:
+  """The training program of a search, compiled for all devices.
+
+  Attributes:
+    compile: Seconds that it took.
+    collectives: Those in it.
+  """
+
+  def __init__(self, space: SearchSpace, steps: int, batch_size: int, repeats: int):
+    """Compiles; a measurement is the fastest of `repeats` calls of `steps` steps."""
+    devices, images = parallel.device_count(), evaluation.random_data(space)
+    settings = digits.get_config().train
+    settings.update({"steps": steps * repeats, "batch_size": batch_size})
+    self.space, self.recipe, self._steps, self._repeats = (
+      space,
+      training.recipe(settings, images),
+      steps,
+      repeats,
+    )
+    self._programs = make_programs(space, self.recipe)
+    self._seeds = np.array([(0, device) for device in range(devices)], np.uint32)
+    order = training.batch_order((0, 0), len(images.train.labels), batch_size, self.recipe.steps)
+    self._orders = np.tile(order, (devices, 1, 1))
+    self._lengths = np.full(devices, self.recipe.steps, np.int32)
+    self._split = parallel.replicate(images.train)
+    states, arguments = self._start(half_filled(space))
+    log = CompilationLog()
+    with log.counting():
+      self._train = self._programs.train.lower(states, *arguments, np.int32(0)).compile()
+    self.compile, self.collectives = log.seconds, collectives(self._train.as_text())
+
+  def _start(self, architecture: np.ndarray) -> tuple[training.TrainState, tuple[Any, ...]]:
+    architectures = np.tile(architecture, (len(self._seeds), 1))
+    states = self._programs.start(self._seeds, architectures)
+    return states, (self._seeds, architectures, self._orders, self._lengths, *self._split)
+
+  def seconds(self, architecture: np.ndarray) -> float:
+    """Of a call in which each device trains this network."""
+    states, arguments = self._start(architecture)
+    return self._fastest(lambda state, stop: self._train(state, *arguments, stop), states)
+
+  def seconds_alone(self, architecture: np.ndarray) -> tuple[float, float]:
+    """The same by a program for this network alone, on one device; and to compile it."""
+    network, key = networks.build(self.space, architecture), jax.random.key(0)
+    order, (images, labels) = self._orders[0], jax.tree.map(np.asarray, self._split)
+
+    def train(state, order, images, labels, stop):
+      def step(state):
+        rows = order[state.step]
+        batch = images[rows], labels[rows]
+        return training.train_step(self.recipe, network.apply, state, key, *batch)[0]
+
+      return jax.lax.while_loop(lambda state: state.step < stop, step, state)
+
+    arguments = tuple(map(jax.numpy.asarray, (order, images, labels)))
+    state = training.start(final.initial(network, key), self.recipe.transformation)
+    log = CompilationLog()
+    with log.counting():
+      lowered = jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
+      program = lowered.compile()
+    found = self._fastest(lambda state, stop: program(state, *arguments, stop), state)
+    return found, log.seconds
+
+  def _fastest(self, call: Any, state: Any) -> float:
+    times = []
+    for repeat in range(1, self._repeats + 1):
+      began = time.perf_counter()
+      state = call(state, np.int32(repeat * self._steps))
+      jax.block_until_ready(state.step)
+      times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
+  """What a row is: `devices`, `compile`, `seconds` of the half-filled network, `collectives`."""
+  speed = Speed(space, steps, batch_size, repeats)
   return {
-    "devices": devices,
-    "compile": log.seconds,
-    "seconds": min(times),
-    "collectives": collectives(program.as_text()),
+    "devices": parallel.device_count(),
+    "compile": speed.compile,
+    "seconds": speed.seconds(half_filled(space)),
+    "collectives": speed.collectives,
   }
+
+
+def measure_overhead(
+  space: SearchSpace, budget: dict[str, int], steps: int, batch_size: int, repeats: int
+) -> dict[str, Any]:
+  """`compile`, and for three networks `(madds, seconds, seconds alone, compile alone)`."""
+  speed = Speed(space, steps, batch_size, repeats)
+  rows = []
+  for architecture in evaluation.choose_architectures(space, budget, 3):
+    found = np.asarray(architecture, np.int32)
+    madds = resources.network_cost(space, architecture)["madds"]
+    rows.append((madds, speed.seconds(found), *speed.seconds_alone(found)))
+  return {"compile": speed.compile, "networks": rows}
 
 
 def in_a_process(space: str, devices: int) -> dict[str, Any]:
@@ -109,6 +179,7 @@ def in_a_process(space: str, devices: int) -> dict[str, Any]:
   """
   own = [f"--{f.name}={f.value}" for f in (evaluation.STEPS, evaluation.BATCH_SIZE)]
   own += [f"--repeats={evaluation.REPEATS.value}", f"--devices={devices}", f"--row={space}"]
+  own += ["--overhead"] if OVERHEAD.value else []
   command = [sys.executable, "-m", "benchmarks.scaling", *own]
   environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
   done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -146,6 +217,26 @@ def growth(steps: int) -> Table:
   return table
 
 
+def overhead(space: str, steps: int) -> Table:
+  """The program for all beside a program for each."""
+  table = Table(title=f"{space}: one device")
+  columns = "multiply-adds", "step ms", "alone ms", "ratio", "compile s", "alone s", "ratio"
+  for column in columns:
+    table.add_column(column, justify="right")
+  found = in_a_process(space, 1)
+  for madds, seconds, alone, compiled in found["networks"]:
+    table.add_row(
+      f"{madds:,}",
+      f"{1_000 * seconds / steps:.2f}",
+      f"{1_000 * alone / steps:.2f}",
+      f"{seconds / alone:.2f}",
+      f"{found['compile']:.1f}",
+      f"{compiled:.1f}",
+      f"{found['compile'] / compiled:.2f}",
+    )
+  return table
+
+
 def main(argv: Any) -> None:
   """Prints a table, or as a child one line of JSON."""
   if len(argv) > 1:
@@ -155,14 +246,22 @@ def main(argv: Any) -> None:
   devices, steps = [int(text) for text in DEVICES.value], evaluation.STEPS.value
   if _ROW.value:
     name = _ROW.value
+    if hasattr(os, "sched_setaffinity"):
+      os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: devices[0]])
     jax.config.update("jax_num_cpu_devices", devices[0])
     space = sized_space(*map(int, name.split(","))) if "," in name else spaces.get(name)
-    found = measure(space, steps, evaluation.BATCH_SIZE.value, evaluation.REPEATS.value)
+    settings = steps, evaluation.BATCH_SIZE.value, evaluation.REPEATS.value
+    if OVERHEAD.value:
+      found = measure_overhead(space, evaluation.budget_of(name), *settings)
+    else:
+      found = measure(space, *settings)
     print(json.dumps(found))
     return
   console = Console(soft_wrap=True, highlight=False)
   try:
-    if GROWTH.value:
+    if OVERHEAD.value:
+      console.print(overhead(evaluation.SPACE.value, steps))
+    elif GROWTH.value:
       console.print(growth(steps))
     else:
       console.print(weak_scaling(evaluation.SPACE.value, devices, steps))

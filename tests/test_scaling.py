@@ -15,6 +15,14 @@ def test_candidates_do_not_communicate_and_each_device_trains():
   assert found["compile"] > 0 < found["seconds"]
 
 
+def test_the_overhead_is_measured_for_networks_of_growing_size():
+  space, budget = scaling.sized_space(1, 1, 2), {"params": 10**6, "madds": 10**9}
+  found = scaling.measure_overhead(space, budget, steps=2, batch_size=4, repeats=2)
+  madds, seconds, alone, compiled = zip(*found["networks"])
+  assert list(madds) == sorted(madds) and madds[0] < madds[-1]
+  assert min(seconds) > 0 and min(alone) > 0 and min(compiled) > 0
+
+
 def test_a_collective_is_seen():
   total = jax.pmap(lambda x: jax.lax.psum(x, "devices"), axis_name="devices")
   program = total.lower(jnp.ones((parallel.device_count(), 3))).compile()

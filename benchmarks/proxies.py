@@ -173,7 +173,7 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
       rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
       console.print(f"{name} {seed}: {rows[name][-1]}")
   for cost_of in ("plain", "inherit and screen"):
-    name = f"random search, cost of {cost_of}"
+    name = f"random at the cost of {cost_of}"
     rows[name] = []
     for seed in range(SEEDS.value):
       measured = max(round(rows[cost_of][seed]["steps"] / steps), 1)
@@ -210,7 +210,7 @@ def device() -> str:
 
 def main(config: ConfigDict) -> None:
   """Prints a table."""
-  console = Console(soft_wrap=True, highlight=False)
+  console = Console(width=150, highlight=False)
   workdir = common.workdir() / ("search" if SEARCH.value else "rank")
   try:
     table = search_all(config, workdir, console) if SEARCH.value else rank(config, workdir)

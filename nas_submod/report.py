@@ -54,8 +54,10 @@ def plan(setup: Setup) -> str:
   """What a search would do, for `--dry_run`."""
   space, data = setup.space, setup.data
   start = network_cost(space, space.start)
-  steps = training.recipe(setup.config["train"], data).steps
-  images = steps * setup.config["train"]["batch_size"]
+  train = setup.config["train"]
+  steps = training.recipe(train, data).steps
+  inherited = train["inherit_steps"]
+  images = (inherited or steps) * train["batch_size"]
   expected = estimate_evaluations(setup)
   # Backward costs twice the forward pass, and rematerialisation a forward pass more.
   work = 4 * images * np.mean([start["madds"], _typical_madds(setup)])
@@ -71,7 +73,8 @@ def plan(setup: Setup) -> str:
       *(f"           {line}" for line in budget_lines(start, setup.budget)),
       f"optimizer  {setup.config['search']['optimizer']}: runs {', '.join(setup.runs)}",
       f"first step {len(first_additions(setup)) - 1} distinct candidates",
-      f"training   {steps} steps of {setup.config['train']['batch_size']} images a network",
+      f"training   {steps} steps of {train['batch_size']} images a network"
+      + (f", {inherited} of one that inherits" if inherited else ""),
       f"estimate   about {expected} networks, {duration(seconds)} "
       "(a rough guess from multiply-adds, compiling apart)",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",

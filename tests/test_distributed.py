@@ -103,9 +103,13 @@ def test_what_process_0_refuses_no_process_starts(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(start, tmp_path):
+@pytest.mark.parametrize("inherit_steps", [0, 4])
+def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
+  start, tmp_path, inherit_steps
+):
   one, two = tmp_path / "one", tmp_path / "two"
   flags = ["--config.data.train_size=200", "--config.data.validation_size=100"]
+  flags.append(f"--config.train.inherit_steps={inherit_steps}")
   (alone,) = start(one, 1, 1, *flags, module="search")
   processes = start(two, 2, 2, *flags, module="search")
   journal = two / "evaluations.jsonl"

@@ -22,6 +22,7 @@ class Evaluation(NamedTuple):
   Attributes:
     key: Canonical form, as `SearchSpace.key` writes it.
     replicate: Which seed; candidates with the same replicate share data order and initial values.
+      -1 is a short training with the seed of 0, by which a network is screened.
     metrics: `accuracy`, `loss` and `train_loss` (nats); None if the training diverged.
     seconds: Wall time of the round it was trained in, divided by the networks of the round.
     steps: Steps of the training.

@@ -3,8 +3,8 @@
 Claim: the paper's search finds RCNet, 72.2% top-1 with 3.4M parameters and 294M multiply-adds, in
 eight GPU-days; with budgets of 5M and 500M RCNet-B, 74.7%.
 Expected: not yet measured here. The images that candidates learn from and are scored on are held in
-device memory: 30,000 of them by default, 4.5 GB; `data.train_size` and `data.validation_size` change
-that. A search looks at no test image, the final training (configs/train/imagenet.py) at all.
+device memory: 30,000 by default, 4.5 GB; `data.train_size` and `data.validation_size` change that.
+A search looks at no test image; configs/train/imagenet.py tests on all.
 Command: python -m experiments.search --config=configs/imagenet.py --workdir=runs/imagenet
 RCNet-B: --config=configs/imagenet.py:b
 """

@@ -1,13 +1,14 @@
 """Less training per answer against the plain way: how networks rank, and what a search finds.
 
-python -m benchmarks.proxies [--config=configs/digits.py] [--networks=16] [--seeds=3] [--search]
-  [--workdir=runs/proxies]
+python -m benchmarks.proxies [--config=configs/digits.py] [--networks=16] [--seeds=3]
+  [--first_additions] [--search] [--workdir=runs/proxies]
 
 Random networks within the budgets, in chains of one block more each, are valued in each way, and
-ranked against the mean of other plain trainings of the same networks. With --search instead whole
-searches go each way; the answer is trained to completion and tested. Random search trains as many
-steps as another row did; finalists, trained afresh in every row, are counted apart. Started again,
-it goes on.
+ranked against the mean of other plain trainings of the same networks; with --first_additions these
+are what greedy compares first, the start with one block more. With --search instead whole searches
+go each way; the answer is trained to completion and tested. Random search trains as many steps as
+another row did; finalists, trained afresh in every row, are counted apart. Started again, it goes
+on.
 """
 
 import json
@@ -33,6 +34,9 @@ NETWORKS = flags.DEFINE_integer("networks", 16, "Networks that are ranked.", low
 SEEDS = flags.DEFINE_integer("seeds", 3, "Rankings or searches of each kind.", lower_bound=1)
 REFERENCES = flags.DEFINE_integer(
   "references", 4, "Plain trainings of each network that it is ranked against.", lower_bound=1
+)
+FIRST_ADDITIONS = flags.DEFINE_bool(
+  "first_additions", False, "Rank the start with one block more, whatever --networks."
 )
 SEARCH = flags.DEFINE_bool("search", False, "Whole searches instead of rankings.")
 _FIRST_REFERENCE = 1_000  # A replicate that nothing else uses.
@@ -107,6 +111,9 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   setup = search_setup.prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   networks = random_chains(setup, NETWORKS.value)
+  if FIRST_ADDITIONS.value:
+    first = map(setup.space.canonical, search_setup.first_additions(setup))
+    networks = [tuple(network.tolist()) for network in first]
   log = open_log(config, workdir / "reference")
   replicates = range(_FIRST_REFERENCE, _FIRST_REFERENCE + REFERENCES.value)
   proxy = objective.ProxyObjective(setup.space, setup.data, config, log)
@@ -211,7 +218,8 @@ def device() -> str:
 def main(config: ConfigDict) -> None:
   """Prints a table."""
   console = Console(width=150, highlight=False)
-  workdir = common.workdir() / ("search" if SEARCH.value else "rank")
+  kind = "search" if SEARCH.value else "first" if FIRST_ADDITIONS.value else "chains"
+  workdir = common.workdir() / kind
   try:
     table = search_all(config, workdir, console) if SEARCH.value else rank(config, workdir)
   except ValueError as error:

@@ -5,6 +5,7 @@ them, not constants, so another function of the same shapes does not recompile.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -82,7 +83,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
   Returns:
     The function.
   """
-  incidence = jnp.asarray(np.asarray(covers, bool))
+  incidence = jnp.asarray(np.asarray(covers, bool), jnp.float32)
   items = incidence.shape[1]
   weights = jnp.ones(items) if weights is None else _nonnegative("weights", weights, 1)
   return SetFunction(
@@ -187,8 +188,12 @@ def _modular_marginal(weights, mask, element):
   return weights[element] * ~mask[element]
 
 
+# Products of matrices: a tenth of the time of logical operations on a CPU.
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
 def _coverage_init(covers, mask):
-  return jnp.any(covers & mask[:, None], axis=0)
+  return _product(mask.astype(jnp.float32), covers) > 0
 
 
 def _coverage_value(covers, weights, mask):
@@ -196,15 +201,15 @@ def _coverage_value(covers, weights, mask):
 
 
 def _coverage_marginals(covers, weights, covered):
-  return jnp.sum(jnp.where(covers & ~covered, weights, 0), axis=1)
+  return _product(covers, jnp.where(covered, 0, weights))
 
 
 def _coverage_commit(covers, covered, element):
-  return covered | covers[element]
+  return covered | (covers[element] > 0)
 
 
 def _coverage_marginal(covers, weights, covered, element):
-  return jnp.sum(weights * (covers[element] & ~covered))
+  return jnp.sum(covers[element] * jnp.where(covered, 0, weights))
 
 
 def _facility_init(service, mask):

@@ -48,3 +48,19 @@ def test_arrays_that_are_equal_but_not_the_same_stay_apart():
   assert len(leaves) == 2
   changed = jax.tree.unflatten(structure, [first, 2 * second])
   assert (float(changed.value(first)), float(changed.init(first))) == (3.0, 6.0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.9])
+def test_coverage_of_few_and_of_many_items(share):
+  rng = np.random.default_rng(1)
+  covers, weights = rng.random((40, 300)) < share, rng.integers(1, 9, 300).astype(np.float32)
+  function = set_functions.coverage(covers, weights)
+  mask = rng.random(40) < 0.2
+  covered = covers[mask].any(axis=0)
+  assert float(function(mask)) == weights[covered].sum()
+  cover = function.init(jnp.asarray(mask))
+  gains = [weights[row & ~covered].sum() for row in covers]
+  np.testing.assert_array_equal(function.marginals(cover), gains)
+  np.testing.assert_array_equal([function.marginal(cover, e) for e in range(5)], gains[:5])
+  element = int(np.argmax(gains))
+  np.testing.assert_array_equal(function.commit(cover, element), covered | covers[element])

@@ -1,7 +1,7 @@
 """Whether the devices wait for images: the pipeline alone, the model alone, both together.
 
 python -m benchmarks.input_pipeline [--source=fake] [--data_dir=DIR] [--threads=1,2,4]
-  [--architecture=rcnet] [--batch_size=256] [--steps=20] [--accelerators=500,1000,2000]
+  [--architecture=rcnet] [--images=256] [--timed=20] [--accelerators=500,1000,2000]
 
 Images are decoded and cropped to 224x224 as for `configs/train/imagenet_modern.py`, whose step the
 model's is; "fake" makes JPEG files of ImageNet's size in memory, so that no disk is measured. The
@@ -32,8 +32,8 @@ SOURCE = flags.DEFINE_string("source", "fake", "As config.data.source; it has 1,
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS sets live.")
 THREADS = flags.DEFINE_list("threads", ["1", "2", "4"], "Numbers of threads.")
 ARCHITECTURE = flags.DEFINE_string("architecture", "rcnet", "As of experiments.train.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images a step.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 20, "Steps that are timed.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("images", 256, "Images a step.", lower_bound=1)
+STEPS = flags.DEFINE_integer("timed", 20, "Steps that are timed.", lower_bound=1)
 ACCELERATORS = flags.DEFINE_list("accelerators", ["500", "1000", "2000"], "Images a second.")
 
 _WARM_UP = 5  # Steps: more than the batches that are read ahead.

@@ -11,7 +11,7 @@ how far the mean accuracy of that set is below the best one within the budgets, 
 are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
 Every run goes through init, ask, tell and best, as one compiled program for all seeds.
 
-With --workdir each problem's curves are on disk when they are done; the same command goes on.
+With --keep=FOLDER each problem's curves are on disk when they are done; the same command goes on.
 
 Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run, so on the grid they run
 only if `--optimizers` names them, and with `--optuna_seeds` seeds; `benchmarks/optuna_samplers.py`
@@ -55,7 +55,7 @@ CHECKPOINTS = flags.DEFINE_list("measurements", ["25", "50", "100", "200"], "Whe
 OPTUNA_SEEDS = flags.DEFINE_integer("optuna_seeds", 4, "Runs of Optuna's samplers.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
 NOISE = flags.DEFINE_enum("noise", "both", ["both", "exact", "noisy"], "How F is measured.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where finished runs are kept, to go on from.")
+KEEP = flags.DEFINE_string("keep", None, "Folder of finished runs, to go on from.")
 CSV = flags.DEFINE_string("csv", None, "Where to write the raw regrets.")
 PLOT = flags.DEFINE_string("plot", None, "Where to write a figure (PNG).")
 
@@ -95,8 +95,8 @@ def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
 
 
 def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
-  """Curves of each optimizer by kind and instance; from the workdir where they are there."""
-  workdir = WORKDIR.value and open_workdir(suite, limit)
+  """Curves of each optimizer by kind and instance; from the folder where they are there."""
+  folder = KEEP.value and open_folder(suite, limit)
   console = Console(stderr=True)
   columns = (*Progress.get_default_columns(), TimeElapsedColumn())
   with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -108,7 +108,7 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
       for kind, found in runs[name].items():
         for number, instance in enumerate(suite.instances):
           progress.update(task, description=f"{name}, {kind}, {instance.name}")
-          path = workdir and workdir / f"{name}_{kind}_{number}.npz"
+          path = folder and folder / f"{name}_{kind}_{number}.npz"
           if path and path.exists():
             with np.load(path) as kept:
               found.append(Curves(**kept))
@@ -121,7 +121,7 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
   return runs
 
 
-def open_workdir(suite: Suite, limit: int) -> pathlib.Path:
+def open_folder(suite: Suite, limit: int) -> pathlib.Path:
   """The folder of finished runs.
 
   Raises:
@@ -129,7 +129,7 @@ def open_workdir(suite: Suite, limit: int) -> pathlib.Path:
   """
   counts = {flag.name: flag.value for flag in (SEEDS, OPTUNA_SEEDS, BATCH)}
   found = {"suite": suite.title, "measurements": limit, "versions": versions(), **counts}
-  return journal.make_workdir(WORKDIR.value, found)
+  return journal.make_workdir(KEEP.value, found)
 
 
 def write_whole(path: pathlib.Path, curves: Curves) -> None:

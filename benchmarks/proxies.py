@@ -1,6 +1,6 @@
 """Less training per answer against the plain way: how networks rank, and what a search finds.
 
-python -m benchmarks.proxies [--config=configs/digits.py] [--networks=16] [--seeds=3]
+python -m benchmarks.proxies [--config=configs/digits.py] [--ranked=16] [--runs=3]
   [--first_additions] [--search] [--workdir=runs/proxies]
 
 Random networks within the budgets, in chains of one block more each, are valued in each way, and
@@ -30,13 +30,13 @@ from nas_submod import final, journal, objective, parallel, search, search_setup
 from nas_submod.journal import Journal
 from nas_submod.search_setup import Setup
 
-NETWORKS = flags.DEFINE_integer("networks", 16, "Networks that are ranked.", lower_bound=9)
-SEEDS = flags.DEFINE_integer("seeds", 3, "Rankings or searches of each kind.", lower_bound=1)
+NETWORKS = flags.DEFINE_integer("ranked", 16, "Networks that are ranked.", lower_bound=9)
+SEEDS = flags.DEFINE_integer("runs", 3, "Rankings or searches of each kind.", lower_bound=1)
 REFERENCES = flags.DEFINE_integer(
   "references", 4, "Plain trainings of each network that it is ranked against.", lower_bound=1
 )
 FIRST_ADDITIONS = flags.DEFINE_bool(
-  "first_additions", False, "Rank the start with one block more, whatever --networks."
+  "first_additions", False, "Rank the start with one block more, whatever --ranked."
 )
 SEARCH = flags.DEFINE_bool("search", False, "Whole searches instead of rankings.")
 _FIRST_REFERENCE = 1_000  # A replicate that nothing else uses.

@@ -141,7 +141,7 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
     "seeds": 2,
     "measurements": ["3"],
     "optimizers": ["random_search"],
-    "workdir": str(tmp_path / "runs"),
+    "keep": str(tmp_path / "runs"),
   }
   plain, done = optimizers.run, []
 
@@ -160,7 +160,7 @@ def test_a_stopped_run_goes_on(tmp_path, capsys, monkeypatch):
   run_main(**settings)
   assert again and again[0][2:] != done[-1][2:]
   printed = capsys.readouterr().out
-  run_main(**settings | {"workdir": None})
+  run_main(**settings | {"keep": None})
   assert capsys.readouterr().out == printed
   with pytest.raises(ValueError, match="seeds is 2 there and 3 here"):
     run_main(**settings | {"seeds": 3})

@@ -30,7 +30,7 @@ def test_the_first_steps_are_not_timed():
       closed.append(True)
 
   seen = []
-  with flagsaver.flagsaver(batch_size=10, steps=20):
+  with flagsaver.flagsaver(images=10, timed=20):
     speed = input_pipeline.images_per_second(seen.append, batches())
   assert seen == list(range(25)) and closed
   # 10 images in 20 milliseconds at best; with the first steps it would be below 150.
@@ -39,7 +39,7 @@ def test_the_first_steps_are_not_timed():
 
 @pytest.mark.slow
 def test_every_row():
-  arguments = ["--batch_size=4", "--steps=2", "--threads=1,3", "--accelerators=5,100000"]
+  arguments = ["--images=4", "--timed=2", "--threads=1,3", "--accelerators=5,100000"]
   command = [sys.executable, "-m", "benchmarks.input_pipeline", *arguments]
   said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
   for what in (

@@ -45,7 +45,7 @@ def test_the_short_way_is_a_third_in_all(config):
 def test_rankings_and_searches_of_a_tiny_space(tmp_path):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(["test"])
-  with flagsaver.flagsaver(networks=9, seeds=1, references=2):
+  with flagsaver.flagsaver(ranked=9, runs=1, references=2):
     table = proxies.rank(tiny_config.get_config(), tmp_path / "rank")
     assert table.row_count == 5
     searches = proxies.search_all(

@@ -105,7 +105,12 @@ def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
   """
   if not pathlib.Path(path).is_file():
     raise ValueError(f"no journal {path}; a search writes WORKDIR/evaluations.jsonl")
-  return [space.from_key(evaluation.key) for evaluation in journal.Journal(pathlib.Path(path))]
+  found = list(journal.Journal(pathlib.Path(path)))
+  if len({evaluation.steps for evaluation in found}) != 1:
+    raise ValueError(
+      f"{path} holds trainings of different lengths; they are compared at one length"
+    )
+  return [space.from_key(evaluation.key) for evaluation in found]
 
 
 def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:

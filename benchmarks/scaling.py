@@ -246,7 +246,7 @@ def main(argv: Any) -> None:
   devices, steps = [int(text) for text in DEVICES.value], evaluation.STEPS.value
   if _ROW.value:
     name = _ROW.value
-    if hasattr(os, "sched_setaffinity"):
+    if hasattr(os, "sched_setaffinity") and not OVERHEAD.value and "," not in name:
       os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: devices[0]])
     jax.config.update("jax_num_cpu_devices", devices[0])
     space = sized_space(*map(int, name.split(","))) if "," in name else spaces.get(name)

@@ -12,11 +12,13 @@ _DIFFERENT = 32
 _QUALITY = 93  # Gives files of about 110 KB, the mean of ImageNet.
 
 
-@functools.cache
 def jpeg(index: int) -> bytes:
   """A JPEG file: noise at every scale, as in photographs; image 32 is image 0 again."""
-  if index >= _DIFFERENT:
-    return jpeg(index % _DIFFERENT)
+  return _make(index % _DIFFERENT)
+
+
+@functools.cache
+def _make(index: int) -> bytes:
   rng, pixels = np.random.default_rng(index), np.zeros((_SIZE[1], _SIZE[0], 3))
   for scale in (1, 2, 4, 8, 16, 32, 64, 128):
     small = rng.normal(size=(-(-_SIZE[1] // scale), -(-_SIZE[0] // scale), 3))

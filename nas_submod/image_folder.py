@@ -59,15 +59,21 @@ def builder(path: str, data_dir: str | None) -> ImageFolder:
     data_dir: Where TFDS sets live. None: the default of TFDS.
 
   Raises:
-    ValueError: It holds no images by class, or its name is not possible or that of a known set.
+    ValueError: It holds no images by class, its name is not possible or that of a known set, or
+      a set of this name is there already.
   """
   location = pathlib.Path(path).expanduser().resolve()
   name = location.name
-  if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in tfds.list_builders(
-    with_community_datasets=False
-  ):
+  taken = {"digits", "fake", "folder", "npz", *tfds.list_builders(with_community_datasets=False)}
+  if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in taken:
     raise ValueError(
       f'a set cannot be named "{name}", as the folder: lower case letters, digits and _ are '
-      "allowed, and no name that TFDS knows; rename the folder"
+      "allowed, and no name of another source; rename the folder"
     )
-  return ImageFolder(name, sources.find_folder(location), data_dir)
+  found = ImageFolder(name, sources.find_folder(location), data_dir)
+  if found.data_path.exists():  # TFDS would take it for this one.
+    raise ValueError(
+      f"{found.data_dir} is there already, of this folder or of another: read it by "
+      f"config.data.source={name}, delete it to prepare it again, or rename the folder"
+    )
+  return found

@@ -175,13 +175,19 @@ class Ancestors:
     Raises:
       MissingWeightsError: If they are gone.
     """
-    content = parallel.broadcast(parallel.on_first_process(lambda: self._content(key)) or b"")
+    try:
+      own = parallel.on_first_process(lambda: self._content(key))
+    except ValueError as error:
+      raise MissingWeightsError(str(error)) from error
+    content = parallel.broadcast(own or b"")
     found: dict[str, Any] = flax.serialization.msgpack_restore(content)
     layers = [[Variables(*layer) for layer in stage] for stage in found["layers"]]
     return Weights(found["stem"], layers)
 
   def _content(self, key: str) -> bytes:
     if self._folder is None:
+      if key not in self._memory:
+        raise MissingWeightsError(f"the weights of {key} are not in memory: search with a workdir")
       return self._memory[key]
     path = self._path(self._folder, key)
     try:

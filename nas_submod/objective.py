@@ -154,8 +154,9 @@ class ProxyObjective:
       winners, losers = ranked[: len(new) // 2], ranked[len(new) // 2 :]
       self._train([planned[job] for job in winners])
       finite = [value for job in winners if math.isfinite(value := self._value(job))]
-      worst = min(finite, default=-math.inf)
-      self._screened.update({job: min(self._value(short[job]), worst) for job in losers})
+      if finite:  # Else none is a winner, and all are trained in full.
+        worst = min(finite)
+        self._screened.update({job: min(self._value(short[job]), worst) for job in losers})
     return [job for job in asked if job not in self._screened]
 
   def _train(self, jobs: Sequence[Job]) -> None:

@@ -53,7 +53,7 @@ def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]
       if image.mode[0] in "IF":
         raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
       yield image
-  except (OSError, SyntaxError, ValueError) as error:
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise ValueError(f"{name} is not usable: {first_line(error)}") from error
 
 
@@ -87,8 +87,10 @@ def fit(
   height, width = extent(image)
   if box is None:
     part = min(height / size[0], width / size[1])
-    left, top = (width - part * size[1]) / 2, (height - part * size[0]) / 2
-    box = (left, top, left + part * size[1], top + part * size[0])
+    # The side that is used whole may come out longer by its rounding.
+    part_width, part_height = min(part * size[1], width), min(part * size[0], height)
+    left, top = (width - part_width) / 2, (height - part_height) / 2
+    box = (left, top, left + part_width, top + part_height)
   if box == (0, 0, *size[::-1]) and (height, width) == size:
     return as_array(image)
   # Channel by channel where Pillow has no such image, or takes a channel for transparency.

@@ -56,7 +56,7 @@ def plan(setup: Setup) -> str:
   start = network_cost(space, space.start)
   train = setup.config["train"]
   steps = training.recipe(train, data).steps
-  inherited = train["inherit_steps"]
+  inherited = train.get("inherit_steps", 0)
   images = (inherited or steps) * train["batch_size"]
   expected = estimate_evaluations(setup)
   # Backward costs twice the forward pass, and rematerialisation a forward pass more.
@@ -253,7 +253,7 @@ def _progress_figure(setup: Setup, result: Mapping[str, Any]) -> str:
 def _evaluations_figure(setup: Setup, journal: Journal) -> str:
   figure, axes = _figure(len(setup.budget))
   score = SCORES[setup.config["score"]]
-  finished = [e for e in journal if e.metrics is not None]
+  finished = [e for e in journal if e.metrics is not None and e.replicate >= 0]
   values = [score(e.metrics) for e in finished if e.metrics is not None]
   costs = network_costs(setup.space, np.array([setup.space.from_key(e.key) for e in finished]))
   for axis, (name, limit) in zip(axes, setup.budget.items()):

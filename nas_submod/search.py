@@ -103,7 +103,8 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
     signal = _signal(setup, objective, found, finalists)
   best = max(finalists, key=lambda f: f["value"])
   architecture = best["architecture"]
-  if config["train"]["screen_steps"]:  # Values that are too low bound nothing.
+  # Values that are too low bound nothing.
+  if any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps")):
     answer = answer._replace(upper_bound=math.inf)
   total = time.perf_counter() - began
   costs = best["resources"]

@@ -69,7 +69,7 @@ def prepare(config: Mapping[str, Any]) -> Setup:
     canonical=space.canonical_mask,
   )
   search = config["search"]
-  trains_less = config["train"]["inherit_steps"] or config["train"]["screen_steps"]
+  trains_less = config["train"].get("inherit_steps", 0) or config["train"].get("screen_steps", 0)
   width = _FIXED_BATCH if trains_less else parallel.device_count()
   optimizer, runs = make_optimizer(search["optimizer"], search["options"], names, width)
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
@@ -88,7 +88,9 @@ def check_less_training(config: Mapping[str, Any], steps: int) -> None:
   Raises:
     ValueError: If one is no possible number, or what else is set does not go with it.
   """
-  inherit_steps, screen_steps = (config["train"][n] for n in ("inherit_steps", "screen_steps"))
+  inherit_steps, screen_steps = (
+    config["train"].get(n, 0) for n in ("inherit_steps", "screen_steps")
+  )
   if not 0 <= inherit_steps <= steps:
     raise ValueError(
       f"config.train.inherit_steps is {inherit_steps}; allowed: 0 (off) to {steps}, the steps of a "

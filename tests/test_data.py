@@ -269,10 +269,19 @@ def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
   assert every(prepared) == every(direct)
   np.testing.assert_array_equal(prepared.test.labels, direct.test.labels)
   assert rows(prepared.test.images) == rows(direct.test.images)
+  with pytest.raises(ValueError, match=r"flowers/1.0.0 is there already, [^\n]*rename the folder"):
+    tfds_sets.prepare(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images.
+
+
+def test_an_image_of_any_side_is_scaled():
+  image = Image.new("L", (1_000, 1_000))
+  for side in range(1, 1_001, 3):  # Of 29, 58, 232 and others the part is longer by rounding.
+    for shape in ((side, side + 1), (side + 1, side)):
+      assert pixels.fit(image.crop((0, 0, *shape)), (28, 28)).shape == (28, 28, 1)
 
 
 def test_a_folder_that_cannot_be_prepared(tmp_path):
-  for name in ("My-Flowers", "cifar10"):
+  for name in ("My-Flowers", "cifar10", "fake"):
     save_folder(tmp_path / name, {"a": 1})
     with pytest.raises(ValueError, match=rf'^a set cannot be named "{name}", [^\n]*rename'):
       tfds_sets.prepare(f"folder:{tmp_path / name}", str(tmp_path))

@@ -64,8 +64,9 @@ def _solve_eagerly(
     gains = _finite(marginals(cover))
     after = value + gains
     key = jnp.where(fits, greedy_run.density(gains, price), -jnp.inf)
-    element = _first_highest(key)
-    accepted = key[element] > greedy_run.LOWEST
+    highest = jnp.max(key)  # NaN if a gain is.
+    element = _first(key == highest)
+    accepted = highest > greedy_run.LOWEST
     added = mask.at[element].set(True)
     candidate = jnp.argmax(jnp.where(fits, after, -jnp.inf)) if options.best_of_all else element
     better = (after[candidate] > outcome.value) & (accepted | options.best_of_all)
@@ -74,7 +75,7 @@ def _solve_eagerly(
       value=jnp.where(better, after[candidate], outcome.value),
       evaluations=outcome.evaluations + fits.sum(),
       rounds=outcome.rounds + 1,
-      clean=outcome.clean & ~jnp.isnan(after[element]),
+      clean=outcome.clean & ~jnp.isnan(highest),
     )
     fits, price = openings(added)
     return outcome, added, after[element], commit(cover, element), (fits & accepted, price)
@@ -106,8 +107,9 @@ def _solve_one(
 
   def play_round(carry, measure=measure_lazily if options.lazy else measure_next):
     run, cover, evaluations, rounds, clean = carry
-    before, value = run.mask, run.value
+    before, value, may_add = run.mask, run.value, run.open
     run, accepted, count = measure(run, cover)
+    clean &= ~jnp.isnan(jnp.where(may_add, run.gain, 0.0)).any()
     element = jnp.argmax(run.mask & ~before)
     cover = jax.tree.map(
       lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
@@ -154,10 +156,9 @@ def _measure_next(
   return run, accepted, valid[:-1].sum()
 
 
-def _first_highest(key: jax.Array) -> jax.Array:
-  """`jnp.argmax`, a fourth of its time on a CPU, where it is a loop over single numbers."""
-  places = jnp.arange(key.size)
-  return jnp.min(jnp.where(key == jnp.max(key), places, key.size - 1))
+def _first(found: jax.Array) -> jax.Array:
+  """The first true place, or the last: `argmax` is a loop over single numbers on a CPU."""
+  return jnp.min(jnp.where(found, jnp.arange(found.size), found.size - 1))
 
 
 def _finite(gains: jax.Array) -> jax.Array:

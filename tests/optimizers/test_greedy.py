@@ -1,3 +1,5 @@
+import dataclasses
+
 import instances
 import jax
 import numpy as np
@@ -159,3 +161,13 @@ def test_a_rule_needs_its_resource():
 def test_batch_of_nothing_is_refused():
   with pytest.raises(ValueError, match="batch must be at least 1"):
     greedy(batch=0)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_gain_that_is_no_number_is_an_error(lazy):
+  function = set_functions.modular([1.0, 2.0, 3.0])
+  nan = jax.tree.map(lambda weights: weights.at[1].set(np.nan), function)
+  broken = dataclasses.replace(function, marginals=nan.marginals, marginal=nan.marginal)
+  problem = ns.Problem(-np.ones(3, int), np.ones(3), 2.0)
+  with pytest.raises(ValueError, match="value returned NaN"):
+    ns.maximize(problem, broken, greedy("unit", lazy=lazy), traceable=True)

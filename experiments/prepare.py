@@ -30,12 +30,16 @@ def main(argv: Any) -> None:
   try:
     builder = tfds_sets.prepare(DATASET.value, DATA_DIR.value, MANUAL_DIR.value)
     name = builder.name if DATASET.value.startswith("folder:") else DATASET.value
-    sources.find(name, DATA_DIR.value)  # Reads the labels once, and keeps them.
   except ValueError as error:
     return common.fail(error)
-  sizes = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
   where = f" --config.data.data_dir={DATA_DIR.value}" if DATA_DIR.value else ""
-  print(f"{name} is in {builder.data_dir}: {sizes}; read it by --config.data.source={name}{where}")
+  use = f"read it by --config.data.source={name}{where}"
+  try:
+    sources.find(name, DATA_DIR.value)  # Reads the labels once, and keeps them.
+  except ValueError as error:
+    use = f"no network is trained on it: {error}"
+  sizes = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
+  print(f"{name} is in {builder.data_dir}: {sizes}; {use}")
 
 
 if __name__ == "__main__":

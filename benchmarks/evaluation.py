@@ -17,7 +17,6 @@ long that search takes with each. For PyTorch's rows install it (a CPU build is 
 import functools
 import json
 import os
-import pathlib
 import platform
 import resource
 import subprocess
@@ -36,14 +35,13 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from configs import cifar100, digits
+from benchmarks import workload
 from nas_submod import data as datasets
 from nas_submod import final, journal, networks, objective, resources, spaces, training
 from nas_submod.compilation import CompilationLog
-from nas_submod.data import Data, Split
+from nas_submod.data import Data
 from nas_submod.spaces import SearchSpace
 
-_CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 METHODS = {
   "ours": "ours: one program for all",
   "ours_cached": "ours, cache filled",
@@ -54,7 +52,7 @@ METHODS = {
   "torch_compile": "PyTorch torch.compile",
 }
 
-SPACE = flags.DEFINE_enum("space", "digits", list(_CONFIGS), "Whose networks.")
+SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Whose networks.")
 NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
@@ -64,65 +62,16 @@ CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Which rows.")
 _CHILD = flags.DEFINE_string("child", None, "Measure this method here and print JSON.")
 
 
-def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int) -> list[list[int]]:
-  """Random networks by multiply-adds, from the start network to one that no more was added to."""
-  rng = np.random.default_rng(0)
-  found = []
-  for share in np.linspace(0, 1, count):
-    chain = [np.array(space.start)]
-    for position in rng.permutation(np.flatnonzero(chain[0] == 0)):
-      larger = chain[-1].copy()
-      larger[position] = rng.integers(1, len(space.options) + 1)
-      cost = resources.network_cost(space, larger.tolist())
-      if all(cost[name] <= limit for name, limit in budget.items()):
-        chain.append(larger)
-    found.append([int(o) for o in space.canonical(chain[round(share * (len(chain) - 1))])])
-  return sorted(found, key=lambda found: resources.network_cost(space, found)["madds"])
-
-
-def budget_of(space: str) -> dict[str, int]:
-  """The budget of a space's config."""
-  return _CONFIGS[space]().budget.to_dict()
-
-
-def random_data(space: SearchSpace) -> Data:
-  """Noise of the space's shape: 2,048 images to train on, 512 to evaluate on."""
-  rng = np.random.default_rng(0)
-
-  def split(size: int) -> Split:
-    images = rng.integers(0, 256, (size, *space.image_shape)).astype(np.uint8)
-    return Split(images, (np.arange(size) % space.classes).astype(np.int32))
-
-  moments = (np.full(space.image_shape[-1], m, np.float32) for m in (127.5, 73.9))
-  return Data(split(2_048), split(512), split(512), space.classes, *moments)
-
-
-def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
-  """The networks that a search trained, one for each training.
-
-  Raises:
-    ValueError: If there is no such file, or it is the journal of another space.
-  """
-  if not pathlib.Path(path).is_file():
-    raise ValueError(f"no journal {path}; a search writes WORKDIR/evaluations.jsonl")
-  found = list(journal.Journal(pathlib.Path(path)))
-  if len({evaluation.steps for evaluation in found}) != 1:
-    raise ValueError(
-      f"{path} holds trainings of different lengths; they are compared at one length"
-    )
-  return [space.from_key(evaluation.key) for evaluation in found]
-
-
 def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
   """What all methods train, one network for each training."""
-  config = _CONFIGS[SPACE.value]()
+  config = workload.CONFIGS[SPACE.value]()
   space = spaces.from_config(config.space)
   changed = {"steps": STEPS.value, "epochs": 0.0, "batch_size": BATCH_SIZE.value}
   config.train.update(changed | {"schedule": "cosine", "steps_per_call": STEPS.value})
-  data = datasets.load(config.data) if SPACE.value == "digits" else random_data(space)
+  data = datasets.load(config.data) if SPACE.value == "digits" else workload.random_data(space)
   if JOURNAL.value:
-    return space, data, config, searched(space, JOURNAL.value)
-  chosen = choose_architectures(space, config.budget, NETWORKS.value)
+    return space, data, config, workload.searched(space, JOURNAL.value)
+  chosen = workload.choose_architectures(space, config.budget, NETWORKS.value)
   return space, data, config, [tuple(architecture) for architecture in chosen]
 
 
@@ -303,7 +252,7 @@ def main(argv: Any) -> None:
   count = NETWORKS.value
   if JOURNAL.value:
     try:
-      count = len(searched(spaces.from_config(_CONFIGS[SPACE.value]().space), JOURNAL.value))
+      count = len(workload.searched(spaces.get(SPACE.value), JOURNAL.value))
     except ValueError as error:
       sys.exit(f"error: {error}")
   console = Console(soft_wrap=True, highlight=False)

@@ -28,7 +28,7 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import evaluation
+from benchmarks import evaluation, workload
 from configs import digits
 from nas_submod import blocks, final, networks, parallel, resources, spaces, training
 from nas_submod.compilation import CompilationLog
@@ -84,7 +84,7 @@ class Speed:
 
   def __init__(self, space: SearchSpace, steps: int, batch_size: int, repeats: int):
     """Compiles; a measurement is the fastest of `repeats` calls of `steps` steps."""
-    devices, images = parallel.device_count(), evaluation.random_data(space)
+    devices, images = parallel.device_count(), workload.random_data(space)
     settings = digits.get_config().train
     settings.update({"steps": steps * repeats, "batch_size": batch_size})
     self.space, self.recipe, self._steps, self._repeats = (
@@ -164,7 +164,7 @@ def measure_overhead(
   """`compile`, and for three networks `(madds, seconds, seconds alone, compile alone)`."""
   speed = Speed(space, steps, batch_size, repeats)
   rows = []
-  for architecture in evaluation.choose_architectures(space, budget, 3):
+  for architecture in workload.choose_architectures(space, budget, 3):
     found = np.asarray(architecture, np.int32)
     madds = resources.network_cost(space, architecture)["madds"]
     rows.append((madds, speed.seconds(found), *speed.seconds_alone(found)))
@@ -252,7 +252,7 @@ def main(argv: Any) -> None:
     space = sized_space(*map(int, name.split(","))) if "," in name else spaces.get(name)
     settings = steps, evaluation.BATCH_SIZE.value, evaluation.REPEATS.value
     if OVERHEAD.value:
-      found = measure_overhead(space, evaluation.budget_of(name), *settings)
+      found = measure_overhead(space, workload.budget_of(name), *settings)
     else:
       found = measure(space, *settings)
     print(json.dumps(found))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from nas_submod import parallel, training
 from nas_submod.journal import Journal
@@ -204,7 +205,10 @@ noise leaves open whether another block was better.</p>
 def _figure(columns: int) -> tuple[Figure, Sequence[Any]]:
   # Drawn without pyplot: no display, no global state.
   figure = Figure(figsize=(5.2 * columns, 3.6), layout="constrained")
-  return figure, figure.subplots(1, columns, squeeze=False)[0]
+  axes = figure.subplots(1, columns, squeeze=False)[0]
+  for axis in axes:
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 120k: long numbers run together.
+  return figure, axes
 
 
 def _image(figure: Figure) -> str:

@@ -13,7 +13,7 @@ from absl import flags
 from absl.testing import flagsaver
 from rich.console import Console
 
-from benchmarks import evaluation
+from benchmarks import evaluation, workload
 from configs import digits
 from nas_submod import journal, resources, spaces
 
@@ -34,7 +34,7 @@ def run(*arguments):
 
 def test_networks_of_every_size_that_fit_the_budgets():
   space, budget = spaces.get("digits"), digits.get_config().budget.to_dict()
-  found = evaluation.choose_architectures(space, budget, 5)
+  found = workload.choose_architectures(space, budget, 5)
   assert found[0] == list(space.start)
   used = []
   for architecture in found:
@@ -50,7 +50,7 @@ def test_the_trainings_of_a_search_replicates_included(tmp_path):
   architecture = tuple(int(option) for option in space.canonical(space.start))
   found = journal.Journal(tmp_path / "evaluations.jsonl")
   found.add(journal.Evaluation(space.key(architecture), r, None, 1.0) for r in (0, 5))
-  assert evaluation.searched(space, str(tmp_path / "evaluations.jsonl")) == [architecture] * 2
+  assert workload.searched(space, str(tmp_path / "evaluations.jsonl")) == [architecture] * 2
   done = run(f"--journal={tmp_path}/none.jsonl")
   assert done.returncode == 1
   assert done.stderr.splitlines()[-1].startswith(f"error: no journal {tmp_path}/none.jsonl")

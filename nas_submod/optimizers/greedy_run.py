@@ -130,8 +130,7 @@ def next_elements(run: Run, batch: int) -> tuple[jax.Array, jax.Array, jax.Array
   The last of them is not asked: it is what the decision must be safe against.
   """
   key = jnp.where(run.open & ~run.fresh, density(run.gain, run.price), -jnp.inf)
-  # Behind the barrier it stays a selection; fused with what follows XLA's CPU compiler makes it a
-  # sort, ten times slower.
+  # Without the barriers XLA's CPU compiler fuses the selection into a sort, ten times slower.
   most = min(batch + 1, run.mask.shape[0])
   keys, elements = map(jax.lax.optimization_barrier, jax.lax.top_k(key, most))
   missing = batch + 1 - keys.shape[0]

@@ -1,0 +1,61 @@
+"""What the speed benchmarks train: networks of every size within a config's budgets, and images."""
+
+import pathlib
+
+import numpy as np
+
+from configs import cifar100, digits
+from nas_submod import journal, resources
+from nas_submod.data import Data, Split
+from nas_submod.spaces import SearchSpace
+
+CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
+
+
+def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int) -> list[list[int]]:
+  """Random networks by multiply-adds, from the start network to one that no more was added to."""
+  rng = np.random.default_rng(0)
+  found = []
+  for share in np.linspace(0, 1, count):
+    chain = [np.array(space.start)]
+    for position in rng.permutation(np.flatnonzero(chain[0] == 0)):
+      larger = chain[-1].copy()
+      larger[position] = rng.integers(1, len(space.options) + 1)
+      cost = resources.network_cost(space, larger.tolist())
+      if all(cost[name] <= limit for name, limit in budget.items()):
+        chain.append(larger)
+    found.append([int(o) for o in space.canonical(chain[round(share * (len(chain) - 1))])])
+  return sorted(found, key=lambda found: resources.network_cost(space, found)["madds"])
+
+
+def budget_of(space: str) -> dict[str, int]:
+  """The budget of a space's config."""
+  return CONFIGS[space]().budget.to_dict()
+
+
+def random_data(space: SearchSpace) -> Data:
+  """Noise of the space's shape: 2,048 images to train on, 512 to evaluate on."""
+  rng = np.random.default_rng(0)
+
+  def split(size: int) -> Split:
+    images = rng.integers(0, 256, (size, *space.image_shape)).astype(np.uint8)
+    return Split(images, (np.arange(size) % space.classes).astype(np.int32))
+
+  moments = (np.full(space.image_shape[-1], m, np.float32) for m in (127.5, 73.9))
+  return Data(split(2_048), split(512), split(512), space.classes, *moments)
+
+
+def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
+  """The networks that a search trained, one for each training.
+
+  Raises:
+    ValueError: If there is no such file, or it is the journal of another space.
+  """
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f"no journal {path}; a search writes WORKDIR/evaluations.jsonl")
+  found = list(journal.Journal(pathlib.Path(path)))
+  if len({evaluation.steps for evaluation in found}) != 1:
+    raise ValueError(
+      f"{path} holds trainings of different lengths; they are compared at one length"
+    )
+  return [space.from_key(evaluation.key) for evaluation in found]

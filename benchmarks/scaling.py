@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks import evaluation, workload
 from configs import digits
 from nas_submod import blocks, final, networks, parallel, resources, spaces, training
-from nas_submod.compilation import CompilationLog
+from nas_submod.compilation import CompilationLog, compile_together
 from nas_submod.programs import make_programs
 from nas_submod.spaces import SearchSpace, Stage
 
@@ -102,7 +102,9 @@ class Speed:
     states, arguments = self._start(half_filled(space))
     log = CompilationLog()
     with log.counting():
-      self._train = self._programs.train.lower(states, *arguments, np.int32(0)).compile()
+      [self._train] = compile_together(
+        lambda: self._programs.train.lower(states, *arguments, np.int32(0))
+      )
     self.compile, self.collectives = log.seconds, collectives(self._train.as_text())
 
   def _start(self, architecture: np.ndarray) -> tuple[training.TrainState, tuple[Any, ...]]:
@@ -132,8 +134,9 @@ class Speed:
     state = training.start(final.initial(network, key), self.recipe.transformation)
     log = CompilationLog()
     with log.counting():
-      lowered = jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
-      program = lowered.compile()
+      [program] = compile_together(
+        lambda: jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
+      )
     found = self._fastest(lambda state, stop: program(state, *arguments, stop), state)
     return found, log.seconds
 

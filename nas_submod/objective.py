@@ -186,7 +186,11 @@ class ProxyObjective:
     parents = dict.fromkeys(job.parent for job in jobs if job.parent is not None)
     weights = {parent: self._ancestors.read(parent) for parent in parents}
     with self.compilations.counting():
-      states, metrics = self._trainer.train(jobs, weights, self._inherit_steps > 0)
+      states, metrics = self._trainer.train(jobs, weights)
+    if not self._inherit_steps:
+      states = states.replace(params=(), state=())
+    # Not counted: what joins several processes trains nothing.
+    states, metrics = parallel.gather((states, metrics))
     seconds = time.perf_counter() - began - (self.compilations.seconds - compiled)
     results = []
     for row, job in enumerate(jobs):

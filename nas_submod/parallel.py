@@ -20,7 +20,7 @@ def device_count() -> int:
 @functools.lru_cache(maxsize=64)
 def pmap_candidates(
   function: Callable[..., Any], in_axes: tuple[int | None, ...], donate: tuple[int, ...] = ()
-) -> Callable[..., Any]:
+) -> jax.stages.Wrapped:
   """Maps `function` over devices, another candidate on each; made once per function.
 
   Args:

@@ -33,7 +33,7 @@ class Job(NamedTuple):
 
 
 class Programs(NamedTuple):
-  """The three compiled programs of a search; leading axis `[D]` = devices.
+  """The three programs of a search; leading axis `[D]` = devices.
 
   Attributes:
     start: `(seed [D, 2], architecture [D, positions]) -> TrainState`.
@@ -42,9 +42,9 @@ class Programs(NamedTuple):
     evaluate: `(TrainState, architecture, images [batches, B, ...], labels) -> Metrics [D]`.
   """
 
-  start: Callable[..., Any]
-  train: Callable[..., Any]
-  evaluate: Callable[..., Any]
+  start: jax.stages.Wrapped
+  train: jax.stages.Wrapped
+  evaluate: jax.stages.Wrapped
 
 
 def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
@@ -111,24 +111,22 @@ class Trainer:
     self._steps_per_call = config["train"]["steps_per_call"]
     self.recipe = training.recipe(config["train"], data)
     self._network = networks.build_universal(space)
-    self._programs = make_programs(space, self.recipe)
     self._train = parallel.replicate(data.train)
     self._validation = parallel.replicate(training.batches(data.validation, _EVAL_BATCH))
     self._orders: dict[int, np.ndarray] = {}
-    self._compiled = False
+    self._compiled: list[jax.stages.Compiled] = []
 
   def train(
-    self, jobs: Sequence[Job], weights: Mapping[str, Weights], keep: bool
+    self, jobs: Sequence[Job], weights: Mapping[str, Weights]
   ) -> tuple[training.TrainState, training.Metrics]:
     """Trains networks, and evaluates them on the validation split.
 
     Args:
       jobs: At most one a device.
       weights: Those of all parents.
-      keep: Whether to return parameters and running statistics.
 
     Returns:
-      The states after training and the metrics, on all processes. NumPy arrays `[D, ...]`.
+      The states after training and the metrics, on the devices of this process.
     """
     jobs = parallel.own_part([*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))])
     replicates = [max(job.replicate, 0) for job in jobs]
@@ -138,23 +136,21 @@ class Trainer:
     lengths = np.array([job.steps for job in jobs], np.int32)
     self._on_progress(0.0)
     if not self._compiled:
-      self._compile(seeds, architectures, orders, lengths)
-    states = self._programs.start(seeds, architectures)
+      self._compiled = self._compile(seeds, architectures, orders, lengths)
+    start, train, evaluate = self._compiled
+    states = start(seeds, architectures)
     if weights:
       states = self._grafted(states, jobs, weights)
     steps, chunk = int(lengths.max()), self._steps_per_call
     for stop in [*range(chunk, steps, chunk), steps]:
-      states = self._programs.train(
-        states, seeds, architectures, orders, lengths, *self._train, np.int32(stop)
-      )
+      states = train(states, seeds, architectures, orders, lengths, *self._train, np.int32(stop))
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
-    metrics = self._programs.evaluate(states, architectures, *self._validation)
-    states = states.replace(optimizer=())
-    return parallel.gather((states if keep else states.replace(params=(), state=()), metrics))
+    metrics = evaluate(states, architectures, *self._validation)
+    return states.replace(optimizer=()), metrics
 
   def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
-    """The weights of one of the networks that `train` returned."""
+    """The weights of one of the networks that `train` returned, as NumPy arrays."""
     return collect(self._network, _row(states.best_variables, row), job.architecture)
 
   def _grafted(
@@ -171,20 +167,18 @@ class Trainer:
 
   def _compile(
     self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
-  ) -> None:
-    """Compiles all programs at once, by calls that train nothing."""
-    start, train, evaluate = self._programs
-    shapes = jax.eval_shape(start, seeds, architectures)
-    states, again = (
-      parallel.spread(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
-      for _ in range(2)
+  ) -> list[jax.stages.Compiled]:
+    """The programs, compiled for arguments like these."""
+    programs = make_programs(self._space, self.recipe)
+    start = programs.start.lower(seeds, architectures)
+    states = start.out_info
+    return compile_together(
+      lambda: start,
+      lambda: programs.train.lower(
+        states, seeds, architectures, orders, lengths, *self._train, np.int32(0)
+      ),
+      lambda: programs.evaluate.lower(states, architectures, *self._validation),
     )
-    compile_together(
-      lambda: train(states, seeds, architectures, orders, lengths, *self._train, np.int32(0)),
-      lambda: start(seeds, architectures),
-      lambda: evaluate(again, architectures, *self._validation),
-    )
-    self._compiled = True
 
   def _order(self, replicate: int) -> np.ndarray:
     if replicate not in self._orders:

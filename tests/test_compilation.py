@@ -40,11 +40,13 @@ def test_programs_from_the_cache_are_counted_too(tmp_path):
 def test_programs_compiled_together_are_counted_where_they_are_asked_for():
   x = jax.numpy.ones(5)
   programs = [jax.jit(lambda x, factor=factor: x * factor) for factor in (2.0, 3.0, 4.0)]
-  calls = [functools.partial(program, x) for program in programs]
   outer, inner = compilation.CompilationLog(), compilation.CompilationLog()
   with outer.counting(), inner.counting():
-    compilation.compile_together(*calls)
-    compilation.compile_together(*calls)  # Compiled already.
+    compiled = compilation.compile_together(
+      *(functools.partial(program.lower, x) for program in programs)
+    )
+  products = [float(program(x).sum()) for program in compiled]
+  assert products == [10.0, 15.0, 20.0]
   assert (outer.programs, inner.programs) == (3, 3)
   assert outer.seconds == inner.seconds > 0
 

@@ -128,5 +128,6 @@ def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
   assert len(set(trainings(two))) == len(trainings(two)) >= kept
   found = json.loads((two / "result.json").read_text())
   assert found["evaluations"]["trained"] == len(trainings(two)) - kept
+  assert found["compilations"] == 3
   assert "trained" in (two / "output0.txt").read_text()
   assert not re.search(r"params|madds", (two / "output1.txt").read_text())

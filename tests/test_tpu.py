@@ -24,10 +24,11 @@ def dry_run(name, *arguments, **settings):
 GCLOUD = ["gcloud", "compute", "tpus", "tpu-vm"]
 
 
-@pytest.mark.parametrize("name", ["create", "install", "launch", "collect", "delete"])
+@pytest.mark.parametrize("name", ["create", "install", "data", "launch", "collect", "delete"])
 def test_every_command_names_the_tpu_and_its_zone(name):
-  arguments = ["run"] if name in ("launch", "collect") else []
-  commands = [words for words in dry_run(name, *arguments) if words[0] == "gcloud"]
+  arguments = {"launch": ["train", "run"], "collect": ["run"]}.get(name, [])
+  found = dry_run(name, *arguments, BUCKET="gs://bucket")
+  commands = [words for words in found if words[0] == "gcloud"]
   assert commands
   for words in commands:
     assert words[:4] == GCLOUD
@@ -44,23 +45,53 @@ def test_create_takes_flags_of_gcloud():
   assert words[-1] == "--spot"
 
 
-def test_launch_starts_every_worker_and_worker_0_keeps_the_bucket():
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_launch_starts_every_worker(command):
   flag = "--architecture=e6 e3 | e6"
-  first, second = dry_run("launch", "run", flag, BUCKET="gs://bucket")
+  (words,) = dry_run("launch", command, "run", flag)
+  assert "--worker=all" in words
+  started = shlex.split(words[-1].removeprefix("--command="))
+  inner = shlex.split(started[started.index("-c") + 1])
+  assert flag in inner
+  assert {"--distributed", "--workdir=runs/run", f"experiments.{command}"} <= set(inner)
+
+
+def test_launch_with_a_bucket_keeps_the_run_there_and_goes_on_from_it(tmp_path):
+  first, second = dry_run("launch", "train", "run", "--seed=1", BUCKET="gs://bucket")
   assert "--worker=0" in first
   assert "gcloud storage rsync --recursive gs://bucket/run runs/run" in first[-1]
   assert "--worker=all" in second
-  inner = second[-1].removeprefix("--command=")
-  words = shlex.split(inner)
-  assert flag in words
-  assert {"--distributed", "--workdir=runs/run", "experiments.train"} <= set(words)
-  (alone,) = dry_run("launch", "run", flag)
-  assert alone == second
-  for command in (inner, first[-1].removeprefix("--command=")):
-    subprocess.run(["sh", "-n", "-c", command], check=True)
+  for command in (first[-1], second[-1]):
+    subprocess.run(["sh", "-n", "-c", command.removeprefix("--command=")], check=True)
+  # What every worker runs, with programs that only say how they were called.
+  folder = tmp_path / "nas_submod"
+  (folder / ".venv" / "bin").mkdir(parents=True)
+  (folder / "runs" / "run").mkdir(parents=True)
+  for program in (folder / ".venv" / "bin" / "python", tmp_path / "gcloud"):
+    program.write_text(f'#!/bin/sh\necho {program.name} "$@"\nexit 75\n')
+    program.chmod(0o755)
+  worker = second[-1].removeprefix("--command=") + "; wait"
+  environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+  subprocess.run(
+    ["bash", "-c", worker.replace("&)", ")")], cwd=tmp_path, env=environment, check=False
+  )
+  assert (folder / "run.log").read_text().splitlines() == [
+    "python -m experiments.train --distributed --workdir=runs/run --seed=1",
+    "gcloud storage rsync --recursive runs/run gs://bucket/run",
+  ]
 
 
-def test_launch_without_a_name_says_what_is_missing():
-  done = subprocess.run([FOLDER / "launch.sh"], capture_output=True, text=True)
+@pytest.mark.parametrize(
+  ("script", "arguments", "message"),
+  [
+    ("launch", ["train"], "name of the run"),
+    ("launch", ["run", "--config=x"], 'unknown command "run"'),
+    ("data", [], "gs://NAME"),
+  ],
+)
+def test_what_is_missing_is_said(script, arguments, message):
+  environment = {name: value for name, value in os.environ.items() if name != "BUCKET"}
+  found = [FOLDER / f"{script}.sh", "--dry_run", *arguments]
+  done = subprocess.run(found, capture_output=True, text=True, env=environment)
   assert done.returncode != 0
-  assert "name of the run" in done.stderr
+  assert message in done.stderr

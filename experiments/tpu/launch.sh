@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
-# Starts a training on every host, or goes on with it.
-# Usage: experiments/tpu/launch.sh [--dry_run] RUN FLAGS_OF_EXPERIMENTS_TRAIN...
+# Starts a search or a training on every host, or goes on with it.
+# Usage: experiments/tpu/launch.sh [--dry_run] search|train RUN FLAGS_OF_THE_COMMAND...
 source "$(dirname "$0")/settings.sh"
-name="${1:?name of the run, then the flags of experiments.train}"
-shift
+usage="search or train, name of the run, then the flags of experiments.search or experiments.train"
+command="${1:?$usage}" name="${2:?$usage}"
+if [[ "$command" != search && "$command" != train ]]; then
+  echo "error: unknown command \"$command\"; allowed: $usage" >&2
+  exit 2
+fi
+shift 2
+python=".venv/bin/python -m experiments.$command --distributed --workdir=runs/$name"
+python+="$(printf ' %q' "$@")"
 if [[ -n "$BUCKET" ]]; then
   # Process 0 alone writes, and runs on worker 0.
+  keep="gcloud storage rsync --recursive runs/$name $BUCKET/$name"
   on 0 "cd nas_submod && mkdir -p runs/$name \
 && (gcloud storage rsync --recursive $BUCKET/$name runs/$name || true) \
-&& (nohup sh -c 'while sleep 300; do gcloud storage rsync --recursive runs/$name $BUCKET/$name; done' \
-> sync.log 2>&1 &)"
+&& (nohup sh -c 'while sleep 300; do $keep; done' > sync.log 2>&1 &)"
+  # A notice leaves seconds between the last checkpoint and the end of the machine.
+  python+="; test ! -d runs/$name || $keep"
 fi
-on all "cd nas_submod && (nohup .venv/bin/python -m experiments.train --distributed \
---workdir=runs/$name$(printf ' %q' "$@") > $name.log 2>&1 &)"
+on all "cd nas_submod && (nohup sh -c $(printf '%q' "$python") > $name.log 2>&1 &)"

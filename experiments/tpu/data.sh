@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Copies prepared data sets from BUCKET/data to the folder data of every host.
+# Usage: experiments/tpu/data.sh [--dry_run]
+source "$(dirname "$0")/settings.sh"
+: "${BUCKET:?gs://NAME, with prepared data sets in its folder data}"
+on all "cd nas_submod && mkdir -p data && gcloud storage rsync --recursive $BUCKET/data data"

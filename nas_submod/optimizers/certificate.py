@@ -261,7 +261,7 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
     if np.isfinite(room) and (cost > 0).any():
       rough = values + _knapsack(weights, cost, room, of_groups, steps=8)
       best = np.argsort(rough)[:_REFINED]
-      fine = values[best] + _knapsack(weights[best], cost, room, of_groups, steps=60)
+      fine = values[best] + _knapsack(weights[best], cost, room, of_groups, steps=45)
       least = min(least, fine.min())
   return float(least)
 
@@ -285,8 +285,16 @@ def _knapsack(
     return price * room + of_groups(np.maximum(weights - price[:, None] * cost, 0.0))
 
   low, high = np.zeros(len(weights)), np.full(len(weights), 12.0)
+  left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+  at_left, at_right = bound(left), bound(right)
   for _ in range(steps):
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    beyond = bound(left) > bound(right)
+    beyond = at_left > at_right
     low, high = np.where(beyond, left, low), np.where(beyond, high, right)
-  return np.minimum(bound(low), bound(high))
+    tried = np.where(beyond, low + _GOLDEN * (high - low), high - _GOLDEN * (high - low))
+    left, right = np.where(beyond, right, tried), np.where(beyond, tried, left)
+    at_tried = bound(tried)
+    at_left, at_right = (
+      np.where(beyond, at_right, at_tried),
+      np.where(beyond, at_tried, at_left),
+    )
+  return np.minimum(at_left, at_right)

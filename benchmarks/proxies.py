@@ -1,7 +1,7 @@
 """Less training per answer against the plain way: how networks rank, and what a search finds.
 
 python -m benchmarks.proxies [--config=configs/digits.py] [--ranked=16] [--runs=3]
-  [--first_additions] [--search] [--workdir=runs/proxies]
+  [--first_additions] [--search] [--ways=plain,short,...] [--workdir=runs/proxies]
 
 Random networks within the budgets, in chains of one block more each, are valued in each way, and
 ranked against the mean of other plain trainings of the same networks; with --first_additions these
@@ -39,6 +39,7 @@ FIRST_ADDITIONS = flags.DEFINE_bool(
   "first_additions", False, "Rank the start with one block more, whatever --ranked."
 )
 SEARCH = flags.DEFINE_bool("search", False, "Whole searches instead of rankings.")
+WAYS = flags.DEFINE_list("ways", [], "Which rows, beside random search; all by default.")
 _FIRST_REFERENCE = 1_000  # A replicate that nothing else uses.
 _LOSSES = "sum of losses"
 
@@ -58,6 +59,18 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
     "screen": {"train.screen_steps": quarter},
     "inherit and screen": both,
   }
+
+
+def chosen_ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
+  """Those of `ways` that --ways names.
+
+  Raises:
+    ValueError: If it names another one.
+  """
+  known = ways(config, steps)
+  if unknown := set(WAYS.value) - set(known):
+    raise ValueError(f"unknown way {min(unknown)!r}; allowed: {', '.join(known)}")
+  return {name: changes for name, changes in known.items() if name in (WAYS.value or known)}
 
 
 def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDict:
@@ -123,7 +136,7 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   )
   for column in ("", "steps a network", f"rank correlation with {REFERENCES.value} other seeds"):
     table.add_column(column, justify="right")
-  for name, changes in ways(config, steps).items():
+  for name, changes in chosen_ways(config, steps).items():
     if name == "inherit and screen":
       continue  # Chains are measured in small calls, contests are large ones.
     found, taken = [], []
@@ -159,6 +172,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   test = final.train(
     setup.space, result["architecture"], setup.data, config.to_dict(), workdir / "train"
   )["test"]
+  jax.clear_caches()  # Another search has other programs, and many fill the memory.
   return {
     "steps": sum(steps[0]),
     "finalists' steps": sum(steps[1]),
@@ -174,12 +188,12 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
   setup = search_setup.prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   rows: dict[str, list[dict[str, float]]] = {}
-  for name, changes in ways(config, steps).items():
+  for name, changes in chosen_ways(config, steps).items():
     rows[name] = []
     for seed in range(SEEDS.value):
       rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
       console.print(f"{name} {seed}: {rows[name][-1]}")
-  for cost_of in ("plain", "inherit and screen"):
+  for cost_of in [name for name in ("plain", "inherit and screen") if name in rows]:
     name = f"random at the cost of {cost_of}"
     rows[name] = []
     for seed in range(SEEDS.value):

@@ -52,3 +52,13 @@ def test_rankings_and_searches_of_a_tiny_space(tmp_path):
       tiny_config.get_config(), tmp_path / "search", proxies.Console(quiet=True)
     )
     assert searches.row_count == 8
+
+
+def test_ways_are_chosen_by_name():
+  config = tiny_config.get_config()
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["test"])
+  with flagsaver.flagsaver(ways=["short", "inherit and screen"]):
+    assert list(proxies.chosen_ways(config, 20)) == ["short", "inherit and screen"]
+  with flagsaver.flagsaver(ways=["long"]), pytest.raises(ValueError, match="unknown way 'long'"):
+    proxies.chosen_ways(config, 20)

@@ -6,8 +6,8 @@ python -m experiments.train --config=configs/train/cifar100.py:mobilenet_v2 --wo
 
 The architecture is a result.json of a search, a name of `nas_submod/architectures.py`, a line as
 the search prints it, or numbers such as "0,0,5,1,...". The same command again continues from the
-last checkpoint. On SIGTERM the step under way is finished and saved, and the exit code is 75: run
-the same command again.
+last checkpoint. On SIGTERM the step under way is finished and saved, an evaluation is left, and the
+exit code is 75: run the same command again.
 """
 
 import jax
@@ -41,17 +41,18 @@ def main(config: ConfigDict) -> None:
       raise ValueError("name an --architecture: a result.json, a name, a line or numbers")
     architecture = architectures.read(space, wanted)
     images = data.load(config.data, may_stream=True)
+    final.plan(space, images, config)  # What is wrong is said before there is a workdir.
     decides = {"config": config.to_dict(), "architecture": list(architecture)}
     workdir = common.workdir() / "train"
     parallel.on_first_process(lambda: journal.make_workdir(workdir, decides))
     console.print(report.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
-    loss_column = TextColumn("training loss {task.fields[loss]:.4f}")
+    loss_column = TextColumn("training loss {task.fields[loss]:.4f}, {task.description}")
     with Progress(*columns, loss_column, TimeRemainingColumn(), console=console) as progress:
-      task = progress.add_task("train", total=1, loss=float("nan"))
+      task = progress.add_task("compiling", total=1, loss=float("nan"))
 
-      def show(step, steps, loss):
-        progress.update(task, completed=step, total=steps, loss=loss)
+      def show(step, steps, loss, doing):
+        progress.update(task, completed=step, total=steps, loss=loss, description=doing)
 
       metrics = final.train(space, architecture, images, config, workdir, show)
   except (ValueError, FloatingPointError) as error:
@@ -68,7 +69,8 @@ def main(config: ConfigDict) -> None:
     f"\n{', '.join(f'{value:,} {name}' for name, value in costs.items())}\n"
     f"test accuracy {test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
     f"{test['loss']:.4f} on {test['images']:,} images, after {metrics['steps']:,} steps on "
-    f"{metrics['train_images']:,} images in {metrics['seconds']:.0f} seconds\n"
+    f"{metrics['train_images']:,} images; {metrics['seconds']:.0f} seconds from step "
+    f"{metrics['resumed_from_step']:,} on\n"
     f"files {workdir}/: metrics.json, metrics.jsonl, checkpoints/, tensorboard/",
     markup=False,
   )

@@ -59,13 +59,19 @@ class Checkpoints:
     """Steps done in the last checkpoint; 0 if there is none. Only process 0 knows."""
     return 0 if self._manager is None else self._manager.latest_step() or 0
 
-  def best(self) -> dict[str, Any] | None:
-    """Step and metrics of the checkpoint of highest accuracy that is still there."""
+  def best(self, last: int, metrics: Mapping[str, float]) -> dict[str, Any] | None:
+    """Step and metrics of the checkpoint of highest accuracy that is still there.
+
+    Args:
+      last: Step of the last one.
+      metrics: Its metrics, which were not known yet if it was saved on notice.
+    """
     if self._manager is None:
       return None
     self._manager.wait_until_finished()
-    found = [{"step": s, **(self._manager.metrics(s) or {})} for s in self._manager.all_steps()]
-    return max(found, key=_accuracy, default=None)
+    steps = [step for step in self._manager.all_steps() if step < last]
+    found = [{"step": step, **(self._manager.metrics(step) or {})} for step in steps]
+    return max([*found, {"step": last, **metrics}], key=_accuracy)
 
   def restore(self, state: Any) -> tuple[Any, int]:
     """The state of the last checkpoint and its step, on all processes.

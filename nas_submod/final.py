@@ -16,11 +16,12 @@ from nas_submod import feed as feeds
 from nas_submod import networks, parallel, preemption, resources, training
 from nas_submod.checkpoints import Checkpoints
 from nas_submod.data import Data, Split
-from nas_submod.metrics_log import MetricsLog
+from nas_submod.metrics_log import MetricsLog, Window
 from nas_submod.objective import check_fit
 from nas_submod.spaces import SearchSpace
 
 AXIS = "batch"  # Of the devices that share a batch.
+_WATCHED = ("accuracy", "top5_accuracy", "loss")  # What is logged at every checkpoint.
 
 
 class Programs(NamedTuple):
@@ -89,13 +90,47 @@ def choose_splits(data: Data, evaluate_on: str) -> tuple[Data, Split]:
   return data._replace(train=datasets.join(data.train, data.validation)), data.test
 
 
+class Plan(NamedTuple):
+  """A training that is possible.
+
+  Attributes:
+    data: What is trained on and tested on.
+    evaluated: What is evaluated at every checkpoint.
+    recipe: How it is trained.
+    log_every: Steps between lines of the log.
+    checkpoint_every: Steps between checkpoints.
+    devices: How many share each batch, of all processes.
+  """
+
+  data: Data
+  evaluated: Split
+  recipe: training.Recipe
+  log_every: int
+  checkpoint_every: int
+  devices: int
+
+
+def plan(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Plan:
+  """Checks what `train` is given; arguments as there.
+
+  Raises:
+    ValueError: If the data do not fit the space, or a setting is not possible.
+  """
+  check_fit(space, data)
+  settings = config["final"]
+  data, evaluated = choose_splits(data, settings["evaluate_on"])
+  recipe = training.recipe(settings, data)
+  intervals = _intervals(settings, len(data.train.labels))
+  return Plan(data, evaluated, recipe, *intervals, parallel.devices_for(recipe.batch_size))
+
+
 def train(
   space: SearchSpace,
   architecture: Sequence[int],
   data: Data,
   config: Mapping[str, Any],
   workdir: pathlib.Path,
-  on_progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+  on_progress: Callable[[int, int, float, str], None] = lambda step, steps, loss, doing: None,
 ) -> dict[str, Any]:
   """Trains a network and tests it; goes on from the last checkpoint of the workdir.
 
@@ -109,7 +144,8 @@ def train(
       `choose_splits`), `log_every` (steps), `checkpoint_every` (in the unit of the duration) and
       `keep_checkpoints`.
     workdir: Where checkpoints and metrics are.
-    on_progress: Called after each step with steps done, steps in all and the loss, nats.
+    on_progress: Called after each step with steps done, steps in all, the loss in nats and what is
+      being done, "training" or "evaluating".
 
   Returns:
     The content of `metrics.json`: the test is that of the last step, never of the best.
@@ -118,14 +154,12 @@ def train(
     ValueError: If the data do not fit the space, or a setting is not possible.
     FloatingPointError: If a loss, gradient or parameter is not finite; the last good checkpoint
       stays.
-    preemption.Preempted: On SIGTERM, after the step under way and its checkpoint.
+    preemption.Preempted: On SIGTERM, after the step or the batch under way and a checkpoint, which
+      is not evaluated.
   """
-  check_fit(space, data)
   settings = config["final"]
-  data, evaluated = choose_splits(data, settings["evaluate_on"])
-  recipe = training.recipe(settings, data)
-  log_every, checkpoint_every = _intervals(settings, len(data.train.labels))
-  devices = parallel.devices_for(recipe.batch_size)
+  data, evaluated, recipe, log_every, checkpoint_every, devices = plan(space, data, config)
+  steps = recipe.steps
   network = networks.build(space, architecture)
   rng = jax.random.key(config["seed"])
   averaged = recipe.average > 0
@@ -134,9 +168,7 @@ def train(
   )(rng)
   programs = make_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
   own = devices // jax.process_count()
-  feed = feeds.of_training(
-    data.train, config["seed"], recipe.batch_size, recipe.steps, devices, AXIS
-  )
+  feed = feeds.of_training(data.train, config["seed"], recipe.batch_size, steps, devices, AXIS)
   watched = feeds.of_evaluation(evaluated, devices, AXIS)
   began = time.perf_counter()
   with (
@@ -146,36 +178,50 @@ def train(
     state, first = checkpoints.restore(state)
     state = parallel.replicate(state, own, AXIS)
     with MetricsLog(workdir, first) as log, contextlib.closing(feed.batches(first)) as batches:
-      window = _Window(recipe, log, checkpoints, first)
-      for step, batch in zip(range(first, recipe.steps), batches):
+      window = Window(recipe, log, checkpoints, first)
+
+      def measure(done, on):
+        """What `evaluate` finds; None on notice."""
+        on_progress(done, steps, window.last_loss, "evaluating")
+        return evaluate(programs, state.best_variables, on, should_stop)
+
+      def write(done, found):
+        named = {f"{settings['evaluate_on']}_{name}": found[name] for name in _WATCHED}
+        log.write(done, named)
+        return {name: found[name] for name in _WATCHED}
+
+      found = None
+      for step, batch in zip(range(first, steps), batches):
         state, metrics = programs.train(state, feed.held, batch)
         window.add(metrics)
         done = step + 1
-        on_progress(done, recipe.steps, window.last_loss)
-        stop, last = should_stop(done), done == recipe.steps
-        due = last or done % checkpoint_every == 0
+        on_progress(done, steps, window.last_loss, "training")
+        stop, due = should_stop(), done == steps or done % checkpoint_every == 0
         if due or stop or done % log_every == 0:
           window.write()
-        if due:
-          found = evaluate(programs, state.best_variables, watched)
-          del found["images"]
-          log.write(done, {f"{settings['evaluate_on']}_{name}": v for name, v in found.items()})
-          checkpoints.save(done, state, found)
-        elif stop:
+        found = measure(done, watched) if due and not stop else None
+        if found is not None:
+          checkpoints.save(done, state, write(done, found))
+        elif due or stop:
           checkpoints.save(done, state, {})
-        if stop and not last:
           raise preemption.Preempted(done)
-      best = checkpoints.best()
-  test = feeds.of_evaluation(data.test, devices, AXIS)
+      if found is None and (found := measure(steps, watched)) is not None:
+        write(steps, found)  # The notice came before it was known.
+      test = found
+      if found is not None and settings["evaluate_on"] != "test":
+        test = measure(steps, feeds.of_evaluation(data.test, devices, AXIS))
+      if found is None or test is None:
+        raise preemption.Preempted(steps)
+      best = checkpoints.best(steps, {name: found[name] for name in _WATCHED})
   return {
     "architecture": [int(option) for option in architecture],
     "text": space.text(architecture),
     "resources": resources.network_cost(space, architecture),
-    "test": evaluate(programs, state.best_variables, test),
+    "test": test,
     "best_checkpoint": best and {"evaluated_on": settings["evaluate_on"], **best},
-    "train_loss": float(state.loss_sum) / recipe.steps,
+    "train_loss": float(state.loss_sum) / steps,
     "train_images": len(data.train.labels),
-    "steps": recipe.steps,
+    "steps": steps,
     "resumed_from_step": first,
     "seconds": time.perf_counter() - began,
     "images_per_second": window.images_per_second,
@@ -192,13 +238,30 @@ def _intervals(settings: Mapping[str, Any], train_size: int) -> tuple[int, int]:
   return settings["log_every"], max(1, round(settings["checkpoint_every"] * unit))
 
 
-def evaluate(programs: Programs, variables: networks.Variables, feed: feeds.Feed) -> dict[str, Any]:
-  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on all images of a feed."""
+def evaluate(
+  programs: Programs,
+  variables: networks.Variables,
+  feed: feeds.Feed,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on all images of a feed.
+
+  Args:
+    programs: Of `make_programs`.
+    variables: Those of the network.
+    feed: The images.
+    should_stop: Asked after each batch.
+
+  Returns:
+    These and the number of images; None if it was to stop.
+  """
   total = np.zeros(len(training.Metrics._fields))
   with contextlib.closing(feed.batches(0)) as batches:
     for batch in batches:
       metrics = programs.evaluate(variables, feed.held, batch)
       total += np.array([float(part) for part in metrics])
+      if should_stop():
+        return None
   correct, correct_top5, loss, examples = total.tolist()
   return {
     "accuracy": correct / examples,
@@ -206,64 +269,3 @@ def evaluate(programs: Programs, variables: networks.Variables, feed: feeds.Feed
     "loss": loss / examples,
     "images": int(examples),
   }
-
-
-class _Window:
-  """The steps since the last line of the log, and how many of them may be under way."""
-
-  def __init__(
-    self, recipe: training.Recipe, log: MetricsLog, checkpoints: Checkpoints, first: int
-  ):
-    self._recipe, self._log, self._checkpoints = recipe, log, checkpoints
-    self._done = first
-    self._steps: list[training.StepMetrics] = []
-    # Two programs with collectives at once may deadlock on the threads of a CPU.
-    self._ahead = 0 if jax.default_backend() == "cpu" else 1
-    self._began = 0.0
-    self.last_loss = math.nan
-    self.images_per_second: float | None = None
-
-  def add(self, metrics: training.StepMetrics) -> None:
-    """Takes in a step that was started; waits for the one before it, on a CPU for itself."""
-    self._steps.append(metrics)
-    if len(self._steps) > self._ahead:
-      self.last_loss = float(self._steps[-1 - self._ahead].loss)
-    if len(self._steps) == 1:
-      # The first step of a window is not timed: it compiles, or follows an evaluation.
-      jax.block_until_ready(metrics)
-      self._began = time.perf_counter()
-
-  def write(self) -> None:
-    """Writes the means of the steps since the last line.
-
-    Raises:
-      FloatingPointError: If one of them is not finite.
-    """
-    steps = jax.device_get(self._steps)
-    seconds = time.perf_counter() - self._began
-    norms = [float(step.gradient_norm) for step in steps]
-    for index, step in enumerate(steps):
-      if not np.isfinite(step).all():
-        self._fail(self._done + index, step, norms[index - 1] if index else math.nan)
-    self._done += len(steps)
-    self._steps = []
-    values = {
-      "loss": float(np.mean([step.loss for step in steps])),
-      "learning_rate": float(self._recipe.learning_rate(self._done - 1)),
-      "gradient_norm": float(np.mean(norms)),
-    }
-    if len(steps) > 1:
-      self.images_per_second = (len(steps) - 1) * self._recipe.batch_size / seconds
-      values["images_per_second"] = self.images_per_second
-    self._log.write(self._done, values)
-
-  def _fail(self, step: int, metrics: training.StepMetrics, norm_before: float) -> None:
-    loss, rate = float(metrics.loss), float(self._recipe.learning_rate(step))
-    what = f"the gradient is not finite (loss {loss:.4g})"
-    if not math.isfinite(loss):
-      what = f"the training loss is {loss}"
-    raise FloatingPointError(
-      f"{what} at step {step + 1}: learning rate {rate:.3g}, gradient norm {norm_before:.3g} the "
-      "step before; lower config.final.learning_rate or set config.final.clip_norm; "
-      f"the checkpoint of step {self._checkpoints.latest} is kept"
-    )

@@ -1,12 +1,18 @@
 """What a training says of itself on disk: one JSON object a line, and TensorBoard events."""
 
 import json
+import math
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 from tensorboardX import SummaryWriter
+
+from nas_submod import training
+from nas_submod.checkpoints import Checkpoints
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -50,3 +56,64 @@ class MetricsLog:
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
     self._events.flush()
+
+
+class Window:
+  """The steps since the last line of the log, and how many of them may be under way."""
+
+  def __init__(
+    self, recipe: training.Recipe, log: MetricsLog, checkpoints: Checkpoints, first: int
+  ):
+    self._recipe, self._log, self._checkpoints = recipe, log, checkpoints
+    self._done = first
+    self._steps: list[training.StepMetrics] = []
+    # Two programs with collectives at once may deadlock on the threads of a CPU.
+    self._ahead = 0 if jax.default_backend() == "cpu" else 1
+    self._began = 0.0
+    self.last_loss = math.nan
+    self.images_per_second: float | None = None
+
+  def add(self, metrics: training.StepMetrics) -> None:
+    """Takes in a step that was started; waits for the one before it, on a CPU for itself."""
+    self._steps.append(metrics)
+    if len(self._steps) > self._ahead:
+      self.last_loss = float(self._steps[-1 - self._ahead].loss)
+    if len(self._steps) == 1:
+      # The first step of a window is not timed: it compiles, or follows an evaluation.
+      jax.block_until_ready(metrics)
+      self._began = time.perf_counter()
+
+  def write(self) -> None:
+    """Writes the means of the steps since the last line.
+
+    Raises:
+      FloatingPointError: If one of them is not finite.
+    """
+    steps = jax.device_get(self._steps)
+    seconds = time.perf_counter() - self._began
+    norms = [float(step.gradient_norm) for step in steps]
+    for index, step in enumerate(steps):
+      if not np.isfinite(step).all():
+        self._fail(self._done + index, step, norms[index - 1] if index else math.nan)
+    self._done += len(steps)
+    self._steps = []
+    values = {
+      "loss": float(np.mean([step.loss for step in steps])),
+      "learning_rate": float(self._recipe.learning_rate(self._done - 1)),
+      "gradient_norm": float(np.mean(norms)),
+    }
+    if len(steps) > 1:
+      self.images_per_second = (len(steps) - 1) * self._recipe.batch_size / seconds
+      values["images_per_second"] = self.images_per_second
+    self._log.write(self._done, values)
+
+  def _fail(self, step: int, metrics: training.StepMetrics, norm_before: float) -> None:
+    loss, rate = float(metrics.loss), float(self._recipe.learning_rate(step))
+    what = f"the gradient is not finite (loss {loss:.4g})"
+    if not math.isfinite(loss):
+      what = f"the training loss is {loss}"
+    raise FloatingPointError(
+      f"{what} at step {step + 1}: learning rate {rate:.3g}, gradient norm {norm_before:.3g} the "
+      "step before; lower config.final.learning_rate or set config.final.clip_norm; "
+      f"the checkpoint of step {self._checkpoints.latest} is kept"
+    )

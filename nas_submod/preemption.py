@@ -1,6 +1,7 @@
 """The notice that a machine will be taken away: SIGTERM."""
 
 import contextlib
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -25,23 +26,24 @@ class Preempted(Exception):
 
 
 @contextlib.contextmanager
-def watch() -> Iterator[Callable[[int], bool]]:
+def watch() -> Iterator[Callable[[], bool]]:
   """Takes SIGTERM as a notice instead of an end.
 
   Yields:
-    A function to call after every step with the number of steps done: whether to stop now. In
-    several processes all get the same answer, a step or more after the notice (JAX's preemption
-    service, which catches the signal itself).
+    A function to call after every step and every batch that is evaluated: whether to stop now. In
+    several processes, which must call it equally often, all get the same answer, a call or more
+    after the notice (JAX's preemption service, which catches the signal itself).
   """
   if jax.process_count() > 1:
-    yield multihost_utils.reached_preemption_sync_point
+    calls = itertools.count(1)
+    yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
     return
   notice = threading.Event()
   if threading.current_thread() is not threading.main_thread():
-    yield lambda step: False  # Only the main thread may handle signals.
+    yield lambda: False  # Only the main thread may handle signals.
     return
   before = signal.signal(signal.SIGTERM, lambda *_: notice.set())
   try:
-    yield lambda step: notice.is_set()
+    yield notice.is_set
   finally:
     signal.signal(signal.SIGTERM, before)

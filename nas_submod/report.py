@@ -57,7 +57,7 @@ def plan(setup: Setup) -> str:
   start = network_cost(space, space.start)
   train = setup.config["train"]
   steps = training.recipe(train, data).steps
-  inherited = train.get("inherit_steps", 0)
+  inherited, screening = (train.get(f"{kind}_steps", 0) for kind in ("inherit", "screen"))
   images = (inherited or steps) * train["batch_size"]
   expected = estimate_evaluations(setup)
   # Backward costs twice the forward pass, and rematerialisation a forward pass more.
@@ -75,7 +75,8 @@ def plan(setup: Setup) -> str:
       f"optimizer  {setup.config['search']['optimizer']}: runs {', '.join(setup.runs)}",
       f"first step {len(first_additions(setup)) - 1} distinct candidates",
       f"training   {steps} steps of {train['batch_size']} images a network"
-      + (f", {inherited} of one that inherits" if inherited else ""),
+      + (f", {inherited} of one that inherits" if inherited else "")
+      + (f", {screening} for all of a large call" if screening else ""),
       f"estimate   about {expected} networks, {duration(seconds)} "
       "(a rough guess from multiply-adds, compiling apart)",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",

@@ -1,5 +1,6 @@
 """Sets of TensorFlow Datasets: found by name, prepared once, read without TensorFlow."""
 
+import importlib.util
 import io
 import os
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
     builder = image_folder.builder(name.partition(":")[2], data_dir)
   else:
     builder = find_builder(name, data_dir)
+    of_tfds = type(builder).__module__.startswith("tensorflow_datasets.")
+    if of_tfds and importlib.util.find_spec("tensorflow") is None:  # Before it is downloaded.
+      raise ValueError(f'"{name}" is prepared with TensorFlow: pip install nas-submod[tfds]')
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   try:
     builder.download_and_prepare(file_format="array_record", download_config=config)
@@ -57,7 +61,10 @@ def find_builder(name: str, data_dir: str | None) -> Any:
   try:
     return tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as error:
-    raise ValueError(f'no source "{name}": allowed are {ALLOWED}') from error
+    where = os.path.abspath(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
+    raise ValueError(
+      f'no source "{name}": allowed are {ALLOWED}, or a set that was prepared in data_dir {where}'
+    ) from error
   except ImportError as error:
     raise ValueError(
       f'TFDS cannot open "{name}" without TensorFlow: pip install nas-submod[tfds]'

@@ -315,6 +315,16 @@ def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
     tfds_sets.prepare("mnist", None, "archives")
 
 
+def test_tensorflow_is_asked_for_before_a_download(monkeypatch):
+  class Builder:
+    __module__ = "tensorflow_datasets.image_classification.mnist"
+
+  monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
+  monkeypatch.setattr(tfds_sets.importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(ValueError, match=r'"mnist" is prepared with TensorFlow: pip install'):
+    tfds_sets.prepare("mnist", None)
+
+
 @pytest.mark.parametrize(
   ("name", "message"),
   [

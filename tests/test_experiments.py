@@ -180,6 +180,21 @@ def test_wrong_architecture_is_refused(tmp_path):
 @pytest.mark.parametrize(
   ("flag", "words"),
   [
+    ("--config.data.image_size=10", "images are (10, 10, 1), space tiny takes (8, 8, 1)"),
+    ("--config.final.log_every=0", "config.final.log_every is 0"),
+  ],
+)
+def test_a_refused_training_leaves_no_workdir(flag, words, tmp_path):
+  flags = f"--workdir={tmp_path / 'run'}", "--architecture=. | e2 e2", flag
+  error = call("train", *flags, expect=2)
+  assert error.startswith("error: ") and error.count("\n") == 1
+  assert words in error
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
     ("--config.search.optimiser=rcas", 'no field optimiser. Did you mean "optimizer"'),
     ("--config=configs/digit.py", "there is no config file configs/digit.py"),
     ("--config=configs/digits.py:smok", "unknown mode 'smok'"),

@@ -1,5 +1,7 @@
 """Final training: in pieces as in one, on eight devices as on one, stopped where not finite."""
 
+import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -14,7 +16,17 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nas_submod import blocks, checkpoints, final, layers, metrics_log, parallel, spaces, training
+from nas_submod import (
+  blocks,
+  checkpoints,
+  final,
+  layers,
+  metrics_log,
+  parallel,
+  preemption,
+  spaces,
+  training,
+)
 from nas_submod.data import Data, Split
 from tests import tiny_config
 
@@ -161,13 +173,55 @@ def test_not_finite_stops_with_its_cause_and_keeps_the_last_good_checkpoint(tmp_
     assert store.latest == kept
 
 
+def test_a_notice_while_evaluating_stops_with_a_checkpoint(tmp_path, monkeypatch):
+  data = digits()._replace(validation=digits(count=80).train)
+  settings = config(steps=4, evaluate_on="validation")
+  arguments = tiny_space(), ARCHITECTURE, data, settings
+  whole = final.train(*arguments, tmp_path / "whole")
+  notice = [0]
+
+  @contextlib.contextmanager
+  def watch():
+    calls = itertools.count(1)
+    yield lambda: next(calls) == notice[0]
+
+  monkeypatch.setattr(preemption, "watch", watch)
+  # Asked after steps 1 and 2, an evaluation, steps 3 and 4, two evaluations.
+  for call, step in ((3, 2), (6, 4), (7, 4)):
+    notice[0], folder = call, tmp_path / str(call)
+    with pytest.raises(preemption.Preempted) as stopped:
+      final.train(*arguments, folder)
+    assert stopped.value.step == step
+    notice[0] = 0
+    pieces = final.train(*arguments, folder)
+    assert pieces["resumed_from_step"] == step
+    assert losses(folder) == losses(tmp_path / "whole")
+    assert pieces["test"] == whole["test"]
+    if call > 3:  # Else the checkpoint of step 2 was not evaluated.
+      assert pieces["best_checkpoint"] == whole["best_checkpoint"]
+
+
+def test_the_last_evaluation_is_the_test_where_both_are_of_the_same_images(tmp_path, monkeypatch):
+  evaluations, evaluate = [], final.evaluate
+
+  def count(*arguments):
+    evaluations.append(evaluate(*arguments))
+    return evaluations[-1]
+
+  monkeypatch.setattr(final, "evaluate", count)
+  found = final.train(tiny_space(), ARCHITECTURE, digits(), config(), tmp_path)
+  assert len(evaluations) == 3
+  assert found["test"] == evaluations[-1]
+
+
 def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tmp_path):
   state = {"params": np.arange(3.0, dtype=np.float32), "empty": ()}
   with checkpoints.Checkpoints(tmp_path / "all", 2) as store:
     for step, accuracy in enumerate((0.1, 0.9, 0.3, 0.4), start=1):
       store.save(step, state, {"accuracy": accuracy})
     store.save(5, {"params": state["params"] + 1, "empty": ()}, {})
-    assert store.best() == {"step": 2, "accuracy": 0.9}
+    assert store.best(5, {"accuracy": 0.8}) == {"step": 2, "accuracy": 0.9}
+    assert store.best(5, {"accuracy": 1.0}) == {"step": 5, "accuracy": 1.0}
     with pytest.raises(
       FloatingPointError, match=r"params.*not finite after step 6.*step 5 is kept"
     ):

@@ -227,7 +227,7 @@ def test_final_training_from_tfds_in_pieces_and_on_one_device(
 
   compiled = {}
 
-  def count(step, steps, loss):
+  def count(step, steps, loss, doing):
     compiled[step] = compilations()
 
   whole = final.train(*arguments, tmp_path / "whole", count)
@@ -235,7 +235,7 @@ def test_final_training_from_tfds_in_pieces_and_on_one_device(
   assert whole["train_images"] == 120 and whole["test"]["images"] == 50
   assert sorted(losses(tmp_path / "whole")) == [1, 2, 3]
 
-  def stop(step, steps, loss):
+  def stop(step, steps, loss, doing):
     if step == 2:
       raise KeyboardInterrupt
 

@@ -45,6 +45,31 @@ def test_create_takes_flags_of_gcloud():
   assert words[-1] == "--spot"
 
 
+def test_launch_without_flags_passes_none():
+  (words,) = dry_run("launch", "search", "run")
+  started = shlex.split(words[-1].removeprefix("--command="))
+  inner = started[started.index("-c") + 1]
+  assert inner == ".venv/bin/python -m experiments.search --distributed --workdir=runs/run"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_dry_run_may_stand_anywhere(place):
+  arguments = ["train", "run", "--seed=1"]
+  arguments.insert(place, "--dry_run")
+  environment = os.environ | {"PATH": "/usr/bin:/bin", "TPU_NAME": "mine"}
+  done = subprocess.run(
+    [FOLDER / "launch.sh", *arguments], capture_output=True, text=True, env=environment
+  )
+  assert done.returncode == 0
+  assert done.stdout.startswith("gcloud compute tpus tpu-vm ssh mine")
+
+
+def test_help_says_the_usage():
+  done = subprocess.run([FOLDER / "create.sh", "--help"], capture_output=True, text=True)
+  assert done.returncode == 0
+  assert "Usage: experiments/tpu/create.sh" in done.stdout
+
+
 @pytest.mark.parametrize("command", ["search", "train"])
 def test_launch_starts_every_worker(command):
   flag = "--architecture=e6 e3 | e6"

@@ -10,13 +10,16 @@ if [[ "$command" != search && "$command" != train ]]; then
 fi
 shift 2
 python=".venv/bin/python -m experiments.$command --distributed --workdir=runs/$name"
-python+="$(printf ' %q' "$@")"
+for flag in "$@"; do
+  python+=" $(printf '%q' "$flag")"
+done
 if [[ -n "$BUCKET" ]]; then
   # Process 0 alone writes, and runs on worker 0.
   keep="gcloud storage rsync --recursive runs/$name $BUCKET/$name"
   on 0 "cd nas_submod && mkdir -p runs/$name \
 && (gcloud storage rsync --recursive $BUCKET/$name runs/$name || true) \
-&& (nohup sh -c 'while sleep 300; do $keep; done' > sync.log 2>&1 &)"
+&& (kill \$(cat $name.sync) 2> /dev/null || true) \
+&& (nohup sh -c 'echo \$\$ > $name.sync; while sleep 300; do $keep; done' > sync.log 2>&1 &)"
   # A notice leaves seconds between the last checkpoint and the end of the machine.
   python+="; test ! -d runs/$name || $keep"
 fi

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: which TPU, and --dry_run, which prints commands only.
+# Sourced by the scripts beside it: which TPU; and --dry_run, anywhere, which prints commands only.
 set -euo pipefail
 : "${TPU_NAME:=nas-submod}"
 : "${ZONE:=us-west4-a}"
@@ -7,10 +7,15 @@ set -euo pipefail
 : "${BUCKET:=}" # gs://NAME keeps runs when the machine is taken away
 
 dry_run=false
-if [[ "${1:-}" == --dry_run ]]; then
-  dry_run=true
-  shift
-fi
+arguments=()
+for argument in "$@"; do
+  case "$argument" in
+    --dry_run) dry_run=true ;;
+    --help) grep "^#" "$0" | tail -n +2 && exit ;;
+    *) arguments+=("$argument") ;;
+  esac
+done
+set -- ${arguments[@]+"${arguments[@]}"}
 
 run() {
   if "$dry_run"; then

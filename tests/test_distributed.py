@@ -102,8 +102,7 @@ def test_what_process_0_refuses_no_process_starts(start, tmp_path):
   assert "process 0 refused" in (tmp_path / "output1.txt").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("inherit_steps", [0, 4])
+@pytest.mark.parametrize("inherit_steps", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
   start, tmp_path, inherit_steps
 ):

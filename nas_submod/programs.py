@@ -171,8 +171,8 @@ class Trainer:
     """The programs, compiled for arguments like these."""
     programs = make_programs(self._space, self.recipe)
     start = programs.start.lower(seeds, architectures)
-    # pmap lowers for arrays alone where there are several processes; what it compiles takes arrays of
-    # this process as they are, since it maps over no other devices.
+    # In several processes pmap lowers for arrays alone; what it compiles takes those of one process
+    # as they are, since it maps over no other devices.
     states = parallel.spread(
       jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), start.out_info)
     )

@@ -13,6 +13,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from nas_submod import parallel
+from nas_submod.tfds_sets import first_line
+
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
   """What the best checkpoint has most of; one that was not evaluated is never the best."""
@@ -81,15 +84,31 @@ class Checkpoints:
 
     Returns:
       NumPy arrays, and the number of steps done.
+
+    Raises:
+      ValueError: If it cannot be read.
     """
-    state, step = jax.device_get(state), self.latest
-    if step:
-      assert self._manager is not None
-      state = self._manager.restore(step, args=ocp.args.StandardRestore(state))
+    state, step = jax.device_get(state), 0
+    if found := parallel.on_first_process(lambda: self._read(state)):
+      state, step = found
     if jax.process_count() > 1:
-      state, found = multihost_utils.broadcast_one_to_all((state, np.int32(step)))
-      step = int(found)
+      state, found_step = multihost_utils.broadcast_one_to_all((state, np.int32(step)))
+      step = int(found_step)
     return state, step
+
+  def _read(self, state: Any) -> tuple[Any, int] | None:
+    """The last checkpoint and its step, on process 0; None if there is none."""
+    step = self.latest
+    if not step:
+      return None
+    assert self._manager is not None
+    try:
+      return self._manager.restore(step, args=ocp.args.StandardRestore(state)), step
+    except Exception as error:  # Whatever orbax raises of files that are missing or cut.
+      raise ValueError(
+        f"checkpoint {self._manager.directory / str(step)} cannot be read "
+        f"({first_line(error)}): delete this folder to go on from the one before"
+      ) from error
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
     """Saves a replicated state; returns when it is copied to the host, before it is on disk.

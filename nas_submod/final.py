@@ -134,7 +134,8 @@ def train(
 ) -> dict[str, Any]:
   """Trains a network and tests it; goes on from the last checkpoint of the workdir.
 
-  A step depends on the seed and its number alone, so that a run in pieces is the run in one piece.
+  A step depends on the seed and its number alone, so that a run in pieces is the run in one piece;
+  but a checkpoint that is written on notice is not evaluated, and cannot be the best.
 
   Args:
     space: The space.
@@ -172,8 +173,8 @@ def train(
   watched = feeds.of_evaluation(evaluated, devices, AXIS)
   began = time.perf_counter()
   with (
+    preemption.watch() as should_stop,  # Until the last checkpoint is on disk.
     Checkpoints(workdir / "checkpoints", settings["keep_checkpoints"]) as checkpoints,
-    preemption.watch() as should_stop,
   ):
     state, first = checkpoints.restore(state)
     state = parallel.replicate(state, own, AXIS)
@@ -205,8 +206,10 @@ def train(
         elif due or stop:
           checkpoints.save(done, state, {})
           raise preemption.Preempted(done)
-      if found is None and (found := measure(steps, watched)) is not None:
-        write(steps, found)  # The notice came before it was known.
+      if found is None:  # The notice came before it was known, or all was done.
+        found = measure(steps, watched)
+        if found is not None and not log.holds(steps, f"{settings['evaluate_on']}_loss"):
+          write(steps, found)
       test = found
       if found is not None and settings["evaluate_on"] != "test":
         test = measure(steps, feeds.of_evaluation(data.test, devices, AXIS))

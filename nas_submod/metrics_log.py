@@ -45,6 +45,13 @@ class MetricsLog:
     if self._events is not None:
       self._events.close()
 
+  def holds(self, step: int, name: str) -> bool:
+    """Whether a number of a step was written by this process, now or in an earlier run."""
+    if not self._path.exists():
+      return False
+    lines = map(json.loads, self._path.read_bytes().splitlines())
+    return any(line["step"] == step and name in line for line in lines)
+
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Adds the numbers of a step; when it returns they are on disk."""
     if self._events is None:

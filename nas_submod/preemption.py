@@ -30,11 +30,11 @@ def watch() -> Iterator[Callable[[], bool]]:
   """Takes SIGTERM as a notice instead of an end.
 
   Yields:
-    A function to call after every step and every batch that is evaluated: whether to stop now. In
-    several processes, which must call it equally often, all get the same answer, a call or more
-    after the notice (JAX's preemption service, which catches the signal itself).
+    A function to call after every step and every batch that is evaluated: whether to stop now. With
+    `--distributed` all processes must call it equally often; they get the same answer, a call or
+    more after the notice (JAX's preemption service, which catches the signal itself).
   """
-  if jax.process_count() > 1:
+  if jax.distributed.is_initialized():  # Of one process too: JAX has the signal then.
     calls = itertools.count(1)
     yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
     return

@@ -32,7 +32,8 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
   else:
     builder = find_builder(name, data_dir)
     of_tfds = type(builder).__module__.startswith("tensorflow_datasets.")
-    if of_tfds and importlib.util.find_spec("tensorflow") is None:  # Before it is downloaded.
+    made = of_tfds and not builder.data_path.exists()
+    if made and importlib.util.find_spec("tensorflow") is None:  # Before it is downloaded.
       raise ValueError(f'"{name}" is prepared with TensorFlow: pip install nas-submod[tfds]')
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   try:

@@ -315,14 +315,20 @@ def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
     tfds_sets.prepare("mnist", None, "archives")
 
 
-def test_tensorflow_is_asked_for_before_a_download(monkeypatch):
+def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
   class Builder:
     __module__ = "tensorflow_datasets.image_classification.mnist"
+    data_path = tmp_path / "mnist"
+
+    def download_and_prepare(self, **options):
+      """Finds it prepared."""
 
   monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
   monkeypatch.setattr(tfds_sets.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(ValueError, match=r'"mnist" is prepared with TensorFlow: pip install'):
     tfds_sets.prepare("mnist", None)
+  Builder.data_path.mkdir()
+  tfds_sets.prepare("mnist", None)
 
 
 @pytest.mark.parametrize(

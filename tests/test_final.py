@@ -57,6 +57,11 @@ def losses(workdir):
   return dict(found)
 
 
+def evaluations(workdir):
+  lines = map(json.loads, (workdir / metrics_log.METRICS_FILE).read_text().splitlines())
+  return [line for line in lines if "loss" not in line]
+
+
 def test_eight_devices_train_as_one_with_batch_norm(compilations):
   """32x32x3 images, cropped, flipped, mixed; 20 steps. Nothing but the order of sums differs."""
   data = digits(scale=4, channels=3)
@@ -198,6 +203,7 @@ def test_a_notice_while_evaluating_stops_with_a_checkpoint(tmp_path, monkeypatch
     assert losses(folder) == losses(tmp_path / "whole")
     assert pieces["test"] == whole["test"]
     if call > 3:  # Else the checkpoint of step 2 was not evaluated.
+      assert evaluations(folder) == evaluations(tmp_path / "whole")
       assert pieces["best_checkpoint"] == whole["best_checkpoint"]
 
 
@@ -231,6 +237,12 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tm
     restored, step = store.restore(state)
   assert step == 5
   np.testing.assert_array_equal(restored["params"], [1, 2, 3])
+  for file in (tmp_path / "all" / "5" / "default").rglob("*"):
+    if file.is_file():
+      file.unlink()
+  refused = pytest.raises(ValueError, match=r"all/5 cannot be read .*: delete this folder to go on")
+  with checkpoints.Checkpoints(tmp_path / "all", 2) as store, refused:
+    store.restore(state)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -81,29 +83,75 @@ def test_launch_starts_every_worker(command):
   assert {"--distributed", "--workdir=runs/run", f"experiments.{command}"} <= set(inner)
 
 
-def test_launch_with_a_bucket_keeps_the_run_there_and_goes_on_from_it(tmp_path):
-  first, second = dry_run("launch", "train", "run", "--seed=1", BUCKET="gs://bucket")
-  assert "--worker=0" in first
-  assert "gcloud storage rsync --recursive gs://bucket/run runs/run" in first[-1]
-  assert "--worker=all" in second
-  for command in (first[-1], second[-1]):
-    subprocess.run(["sh", "-n", "-c", command.removeprefix("--command=")], check=True)
-  # What every worker runs, with programs that only say how they were called.
+@pytest.fixture
+def host(tmp_path):
+  """What starts a command on a host whose gcloud and python only say how they are called."""
   folder = tmp_path / "nas_submod"
   (folder / ".venv" / "bin").mkdir(parents=True)
-  (folder / "runs" / "run").mkdir(parents=True)
-  for program in (folder / ".venv" / "bin" / "python", tmp_path / "gcloud"):
-    program.write_text(f'#!/bin/sh\necho {program.name} "$@"\nexit 75\n')
+  programs = {
+    folder / ".venv" / "bin" / "python": 'echo python "$@"; sleep 30 & wait',
+    tmp_path / "gcloud": 'echo gcloud "$@" >> "$HOME/gcloud.log"; [ "$2" != ls ] || echo "$KEPT"',
+  }
+  for program, script in programs.items():
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-  worker = second[-1].removeprefix("--command=") + "; wait"
-  environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-  subprocess.run(
-    ["bash", "-c", worker.replace("&)", ")")], cwd=tmp_path, env=environment, check=False
-  )
-  assert (folder / "run.log").read_text().splitlines() == [
-    "python -m experiments.train --distributed --workdir=runs/run --seed=1",
-    "gcloud storage rsync --recursive runs/run gs://bucket/run",
-  ]
+
+  def start(words, kept=""):
+    command = words[-1].removeprefix("--command=")
+    environment = os.environ | {
+      "PATH": f"{tmp_path}:{os.environ['PATH']}",
+      "HOME": str(tmp_path),
+      "KEPT": kept,
+    }
+    # In the foreground, and in a session of its own, of which all processes get a signal.
+    command = command.replace(" &)", ")")
+    return subprocess.Popen(
+      ["bash", "-c", command], cwd=tmp_path, env=environment, start_new_session=True
+    )
+
+  return start, tmp_path
+
+
+def wait_for(file, content):
+  for _ in range(500):
+    if file.exists() and content in file.read_text():
+      return
+    time.sleep(0.01)
+  raise AssertionError(f"{content!r} is not in {file}")
+
+
+def test_a_notice_to_a_host_copies_the_run_to_the_bucket(host):
+  start, folder = host
+  _, words = dry_run("launch", "train", "run", "--seed=1", BUCKET="gs://bucket")
+  (folder / "nas_submod" / "runs" / "run").mkdir(parents=True)
+  process = start(words)
+  called = "python -m experiments.train --distributed --workdir=runs/run --seed=1\n"
+  wait_for(folder / "nas_submod" / "run.log", called)
+  os.killpg(process.pid, signal.SIGTERM)
+  wait_for(folder / "gcloud.log", "gcloud storage rsync --recursive runs/run gs://bucket/run\n")
+  process.wait()
+
+
+def test_worker_0_fetches_a_run_that_it_lacks_and_keeps_copying(host):
+  start, folder = host
+  words, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  assert "--worker=0" in words
+  log, fetch = folder / "gcloud.log", "rsync --recursive gs://bucket/run runs/run.part\n"
+  for kept, fetched in (("gs://bucket/other/", False), ("gs://bucket/run/", True)):
+    log.unlink(missing_ok=True)
+    process = start(words, kept)
+    wait_for(folder / "nas_submod" / "run.sync", "\n")
+    assert (fetch in log.read_text()) == fetched
+    assert (folder / "nas_submod" / "runs" / "run").exists() == fetched
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (folder / "nas_submod" / "run.sync").unlink()
+  # What is there is newer.
+  process = start(words, "gs://bucket/run/")
+  wait_for(folder / "nas_submod" / "run.sync", "\n")
+  assert log.read_text().count(fetch) == 1
+  os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
 
 
 @pytest.mark.parametrize(

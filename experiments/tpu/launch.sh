@@ -14,13 +14,16 @@ for flag in "$@"; do
   python+=" $(printf '%q' "$flag")"
 done
 if [[ -n "$BUCKET" ]]; then
-  # Process 0 alone writes, and runs on worker 0.
+  # Process 0 alone writes, and runs on worker 0. What is there already is newer than the copy.
   keep="gcloud storage rsync --recursive runs/$name $BUCKET/$name"
-  on 0 "cd nas_submod && mkdir -p runs/$name \
-&& (gcloud storage rsync --recursive $BUCKET/$name runs/$name || true) \
-&& (kill \$(cat $name.sync) 2> /dev/null || true) \
+  part="runs/$name.part"
+  on 0 "cd nas_submod && (kill \$(cat $name.sync) 2> /dev/null || true) \
+&& kept=\$(gcloud storage ls $BUCKET) \
+&& if test ! -d runs/$name && echo \"\$kept\" | grep -qx $BUCKET/$name/; then \
+rm -rf $part && mkdir -p $part && gcloud storage rsync --recursive $BUCKET/$name $part \
+&& mv $part runs/$name; fi \
 && (nohup sh -c 'echo \$\$ > $name.sync; while sleep 300; do $keep; done' > sync.log 2>&1 &)"
-  # A notice leaves seconds between the last checkpoint and the end of the machine.
-  python+="; test ! -d runs/$name || $keep"
+  # A notice, of which the trap keeps the shell, leaves seconds between the last checkpoint and the end.
+  python="trap : TERM; $python; test ! -d runs/$name || $keep"
 fi
 on all "cd nas_submod && (nohup sh -c $(printf '%q' "$python") > $name.log 2>&1 &)"

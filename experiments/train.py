@@ -10,6 +10,8 @@ last checkpoint. On SIGTERM the step under way is finished and saved, an evaluat
 exit code is 75: run the same command again.
 """
 
+import json
+
 import jax
 from absl import flags
 from ml_collections import ConfigDict
@@ -39,10 +41,13 @@ def main(config: ConfigDict) -> None:
     wanted = ARCHITECTURE.value or config.get("architecture")
     if not wanted:
       raise ValueError("name an --architecture: a result.json, a name, a line or numbers")
-    architecture = architectures.read(space, wanted)
+    # On process 0, as a search leaves its result on that host alone.
+    named = parallel.on_first_process(lambda: architectures.read(space, wanted))
+    sent = parallel.broadcast(json.dumps([int(option) for option in named or ()]).encode())
+    architecture: list[int] = json.loads(sent)
     images = data.load(config.data, may_stream=True)
     final.plan(space, images, config)  # What is wrong is said before there is a workdir.
-    decides = {"config": config.to_dict(), "architecture": list(architecture)}
+    decides = {"config": config.to_dict(), "architecture": architecture}
     workdir = common.workdir() / "train"
     parallel.on_first_process(lambda: journal.make_workdir(workdir, decides))
     console.print(report.draw(space, architecture), markup=False)

@@ -252,7 +252,9 @@ def eval_step(
   of_label = jnp.take_along_axis(logits, labels[:, None], 1)
   # Of equal logits the first counts as the larger one, as in argmax.
   earlier = jnp.arange(logits.shape[1]) < labels[:, None]
-  rank = ((logits > of_label) | ((logits == of_label) & earlier)).sum(1)
+  ahead = (logits > of_label) | ((logits == of_label) & earlier)
+  # Where a logit is not a number nothing is right.
+  rank = jnp.where(jnp.isnan(logits).any(1), jnp.iinfo(jnp.int32).max, ahead.sum(1))
   loss = cross_entropy(logits, labels)
   metrics = Metrics(*(jnp.where(real, part, 0).sum() for part in (rank < 1, rank < 5, loss, 1)))
   return metrics if axis_name is None else jax.lax.psum(metrics, axis_name)

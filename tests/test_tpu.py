@@ -24,19 +24,24 @@ def dry_run(name, *arguments, **settings):
 
 
 GCLOUD = ["gcloud", "compute", "tpus", "tpu-vm"]
+SUBCOMMANDS = {
+  "create": ["create"],
+  "install": ["scp", "ssh"],
+  "data": ["ssh"],
+  "launch": ["ssh", "ssh"],
+  "collect": ["scp"],
+  "delete": ["delete"],
+}
 
 
-@pytest.mark.parametrize("name", ["create", "install", "data", "launch", "collect", "delete"])
+@pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_command_names_the_tpu_and_its_zone(name):
   arguments = {"launch": ["train", "run"], "collect": ["run"]}.get(name, [])
   found = dry_run(name, *arguments, BUCKET="gs://bucket")
   commands = [words for words in found if words[0] == "gcloud"]
-  assert commands
+  assert [words[4] for words in commands] == SUBCOMMANDS[name]
   for words in commands:
     assert words[:4] == GCLOUD
-    assert words[4] == {"create": "create", "delete": "delete", "collect": "scp"}.get(
-      name, words[4]
-    )
     assert "--zone=zone-a" in words
     assert any(word.partition(":")[0] == "mine" for word in words)
 

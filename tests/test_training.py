@@ -222,6 +222,15 @@ def test_clipping_decay_of_kernels_and_average():
   assert plain.best_variables.params is plain.params
 
 
+def test_nothing_is_right_where_logits_are_no_numbers():
+  recipe = training.recipe(CONFIG, make_data())
+  images, labels = np.zeros((3, 4, 4, 1), np.uint8), np.zeros(3, np.int32)
+  logits = jnp.array([[1.0, 0.0], [jnp.nan, 0.0], [1.0, jnp.nan]])
+  metrics = training.eval_step(recipe, lambda p, s, x, train: (logits, s), (), (), images, labels)
+  assert (int(metrics.correct), int(metrics.correct_top5), int(metrics.examples)) == (1, 1, 3)
+  assert np.isnan(metrics.loss)
+
+
 def test_equal_logits_are_ranked_as_by_argmax():
   recipe = training.recipe(CONFIG, make_data())
   images, labels = np.zeros((7, 4, 4, 1), np.uint8), np.arange(7, dtype=np.int32)

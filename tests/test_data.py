@@ -1,6 +1,5 @@
 """Sources, stratified splits, and the arithmetic of a step."""
 
-import pathlib
 import subprocess
 import sys
 import zipfile
@@ -8,15 +7,13 @@ import zipfile
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nas_submod import augmentation, data, digits, pixels, sources, tfds_sets
+from nas_submod import augmentation, data, digits, sources
 from nas_submod.splits import stratify
-from tests.photos import AnyPhotos, GrayPhotos, Photos
 
 
 def config(source, validation_size=4, **fields):
@@ -158,202 +155,6 @@ found = [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
 assert not found, found
 """
   subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-  """A function that prepares one of these sets and returns its `data_dir`."""
-  path = str(tmp_path_factory.mktemp("photos"))
-
-  def prepare(photos):
-    photos(data_dir=path).download_and_prepare(file_format="array_record")
-    return path
-
-  return prepare
-
-
-def test_tfds_set_of_encoded_images(photos):
-  """All images of the set with their labels, decoded exactly, whatever else the records hold."""
-  loaded = data.load(config("photos", 20, data_dir=photos(Photos)))
-  assert [split.images.shape for split in loaded[:3]] == [
-    (100, 9, 9, 3),
-    (20, 9, 9, 3),
-    (50, 9, 9, 3),
-  ]
-  assert loaded.classes == 5 and set(per_class(loaded.train.labels, 5)) == {20}
-  numbers = np.concatenate([split.images[:, 0, 0, 0] for split in loaded[:2]])
-  labels = np.concatenate([split.labels for split in loaded[:2]])
-  assert sorted(numbers) == list(range(120))
-  np.testing.assert_array_equal(labels, numbers % 5)
-  np.testing.assert_array_equal(
-    loaded.train.images[:, 8, 8, 1], 255 - loaded.train.images[:, 0, 0, 0]
-  )
-  gray = data.load(config("gray_photos", 20, data_dir=photos(GrayPhotos)))
-  assert gray.train.images.shape == (100, 9, 9, 1)
-  np.testing.assert_array_equal(gray.train.images[:, 3, 3, 0] % 5, gray.train.labels)
-
-
-def test_labels_are_kept_beside_the_records(photos, monkeypatch):
-  path = photos(Photos)
-  first = sources.find("photos", path)[0].labels
-  file = pathlib.Path(path) / "photos" / "1.0.0" / "labels-train.npy"
-  np.testing.assert_array_equal(np.load(file), first)
-  np.save(file, np.arange(120) % 2)
-  assert sources.find("photos", path)[0].labels.max() == 1
-  file.unlink()
-
-  def refuse(*_):
-    raise PermissionError("read-only")
-
-  monkeypatch.setattr(type(tfds_sets.find_builder("photos", path).data_path), "write_bytes", refuse)
-  np.testing.assert_array_equal(sources.find("photos", path)[0].labels, first)
-  assert not file.exists()
-
-
-def test_only_wanted_images_are_decoded(photos, monkeypatch):
-  opened = []
-
-  def decode(file, name, mode):
-    opened.append(name)
-    return pixels.decode(file, name, mode)
-
-  monkeypatch.setattr(sources, "decode", decode)
-  fields = {"train_size": 10, "test_size": 5, "data_dir": photos(Photos)}
-  loaded = data.load(config("photos", 5, **fields))
-  assert len(opened) == len(set(opened)) == 20
-  assert [len(split.images) for split in loaded[:3]] == [10, 5, 5]
-
-
-def test_tfds_images_of_any_size_need_image_size(photos):
-  fields = {"data_dir": photos(AnyPhotos)}
-  with pytest.raises(ValueError, match=r"unequal size: image \d+ of any_photos train is"):
-    data.load(config("any_photos", 10, **fields))
-  loaded = data.load(config("any_photos", 10, image_size=7, **fields))
-  assert loaded.train.images.shape == (110, 7, 7, 3)
-
-
-def test_tfds_set_not_prepared_says_how_and_that_command_works(tmp_path):
-  with pytest.raises(ValueError, match=r"fashion_mnist is not prepared in") as error:
-    data.load(config("fashion_mnist", 10, data_dir=str(tmp_path)))
-  command = str(error.value).partition(": ")[2]
-  expected = f"python -m experiments.prepare --dataset=fashion_mnist --data_dir={tmp_path}"
-  assert command == expected
-  words = command.replace("fashion_mnist", "digits").split()
-  done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=100)
-  assert done.returncode == 0, done.stderr
-  assert "1,437 train, 360 test" in done.stdout or "360 test, 1,437 train" in done.stdout
-  loaded = data.load(config("digits", 100, data_dir=str(tmp_path)))
-  assert len(loaded.test.labels) == 360
-
-
-def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
-  folder = tmp_path / "flowers"
-  save_folder(folder, {"b": 6, "a": 9}, {"a": 2})
-  rng = np.random.default_rng(0)
-  for i in range(6):  # Of several sizes, and in JPEG what decoding loses must be lost once.
-    image = Image.fromarray(rng.integers(0, 256, (6 + i, 8, 3), np.uint8))
-    image.save(folder / "train" / "b" / f"{i}.jpg")
-  words = ["-m", "experiments.prepare", f"--dataset=folder:{folder}", f"--data_dir={tmp_path}/sets"]
-  done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=100)
-  assert done.returncode == 0, done.stderr
-  flags = f"--config.data.source=flowers --config.data.data_dir={tmp_path}/sets"
-  assert done.stdout.splitlines()[-1].endswith(f"read it by {flags}")
-  fields = {"validation_size": 2, "image_size": 6}
-  prepared = data.load(config("flowers", data_dir=f"{tmp_path}/sets", **fields))
-  direct = data.load(config(f"folder:{folder}", **fields))
-
-  def every(loaded):
-    joined = data.join(loaded.train, loaded.validation)
-    return sorted((image.tobytes(), int(label)) for image, label in zip(*joined))
-
-  assert every(prepared) == every(direct)
-  np.testing.assert_array_equal(prepared.test.labels, direct.test.labels)
-  assert rows(prepared.test.images) == rows(direct.test.images)
-  with pytest.raises(ValueError, match=r"flowers/1.0.0 is there already, [^\n]*rename the folder"):
-    tfds_sets.prepare(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images.
-
-
-def test_an_image_of_any_side_is_scaled():
-  image = Image.new("L", (1_000, 1_000))
-  for side in range(1, 1_001, 3):  # Of 29, 58, 232 and others the part is longer by rounding.
-    for shape in ((side, side + 1), (side + 1, side)):
-      assert pixels.fit(image.crop((0, 0, *shape)), (28, 28)).shape == (28, 28, 1)
-
-
-def test_a_folder_that_cannot_be_prepared(tmp_path):
-  for name in ("My-Flowers", "cifar10", "fake"):
-    save_folder(tmp_path / name, {"a": 1})
-    with pytest.raises(ValueError, match=rf'^a set cannot be named "{name}", [^\n]*rename'):
-      tfds_sets.prepare(f"folder:{tmp_path / name}", str(tmp_path))
-  save_folder(tmp_path / "flowers", {"a": 2})
-  (tmp_path / "flowers" / "train" / "a" / "1.png").write_bytes(b"no png")
-  with pytest.raises(ValueError, match=r"^[^\n]*a/1.png is not usable: [^\n]*$"):
-    tfds_sets.prepare(f"folder:{tmp_path / 'flowers'}", str(tmp_path))
-  with pytest.raises(ValueError, match=r"no folder .*/none/train"):
-    tfds_sets.prepare(f"folder:{tmp_path / 'none'}", str(tmp_path))
-
-
-@pytest.mark.parametrize(
-  ("raised", "message"),
-  [
-    (ModuleNotFoundError("No module named 'tensorflow'"), r"pip install nas-submod\[tfds\] \(No"),
-    (
-      AssertionError("Manual archive missing\nmore"),
-      r'"mnist" cannot be prepared: Manual .* missing$',
-    ),
-  ],
-)
-def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
-  class Builder:
-    def download_and_prepare(self, **options):
-      assert options["file_format"] == "array_record"
-      assert str(options["download_config"].manual_dir) == "archives"
-      raise raised
-
-  monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
-  with pytest.raises(ValueError, match=message):
-    tfds_sets.prepare("mnist", None, "archives")
-
-
-def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
-  class Builder:
-    __module__ = "tensorflow_datasets.image_classification.mnist"
-    data_path = tmp_path / "mnist"
-
-    def download_and_prepare(self, **options):
-      """Finds it prepared."""
-
-  monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
-  monkeypatch.setattr(tfds_sets.importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(ValueError, match=r'"mnist" is prepared with TensorFlow: pip install'):
-    tfds_sets.prepare("mnist", None)
-  Builder.data_path.mkdir()
-  tfds_sets.prepare("mnist", None)
-
-
-@pytest.mark.parametrize(
-  ("name", "message"),
-  [
-    ("nzp:x.npz", 'TFDS cannot open "nzp:x.npz": .*allowed are "digits"'),
-    ("no_such_set", 'no source "no_such_set": allowed are "digits"'),
-    ("npz:", 'source "npz:" names no path'),
-    ("cifar10/no_such_config", 'TFDS cannot open "cifar10/no_such_config"'),
-    ("ag_news_subset", "no set of labelled images: a uint8 image and a label .*, it has label"),
-  ],
-)
-def test_unknown_source(name, message, tmp_path):
-  with pytest.raises(ValueError, match=message) as error:
-    data.load(config(name, data_dir=str(tmp_path)))
-  assert "\n" not in str(error.value)
-
-
-def test_tfds_set_that_needs_tensorflow_to_be_opened(monkeypatch):
-  def builder(*args, **kwargs):
-    raise ModuleNotFoundError("No module named 'tensorflow'")
-
-  monkeypatch.setattr(tfds, "builder", builder)
-  with pytest.raises(ValueError, match=r"without TensorFlow: pip install nas-submod\[tfds\]$"):
-    data.load(config("titanic"))
 
 
 def test_npz(tmp_path):

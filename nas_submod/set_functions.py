@@ -83,15 +83,28 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
   Returns:
     The function.
   """
-  incidence = jnp.asarray(np.asarray(covers, bool), jnp.float32)
-  items = incidence.shape[1]
-  weights = jnp.ones(items) if weights is None else _nonnegative("weights", weights, 1)
+  incidence = np.asarray(covers, bool)
+  if incidence.ndim != 2:
+    raise ValueError(f"covers must be 2-dimensional, got shape {incidence.shape}")
+  if weights is None:
+    packed = _pack(incidence)
+    return SetFunction(
+      value=Partial(_count_value, packed),
+      init=Partial(_count_init, packed),
+      marginals=Partial(_count_marginals, packed),
+      commit=Partial(_count_commit, packed),
+      marginal=Partial(_count_marginal, packed),
+    )
+  covers = jnp.asarray(incidence, jnp.float32)
+  weights = _nonnegative("weights", weights, 1)
+  if weights.shape[0] != covers.shape[1]:
+    raise ValueError(f"weights has {weights.shape[0]} items, covers has {covers.shape[1]}")
   return SetFunction(
-    value=Partial(_coverage_value, incidence, weights),
-    init=Partial(_coverage_init, incidence),
-    marginals=Partial(_coverage_marginals, incidence, weights),
-    commit=Partial(_coverage_commit, incidence),
-    marginal=Partial(_coverage_marginal, incidence, weights),
+    value=Partial(_coverage_value, covers, weights),
+    init=Partial(_coverage_init, covers),
+    marginals=Partial(_coverage_marginals, covers, weights),
+    commit=Partial(_coverage_commit, covers),
+    marginal=Partial(_coverage_marginal, covers, weights),
   )
 
 
@@ -168,6 +181,29 @@ def _nonnegative(name: str, numbers: Any, ndim: int) -> jax.Array:
   return jnp.asarray(array)
 
 
+def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
+  """Lets `of_sets(matrix, [C, ...])` stand for a function vmapped over its second argument.
+
+  XLA's CPU compiler vectorises additions of row after row, but not the reduction of a matrix: of
+  so many sets at once, the sums take a third of the time.
+  """
+
+  def decorate(function: Callable[..., jax.Array]) -> Any:
+    vmappable = jax.custom_batching.custom_vmap(function)
+
+    @vmappable.def_vmap
+    def _vmapped(axis_size, in_batched, *args):
+      del axis_size
+      at_once = jax.vmap(function, [0 if batched else None for batched in in_batched])
+      if in_batched != [False, True]:
+        return at_once(*args), True
+      return jax.lax.platform_dependent(*args, cpu=of_sets, default=at_once), True
+
+    return vmappable
+
+  return decorate
+
+
 def _modular_value(weights, mask):
   return jnp.sum(weights * mask)
 
@@ -186,6 +222,37 @@ def _modular_commit(mask, element):
 
 def _modular_marginal(weights, mask, element):
   return weights[element] * ~mask[element]
+
+
+def _pack(covers: np.ndarray) -> jax.Array:
+  """Items as bits, `[n, items] bool -> [n, words]`: 32 of them are counted at once."""
+  bits = np.pad(covers, ((0, 0), (0, -covers.shape[1] % 32)))
+  return jnp.asarray(np.packbits(bits, axis=1).view(np.uint32))
+
+
+def _count(words):
+  return jnp.sum(jax.lax.population_count(words), axis=-1, dtype=jnp.int32).astype(jnp.float32)
+
+
+def _count_init(covers, mask):
+  chosen = jnp.where(mask[:, None], covers, 0)
+  return jax.lax.reduce(chosen, np.uint32(0), jax.lax.bitwise_or, (0,))
+
+
+def _count_value(covers, mask):
+  return _count(_count_init(covers, mask))
+
+
+def _count_marginals(covers, covered):
+  return _count(covers & ~covered)
+
+
+def _count_commit(covers, covered, element):
+  return covered | covers[element]
+
+
+def _count_marginal(covers, covered, element):
+  return _count(covers[element] & ~covered)
 
 
 # Products of matrices: a tenth of the time of logical operations on a CPU.
@@ -212,6 +279,16 @@ def _coverage_marginal(covers, weights, covered, element):
   return jnp.sum(covers[element] * jnp.where(covered, 0, weights))
 
 
+def _facility_init_of_sets(service, masks):
+  def open_next(served, element):
+    serves, chosen = element
+    return jnp.maximum(served, serves * chosen[:, None]), None
+
+  nothing = jnp.zeros((masks.shape[0], service.shape[1]))
+  return jax.lax.scan(open_next, nothing, (service, masks.T))[0]
+
+
+@_vmapped_on_cpu_as(_facility_init_of_sets)
 def _facility_init(service, mask):
   def best() -> jax.Array:
     return jnp.max(service * mask[:, None], axis=0)
@@ -223,6 +300,16 @@ def _facility_value(service, mask):
   return jnp.sum(_facility_init(service, mask))
 
 
+def _facility_marginals_of_sets(service, served):
+  def serve_next(gains, customer):
+    offered, had = customer
+    return gains + jnp.maximum(offered - had[:, None], 0), None
+
+  nothing = jnp.zeros((served.shape[0], service.shape[0]))
+  return jax.lax.scan(serve_next, nothing, (service.T, served.T))[0]
+
+
+@_vmapped_on_cpu_as(_facility_marginals_of_sets)
 def _facility_marginals(service, served):
   return jnp.sum(jnp.maximum(service - served, 0), axis=1)
 

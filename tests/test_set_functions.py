@@ -11,7 +11,8 @@ from nas_submod import set_functions
 SERVICE = np.random.default_rng(0).random((5, 4)).astype(np.float32)
 FUNCTIONS = {
   "modular": (set_functions.modular(SERVICE[:, 0]), 1),
-  "coverage": (set_functions.coverage(SERVICE > 0.5), 2),
+  "coverage": (set_functions.coverage(SERVICE > 0.5), 1),
+  "weighted coverage": (set_functions.coverage(SERVICE > 0.5, SERVICE[0]), 2),
   "facility location": (set_functions.facility_location(SERVICE), 1),
   "concave": (set_functions.concave_over_modular(SERVICE), 1),
 }
@@ -51,10 +52,14 @@ def test_arrays_that_are_equal_but_not_the_same_stay_apart():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.9])
-def test_coverage_of_few_and_of_many_items(share):
+@pytest.mark.parametrize("items", [0, 1, 32, 300])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_coverage_of_few_and_of_many_items(share, items, weighted):
   rng = np.random.default_rng(1)
-  covers, weights = rng.random((40, 300)) < share, rng.integers(1, 9, 300).astype(np.float32)
-  function = set_functions.coverage(covers, weights)
+  covers, weights = rng.random((40, items)) < share, rng.integers(1, 9, items).astype(np.float32)
+  if not weighted:
+    weights = np.ones_like(weights)
+  function = set_functions.coverage(covers, weights if weighted else None)
   mask = rng.random(40) < 0.2
   covered = covers[mask].any(axis=0)
   assert float(function(mask)) == weights[covered].sum()
@@ -63,4 +68,29 @@ def test_coverage_of_few_and_of_many_items(share):
   np.testing.assert_array_equal(function.marginals(cover), gains)
   np.testing.assert_array_equal([function.marginal(cover, e) for e in range(5)], gains[:5])
   element = int(np.argmax(gains))
-  np.testing.assert_array_equal(function.commit(cover, element), covered | covers[element])
+  together = function.commit(cover, element)
+  np.testing.assert_array_equal(together, function.init(mask | (np.arange(40) == element)))
+
+
+def test_coverage_refuses_what_it_cannot_count():
+  with pytest.raises(ValueError, match="covers must be 2-dimensional"):
+    set_functions.coverage(np.ones(3, bool))
+  with pytest.raises(ValueError, match="weights has 2 items, covers has 3"):
+    set_functions.coverage(np.ones((4, 3), bool), np.ones(2))
+
+
+def test_facility_location_of_many_sets_at_once():
+  rng = np.random.default_rng(2)
+  service = rng.random((9, 7)).astype(np.float32)
+  function, masks = set_functions.facility_location(service), rng.random((20, 9)) < 0.2
+  masks[0] = False
+  served = [service[mask].max(axis=0, initial=0) for mask in masks]
+  gains = [np.maximum(service - had, 0).sum(axis=1) for had in served]
+  covers = jax.vmap(function.init)(masks)
+  np.testing.assert_array_equal(covers, served)
+  np.testing.assert_allclose(jax.vmap(function)(masks), np.sum(served, axis=1), rtol=1e-6)
+  np.testing.assert_allclose(jax.vmap(function.marginals)(covers), gains, rtol=1e-5)
+  functions = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), function)
+  of_both = jax.vmap(jax.vmap(lambda f, cover: f.marginals(cover), (None, 0)), (0, None))
+  twice = [np.maximum(2 * service - had, 0).sum(axis=1) for had in served]
+  np.testing.assert_allclose(of_both(functions, covers), [gains, twice], rtol=1e-5)

@@ -249,6 +249,8 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
 
   def of_groups(weights):
     """The best of each group, together. `[S]`."""
+    if starts.size == groups.size:
+      return weights.sum(axis=1)
     return np.maximum.reduceat(weights[:, order], starts, axis=1).sum(axis=1)
 
   least = np.min(values + of_groups(weights))

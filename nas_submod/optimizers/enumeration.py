@@ -18,7 +18,7 @@ from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
 
 _MOST_SEEDS = 2**21
-_CHUNK_ENTRIES = 2**19  # numbers in the states of a chunk, unless it is given: a cache holds them
+_CHUNK_ENTRIES = 2**20  # numbers in the states of a chunk, unless it is given: a cache holds them
 
 
 class EnumerationState(NamedTuple):
@@ -60,7 +60,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   Args:
     inner: The optimizer that completes a seed: it sees the seed as the required set.
     depth: Elements of a seed at most, 0 to 3.
-    chunk: Seeds completed at the same time; None for as many as half a million numbers describe.
+    chunk: Seeds completed at the same time; None for as many as a million numbers describe.
 
   Returns:
     The optimizer. Its `init` raises ValueError where there are more than two million seeds.
@@ -70,12 +70,16 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   if chunk is not None and chunk < 1:
     raise ValueError(f"chunk must be at least 1, got {chunk}")
 
+  @jax.jit  # for its shapes, which jit remembers
+  def start_of_lane(problem: Problem, rng: jax.Array) -> Any:
+    state = inner.init(problem, rng)
+    return state, inner.ask(state)
+
   def chunk_size(problem: Problem, seeds: int) -> int:
     if chunk is not None:
       return min(chunk, seeds)
-    state = jax.eval_shape(inner.init, problem, jax.random.key(0))
-    asked = jax.eval_shape(inner.ask, state)
-    entries = sum(leaf.size for leaf in jax.tree.leaves((state, asked)))
+    shapes = start_of_lane.eval_shape(problem, jax.random.key(0))
+    entries = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     chunks = -(-seeds // max(1, _CHUNK_ENTRIES // entries))
     return -(-seeds // chunks)  # chunks of one size, with as little padding as can be
 

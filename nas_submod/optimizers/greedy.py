@@ -196,6 +196,7 @@ def price_weights(rule: str, problem: Problem) -> jax.Array:
   return weights.at[1 + resource].set(1.0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _all_price_weights(rules: tuple[str, ...] | None, problem: Problem) -> jax.Array:
   rules = rules or ("unit", *(f"density:{i}" for i in range(problem.m)), "joint")
   return jnp.stack([price_weights(rule, problem) for rule in rules])

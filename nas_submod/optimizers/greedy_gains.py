@@ -12,7 +12,7 @@ from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
 
-_LAZY_BATCH = 512  # gains measured together; decisions do not depend on it
+_LAZY_BATCH = 64  # gains measured together; decisions do not depend on it
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -65,7 +65,7 @@ def _solve_eagerly(
     after = value + gains
     key = jnp.where(fits, greedy_run.density(gains, price), -jnp.inf)
     highest = jnp.max(key)  # NaN if a gain is.
-    element = _first(key == highest)
+    element = greedy_run.first_true(key == highest)
     accepted = highest > greedy_run.LOWEST
     added = mask.at[element].set(True)
     candidate = jnp.argmax(jnp.where(fits, after, -jnp.inf)) if options.best_of_all else element
@@ -110,7 +110,7 @@ def _solve_one(
     before, value, may_add = run.mask, run.value, run.open
     run, accepted, count = measure(run, cover)
     clean &= ~jnp.isnan(jnp.where(may_add, run.gain, 0.0)).any()
-    element = jnp.argmax(run.mask & ~before)
+    element = greedy_run.first_true(run.mask & ~before)
     cover = jax.tree.map(
       lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
     )
@@ -154,11 +154,6 @@ def _measure_next(
   gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements[:-1]))
   run, accepted = greedy_run.settle(run, elements, keys, valid, gains, run.value + gains)
   return run, accepted, valid[:-1].sum()
-
-
-def _first(found: jax.Array) -> jax.Array:
-  """The first true place, or the last: `argmax` is a loop over single numbers on a CPU."""
-  return jnp.min(jnp.where(found, jnp.arange(found.size), found.size - 1))
 
 
 def _finite(gains: jax.Array) -> jax.Array:

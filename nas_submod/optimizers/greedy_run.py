@@ -68,6 +68,16 @@ def density(gain: jax.Array, price: jax.Array) -> jax.Array:
   return jnp.where(gain > 0, jnp.where(gain < jnp.inf, jnp.minimum(ratio, -LOWEST), gain), gain)
 
 
+def first_largest(keys: jax.Array) -> jax.Array:
+  """The first place of the largest of `keys [n]`; `argmax` is a scalar loop on a CPU."""
+  return first_true(keys == jnp.max(keys))
+
+
+def first_true(found: jax.Array) -> jax.Array:
+  """The first place where `found [n]`, or the last place if there is none."""
+  return jnp.min(jnp.where(found, jnp.arange(found.size), found.size - 1))
+
+
 def is_open(run: Run) -> jax.Array:
   """Whether the run goes on. `[...]` bool for runs `[...]`."""
   return (run.steps < 0) | run.open.any(axis=-1)
@@ -222,7 +232,7 @@ def decide(
     values: F of the set with each of them. `[B]`.
   """
   fresh_key = jnp.where(run.fresh, density(run.gain, run.price), -jnp.inf)
-  held = jnp.argmax(fresh_key)
+  held = first_largest(fresh_key)
   asked = elements[:-1]
   asked_key = jnp.where(valid[:-1], density(gains, run.price[asked]), -jnp.inf)
   contenders = (

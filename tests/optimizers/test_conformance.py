@@ -85,6 +85,22 @@ def test_both_drivers_agree_and_nothing_recompiles(entry, setting, compilations)
 
 
 @EVERY_OPTIMIZER
+def test_one_device_finds_what_eight_find(entry, monkeypatch):
+  assert jax.local_device_count() == 8
+  cases = [
+    (instances.two_knapsacks(0), instances.noisy_table(0)),
+    (instances.one_knapsack(0), instances.facility_location(0)),
+  ]
+  many = [ns.maximize(*case, entry.optimizer, traceable=True) for case in cases]
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+  one = [ns.maximize(*case, entry.optimizer, traceable=True) for case in cases]
+  for found, expected in zip(one, many):
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    assert (found.value, found.evaluations) == (expected.value, expected.evaluations)
+    assert found.rounds == expected.rounds
+
+
+@EVERY_OPTIMIZER
 def test_evaluations_are_limited_and_the_answer_so_far_is_good(entry):
   problem = instances.two_knapsacks(1)
   function = instances.tabulated(instances.integer_coverage(1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nas_submod as ns
-from nas_submod import parallel, set_functions
+from nas_submod import set_functions
 from nas_submod.optimizers import exchange, greedy, partial_enumeration, rcas, stochastic_greedy
 
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
@@ -48,19 +48,6 @@ def test_the_chunk_and_the_driver_change_nothing_random_inner_optimizers_include
   host = ns.maximize(problem, value, partial_enumeration(inner, 1, 5), seed=7)
   np.testing.assert_array_equal(device.mask, host.mask)
   np.testing.assert_allclose(device.value, host.value, rtol=1e-6)
-
-
-def test_one_device_finds_what_eight_find(monkeypatch):
-  assert jax.local_device_count() == 8
-  problem, function = instances.one_knapsack(0), instances.facility_location(0)
-  optimizer = partial_enumeration(greedy("density:0"), 2)
-  many = ns.maximize(problem, function, optimizer, traceable=True)
-  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-  parallel._pmap_vmap.cache_clear()
-  one = ns.maximize(problem, function, optimizer, traceable=True)
-  np.testing.assert_array_equal(one.mask, many.mask)
-  assert parallel._pmap_vmap.cache_info().misses == 1
-  assert (one.value, one.evaluations, one.rounds) == (many.value, many.evaluations, many.rounds)
 
 
 def test_what_could_not_be_measured_is_not_chosen_and_spoils_no_other_seed():

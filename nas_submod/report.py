@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from nas_submod import parallel, training
 from nas_submod.journal import Journal
@@ -250,6 +250,7 @@ def _progress_figure(setup: Setup, result: Mapping[str, Any]) -> str:
   steps = sorted(result["path"], key=lambda s: s["evaluations"])
   best = np.maximum.accumulate([s["value"] for s in steps])
   axis.step([s["evaluations"] for s in steps], best, where="post")
+  axis.xaxis.set_major_locator(MaxNLocator(integer=True))
   axis.set(xlabel="networks trained", ylabel=f"best {result['score']} so far")
   axis.grid(alpha=0.3)
   return _image(figure)

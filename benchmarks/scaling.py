@@ -12,6 +12,9 @@ With --growth instead: seconds to compile that program and milliseconds of a ste
 positions, options and width of a small space grow. Each row is a process of its own.
 With --overhead instead: the same two for the space's smallest network, one in the middle and one
 that no block can be added to, beside a program that is made for that network alone, on one device.
+And how near that one is to what the device does at best: the time its multiply-adds take at the
+speed of a matrix product (a gradient costs two of the forward pass), and the bytes that its parts
+exchange at the speed of a copy; where a cache holds them, a step may be faster than that.
 """
 
 import json
@@ -117,8 +120,12 @@ class Speed:
     states, arguments = self._start(architecture)
     return self._fastest(lambda state, stop: self._train(state, *arguments, stop), states)
 
-  def seconds_alone(self, architecture: np.ndarray) -> tuple[float, float]:
-    """The same by a program for this network alone, on one device; and to compile it."""
+  def alone(self, architecture: np.ndarray) -> dict[str, float]:
+    """The same by a program for this network alone, on one device.
+
+    Returns:
+      `alone`, its seconds; `compile`, those to compile it; `bytes` that a step of it moves.
+    """
     network, key = networks.build(self.space, architecture), jax.random.key(0)
     order, (images, labels) = self._orders[0], jax.tree.map(np.asarray, self._split)
 
@@ -138,7 +145,9 @@ class Speed:
         lambda: jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
       )
     found = self._fastest(lambda state, stop: program(state, *arguments, stop), state)
-    return found, log.seconds
+    analysis = program.cost_analysis() or {}  # a loop counts once: a step
+    moved = analysis.get("bytes accessed", float("nan"))
+    return {"alone": found, "compile": log.seconds, "bytes": moved}
 
   def _fastest(self, call: Any, state: Any) -> float:
     times = []
@@ -164,14 +173,17 @@ def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> di
 def measure_overhead(
   space: SearchSpace, budget: dict[str, int], steps: int, batch_size: int, repeats: int
 ) -> dict[str, Any]:
-  """`compile`, and for three networks `(madds, seconds, seconds alone, compile alone)`."""
+  """`compile`, `peaks` of the device, and `networks`: three, each with its `madds` and `seconds`.
+
+  A network also has what `Speed.alone` returns.
+  """
   speed = Speed(space, steps, batch_size, repeats)
   rows = []
   for architecture in workload.choose_architectures(space, budget, 3):
     found = np.asarray(architecture, np.int32)
     madds = resources.network_cost(space, architecture)["madds"]
-    rows.append((madds, speed.seconds(found), *speed.seconds_alone(found)))
-  return {"compile": speed.compile, "networks": rows}
+    rows.append({"madds": madds, "seconds": speed.seconds(found), **speed.alone(found)})
+  return {"compile": speed.compile, "networks": rows, "peaks": workload.peaks()}
 
 
 def in_a_process(space: str, devices: int) -> dict[str, Any]:
@@ -220,22 +232,27 @@ def growth(steps: int) -> Table:
   return table
 
 
-def overhead(space: str, steps: int) -> Table:
-  """The program for all beside a program for each."""
-  table = Table(title=f"{space}: one device")
-  columns = "multiply-adds", "step ms", "alone ms", "ratio", "compile s", "alone s", "ratio"
-  for column in columns:
-    table.add_column(column, justify="right")
+def overhead(space: str, steps: int, batch_size: int) -> Table:
+  """The program for all beside a program for each, and that beside what the device does at best."""
   found = in_a_process(space, 1)
-  for madds, seconds, alone, compiled in found["networks"]:
+  madds_a_second, bytes_a_second = found["peaks"]
+  peaks = f"{madds_a_second / 1e9:.1f}e9 multiply-adds, {bytes_a_second / 1e9:.1f}e9 bytes a second"
+  table = Table(title=f"{space}: one device, at best {peaks}")
+  columns = "multiply-adds", "step ms", "alone ms", "ratio", "compile s", "alone s", "ratio"
+  for column in (*columns, "arithmetic ms", "bytes ms"):
+    table.add_column(column, justify="right")
+  for row in found["networks"]:
+    step, alone = (1_000 * row[name] / steps for name in ("seconds", "alone"))
     table.add_row(
-      f"{madds:,}",
-      f"{1_000 * seconds / steps:.2f}",
-      f"{1_000 * alone / steps:.2f}",
-      f"{seconds / alone:.2f}",
+      f"{row['madds']:,}",
+      f"{step:.2f}",
+      f"{alone:.2f}",
+      f"{step / alone:.2f}",
       f"{found['compile']:.1f}",
-      f"{compiled:.1f}",
-      f"{found['compile'] / compiled:.2f}",
+      f"{row['compile']:.1f}",
+      f"{found['compile'] / row['compile']:.2f}",
+      f"{1_000 * 3 * row['madds'] * batch_size / madds_a_second:.2f}",
+      f"{1_000 * row['bytes'] / bytes_a_second:.2f}",
     )
   return table
 
@@ -263,7 +280,7 @@ def main(argv: Any) -> None:
   console = Console(soft_wrap=True, highlight=False)
   try:
     if OVERHEAD.value:
-      console.print(overhead(evaluation.SPACE.value, steps))
+      console.print(overhead(evaluation.SPACE.value, steps, evaluation.BATCH_SIZE.value))
     elif GROWTH.value:
       console.print(growth(steps))
     else:

@@ -1,7 +1,11 @@
 """What the speed benchmarks train: networks of every size within a config's budgets, and images."""
 
 import pathlib
+import time
+from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs import cifar100, digits
@@ -43,6 +47,28 @@ def random_data(space: SearchSpace) -> Data:
 
   moments = (np.full(space.image_shape[-1], m, np.float32) for m in (127.5, 73.9))
   return Data(split(2_048), split(512), split(512), space.classes, *moments)
+
+
+def peaks() -> tuple[float, float]:
+  """What a device does at best: multiply-adds a second, in a product of matrices, and bytes.
+
+  The bytes are those read and written by a copy that no cache holds, 2^28 of each.
+  """
+  side, numbers = 2_048, 2**26
+  square, long = jnp.ones((side, side)), jnp.ones(numbers)
+  product = _fastest(lambda: square @ square)
+  copy = _fastest(lambda: jnp.negative(long))
+  return side**3 / product, 2 * long.nbytes / copy
+
+
+def _fastest(call: Callable[[], jax.Array], repeats: int = 5) -> float:
+  """Seconds of the fastest of some calls, after one that compiles."""
+  seconds = []
+  for _ in range(1 + repeats):
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    seconds.append(time.perf_counter() - began)
+  return min(seconds[1:])
 
 
 def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:

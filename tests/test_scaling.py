@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import scaling
+from benchmarks import scaling, workload
 from nas_submod import parallel
 
 
@@ -18,9 +18,17 @@ def test_candidates_do_not_communicate_and_each_device_trains():
 def test_the_overhead_is_measured_for_networks_of_growing_size():
   space, budget = scaling.sized_space(1, 1, 2), {"params": 10**6, "madds": 10**9}
   found = scaling.measure_overhead(space, budget, steps=2, batch_size=4, repeats=2)
-  madds, seconds, alone, compiled = zip(*found["networks"])
-  assert list(madds) == sorted(madds) and madds[0] < madds[-1]
-  assert min(seconds) > 0 and min(alone) > 0 and min(compiled) > 0
+  madds = [row["madds"] for row in found["networks"]]
+  assert madds == sorted(madds) and madds[0] < madds[-1]
+  for row in found["networks"]:
+    assert min(row[name] for name in ("seconds", "alone", "compile")) > 0
+    images = 4 * 8 * 8 * 4 * 3  # a batch, in float32, at least read, normalised and read again
+    assert row["bytes"] > images
+
+
+def test_what_a_device_does_at_best_is_plausible():
+  madds, moved = workload.peaks()
+  assert 1e8 < madds < 1e16 and 1e8 < moved < 1e14
 
 
 def test_a_collective_is_seen():

@@ -78,10 +78,14 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
 
   Args:
     covers: Whether an element covers an item. `[n, items]` bool.
-    weights: Nonnegative weights of the items, 1 if None. `[items]`.
+    weights: Nonnegative weights of the items; None for 1, which is counted 32 items at a time.
+      `[items]`.
 
   Returns:
     The function.
+
+  Raises:
+    ValueError: If a shape is wrong, or a weight is negative or not finite.
   """
   incidence = np.asarray(covers, bool)
   if incidence.ndim != 2:
@@ -116,6 +120,9 @@ def facility_location(service: Any) -> SetFunction:
 
   Returns:
     The function.
+
+  Raises:
+    ValueError: If `service` is no matrix, or an entry is negative or not finite.
   """
   service = _nonnegative("service", service, 2)
   return SetFunction(
@@ -195,7 +202,7 @@ def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
     def _vmapped(axis_size, in_batched, *args):
       del axis_size
       at_once = jax.vmap(function, [0 if batched else None for batched in in_batched])
-      if in_batched != [False, True]:
+      if tuple(in_batched) != (False, True):
         return at_once(*args), True
       return jax.lax.platform_dependent(*args, cpu=of_sets, default=at_once), True
 

@@ -51,13 +51,45 @@ def convolve_by_products(
   if groups == x.shape[-1] == cout:
     return _depthwise(x, kernel[:, :, 0], stride)
   shifts = _shifts(_pad(x, side), side, stride)
-  taps = kernel.reshape(side * side, group_in, cout)
-  if groups == 1:
-    return jnp.concatenate(shifts, -1) @ taps.reshape(-1, cout)
-  grouped = [s.reshape(*s.shape[:3], groups, group_in) for s in shifts]
-  weights = taps.reshape(side * side * group_in, groups, cout // groups)
-  y = jnp.einsum("bhwgi,igo->bhwgo", jnp.concatenate(grouped, -1), weights)
-  return y.reshape(*y.shape[:3], cout)
+  taps = kernel.reshape(side * side, group_in, groups, cout // groups)
+  if groups > _MOST_PRODUCTS:
+    grouped = [s.reshape(*s.shape[:3], groups, group_in) for s in shifts]
+    weights = taps.reshape(-1, groups, cout // groups)
+    y = jnp.einsum("bhwgi,igo->bhwgo", jnp.concatenate(grouped, -1), weights)
+    return y.reshape(*y.shape[:3], cout)
+  products = []
+  for group in range(groups):
+    channels = slice(group * group_in, (group + 1) * group_in)
+    seen = jnp.concatenate([shift[..., channels] for shift in shifts], -1)
+    products.append(_product(seen, taps[:, :, group].reshape(-1, cout // groups)))
+  return jnp.concatenate(products, -1)
+
+
+# Groups that have a product each: half the time of one batched product, but more to compile.
+_MOST_PRODUCTS = 8
+
+
+@jax.custom_vjp
+def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
+  """`x @ weights`, shapes `[..., I]` and `[I, O]`, with another gradient of the weights.
+
+  What differentiation gives is the transpose of `gradient.T @ x`, for which XLA's CPU compiler
+  writes the large gradient out transposed.
+  """
+  return x @ weights
+
+
+def _product_forward(x: jax.Array, weights: jax.Array) -> Any:
+  return x @ weights, (x, weights)
+
+
+def _product_backward(inputs: Any, gradient: jax.Array) -> Any:
+  x, weights = inputs
+  rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+  return gradient @ weights.T, jax.lax.dot_general(*rows, (((0,), (0,)), ((), ())))
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def _pad(x: jax.Array, side: int) -> jax.Array:

@@ -153,8 +153,9 @@ def make_greedy(
     tell_run = jax.vmap(functools.partial(greedy_run.tell_run, options=options))
     open_run = jax.vmap(functools.partial(greedy_run.open_run, options=options), (None, 0, 0, 0))
     runs, accepted = tell_run(state.runs, values)
+    changed = accepted if options.sample is None else accepted | ~greedy_run.is_open(runs)
     runs = jax.lax.cond(
-      accepted.any(),
+      changed.any(),
       lambda runs: open_run(state.problem, runs, state.rules, accepted),
       lambda runs: runs,
       runs,

@@ -36,10 +36,12 @@ def solve_by_gains(
   solve = functools.partial(_solve_eagerly if eager else _solve_one, problem, function, options)
   # One rule after the other: vmapped, a lazy run would make every measurement of an eager one.
   outcomes = jax.lax.map(lambda run: solve(*run), (keys, rules))
-  winner = jnp.argmax(outcomes.value)
+  # Sums of gains drift by their rounding: the value of a set is what the function says it is.
+  values = jax.vmap(function.value)(outcomes.mask).astype(jnp.float32)
+  winner = jnp.argmax(values)
   return Outcome(
     mask=outcomes.mask[winner],
-    value=outcomes.value[winner],
+    value=values[winner],
     evaluations=outcomes.evaluations.sum(),
     rounds=outcomes.rounds.max(),
     clean=outcomes.clean.all(),
@@ -107,16 +109,18 @@ def _solve_one(
 
   def play_round(carry, measure=measure_lazily if options.lazy else measure_next):
     run, cover, evaluations, rounds, clean = carry
-    before, value, may_add = run.mask, run.value, run.open
+    before, may_add = run.mask, run.open
     run, accepted, count = measure(run, cover)
     clean &= ~jnp.isnan(jnp.where(may_add, run.gain, 0.0)).any()
     element = greedy_run.first_true(run.mask & ~before)
     cover = jax.tree.map(
       lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
     )
+    gained = run.gain[element] > 0
     run = greedy_run.open_run(problem, run, rule, accepted, options)
-    if options.lazy:  # Where F is submodular, what gains nothing now never will.
-      run = run._replace(open=run.open & (~accepted | (run.value > value)))
+    # Where F is submodular, what gains nothing now never will; of a sample not all is known.
+    if options.lazy and options.sample is None:
+      run = run._replace(open=run.open & (~accepted | gained))
     return run, cover, evaluations + count, rounds + 1, clean & ~jnp.isnan(run.value)
 
   carry = (run, cover, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))

@@ -24,6 +24,7 @@ class Run(NamedTuple):
     after: F(mask + e) where `fresh`. `[n]`.
     fresh: Whether the gain was measured at this set. `[n]` bool.
     open: Whether the element may be added now, and is the first of its twins. `[n]` bool.
+    failed: Whether the set with the element could not be measured. `[n]` bool.
     twin: The element that gives the same network, see `Additions`. `[n]` int.
     price: What the element costs in the currency of the rule. `[n]`.
     best_mask: The best-valued set so far. `[n]` bool.
@@ -38,6 +39,7 @@ class Run(NamedTuple):
   after: jax.Array
   fresh: jax.Array
   open: jax.Array
+  failed: jax.Array
   twin: jax.Array
   price: jax.Array
   best_mask: jax.Array
@@ -96,6 +98,7 @@ def start_run(problem: Problem, rng: jax.Array) -> Run:
     after=jnp.full(n, -jnp.inf),
     fresh=nothing,
     open=nothing,
+    failed=nothing,
     twin=jnp.arange(n),
     price=jnp.ones(n),
     best_mask=problem.required,
@@ -106,7 +109,10 @@ def start_run(problem: Problem, rng: jax.Array) -> Run:
 def open_run(
   problem: Problem, run: Run, rule: jax.Array, accepted: jax.Array, options: Options
 ) -> Run:
-  """After a step: what may be added next, at what price."""
+  """After a step: what may be added next, at what price.
+
+  A sample of which nothing could be measured is drawn again among the others.
+  """
   additions = problem.additions(run.mask)
   # `additions.cost @ weights` would turn whole-number ties into float noise on some devices.
   price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
@@ -115,7 +121,8 @@ def open_run(
     can_open &= run.steps < options.max_additions
   if options.sample is not None:
     rng, draw = jax.random.split(run.rng)
-    can_open = random_subset(draw, can_open, options.sample)
+    can_open = random_subset(draw, can_open & ~run.failed, options.sample)
+    accepted |= ~is_open(run)
     run = run._replace(rng=jnp.where(accepted, rng, run.rng))
   gain = run.gain if options.lazy else jnp.full_like(run.gain, jnp.inf)
   opened = run._replace(
@@ -195,7 +202,10 @@ def settle(run: Run, elements: jax.Array, *measured: jax.Array) -> tuple[Run, ja
   decision = decide(run, elements, *measured)
   run = record(run, elements[:-1], decision.used, gains, values)
   accepted = decision.safe & (decision.key > LOWEST) & run.open.any()
-  run = run._replace(open=run.open & (accepted | ~decision.safe))
+  run = run._replace(
+    open=run.open & (accepted | ~decision.safe),
+    failed=~accepted & (run.failed | (run.fresh & (run.gain <= LOWEST))),
+  )
   return adopt(run, decision.element, decision.after, accepted), accepted
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import greedy, rcas
+from nas_submod.optimizers import greedy, rcas, stochastic_greedy
 
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 cost_of = jax.jit(lambda problem, mask: problem.cost(mask))
@@ -171,3 +171,73 @@ def test_a_gain_that_is_no_number_is_an_error(lazy):
   problem = ns.Problem(-np.ones(3, int), np.ones(3), 2.0)
   with pytest.raises(ValueError, match="value returned NaN"):
     ns.maximize(problem, broken, greedy("unit", lazy=lazy), traceable=True)
+
+
+def free_and_tiny(seed):
+  """A modular function some of whose elements are free, and some gain next to nothing."""
+  rng = np.random.default_rng(seed)
+  weights = rng.choice([0.0, 1e-8, 1e-4, 0.9, 1.0, 2.0], 23)
+  cost = rng.choice([0.0, 1e-9, 1.0, 20.0], 23, p=[0.15, 0.15, 0.6, 0.1])
+  return ns.Problem(-np.ones(23, int), cost, 20.0), weights
+
+
+@pytest.mark.parametrize("rule", ["unit", "density:0"])
+def test_lazy_by_gains_goes_on_after_a_gain_that_rounds_away(rule):
+  for seed in range(20):
+    problem, weights = free_and_tiny(seed)
+    function = set_functions.modular(weights)
+    masks = [
+      ns.maximize(problem, function, greedy(rule, lazy=lazy), traceable=True).mask @ weights
+      for lazy in (True, False)
+    ]
+    assert masks[0] == pytest.approx(masks[1], abs=1e-6), seed
+
+
+def test_a_free_element_of_tiny_gain_does_not_end_rcas():
+  weights = np.array([1.0, 1e-8, *[0.9] * 20, 2.0])
+  cost = np.array([0.0, 0.0, *[1.0] * 20, 20.0])
+  problem = ns.Problem(-np.ones(23, int), cost, 20.0)
+  result = ns.maximize(problem, set_functions.modular(weights), rcas(), traceable=True)
+  assert result.value == pytest.approx(19.0)
+
+
+def test_the_value_is_that_of_the_set_and_no_sum_of_gains():
+  function = set_functions.modular(np.full(2000, 0.1))
+  problem = ns.Problem(-np.ones(2000, int), np.zeros(2000), 1.0)
+  for lazy in (False, True):
+    result = ns.maximize(problem, function, greedy(lazy=lazy), traceable=True)
+    assert result.value == function(result.mask)
+    assert result.upper_bound == pytest.approx(200, abs=1e-3)
+
+
+def test_a_sample_without_gain_does_not_end_the_run():
+  weights = np.array([0.0] * 20 + [1.0] * 20)
+  problem = ns.Problem(-np.ones(40, int), np.ones(40), 20.0)
+  for seed in range(8):
+    found = [
+      ns.maximize(
+        problem, set_functions.modular(weights), stochastic_greedy(2, lazy=lazy),
+        seed=seed, traceable=True,
+      ).mask.sum()
+      for lazy in (False, True)
+    ]  # fmt: skip
+    assert found[0] == found[1] >= 12
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+def test_a_sample_that_could_not_be_measured_is_drawn_again(traceable):
+  problem = ns.Problem(-np.ones(10, int), np.ones(10), 5.0)
+
+  def value(mask):
+    return jax.numpy.where(mask[0], -jax.numpy.inf, mask.sum())
+
+  function = value if traceable else set_functions.on_host(value)
+  for seed in range(12):
+    optimizer = stochastic_greedy(1)
+    result = ns.maximize(problem, function, optimizer, seed=seed, traceable=traceable)
+    assert result.mask.sum() == 5 and not result.mask[0]
+  all_fail = ns.maximize(
+    problem, lambda masks: np.where(masks.any(axis=1), -np.inf, 0.0), stochastic_greedy(3)
+  )
+  assert not all_fail.mask.any()
+  assert all_fail.evaluations == 11

@@ -60,18 +60,12 @@ class Journal:
     return self._path and self._path.parent
 
   def _read(self, path: pathlib.Path) -> None:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    for number, line in enumerate(content[:whole].splitlines()):
+    for number, line in enumerate(read_lines(path)):
       try:
         evaluation = Evaluation(**json.loads(line))
       except (ValueError, TypeError) as error:
         raise ValueError(f"{path}, line {number + 1}, is not an evaluation: {line!r}") from error
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
-    if whole < len(content):
-      with path.open("r+b") as file:
-        file.truncate(whole)
-        os.fsync(file.fileno())
 
   def get(self, key: str, replicate: int) -> Evaluation | None:
     """The evaluation, or None."""
@@ -81,10 +75,7 @@ class Journal:
     """Writes evaluations to disk; when it returns they are safe."""
     new = list(evaluations)
     if self._path is not None:
-      with self._path.open("ab") as file:
-        file.write(b"".join(json.dumps(e._asdict()).encode() + b"\n" for e in new))
-        file.flush()
-        os.fsync(file.fileno())
+      append_lines(self._path, [evaluation._asdict() for evaluation in new])
     for evaluation in new:
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
 
@@ -93,6 +84,25 @@ class Journal:
 
   def __len__(self) -> int:
     return len(self._evaluations)
+
+
+def read_lines(path: pathlib.Path) -> list[bytes]:
+  """The lines of a log; a last one cut short by a kill is dropped from the file."""
+  content = path.read_bytes()
+  whole = content.rfind(b"\n") + 1
+  if whole < len(content):
+    with path.open("r+b") as file:
+      file.truncate(whole)
+      os.fsync(file.fileno())
+  return content[:whole].splitlines()
+
+
+def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
+  """Appends each as a line of JSON; when it returns they are on disk."""
+  with path.open("ab") as file:
+    file.write(b"".join(json.dumps(content).encode() + b"\n" for content in contents))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def open_journal(path: pathlib.Path) -> Journal:

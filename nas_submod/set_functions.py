@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+_MEMBERS = ("value", "init", "marginals", "commit", "marginal")
 Cover = Any  # what a function remembers of a set, so that gains are cheap
 
 
@@ -30,6 +31,7 @@ class SetFunction:
     marginals: `cover -> [n]`, the gain of every element outside the set.
     commit: `(cover, element) -> cover`, of the set with that element.
     marginal: `(cover, element) -> []`, the gain of one element outside the set.
+    n: Elements of the ground set; None where that is not said, and so not checked.
   """
 
   value: Callable[[Any], jax.Array]
@@ -37,6 +39,7 @@ class SetFunction:
   marginals: Callable[[Cover], jax.Array] | None = None
   commit: Callable[[Cover, Any], Cover] | None = None
   marginal: Callable[[Cover, Any], jax.Array] | None = None
+  n: int | None = None
 
   def __call__(self, mask: Any) -> jax.Array:
     """The value of the set `mask [n]`, `[]`."""
@@ -49,16 +52,18 @@ class SetFunction:
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves, each once; the members' structure and which leaf stands where."""
-    leaves, structure = jax.tree.flatten((*vars(self).values(),))
+    leaves, structure = jax.tree.flatten([getattr(self, name) for name in _MEMBERS])
     distinct = {id(leaf): leaf for leaf in leaves}
     order = {key: place for place, key in enumerate(distinct)}
-    return tuple(distinct.values()), (structure, tuple(order[id(leaf)] for leaf in leaves))
+    places = tuple(order[id(leaf)] for leaf in leaves)
+    return tuple(distinct.values()), (structure, places, self.n)
 
   @classmethod
   def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "SetFunction":
     """The function of these leaves."""
-    structure, places = static
-    return cls(*jax.tree.unflatten(structure, [leaves[place] for place in places]))
+    structure, places, n = static
+    members = jax.tree.unflatten(structure, [leaves[place] for place in places])
+    return cls(**dict(zip(_MEMBERS, members)), n=n)
 
 
 def modular(weights: Any) -> SetFunction:
@@ -70,6 +75,7 @@ def modular(weights: Any) -> SetFunction:
     marginals=Partial(_modular_marginals, weights),
     commit=Partial(_modular_commit),
     marginal=Partial(_modular_marginal, weights),
+    n=weights.shape[0],
   )
 
 
@@ -85,11 +91,15 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
     The function.
 
   Raises:
-    ValueError: If a shape is wrong, or a weight is negative or not finite.
+    ValueError: If a shape is wrong, `covers` holds other numbers than 0 and 1, or a weight is
+      negative or not finite.
   """
-  incidence = np.asarray(covers, bool)
-  if incidence.ndim != 2:
-    raise ValueError(f"covers must be 2-dimensional, got shape {incidence.shape}")
+  incidence = np.asarray(covers)
+  if incidence.ndim != 2 or not ((incidence == 0) | (incidence == 1)).all():
+    raise ValueError(
+      f"covers must be a matrix of True and False, got {incidence.dtype} {incidence.shape}"
+    )
+  incidence = incidence.astype(bool)
   if weights is None:
     packed = _pack(incidence)
     return SetFunction(
@@ -98,6 +108,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
       marginals=Partial(_count_marginals, packed),
       commit=Partial(_count_commit, packed),
       marginal=Partial(_count_marginal, packed),
+      n=incidence.shape[0],
     )
   covers = jnp.asarray(incidence, jnp.float32)
   weights = _nonnegative("weights", weights, 1)
@@ -109,6 +120,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
     marginals=Partial(_coverage_marginals, covers, weights),
     commit=Partial(_coverage_commit, covers),
     marginal=Partial(_coverage_marginal, covers, weights),
+    n=incidence.shape[0],
   )
 
 
@@ -131,6 +143,7 @@ def facility_location(service: Any) -> SetFunction:
     marginals=Partial(_facility_marginals, service),
     commit=Partial(_facility_commit, service),
     marginal=Partial(_facility_marginal, service),
+    n=service.shape[0],
   )
 
 
@@ -151,16 +164,17 @@ def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt
     marginals=Partial(_concave_marginals, concave, features),
     commit=Partial(_concave_commit, features),
     marginal=Partial(_concave_marginal, concave, features),
+    n=features.shape[0],
   )
 
 
 def table(values: Any) -> SetFunction:
   """Any set function of few elements: `values [2^n]`, element e being bit e of the index."""
   values = jnp.asarray(values, jnp.float32)
-  n = max(values.shape[0].bit_length() - 1, 0)
+  n = max(values.size.bit_length() - 1, 0)
   if values.shape != (2**n,):
     raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")
-  return SetFunction(value=Partial(_table_value, values))
+  return SetFunction(value=Partial(_table_value, values), n=n)
 
 
 def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:

@@ -73,7 +73,7 @@ def test_coverage_of_few_and_of_many_items(share, items, weighted):
 
 
 def test_coverage_refuses_what_it_cannot_count():
-  with pytest.raises(ValueError, match="covers must be 2-dimensional"):
+  with pytest.raises(ValueError, match="covers must be a matrix"):
     set_functions.coverage(np.ones(3, bool))
   with pytest.raises(ValueError, match="weights has 2 items, covers has 3"):
     set_functions.coverage(np.ones((4, 3), bool), np.ones(2))
@@ -94,3 +94,21 @@ def test_facility_location_of_many_sets_at_once():
   of_both = jax.vmap(jax.vmap(lambda f, cover: f.marginals(cover), (None, 0)), (0, None))
   twice = [np.maximum(2 * service - had, 0).sum(axis=1) for had in served]
   np.testing.assert_allclose(of_both(functions, covers), [gains, twice], rtol=1e-5)
+
+
+@pytest.mark.parametrize("covers", [[[0.2, np.nan], [1, 0]], [[2, 0]]])
+def test_covers_are_true_or_false(covers):
+  with pytest.raises(ValueError, match="covers must be a matrix of True and False"):
+    set_functions.coverage(covers)
+
+
+def test_a_table_is_a_vector():
+  for values in (3.0, np.zeros((2, 2)), np.zeros(3)):
+    with pytest.raises(ValueError, match="a table needs a power of two of values"):
+      set_functions.table(values)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_knows_its_elements_through_transformations(name):
+  function, _ = FUNCTIONS[name]
+  assert function.n == jax.tree.map(lambda leaf: 2 * leaf, function).n == 5

@@ -2,6 +2,7 @@
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, Step
 from nas_submod.optimizers.baselines import random_search
+from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.drivers import drive, maximize
 from nas_submod.optimizers.enumeration import partial_enumeration
 from nas_submod.optimizers.evolution import regularized_evolution
@@ -15,6 +16,7 @@ from nas_submod.optimizers.greedy import (
   stochastic_greedy,
 )
 from nas_submod.optimizers.local_search import local_search
+from nas_submod.optimizers.recorded import recorded
 from nas_submod.optimizers.surrogate import surrogate
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
   "Step",
   "best_singleton",
   "brute_force",
+  "constructor",
   "drive",
   "exchange",
   "greedy",
@@ -34,6 +37,7 @@ __all__ = [
   "partial_enumeration",
   "random_search",
   "rcas",
+  "recorded",
   "regularized_evolution",
   "stochastic_greedy",
   "surrogate",

@@ -1,12 +1,12 @@
 """Honest baselines: what a method must beat."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.problem import Problem
 
 _PATIENCE = 200  # draws in a row that were all known, after which random search gives up
@@ -58,7 +58,7 @@ class RandomState(NamedTuple):
   incumbent: Incumbent
 
 
-@functools.cache
+@constructor
 def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
   """Measures random feasible sets, near the budgets, each distinct set once.
 
@@ -69,17 +69,15 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
 
   Args:
     evaluations: Sets to measure.
-    batch: Sets asked in a round; it does not change which sets are drawn.
+    batch: Sets asked in a round; it changes only how soon the search gives up finding new ones.
     stop: Probability to end a set before each addition, in [0, 1).
 
   Returns:
     The optimizer.
   """
-  if evaluations < 1 or batch < 1 or not 0 <= stop < 1:
-    raise ValueError(
-      "random_search needs evaluations >= 1, batch >= 1 and 0 <= stop < 1, got "
-      f"{evaluations}, {batch}, {stop}"
-    )
+  at_least_one(evaluations=evaluations, batch=batch)
+  if not 0 <= stop < 1:
+    raise ValueError(f"stop is 0 to below 1, got {stop}")
 
   def init(problem: Problem, rng: jax.Array) -> RandomState:
     first = jnp.zeros((batch, problem.n), bool).at[0].set(problem.required)

@@ -4,13 +4,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.optimizers import checks
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, State, Step
 from nas_submod.optimizers.certificate import certify_at, certify_measured
+from nas_submod.optimizers.constructors import at_least_one, checked
 from nas_submod.optimizers.measurements import UNKNOWN, Measurements
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
@@ -47,37 +48,51 @@ def maximize(
     The best set found and how it was found.
 
   Raises:
-    ValueError: If a value is NaN or infinite, or an argument is not allowed.
+    ValueError: If a value is NaN or +inf, an argument is not allowed, or the optimizer breaks its
+      protocol.
   """
-  if not isinstance(optimizer, Optimizer):
-    raise ValueError(f"optimizer must be an Optimizer, such as rcas(), got {optimizer!r}")
-  if max_evaluations is not None and max_evaluations < 1:
-    raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations}")
-  rng = jax.random.key(seed)
-  limit = _NO_LIMIT if max_evaluations is None else max_evaluations
+  checked("optimizer", optimizer, Optimizer)
+  if not isinstance(problem, Problem):
+    raise ValueError(f"problem must be a Problem, got {problem!r}")
+  checks.check_value(problem, value, traceable)
+  limit = checked("max_evaluations", max_evaluations, int | None)
+  if limit is not None:
+    at_least_one(max_evaluations=limit)
+  rng = jax.random.key(checked("seed", seed, int))
+  at_most = _NO_LIMIT if limit is None else min(limit, _NO_LIMIT)
   if not traceable:
-    return _maximize_on_host(problem, value, optimizer, limit, rng, callback)
+    return _maximize_on_host(problem, value, optimizer, at_most, rng, callback)
   if callback is not None:
     raise ValueError("callback needs traceable=False: a compiled program does not call back")
-  if optimizer.solve is None or max_evaluations is not None:
-    outcome = drive(optimizer, problem, value, rng, limit)
+  if optimizer.solve is None or limit is not None:
+    outcome = drive(optimizer, problem, value, rng, at_most)
   else:
     outcome = optimizer.solve(problem, value, rng)
-  if not outcome.clean:
-    raise ValueError("value returned NaN for a feasible set")
+  if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
+    raise ValueError("value returned NaN or infinity for a feasible set")
+  if not outcome.evaluations:
+    raise ValueError("the optimizer asked for no set")
   mask = np.asarray(outcome.mask)
+  feasible, cost = jax.device_get(_judge(problem, mask))
+  if not feasible:
+    raise checks.infeasible(mask)
   upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
     value=float(outcome.value),
     standard_error=0.0,
-    cost=np.asarray(problem.cost(mask)),
+    cost=cost,
     evaluations=int(outcome.evaluations),
     rounds=int(outcome.rounds),
     trace=(),
     upper_bound=max(upper_bound, float(outcome.value)),
     violations=violations,
   )
+
+
+@jax.jit
+def _judge(problem, mask):
+  return problem.feasible(mask), problem.cost(mask)
 
 
 def drive(
@@ -113,14 +128,14 @@ def _drive(optimizer, problem, value, rng, limit):
 
   def play_round(carry):
     state, evaluations, rounds, clean = carry
-    masks, valid = optimizer.ask(state)
+    masks, valid = checks.ask(optimizer, problem, state)
     asked = valid & (evaluations + jnp.cumsum(valid) <= limit)
     measured = jax.vmap(value)(masks).astype(jnp.float32)
-    chex.assert_shape(measured, valid.shape)
-    answers = jnp.where(asked & ~jnp.isnan(measured), measured, -jnp.inf)
+    fine = measured < jnp.inf  # NaN is not
+    answers = jnp.where(asked & fine, measured, -jnp.inf)
     exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
-    state, _ = optimizer.tell(state, answers, *exact)
-    clean &= ~jnp.any(asked & jnp.isnan(measured))
+    state, _ = checks.tell(optimizer, state, answers, *exact)
+    clean &= ~jnp.any(asked & ~fine)
     return state, evaluations + asked.sum(), rounds + 1, clean
 
   carry = (optimizer.init(problem, rng), jnp.int32(0), jnp.int32(0), jnp.bool_(True))
@@ -132,6 +147,7 @@ def _drive(optimizer, problem, value, rng, limit):
 class _Question(NamedTuple):
   masks: jax.Array
   valid: jax.Array
+  feasible: jax.Array
   canonical: jax.Array
   replicates: jax.Array
   done: jax.Array
@@ -154,6 +170,8 @@ def _maximize_on_host(
   question = jax.device_get(question)
   while not question.done and not cut:
     rows = np.flatnonzero(question.valid)
+    for row in rows[~question.feasible[rows]]:
+      raise checks.infeasible(question.masks[row])
     keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
     replicates = question.replicates[rows]
     cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
@@ -163,12 +181,14 @@ def _maximize_on_host(
     state, info, costs, question = advance(problem, state, *answers.T)
     info, costs, question = jax.device_get((info, costs, question))
     ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
-    for run in np.flatnonzero(info.accepted):
+    for run in np.flatnonzero(info.accepted & ~(cut & np.isneginf(info.values))):
       reached = info.masks[run], float(info.values[run]), costs[run]
       trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
     if callback is not None:
       callback(rounds, info, state)
     rounds += 1
+  if not measurements.asked:
+    raise ValueError("the optimizer asked for no set")
   mask, best_value, cost, key = jax.device_get(best(problem, state))
   pooled = measurements.pooled(np.packbits(key).tobytes())
   best_value = float(best_value) if pooled is UNKNOWN else pooled.value
@@ -191,22 +211,20 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
   """The functions of an optimizer, jitted once: start, one whole round, best."""
 
   def question(problem, state):
-    masks, valid = optimizer.ask(state)
-    chex.assert_shape(masks, (valid.shape[0], problem.n))
+    masks, valid = checks.ask(optimizer, problem, state)
+    feasible = jax.vmap(problem.feasible)(masks)
     once = jnp.ones(valid.shape, jnp.int32)
     replicates = once if optimizer.replicates is None else optimizer.replicates(state)
     keys = jax.vmap(problem.canonical_form)(masks)
-    return _Question(masks, valid, keys, replicates, optimizer.done(state))
+    return _Question(masks, valid, feasible, keys, replicates, optimizer.done(state))
 
   def start(problem, rng):
     state = optimizer.init(problem, rng)
     return state, question(problem, state)
 
   def advance(problem, state, values, errors):
-    if optimizer.replicates is None:
-      state, info = optimizer.tell(state, values)
-    else:
-      state, info = optimizer.tell(state, values, errors)
+    answers = (values,) if optimizer.replicates is None else (values, errors)
+    state, info = checks.tell(optimizer, state, *answers)
     return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state)
 
   def best(problem, state):

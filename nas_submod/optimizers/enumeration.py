@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from nas_submod import parallel
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.optimizers.drivers import drive
 from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
@@ -47,7 +48,7 @@ class EnumerationState(NamedTuple):
   best_value: jax.Array
 
 
-@functools.cache
+@constructor
 def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) -> Optimizer:
   """Completes every feasible set of at most `depth` more elements by `inner`; the best wins.
 
@@ -67,8 +68,8 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   """
   if not 0 <= depth <= 3:
     raise ValueError(f"depth is 0 to 3, got {depth}")
-  if chunk is not None and chunk < 1:
-    raise ValueError(f"chunk must be at least 1, got {chunk}")
+  if chunk is not None:
+    at_least_one(chunk=chunk)
 
   @jax.jit  # for its shapes, which jit remembers
   def start_of_lane(problem: Problem, rng: jax.Array) -> Any:

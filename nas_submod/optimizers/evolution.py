@@ -1,6 +1,5 @@
 """Regularized evolution (Real et al. 2019) under budgets."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import Incumbent, no_incumbent, random_set
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.problem import Problem
 
 _ATTEMPTS = 100  # mutations tried for a child that is feasible, before it is a copy
@@ -35,7 +35,7 @@ class EvolutionState(NamedTuple):
   incumbent: Incumbent
 
 
-@functools.cache
+@constructor
 def regularized_evolution(
   evaluations: int = 1000,
   batch: int = 1,
@@ -61,11 +61,11 @@ def regularized_evolution(
   Returns:
     The optimizer.
   """
-  if min(evaluations, batch, tournament) < 1 or population < batch or not 0 <= stop < 1:
-    raise ValueError(
-      "regularized_evolution needs evaluations, batch, tournament >= 1, population >= batch and "
-      f"0 <= stop < 1, got {evaluations}, {batch}, {tournament}, {population}, {stop}"
-    )
+  at_least_one(evaluations=evaluations, batch=batch, tournament=tournament)
+  if population < batch:
+    raise ValueError(f"population must be at least the batch of {batch}, got {population}")
+  if not 0 <= stop < 1:
+    raise ValueError(f"stop is 0 to below 1, got {stop}")
 
   def init(problem: Problem, rng: jax.Array) -> EvolutionState:
     state = EvolutionState(

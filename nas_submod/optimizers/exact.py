@@ -1,12 +1,12 @@
 """The optimum, by brute force: what every other optimizer is tested against."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.problem import Problem
 
 _MOST_ELEMENTS = 24
@@ -22,7 +22,7 @@ class BruteForceState(NamedTuple):
   best_value: jax.Array
 
 
-@functools.cache
+@constructor
 def brute_force(batch: int = 256) -> Optimizer:
   """Measures every feasible set of a ground set of at most 24 elements; of ties the first wins.
 
@@ -32,8 +32,7 @@ def brute_force(batch: int = 256) -> Optimizer:
   Returns:
     The optimizer. Its `init` raises ValueError for a larger ground set.
   """
-  if batch < 1:
-    raise ValueError(f"batch must be at least 1, got {batch}")
+  at_least_one(batch=batch)
 
   def init(problem: Problem, rng: jax.Array) -> BruteForceState:
     del rng

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer, State
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.problem import Problem, first_of_equal
 
 _WINDOW = 128  # moves whose costs are computed together when the next feasible ones are sought
@@ -45,7 +46,7 @@ class ExchangeState(NamedTuple):
   climb: Climb
 
 
-@functools.cache
+@constructor
 def exchange(inner: Optimizer, batch: int = 1) -> Optimizer:
   """Improves the answer of `inner` until no small exchange does: a local optimum.
 
@@ -61,8 +62,7 @@ def exchange(inner: Optimizer, batch: int = 1) -> Optimizer:
   Returns:
     The optimizer.
   """
-  if batch < 1:
-    raise ValueError(f"batch must be at least 1, got {batch}")
+  at_least_one(batch=batch)
   if inner.replicates is not None:
     raise ValueError("exchange takes no inner optimizer that asks for replicates")
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers import greedy_run
 from nas_submod.optimizers.base import Info, Optimizer, Outcome
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.optimizers.drivers import drive
 from nas_submod.optimizers.greedy_gains import solve_by_gains
 from nas_submod.optimizers.greedy_run import Options, Run
@@ -29,7 +30,7 @@ class GreedyState(NamedTuple):
   runs: Run
 
 
-@functools.cache
+@constructor
 def greedy(
   rule: str = "unit",
   lazy: bool = False,
@@ -41,7 +42,7 @@ def greedy(
   With one knapsack and monotone submodular F the better of this with `density:0` and of the best
   singleton has 0.427 of the optimum (Feldman, Nutov, Shoham 2023); with groups alone `unit` has
   1/2 (Fisher, Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F.
-  An element of price zero or less comes before all others; elements without gain come last.
+  An element that is free counts as costing 1e-20; elements without gain come last.
 
   Args:
     rule: "unit" (every price is 1), "density:i" (units of resource i), or "joint" (the sum of the
@@ -59,7 +60,7 @@ def greedy(
   return make_greedy((rule,), Options(lazy, batch), race)
 
 
-@functools.cache
+@constructor
 def rcas(
   lazy: bool = True, batch: int | None = 1, race: tuple[int, ...] | None = None
 ) -> Optimizer:
@@ -79,7 +80,7 @@ def rcas(
   return make_greedy(None, Options(lazy, batch), race)
 
 
-@functools.cache
+@constructor
 def stochastic_greedy(
   sample: int, rule: str = "unit", lazy: bool = False, batch: int | None = 1
 ) -> Optimizer:
@@ -97,18 +98,17 @@ def stochastic_greedy(
   Returns:
     The optimizer.
   """
-  if sample < 1:
-    raise ValueError(f"sample must be at least 1, got {sample}")
+  at_least_one(sample=sample)
   return make_greedy((rule,), Options(lazy, batch, sample=sample))
 
 
-@functools.cache
+@constructor
 def best_singleton(batch: int | None = 1) -> Optimizer:
   """The best single addition to the required set: the guard that density greedy needs."""
   return make_greedy(("unit",), Options(batch=batch, max_additions=1))
 
 
-@functools.cache
+@constructor
 def greedy_plus_max(rule: str = "joint", batch: int | None = 1) -> Optimizer:
   """Density greedy whose answer may be any set it measured: Greedy+Max.
 
@@ -116,7 +116,7 @@ def greedy_plus_max(rule: str = "joint", batch: int | None = 1) -> Optimizer:
   monotone submodular F it has 1/2 of the optimum (Yaroslavtsev, Zhou, Avdiukhin 2020).
 
   Args:
-    rule: As for `greedy`; a density.
+    rule: As for `greedy`; the ratio holds for the density of the one resource.
     batch: As for `greedy`.
 
   Returns:
@@ -132,8 +132,8 @@ def make_greedy(
   for rule in rules or ():
     if not re.fullmatch(r"unit|joint|density:\d+", rule):
       raise ValueError(f'rule is "unit", "joint" or "density:i" with i a resource, got "{rule}"')
-  if options.batch is not None and options.batch < 1:
-    raise ValueError(f"batch must be at least 1, or None for all, got {options.batch}")
+  if options.batch is not None:
+    at_least_one(batch=options.batch)
   if race is not None:
     return make_racing(functools.partial(_all_price_weights, rules), race, options)
 

@@ -1,6 +1,5 @@
 """First-improvement local search from random sets, again and again: a strong plain baseline."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import Incumbent, no_incumbent, random_set
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.optimizers.exchange import Climb, climb_step, start_climb
 from nas_submod.problem import Problem
 
@@ -34,7 +34,7 @@ class LocalSearchState(NamedTuple):
   incumbent: Incumbent
 
 
-@functools.cache
+@constructor
 def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
   """Climbs to a local optimum by the moves of `exchange`, then starts from another random set.
 
@@ -49,11 +49,9 @@ def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> 
   Returns:
     The optimizer.
   """
-  if evaluations < 1 or batch < 1 or not 0 <= stop < 1:
-    raise ValueError(
-      "local_search needs evaluations >= 1, batch >= 1 and 0 <= stop < 1, got "
-      f"{evaluations}, {batch}, {stop}"
-    )
+  at_least_one(evaluations=evaluations, batch=batch)
+  if not 0 <= stop < 1:
+    raise ValueError(f"stop is 0 to below 1, got {stop}")
   first = jnp.arange(batch) == 0
 
   def init(problem: Problem, rng: jax.Array) -> LocalSearchState:

@@ -97,21 +97,35 @@ class Measurements:
     )
 
   def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    answer = self._value(masks)
-    values, errors = answer if isinstance(answer, tuple) else (answer, np.full(len(masks), np.nan))
-    values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
-    for name, numbers in ("values", values), ("standard errors", errors):
-      if numbers.shape != (len(masks),):
-        raise ValueError(f"value returned {name} of shape {numbers.shape}, not ({len(masks)},)")
-    bad_value = np.isnan(values) | (values == np.inf)
-    bad_error = (errors < 0) | (errors == np.inf)
-    for name, numbers, bad, allowed in (
-      ("values", values, bad_value, "a number or -inf (could not be measured)"),
-      ("standard errors", errors, bad_error, "a nonnegative number or NaN (unknown)"),
-    ):
-      for row in np.flatnonzero(bad)[:1]:
-        raise ValueError(
-          f"value returned {numbers[row]} among its {name}, for the set of elements "
-          f"{np.flatnonzero(masks[row]).tolist()}; {allowed} is allowed"
-        )
-    return values, errors
+    return checked_answer(masks, self._value(masks))
+
+
+def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarray]:
+  """What a function on the host returned for `masks [K, n]`: values and standard errors, `[K]`.
+
+  Raises:
+    ValueError: If a shape is wrong, a value NaN or +inf, or a standard error negative or infinite.
+  """
+  if isinstance(answer, tuple) and len(answer) != 2:
+    raise ValueError(
+      f"value returned {len(answer)} arrays; values, or (values, standard_errors), are allowed"
+    )
+  values, errors = answer if isinstance(answer, tuple) else (answer, np.full(len(masks), np.nan))
+  values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
+  for name, numbers in ("values", values), ("standard errors", errors):
+    if numbers.shape != (len(masks),):
+      raise ValueError(
+        f"value returned {name} of shape {numbers.shape} for {len(masks)} sets, not ({len(masks)},)"
+      )
+  bad_value = np.isnan(values) | (values == np.inf)
+  bad_error = (errors < 0) | (errors == np.inf)
+  for name, numbers, bad, allowed in (
+    ("values", values, bad_value, "a number or -inf (could not be measured)"),
+    ("standard errors", errors, bad_error, "a nonnegative number or NaN (unknown)"),
+  ):
+    for row in np.flatnonzero(bad)[:1]:
+      raise ValueError(
+        f"value returned {numbers[row]} among its {name}, for the set of elements "
+        f"{np.flatnonzero(masks[row]).tolist()}; {allowed} is allowed"
+      )
+  return values, errors

@@ -8,7 +8,6 @@ Powell and Dayanik 2009), which is expected improvement where F is exact, and wh
 replicate where noise hides which of the best sets is the better one.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import random_set
+from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.optimizers.surrogate_model import Encoding, Features, encode, featurize, same_sets
 from nas_submod.optimizers.surrogate_posterior import (
   Data,
@@ -69,7 +69,7 @@ class SurrogateState(NamedTuple):
   valid: jax.Array
 
 
-@functools.cache
+@constructor
 def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimizer:
   """Measures the sets that promise most, according to a model fitted to all that was measured.
 
@@ -85,9 +85,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
   Returns:
     The optimizer.
   """
-  for name, number in ("evaluations", evaluations), ("batch", batch), ("design", design):
-    if number < 1:
-      raise ValueError(f"{name} must be at least 1, got {number}")
+  at_least_one(evaluations=evaluations, batch=batch, design=design)
 
   def init(problem: Problem, rng: jax.Array) -> SurrogateState:
     rng, set_key, share_key, keep_key = jax.random.split(rng, 4)

@@ -155,7 +155,7 @@ def test_one_failed_measurement_makes_the_set_unmeasured():
     (lambda k: np.full(k, np.inf), "inf among its values"),
     (lambda k: (np.zeros(k), np.full(k, -1.0)), "-1.0 among its standard errors"),
     (lambda k: (np.zeros(k), np.full(k, np.inf)), "inf among its standard errors"),
-    (lambda k: np.zeros(k + 1), r"values of shape \(2,\), not \(1,\)"),
+    (lambda k: np.zeros(k + 1), r"values of shape \(2,\) for 1 sets"),
     (lambda k: (np.zeros(k), np.zeros((k, 1))), r"standard errors of shape \(1, 1\)"),
   ],
 )

@@ -1,0 +1,64 @@
+"""What the drivers check: the function that is maximised, and the protocol of the optimizer."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from nas_submod.optimizers.base import Info, Optimizer, State
+from nas_submod.problem import Problem
+from nas_submod.set_functions import SetFunction
+
+
+def check_value(problem: Problem, value: Any, traceable: bool) -> None:
+  """Refuses what is no set function of the problem, before any work."""
+  if not callable(value):
+    raise ValueError(f"value must be a function, got {value!r}")
+  if isinstance(value, SetFunction) and value.n not in (None, problem.n):
+    raise ValueError(f"value is of sets of {value.n} elements, the problem has {problem.n}")
+  if not traceable:
+    if isinstance(value, SetFunction):
+      raise ValueError(
+        "value takes one set, on the host it takes a batch: traceable=True, or "
+        "set_functions.on_host(value), is allowed"
+      )
+    return
+  try:
+    found = jax.eval_shape(value, jax.ShapeDtypeStruct((problem.n,), bool))
+  except Exception as error:
+    raise ValueError(
+      f"value cannot be traced for one set, `mask [{problem.n}] -> value []` (a function of "
+      f"batches on the host needs traceable=False): {str(error).splitlines()[0]}"
+    ) from error
+  if getattr(found, "shape", None) != () or not hasattr(found, "dtype"):
+    raise ValueError(f"value must return one number for one set, `[n] -> []`, got {found}")
+
+
+def infeasible(mask: np.ndarray) -> ValueError:
+  """What to say of a set that was asked in spite of the problem."""
+  elements = np.flatnonzero(mask).tolist()
+  return ValueError(f"the optimizer asked for a set that is not feasible, of elements {elements}")
+
+
+def ask(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
+  """The question of a state, its form checked while it is traced."""
+  try:
+    masks, valid = optimizer.ask(state)
+    fine = masks.shape == (*valid.shape, problem.n) and valid.ndim == 1
+    fine &= masks.dtype == valid.dtype == bool
+  except (TypeError, ValueError, AttributeError) as error:
+    raise ValueError(f"ask must return `(masks [B, n], valid [B])`: {error}") from error
+  if not fine:
+    raise ValueError(
+      f"ask must return `(masks [B, {problem.n}], valid [B])`, both bool; got {masks.dtype} "
+      f"{masks.shape}, {valid.dtype} {valid.shape}"
+    )
+  return masks, valid
+
+
+def tell(optimizer: Optimizer, state: State, *answers: jax.Array) -> tuple[State, Info]:
+  """The state after answers, its form checked while it is traced."""
+  told = optimizer.tell(state, *answers)
+  if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Info):
+    raise ValueError(f"tell must return `(state, Info)`, got {type(told).__name__}")
+  return told

@@ -1,0 +1,176 @@
+"""What the drivers and the constructors refuse, and the log of a run."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import optimizers as o
+from nas_submod import set_functions
+from nas_submod.optimizers import Info, Optimizer
+
+WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
+PROBLEM = ns.Problem(-np.ones(4, int), [0.5] * 4, 1.0)
+
+
+def weigh(masks):
+  return masks @ WEIGHTS
+
+
+@pytest.mark.parametrize(
+  ("value", "traceable", "words"),
+  [
+    (None, True, "value must be a function"),
+    (set_functions.modular(WEIGHTS), False, "traceable=True, or set_functions.on_host"),
+    (set_functions.modular(WEIGHTS[:3]), True, "of sets of 3 elements, the problem has 4"),
+    (set_functions.table(np.arange(8.0)), True, "of sets of 3 elements, the problem has 4"),
+    (lambda mask: mask * 1.0, True, "must return one number for one set"),
+    (lambda mask: (mask.sum(), 0), True, "must return one number for one set"),
+    (lambda masks: masks.sum(axis=1), True, "cannot be traced for one set"),
+    (lambda mask: float(np.sum(np.asarray(mask))), True, "needs traceable=False"),
+    (lambda mask: jnp.where(mask[3], jnp.inf, 0.0), True, "NaN or infinity"),
+    (lambda mask: jnp.where(mask[3], jnp.nan, 0.0), True, "NaN or infinity"),
+    (lambda masks: (weigh(masks), weigh(masks), 0), False, "value returned 3 arrays"),
+    (lambda masks: WEIGHTS.sum(), False, r"of shape \(\) for 1 sets"),
+  ],
+)
+def test_functions_that_are_refused(value, traceable, words):
+  with pytest.raises(ValueError, match=words):
+    ns.maximize(PROBLEM, value, o.greedy(), traceable=traceable)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    (dict(problem=None), "problem must be a Problem"),
+    (dict(optimizer=o.greedy), "optimizer must be an Optimizer"),
+    (dict(max_evaluations=2.5), "max_evaluations must be a whole number, got 2.5"),
+    (dict(max_evaluations=0), "max_evaluations must be at least 1"),
+    (dict(seed=0.5), "seed must be a whole number"),
+  ],
+)
+def test_arguments_that_are_refused(arguments, words):
+  whole = dict(problem=PROBLEM, value=weigh, optimizer=o.greedy()) | arguments
+  with pytest.raises(ValueError, match=words):
+    ns.maximize(**whole)
+
+
+def test_a_limit_beyond_32_bits_is_no_limit():
+  assert ns.maximize(PROBLEM, weigh, o.greedy(), max_evaluations=3_000_000_000).value == 7
+
+
+@pytest.mark.parametrize(
+  ("make", "words"),
+  [
+    (lambda: o.local_search(10.5), "evaluations must be a whole number, got 10.5"),
+    (lambda: o.random_search(0), "evaluations must be at least 1, got 0"),
+    (lambda: o.random_search(stop=1.0), "stop is 0 to below 1, got 1.0"),
+    (lambda: o.random_search(stop="no"), "stop must be a number"),
+    (lambda: o.regularized_evolution(batch=2.0), "batch must be a whole number"),
+    (lambda: o.regularized_evolution(population=1, batch=2), "population must be at least"),
+    (lambda: o.stochastic_greedy(2.5), "sample must be a whole number"),
+    (lambda: o.greedy(batch=2.5), "batch must be a whole number"),
+    (lambda: o.greedy(rule=3), "rule must be a name"),
+    (lambda: o.greedy(race="136"), "race must be whole numbers, such as"),
+    (lambda: o.greedy(race=(1.5, 3)), "race must be whole numbers, such as"),
+    (lambda: o.partial_enumeration(o.greedy(), 1.5), "depth must be a whole number"),
+    (lambda: o.partial_enumeration(o.greedy, 1), "inner must be an Optimizer"),
+    (lambda: o.exchange("rcas"), "inner must be an Optimizer"),
+    (lambda: o.surrogate(batch=0), "batch must be at least 1"),
+    (lambda: o.brute_force(None), "batch must be a whole number"),
+  ],
+)
+def test_constructors_refuse_what_is_no_count_or_optimizer(make, words):
+  with pytest.raises(ValueError, match=words):
+    make()
+
+
+def test_equal_arguments_give_the_same_object_however_they_are_spelled():
+  assert o.greedy() is o.greedy("unit") is o.greedy(rule="unit", batch=np.int64(1))
+  assert o.rcas() is o.rcas(lazy=True)
+  assert o.greedy(race=[1, 3, 6]) is o.greedy(race=(1, 3, 6))
+  assert o.exchange(o.rcas()) is o.exchange(inner=o.rcas(True), batch=1)
+  assert o.greedy() is not o.greedy("joint")
+
+
+def scripted(ask, tell=None):
+  """An optimizer that asks once; its state is the number of rounds."""
+
+  def told(state, values):
+    return state + 1, Info(jnp.ones(1, bool), ask(state)[0][:1], values[:1])
+
+  def best(state):
+    return jnp.asarray(ask(state)[0])[0], jnp.float32(21)
+
+  return Optimizer(
+    lambda problem, rng: jnp.int32(0), ask, tell or told, lambda state: state >= 1, best
+  )
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+@pytest.mark.parametrize(
+  ("optimizer", "words"),
+  [
+    (scripted(lambda s: (jnp.ones((1, 4), bool), jnp.ones(1, bool))), "is not feasible, of elem"),
+    (scripted(lambda s: (jnp.ones((1, 4)), jnp.ones(1, bool))), r"both bool; got float32 \(1, 4\)"),
+    (scripted(lambda s: (jnp.ones((1, 4), bool), jnp.bool_(True))), "both bool"),
+    (scripted(lambda s: (jnp.ones((1, 4), bool), [True])), "ask must return"),
+    (scripted(lambda s: (jnp.zeros((1, 4), bool), jnp.zeros(1, bool))), "asked for no set"),
+    (
+      scripted(lambda s: (jnp.zeros((1, 4), bool), jnp.ones(1, bool)), lambda s, values: s + 1),
+      r"tell must return `\(state, Info\)`",
+    ),
+  ],
+)
+def test_optimizers_that_break_the_protocol_are_told(optimizer, words, traceable):
+  value = set_functions.modular(WEIGHTS) if traceable else weigh
+  with pytest.raises(ValueError, match=words):
+    ns.maximize(PROBLEM, value, optimizer, traceable=traceable)
+
+
+def test_a_cut_run_has_no_steps_that_were_not_measured():
+  optimizer = o.partial_enumeration(o.greedy(), 1)
+  result = ns.maximize(PROBLEM, weigh, optimizer, max_evaluations=4)
+  assert result.trace and np.isfinite([step.value for step in result.trace]).all()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_recorded_run_goes_on_where_it_stopped(tmp_path, torn):
+  problem = ns.Problem(np.arange(12) // 3, np.linspace(1, 2, 12), 4.0)
+  weights = np.random.default_rng(0).random(12)
+  optimizer = o.surrogate(evaluations=24, batch=4)
+  calls = []
+
+  def value(masks):
+    if len(calls) == stop:
+      raise RuntimeError("power failure")
+    calls.append(len(masks))
+    return masks @ weights, np.full(len(masks), 0.01)
+
+  stop = None
+  whole = ns.maximize(problem, value, optimizer)
+  path, rounds = tmp_path / "run.jsonl", len(calls)
+  calls, stop = [], 3
+  with pytest.raises(RuntimeError):
+    ns.maximize(problem, o.recorded(value, path), optimizer)
+  if torn:
+    path.write_bytes(path.read_bytes()[:-9])
+  calls, stop = [], None
+  result = ns.maximize(problem, o.recorded(value, path), optimizer)
+  assert len(calls) == rounds - 3 + torn
+  np.testing.assert_equal(result._asdict(), whole._asdict())
+  assert [json.loads(line)["value"] for line in path.read_text().splitlines()]
+
+
+def test_logs_that_are_refused(tmp_path):
+  path = tmp_path / "run.jsonl"
+  path.write_text('{"set": [1], "value": 2.0, "standard_error": 0.1}\n')
+  with pytest.raises(ValueError, match=r"run.jsonl is of another run: it has the set \[1\]"):
+    ns.maximize(PROBLEM, o.recorded(weigh, path), o.greedy())
+  path.write_text("[]\n")
+  with pytest.raises(ValueError, match="line 1, is not a measurement"):
+    o.recorded(weigh, path)
+  with pytest.raises(ValueError, match="cannot be written: No such file"):
+    o.recorded(weigh, tmp_path / "missing" / "run.jsonl")

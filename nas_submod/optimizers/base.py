@@ -98,8 +98,8 @@ class Result(NamedTuple):
       measured; sets asked with a traceable one.
     rounds: Rounds of ask and tell, the parallel depth of the search.
     trace: Steps accepted, in order; empty with a traceable function.
-    upper_bound: On the value of any feasible set, if F is monotone and submodular; inf where
-      nothing bounds it. See `nas_submod.optimizers.certificate`.
+    upper_bound: On the value of any feasible set, if F is submodular, and monotone as far as
+      `violations` tell; inf where nothing bounds it. See `nas_submod.optimizers.certificate`.
     violations: How far what was measured is from monotone and submodular.
   """
 

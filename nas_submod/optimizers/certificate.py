@@ -5,7 +5,8 @@ S that contains A. So no feasible T is better than F(S) plus the gains of its el
 best such T, relaxed, is a bound: one element of each group; with additive costs also a fractional
 (multiple-choice) knapsack of each resource alone, by its Lagrangian dual. The bound is the smallest
 over all S that were measured. Sources: Leskovec et al. 2007 for the bound from data, Tang et al.
-2021 for knapsacks.
+2021 for knapsacks. Where additions were seen to lower F, only the gains at the required set, which
+every T contains, are used: what they give needs no monotonicity.
 
 The same measurements say how far F is from that assumption. Means stand for noisy values: then the
 bound is uncertain as they are, and errs low where it is the least of many; a check counts as failed
@@ -25,6 +26,7 @@ from nas_submod.problem import Problem
 from nas_submod.set_functions import SetFunction
 
 _QUANTILE = 1.645
+_CHANCE = 0.05  # of a check that fails beyond this quantile by noise alone
 _ROUNDING = 1e-6  # of the largest value: float32
 _MOST_SETS = 2048
 _MOST_GAINS = 2**20  # sets times elements
@@ -95,20 +97,20 @@ def certify_at(
 ) -> tuple[float, Violations]:
   """The certificate from the gains at the required set and at `mask [n]`, `value` traceable.
 
-  Gains at the answer are also asked of elements that no longer fit. Where `value` loses
-  there, the gain at the required set bounds it; otherwise it must be monotone and
-  submodular beyond the budgets too.
+  Gains at the answer are also asked of elements that no longer fit. A loss there is that of a
+  function which is not monotone, or does not go on there: then the answer bounds nothing.
   """
   if not isinstance(value, Partial | SetFunction):
     value = Partial(value)
   fits, masks, values, gains = jax.device_get(_gains_at(problem, value, mask))
   gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
-  # A loss beyond the budgets is that of a function which does not go on there.
+  loses = gains[1] < -_ROUNDING * np.abs(values).max()
+  loses_beyond = (loses & ~fits[1] & ~masks[1]).any()
   unknown = masks | np.stack([~fits[0], ~fits[1] & (gains[1] < 0)])
   gains = np.where(unknown, np.nan, gains)
   fits = fits[0]
   measured = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
-  distinct = 1 + bool((masks[0] != masks[1]).any())
+  distinct = 1 + bool((masks[0] != masks[1]).any() and not loses_beyond)
   return _certify(problem, fits, Gains(*(rows[:distinct] for rows in measured)))
 
 
@@ -197,9 +199,19 @@ def _certify(problem: Problem, fits: np.ndarray, measured: Gains) -> tuple[float
   bounds, violations = _compare_nested(measured)
   weights = np.where(fits & ~measured.masks, np.maximum(bounds, 0.0), 0.0)
   bounded = np.isfinite(weights).all(axis=1)
+  if _is_not_monotone(measured, violations):
+    bounded &= np.arange(len(bounded)) == 0
   if not bounded.any():
     return np.inf, violations
   return _least_bound(problem, measured.values[bounded], weights[bounded]), violations
+
+
+def _is_not_monotone(measured: Gains, violations: Violations) -> bool:
+  """Whether more additions lowered F than noise explains, by three standard deviations."""
+  failed, checked = violations.monotonicity_failed, violations.monotonicity_checked
+  if not measured.gain_errors[~np.isnan(measured.gains)].any():
+    return failed > 0
+  return failed > checked * _CHANCE + 3 * np.sqrt(checked * _CHANCE * (1 - _CHANCE))
 
 
 def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:

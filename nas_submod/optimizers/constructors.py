@@ -21,8 +21,8 @@ def constructor(function: Callable[_P, Optimizer]) -> Callable[_P, Optimizer]:
   annotations; a list becomes a tuple.
 
   Args:
-    function: Its parameters are hashable. Those annotated with int, float, str, bool, tuple[int, ...]
-      or Optimizer, or with one of them or None, are checked.
+    function: Its parameters are hashable. Those annotated with int, float, str, bool,
+      tuple[int, ...] or Optimizer, or with one of them or None, are checked.
 
   Returns:
     The constructor. It raises ValueError where an argument is of another type.

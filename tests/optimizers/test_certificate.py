@@ -183,3 +183,20 @@ def test_where_nothing_bounds_there_is_no_bound():
   assert few.upper_bound == np.inf
   failed = ns.maximize(problem, lambda masks: np.full(len(masks), -np.inf), greedy())
   assert failed.upper_bound == np.inf and failed.violations.monotonicity_checked == 0
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+@pytest.mark.parametrize("make", [rcas, lambda: random_search(60), brute_force])
+def test_cut_functions_are_not_monotone_and_bounded_all_the_same(make, traceable):
+  loose = 0
+  for seed in range(30):
+    rng = np.random.default_rng(seed)
+    weights = np.triu(rng.random((8, 8)) ** 3, 1)
+    inside = MASKS[:, :, None] != MASKS[:, None, :]
+    function = set_functions.table((weights * inside).sum(axis=(1, 2)))
+    problem = ns.Problem(-np.ones(8, int), np.ones(8), 4.0)
+    value = function if traceable else set_functions.on_host(function)
+    result = ns.maximize(problem, value, make(), traceable=traceable)
+    assert result.upper_bound >= optimum(problem, function) * (1 - 1e-6), seed
+    loose += result.violations.monotonicity_failed > 0
+  assert traceable or loose

@@ -25,7 +25,7 @@ class AnnealingState(NamedTuple):
   top: tuple[jax.Array, jax.Array]
 
 
-@functools.cache  # The same arguments give the same object, so that nothing is compiled twice.
+@ns.optimizers.constructor
 def simulated_annealing(evaluations: int = 500, heat: float = 1.0, cooling: float = 0.99):
   """Goes to a random neighbour if it is better, else with probability exp(-loss / heat)."""
 

@@ -200,7 +200,7 @@ def _certify(problem: Problem, fits: np.ndarray, measured: Gains) -> tuple[float
   weights = np.where(fits & ~measured.masks, np.maximum(bounds, 0.0), 0.0)
   bounded = np.isfinite(weights).all(axis=1)
   if _is_not_monotone(measured, violations):
-    bounded &= np.arange(len(bounded)) == 0
+    bounded &= np.arange(measured.values.size) == 0
   if not bounded.any():
     return np.inf, violations
   return _least_bound(problem, measured.values[bounded], weights[bounded]), violations

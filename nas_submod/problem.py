@@ -11,14 +11,17 @@ Mask = jax.Array | np.ndarray
 CostFunction = Callable[[Any], jax.Array]
 Canonical = Callable[[Any], jax.Array]
 
-_TOLERANCE = 1e-6  # of the budget, for costs that are not whole numbers (float32 sums)
+# Of the budget, for costs that are not whole numbers. Float32 sums of the same costs differ by the
+# order in which they are summed, so what fits as an addition must not be at the limit as a set.
+_ADDITION_TOLERANCE = 1e-6
+_SET_TOLERANCE = 2 * _ADDITION_TOLERANCE
 
 
 class Additions(NamedTuple):
   """What may be added to a set. Shapes for `n` elements and `m` resources.
 
   Attributes:
-    fits: The set plus this element is feasible, and the element is not in the set. `[n]` bool.
+    fits: The element is not in the set, and may be added: the set with it is feasible. `[n]` bool.
     cost: cost(S + e) - cost(S); zero or negative is possible for costs that are not sums. `[n, m]`.
     twin: The lowest fitting element whose addition gives the same canonical set. `[n]` int.
   """
@@ -34,8 +37,9 @@ class Problem:
 
   A pytree: groups, budget, required set and cost matrix are leaves, functions are static. So a
   problem passes through `jit` and `vmap`, and a change of its numbers does not recompile.
-  Whole-number costs that sum to less than 2^31 are compared exactly (int32), others with a
-  tolerance of 1e-6 of the budget.
+  If all costs are whole numbers and those of each resource sum to less than 2^31, they are compared
+  exactly (int32). Otherwise (float32) additions may exceed a budget by 1e-6 of it and whole sets by
+  2e-6, so that what fits is feasible in whatever order the costs are summed.
 
   Attributes:
     groups: Group of each element, -1 if unrestricted. `[n]` int.
@@ -137,13 +141,17 @@ class Problem:
     return jnp.asarray(mask) if self.canonical is None else self.canonical(mask)
 
   def within_budget(self, cost: jax.Array) -> jax.Array:
-    """Whether costs `[..., m]` keep to every budget, `[...]` bool."""
-    return jnp.all(cost <= self._limit, axis=-1)
+    """Whether the costs of whole sets `[..., m]` keep to every budget, `[...]` bool."""
+    return jnp.all(cost <= self.limit, axis=-1)
 
   @property
-  def _limit(self) -> jax.Array:
+  def limit(self) -> jax.Array:
+    """What a feasible set may use: the budget, and a tolerance unless costs are exact. `[m]`."""
+    return self._limit(_SET_TOLERANCE)
+
+  def _limit(self, tolerance: float) -> jax.Array:
     inexact = jnp.issubdtype(self.budget.dtype, jnp.inexact)
-    return self.budget * (1 + _TOLERANCE) if inexact else self.budget
+    return self.budget * (1 + tolerance) if inexact else self.budget
 
   def feasible(self, mask: Mask) -> jax.Array:
     """Whether `mask [n]` holds `required`, one element per group, and fits. `[]` bool."""
@@ -154,14 +162,14 @@ class Problem:
   def additions(self, mask: Mask) -> Additions:
     """What may be added to the set `mask [n]`."""
     mask = jnp.asarray(mask)
-    used = self.cost(mask)
+    used, limit = self.cost(mask), self._limit(_ADDITION_TOLERANCE)
     if self._matrix is None:
       after = jax.vmap(self.cost)(mask | jnp.eye(self.n, dtype=bool))
-      marginal, within = after - used, self.within_budget(after)
+      marginal, within = after - used, jnp.all(after <= limit, axis=-1)
     else:
       marginal = self._matrix
       # XLA's CPU compiler makes four times as much work of `used + marginal <= limit`.
-      within = jnp.all(marginal <= self._limit - used, axis=-1)
+      within = jnp.all(marginal <= limit - used, axis=-1)
     fits = ~mask & self._group_is_free(mask) & within
     return Additions(fits, marginal.astype(jnp.float32), self._twins(mask, fits))
 
@@ -225,5 +233,5 @@ def _cost_matrix(cost: Any, n: int, budget: np.ndarray) -> jax.Array:
     raise ValueError(
       f"cost[{element}, {resource}] is {matrix[element, resource]}, must be finite and nonnegative"
     )
-  whole = (matrix == np.floor(matrix)).all() and matrix.sum(initial=0) < 2**31
+  whole = (matrix == np.floor(matrix)).all() and matrix.sum(axis=0).max(initial=0) < 2**31
   return jnp.asarray(matrix, jnp.int32 if whole else jnp.float32)

@@ -84,6 +84,50 @@ def test_whole_numbers_are_exact_beyond_float32():
   assert not by_function.feasible(jnp.array([True, True]))
 
 
+def test_whole_numbers_are_exact_if_those_of_each_resource_sum_to_less_than_two_to_31():
+  big = 2**30
+  exact = ns.Problem([-1, -1], [[big, 1], [1, big]], [big, big])
+  assert exact.cost_matrix.dtype == jnp.int32
+  assert not exact.feasible([True, True]), "over by one part in a billion"
+  assert ns.Problem([-1, -1], [[big, 1], [big, 1]], [big, 2]).cost_matrix.dtype == jnp.float32
+  assert ns.Problem([-1, -1], [[1, 1], [1, 0.5]], [2, 2]).cost_matrix.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("by_function", [False, True])
+def test_what_fits_is_feasible_at_the_border_of_the_tolerance(by_function):
+  looks = jax.jit(lambda p, m: (p.additions(m).fits, p.feasible(m | True)))
+  rng = np.random.default_rng(0)
+  seen = set()
+  for _ in range(2 if by_function else 20):
+    costs = rng.random(400)
+    vector = jnp.asarray(costs, jnp.float32)
+
+    def sum_of(m, vector=vector):
+      return jnp.sum(jnp.where(m, vector, 0))[None]
+
+    p = ns.Problem(-np.ones(400, int), sum_of if by_function else costs, 1.0)
+    for excess in np.linspace(0.8e-6, 1.2e-6, 25):
+      at_border = p.replace(budget=jnp.float32([costs.sum() / (1 + excess)]))
+      element = rng.integers(400)
+      fits, feasible = looks(at_border, np.arange(400) != element)
+      feasible = feasible and at_border.feasible(np.ones(400, bool))
+      assert feasible or not fits[element], excess
+      seen.add(bool(fits[element]))
+  assert seen == {False, True}
+
+
+def test_the_bound_holds_for_sets_that_use_the_whole_tolerance():
+  p = ns.Problem([-1, -1], [1.0000015, 0.5], 1.0)
+  assert p.feasible([True, False]) and not p.additions([False, False]).fits[0]
+  function = ns.set_functions.coverage(np.eye(2, dtype=bool), np.array([3.0, 1.0]))
+  on_host = ns.set_functions.on_host(function)
+  optimum = ns.maximize(p, on_host, ns.optimizers.brute_force()).value
+  assert optimum == 3
+  greedy = ns.optimizers.greedy("unit")
+  assert ns.maximize(p, on_host, greedy).upper_bound >= optimum
+  assert ns.maximize(p, function, greedy, traceable=True).upper_bound >= optimum
+
+
 def test_fractions_do_not_fail_by_rounding():
   p = ns.Problem([-1] * 10, [0.1] * 10, 1.0)
   assert p.feasible(np.ones(10, bool))

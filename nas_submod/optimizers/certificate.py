@@ -116,7 +116,8 @@ def certify_at(
 
 @jax.jit
 def _fits(problem):
-  return problem.additions(problem.required).fits
+  """What may be in a feasible set: whole sets may use more than what is added one by one."""
+  return problem.replace(budget=problem.limit).additions(problem.required).fits
 
 
 @jax.jit
@@ -137,7 +138,7 @@ def _gains_at(problem, value, mask):
     gains = jnp.stack([value.marginals(value.init(mask)) for mask in masks])
   else:
     gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
-  fits = jnp.stack([problem.additions(mask).fits for mask in masks])
+  fits = jnp.stack([_fits(problem), problem.additions(mask).fits])
   return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
 
 
@@ -269,8 +270,8 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
   if problem.cost_matrix is None:
     return float(least)
   costs = np.asarray(problem.cost_matrix, np.float64)
-  # Costs that are not whole numbers may exceed a budget by its rounding.
-  budget = np.asarray(problem.budget, np.float64) * (1 + _ROUNDING)
+  # What is feasible in float32 may use a bit more than its limit.
+  budget = np.asarray(problem.limit, np.float64) * (1 + _ROUNDING)
   for cost, room in zip(costs.T, budget - costs[np.asarray(problem.required)].sum(axis=0)):
     if np.isfinite(room) and (cost > 0).any():
       rough = values + _knapsack(weights, cost, room, of_groups, steps=8)

@@ -173,10 +173,14 @@ class Problem:
     fits = ~mask & self._group_is_free(mask) & within
     return Additions(fits, marginal.astype(jnp.float32), self._twins(mask, fits))
 
-  def replace(self, **leaves: jax.Array) -> "Problem":
-    """The same problem with other leaves (`budget`, `required`), unchecked."""
+  def replace(self, *, budget: jax.Array | None = None, required: Mask | None = None) -> "Problem":
+    """The same problem with another budget or required set of the same dtype, unchecked."""
     problem = object.__new__(Problem)
-    problem.__dict__.update(self.__dict__, **leaves)
+    problem.__dict__.update(self.__dict__)
+    if budget is not None:
+      problem.budget = jnp.asarray(budget)
+    if required is not None:
+      problem.required = jnp.asarray(required)
     return problem
 
   def _group_sizes(self, mask: jax.Array) -> jax.Array:

@@ -140,6 +140,15 @@ def test_infinite_and_zero_budgets():
   assert not p.feasible(np.array([False, False, True]))
 
 
+def test_only_budget_and_required_are_replaced():
+  p = problem()
+  np.testing.assert_array_equal(p.replace(required=mask(2)).required, mask(2))
+  assert not p.replace(budget=jnp.array([3, 12])).feasible(mask(2)) and p.feasible(mask(2))
+  for name in ("budgets", "cost", "groups"):
+    with pytest.raises(TypeError, match=name):
+      p.replace(**{name: p.groups})
+
+
 def test_twins_are_elements_that_give_the_same_object():
   p = ns.Problem([0, 1, 2], np.zeros((3, 1)), [0], canonical=lambda m: jnp.sort(m)[::-1])
   np.testing.assert_array_equal(p.additions(np.zeros(3, bool)).twin, [0, 0, 0])

@@ -66,7 +66,7 @@ def batch(tables, cost=None, groups=None):
   if cost is not None:
     rows = len(cost)
     stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[0], (rows, *leaf.shape[1:])), stacked)
-    stacked = stacked.replace(_matrix=jnp.asarray(cost, jnp.float32)[:, :, None])
+    stacked._matrix = jnp.asarray(cost, jnp.float32)[:, :, None]
   tables = np.asarray(tables, np.float32)
   every = np.broadcast_to(MASKS, (len(tables), *MASKS.shape))
   optima = np.where(_feasible(stacked, every), tables, 0).max(axis=1)

@@ -74,7 +74,8 @@ class Problem:
         the same value and the same cost.
 
     Raises:
-      ValueError: If a shape is wrong, a number is NaN or negative, or `required` is infeasible.
+      ValueError: If a shape or dtype is wrong, a number is NaN, negative or beyond float32, a
+        function is not traceable, or `required` is infeasible.
     """
     group_ids = np.asarray(groups)
     if group_ids.ndim != 1 or not group_ids.size or group_ids.dtype.kind not in "iu":
@@ -82,15 +83,15 @@ class Problem:
         f"groups must be a nonempty vector of ints, got {group_ids.dtype} {group_ids.shape}"
       )
     n = group_ids.size
-    limit = np.atleast_1d(np.asarray(budget, np.float64))
-    if limit.ndim != 1 or np.isnan(limit).any() or (limit < 0).any():
+    limit = np.atleast_1d(_numbers("budget", budget, "a vector of nonnegative numbers"))
+    if limit.ndim != 1 or not (limit >= 0).all():
       raise ValueError(f"budget must be a vector of nonnegative numbers, got {budget}")
     start = np.zeros(n, bool) if required is None else np.asarray(required)
     if start.shape != (n,) or start.dtype != bool:
       raise ValueError(f"required must be bool of shape ({n},), got {start.dtype} {start.shape}")
 
     self._cost_function = cost if callable(cost) else None
-    self._matrix = None if callable(cost) else _cost_matrix(cost, n, limit)
+    self._matrix = None if callable(cost) else _cost_matrix(cost, n, limit.size)
     self.canonical = canonical
     self.required = jnp.asarray(start)
     _, labels = np.unique(np.where(group_ids < 0, -1, group_ids), return_inverse=True)
@@ -98,21 +99,32 @@ class Problem:
     self.groups = jnp.asarray(labels, jnp.int32)
     self._grouped = bool(np.unique(labels[labels >= 0]).size < (labels >= 0).sum())
 
-    shape = jax.eval_shape(self.cost, self.required)
-    if shape.shape != limit.shape:
-      raise ValueError(f"cost of a set has shape {shape.shape}, budget has {limit.shape}")
-    if jnp.issubdtype(shape.dtype, jnp.integer):
-      limit = np.floor(np.minimum(limit, np.iinfo(np.int32).max))
-    self.budget = jnp.asarray(limit, shape.dtype)
+    shape, dtype = _shape_of_result("cost", self.cost, self.required, "[m] of ints or floats")
+    if not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(f"cost of a set must be ints or floats, got {dtype}")
+    if shape != limit.shape:
+      raise ValueError(f"cost of a set has shape {shape}, budget has {limit.shape}")
+    if jnp.issubdtype(dtype, jnp.integer):
+      limit = np.floor(np.minimum(limit, min(jnp.iinfo(dtype).max, np.iinfo(np.int32).max)))
+    else:
+      limit = np.where(limit > float(jnp.finfo(dtype).max), np.inf, limit)
+    self.budget = jnp.asarray(limit, dtype)
+
+    if canonical is not None:
+      if not callable(canonical):
+        raise ValueError(f"canonical must be None or a function, got {canonical!r}")
+      form = _shape_of_result("canonical", canonical, self.required, "[n] bool")
+      if form != ((n,), bool):
+        raise ValueError(f"canonical must return bool of shape ({n},), got {form[1]} {form[0]}")
 
     chosen = labels[start & (labels >= 0)]
     if np.unique(chosen).size < chosen.size:
       raise ValueError("required holds two elements of one group, at most one is allowed")
     used = np.asarray(self.cost(self.required))
+    if not (used >= 0).all():
+      raise ValueError(f"cost(required) must be nonnegative, got {used.tolist()}")
     if not bool(self.feasible(self.required)):
       raise ValueError(f"required costs {used.tolist()}, over the budget {limit.tolist()}")
-    if callable(cost) and (np.isnan(used).any() or (used < 0).any()):
-      raise ValueError(f"cost(required) must be nonnegative, got {used.tolist()}")
 
   @property
   def n(self) -> int:
@@ -225,17 +237,51 @@ def first_of_equal(masks: jax.Array, valid: jax.Array) -> jax.Array:
   return jnp.where(equal.any(axis=1), jnp.argmax(equal, axis=1), masks.shape[0])
 
 
-def _cost_matrix(cost: Any, n: int, budget: np.ndarray) -> jax.Array:
-  matrix = np.asarray(cost, np.float64)
+def _numbers(name: str, value: Any, allowed: str) -> np.ndarray:
+  """As float64; NumPy alone reads numbers in text too, and does not name the argument."""
+  try:
+    array = np.asarray(value)
+    if array.dtype.kind in "cSU":
+      raise TypeError(f"{name} is {array.dtype}")
+    return array.astype(np.float64)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{name} must be {allowed}, got {value!r:.80}") from error
+
+
+def _shape_of_result(
+  name: str, function: Callable[[Any], Any], mask: jax.Array, returns: str
+) -> tuple[tuple[int, ...], Any]:
+  """Shape and dtype of what a user's function of a mask gives, without calling it for real."""
+  try:
+    result = jax.eval_shape(function, mask)
+  except Exception as error:
+    raise ValueError(f"{name} must be a traceable function `mask [n] -> {returns}`") from error
+  if not isinstance(result, jax.ShapeDtypeStruct):
+    raise ValueError(f"{name} must return an array {returns}, got {type(result).__name__}")
+  return result.shape, result.dtype
+
+
+def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
+  allowed = "numbers of shape [n, m] or [n], or a function `mask [n] -> [m]`"
+  matrix = _numbers("cost", cost, allowed)
   if matrix.ndim == 1:
     matrix = matrix[:, None]
-  if matrix.shape != (n, budget.size):
-    raise ValueError(f"cost must have shape ({n}, {budget.size}), got {matrix.shape}")
+  if matrix.ndim != 2:
+    raise ValueError(f"cost must be {allowed}, got shape {matrix.shape}")
+  if matrix.shape[0] != n:
+    raise ValueError(f"groups has {n} elements, cost has {matrix.shape[0]}")
+  if matrix.shape[1] != m:
+    raise ValueError(f"budget has {m} resource{'s'[: m != 1]}, cost has {matrix.shape[1]}")
   bad = np.argwhere(~np.isfinite(matrix) | (matrix < 0))
   if bad.size:
     element, resource = bad[0]
     raise ValueError(
       f"cost[{element}, {resource}] is {matrix[element, resource]}, must be finite and nonnegative"
     )
-  whole = (matrix == np.floor(matrix)).all() and matrix.sum(axis=0).max(initial=0) < 2**31
+  with np.errstate(over="ignore"):
+    total = matrix.sum(axis=0)
+  most = np.finfo(np.float32).max
+  if (total > most).any():
+    raise ValueError(f"costs of a resource sum to {total.max()}, float32 holds up to {most}")
+  whole = (matrix == np.floor(matrix)).all() and total.max(initial=0) < 2**31
   return jnp.asarray(matrix, jnp.int32 if whole else jnp.float32)

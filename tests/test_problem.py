@@ -22,19 +22,44 @@ def mask(*elements, n=5):
     ({"groups": [[0, 1]]}, "groups must be a nonempty vector of ints"),
     ({"groups": []}, "groups must be a nonempty vector of ints"),
     ({"groups": [0.5] * 5}, "groups must be a nonempty vector of ints"),
-    ({"cost": np.ones((4, 2))}, r"cost must have shape \(5, 2\), got \(4, 2\)"),
+    ({"cost": np.ones((4, 2))}, "groups has 5 elements, cost has 4"),
+    ({"cost": np.ones((5, 2, 1))}, r"cost must be numbers .*, got shape \(5, 2, 1\)"),
+    ({"cost": [[1, 1]] * 4 + [[1]]}, r"cost must be numbers of shape \[n, m\] or \[n\], or a func"),
+    ({"cost": [["1", "1"]] * 5}, r"cost must be numbers .*, got \[\['1', '1'\]"),
     ({"cost": np.full((5, 2), -1.0)}, r"cost\[0, 0\] is -1.0, must be finite and nonnegative"),
     ({"cost": [[1, 1]] * 4 + [[1, np.nan]]}, r"cost\[4, 1\] is nan"),
     ({"cost": [[1, 1]] * 4 + [[1, np.inf]]}, r"cost\[4, 1\] is inf"),
+    (
+      {"cost": np.full((5, 2), 1e300)},
+      r"costs of a resource sum to 5e\+300, float32 holds up to 3",
+    ),
+    ({"cost": np.full((5, 2), 1e38)}, r"costs of a resource sum to 5e\+38"),
+    ({"cost": np.full((5, 2), 1e308)}, "costs of a resource sum to inf"),
     ({"budget": [1, -1]}, "budget must be a vector of nonnegative numbers"),
     ({"budget": [1, np.nan]}, "budget must be a vector of nonnegative numbers"),
-    ({"budget": [1, 1, 1]}, r"cost must have shape \(5, 3\), got \(5, 2\)"),
+    ({"budget": {"a": 1}}, "budget must be a vector of nonnegative numbers, got {'a': 1}"),
+    ({"budget": "10"}, "budget must be a vector of nonnegative numbers, got '10'"),
+    ({"budget": 1.0}, "budget has 1 resource, cost has 2"),
+    ({"budget": [1, 1, 1]}, "budget has 3 resources, cost has 2"),
     ({"required": [True]}, r"required must be bool of shape \(5,\)"),
     ({"required": mask(0, 1)}, "required holds two elements of one group"),
     ({"required": mask(3, 4)}, r"required costs \[14, 16\], over the budget \[10.0, 12.0\]"),
     ({"cost": lambda m: jnp.zeros(3)}, r"cost of a set has shape \(3,\), budget has \(2,\)"),
     ({"cost": lambda m: -jnp.ones(2)}, r"cost\(required\) must be nonnegative"),
-    ({"cost": lambda m: jnp.full(2, jnp.nan)}, r"required costs \[nan, nan\]"),
+    ({"cost": lambda m: jnp.full(2, jnp.nan)}, r"cost\(required\) must be .*, got \[nan, nan\]"),
+    ({"cost": lambda m: m[:2]}, "cost of a set must be ints or floats, got bool"),
+    ({"cost": lambda m: [m.sum(), m.sum()]}, r"cost must return an array \[m\] .*, got list"),
+    (
+      {"cost": lambda m: np.ones(2) * float(m[0])},
+      r"cost must be a traceable function `mask \[n\] -> \[m\] of ints or floats`",
+    ),
+    ({"canonical": 3}, "canonical must be None or a function, got 3"),
+    (
+      {"canonical": lambda m: m[:2]},
+      r"canonical must return bool of shape \(5,\), got bool \(2,\)",
+    ),
+    ({"canonical": lambda m: m * 1}, r"canonical must return bool .*, got int32 \(5,\)"),
+    ({"canonical": lambda m: m[m]}, "canonical must be a traceable function"),
   ],
 )
 def test_bad_input_is_refused_with_what_was_wrong(changes, message):
@@ -138,6 +163,12 @@ def test_infinite_and_zero_budgets():
   p = ns.Problem([-1] * 3, [[1, 0], [2, 0], [3, 1]], [np.inf, 0])
   assert p.feasible(np.array([True, True, False]))
   assert not p.feasible(np.array([False, False, True]))
+
+
+def test_a_budget_beyond_float32_is_no_limit():
+  p = ns.Problem([-1, -1], [0.5, 1e30], 1e300)
+  assert p.feasible([True, True]) and np.isinf(p.budget)
+  assert ns.Problem([-1], lambda m: m.sum(dtype=jnp.int8)[None], 1e300).budget == 127
 
 
 def test_only_budget_and_required_are_replaced():

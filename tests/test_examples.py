@@ -16,11 +16,19 @@ def test_the_new_optimizer_is_short_and_runs_beside_others(capsys):
   assert values["annealing"] > values["random"]
 
 
-def test_the_example_of_the_documentation_runs_as_it_says(capsys):
-  [example] = re.findall("```python\n(.*?)```", (ROOT / "docs" / "optimizers.md").read_text(), re.S)
+def test_the_examples_of_the_documentation_run_as_they_say(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  text = (ROOT / "docs" / "optimizers.md").read_text()
+  first, function, going_on = re.findall("```python\n(.*?)```", text, re.S)
   found = {}
-  exec(example, found)
+  exec(first, found)
   value, bound, failed = (float(part) for part in capsys.readouterr().out.split())
   assert failed == 0
   assert (1 - 1 / 2.718281828) * bound < value <= bound
   assert found["problem"].feasible(found["result"].mask)
+  exec(function, found)
+  gained, violations = found["result"].value, found["result"].violations
+  assert violations.monotonicity_failed == violations.submodularity_failed == 0
+  assert gained > 0
+  exec(going_on, found)
+  assert len((tmp_path / "measurements.jsonl").read_text().splitlines()) == 20

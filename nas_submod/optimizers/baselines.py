@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import at_least_one, constructor
-from nas_submod.problem import Problem
+from nas_submod.problem import Problem, same_sets
 
 _PATIENCE = 200  # draws in a row that were all known, after which random search gives up
 
@@ -167,6 +167,6 @@ def _append(
 
 def _is_new(keys: jax.Array, seen: jax.Array, count: jax.Array) -> jax.Array:
   """Which rows of `keys [B, n]` are neither among the first `count` of `seen` nor repeated."""
-  known = (keys[:, None] == seen[None]).all(axis=-1) & (jnp.arange(seen.shape[0]) < count)
-  repeated = (keys[:, None] == keys[None]).all(axis=-1) & jnp.tri(len(keys), k=-1, dtype=bool)
+  known = same_sets(keys, seen) & (jnp.arange(seen.shape[0]) < count)
+  repeated = same_sets(keys, keys) & jnp.tri(len(keys), k=-1, dtype=bool)
   return ~known.any(axis=1) & ~repeated.any(axis=1)

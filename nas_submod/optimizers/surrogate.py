@@ -17,7 +17,7 @@ import numpy as np
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import random_set
 from nas_submod.optimizers.constructors import at_least_one, constructor
-from nas_submod.optimizers.surrogate_model import Encoding, Features, encode, featurize, same_sets
+from nas_submod.optimizers.surrogate_model import Encoding, Features, encode, featurize
 from nas_submod.optimizers.surrogate_posterior import (
   Data,
   Fit,
@@ -30,7 +30,7 @@ from nas_submod.optimizers.surrogate_posterior import (
   warp,
 )
 from nas_submod.optimizers.surrogate_search import climb, draw
-from nas_submod.problem import Problem
+from nas_submod.problem import Problem, first_of_equal, same_sets
 
 _SAMPLES = 64  # random sets that set the scales of the features
 _CHAINS, _RESTARTS = 32, 4  # posterior draws in a round; those that start from a new random set
@@ -221,9 +221,9 @@ def _random_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
 def _locate(state: SurrogateState, features: Features) -> tuple[jax.Array, jax.Array]:
   """Row of the data of each of `K` sets (E if none), and whether it is the first of its kind."""
   used = state.data.counts > 0
-  same = same_sets(features, state.data.features) & used
+  same = same_sets(features.elements, state.data.features.elements) & used
   row = jnp.where(same.any(axis=1), jnp.argmax(same, axis=1), len(used))
-  return row, jnp.argmax(same_sets(features, features), axis=1) == jnp.arange(len(row))
+  return row, first_of_equal(features.elements, jnp.ones(len(row), bool)) == jnp.arange(len(row))
 
 
 def _record(state: SurrogateState, values: jax.Array, standard_errors: jax.Array) -> Data:

@@ -124,12 +124,6 @@ def featurize(problem: Problem, encoding: Encoding, masks: jax.Array) -> Feature
   return Features(elements, (concave - encoding.centre) / encoding.spread)
 
 
-def same_sets(left: Features, right: Features) -> jax.Array:
-  """Which sets are the same: of one size, and their intersection is of that size. `[L, R]`."""
-  size = left.elements.sum(axis=1)[:, None]
-  return (left.elements @ right.elements.T == size) & (right.elements.sum(axis=1) == size)
-
-
 def inner_products(encoding: Encoding, left: Features, right: Features) -> jax.Array:
   """Weighted inner products of sets in each block, `[3, L, R]`."""
   near = right.elements @ encoding.neighbours

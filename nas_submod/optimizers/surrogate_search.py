@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers.surrogate_model import Encoding, Features, featurize, same_sets
+from nas_submod.optimizers.surrogate_model import Encoding, Features, featurize
 from nas_submod.optimizers.surrogate_posterior import Posterior, covariances
-from nas_submod.problem import Problem
+from nas_submod.problem import Problem, same_sets
 
 _WAVES = 64  # random Fourier features of a draw
 _STEPS, _PROPOSALS = 12, 16  # of a chain in a round; proposals of a step
@@ -160,7 +160,7 @@ def climb(
     shape = masks.shape[:2]
     flat = featurize(problem, encoding, masks.reshape(-1, problem.n))
     cross = covariances(posterior, encoding, flat).reshape(*shape, -1)
-    new = ~jnp.any(same_sets(flat, posterior.features) & posterior.used, axis=1)
+    new = ~jnp.any(same_sets(flat.elements, posterior.features.elements) & posterior.used, axis=1)
     features = jax.tree.map(lambda x: x.reshape(*shape, -1), flat)
     prior = jax.vmap(_prior_values, in_axes=(None, 0, 0))(waves, draws, features)
     return prior + jnp.einsum("cpe,ce->cp", cross, draws.updates), new.reshape(shape)

@@ -134,7 +134,7 @@ def test_values_that_are_no_numbers_are_refused(entry):
   problem = instances.two_knapsacks(0)
   with pytest.raises(ValueError, match=r"value returned nan among its values, for the set"):
     ns.maximize(problem, lambda masks: np.full(len(masks), np.nan), entry.optimizer)
-  with pytest.raises(ValueError, match="value returned NaN for a feasible set"):
+  with pytest.raises(ValueError, match="value returned NaN or infinity for a feasible set"):
     function = set_functions.table(np.full(2**problem.n, np.nan))
     ns.maximize(problem, function, entry.optimizer, traceable=True)
 

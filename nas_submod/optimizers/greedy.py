@@ -145,21 +145,13 @@ def make_greedy(
 
   def ask(state: GreedyState) -> tuple[jax.Array, jax.Array]:
     masks, valid = jax.vmap(functools.partial(greedy_run.ask_run, options=options))(state.runs)
-    # The rules take turns, so that a round cut short by a limit is fair to all of them.
-    return jnp.swapaxes(masks, 0, 1).reshape(-1, state.problem.n), valid.T.reshape(-1)
+    return greedy_run.in_turns(masks), greedy_run.in_turns(valid)
 
   def tell(state: GreedyState, values: jax.Array) -> tuple[GreedyState, Info]:
-    values = values.reshape(-1, state.rules.shape[0]).T
+    values = greedy_run.by_run(values, state.rules.shape[0])
     tell_run = jax.vmap(functools.partial(greedy_run.tell_run, options=options))
-    open_run = jax.vmap(functools.partial(greedy_run.open_run, options=options), (None, 0, 0, 0))
     runs, accepted = tell_run(state.runs, values)
-    changed = accepted if options.sample is None else accepted | ~greedy_run.is_open(runs)
-    runs = jax.lax.cond(
-      changed.any(),
-      lambda runs: open_run(state.problem, runs, state.rules, accepted),
-      lambda runs: runs,
-      runs,
-    )
+    runs = greedy_run.open_runs(state.problem, runs, state.rules, accepted, options)
     return state._replace(runs=runs), Info(accepted, runs.mask, runs.value)
 
   def done(state: GreedyState) -> jax.Array:

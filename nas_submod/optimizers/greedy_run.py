@@ -135,6 +135,25 @@ def open_run(
   return jax.tree.map(functools.partial(jnp.where, accepted), opened, run)
 
 
+def open_runs(
+  problem: Problem, runs: Run, rules: jax.Array, accepted: jax.Array, options: Options
+) -> Run:
+  """`open_run` for `R` runs, if any of them took a step or needs another sample."""
+  each = jax.vmap(functools.partial(open_run, options=options), (None, 0, 0, 0))
+  changed = accepted if options.sample is None else accepted | ~is_open(runs)
+  return jax.lax.cond(changed.any(), lambda: each(problem, runs, rules, accepted), lambda: runs)
+
+
+def in_turns(rows: jax.Array) -> jax.Array:
+  """`[R, B, ...]` of `R` runs as `[B * R, ...]`: a round cut short is fair to all of them."""
+  return jnp.swapaxes(rows, 0, 1).reshape(-1, *rows.shape[2:])
+
+
+def by_run(rows: jax.Array, runs: int) -> jax.Array:
+  """The inverse of `in_turns`: `[B * R]` as `[R, B]`."""
+  return rows.reshape(-1, runs).T
+
+
 def batch_size(run: Run, options: Options) -> int:
   """Sets asked in a round."""
   n = run.mask.shape[0]

@@ -51,7 +51,8 @@ def greedy(
     batch: Sets asked in a round, None for all at once. It changes neither the decisions nor their
       order: measurements made ahead of a decision that does not need them are not used.
     race: None, or numbers of replicates such as (1, 3, 6): where F is noisy, all open elements get
-      the first, those that could still be the best the second, the last three the third. Lazy
+      the first, those that could still be the best the second, the last three the third. In the
+      end the best sets of the runs get the second, those that could be the answer the third. Lazy
       then also measures elements whose last known gain could be the best but for its noise.
 
   Returns:

@@ -3,12 +3,13 @@
 import functools
 
 import instances
+import jax
 import numpy as np
 import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import Optimizer, greedy, rcas
+from nas_submod.optimizers import Optimizer, greedy, greedy_run, rcas
 
 RACE = (1, 3, 6)
 
@@ -60,10 +61,13 @@ def test_exact_values_as_one_program():
   optimizer = rcas(race=RACE)
   for seed in range(10):
     problem, function = instances.two_knapsacks(seed), instances.integer_coverage(seed)
-    host = ns.maximize(problem, exactly(set_functions.on_host(function)), optimizer)
+    value = exactly(set_functions.on_host(function))
+    host, plain = (ns.maximize(problem, value, o) for o in (optimizer, rcas()))
     device = ns.maximize(problem, function, optimizer, traceable=True)
     np.testing.assert_array_equal(device.mask, host.mask)
-    assert device.rounds == host.rounds
+    np.testing.assert_array_equal(host.mask, plain.mask)
+    assert device.rounds == host.rounds == plain.rounds
+    assert host.evaluations == plain.evaluations
 
 
 ONE_OF_MANY = ns.Problem([-1] * 32, np.ones(32), 1)
@@ -98,7 +102,8 @@ def test_ties_are_told_from_choices():
   raced: Optimizer = greedy(batch=None, race=RACE)
   far, measured_far, ties_far = choices(raced, weighted(30.0, *[0.0] * 31), 1.0, seeds=50)
   assert far == 1 and ties_far == 0
-  assert measured_far == 6 + 32  # nothing is in doubt: one replicate each
+  # Nothing is in doubt: one replicate each, and two more of the answer for its standard error.
+  assert measured_far == 6 + 32 + 2
   # Two that are equal are a tie unless chance sets them apart, one time in ten at the last stage.
   chosen, _, ties = choices(raced, weighted(9.0, 9.0, *[0.0] * 30), 1.0, seeds=100)
   assert 0.3 < chosen < 0.7 and ties > 0.7
@@ -145,6 +150,76 @@ def test_lazy_saves_where_noise_is_small_and_measures_all_where_it_is_not():
   assert counts[0.01, False] == counts[100.0, False] == 1 + 12 + 11 + 10 + 9
   assert counts[0.01, True] == 1 + 12 + 3  # an additive function: bounds are exact but for noise
   assert counts[100.0, True] > 30
+
+
+# Element 0 alone is worth 50, the others together 56; that path may measure them once.
+ONE_OR_TWO = ns.Problem([-1] * 3, [1.0, 0.5, 0.5], 1)
+TWO_ARE_BETTER = weighted(50.0, 30.0, 26.0)
+
+
+def test_the_answer_among_the_rules_is_raced():
+  optimizer = rcas(batch=None, race=RACE)
+  results = [
+    ns.maximize(ONE_OR_TWO, Noisy(TWO_ARE_BETTER, 4.0, seed), optimizer) for seed in range(200)
+  ]
+  assert np.mean([result.mask.tolist() == [False, True, True] for result in results]) > 0.95
+  assert np.isfinite([result.standard_error for result in results]).all()
+
+
+def test_a_monotone_function_is_rarely_answered_by_a_part_of_the_path():
+  problem, elements = ns.Problem([-1] * 6, np.ones(6), 6), weighted(*range(6, 0, -1))
+  optimizer = greedy(batch=None, race=RACE)
+  results = [ns.maximize(problem, Noisy(elements, 1.0, seed), optimizer) for seed in range(100)]
+  assert np.mean([result.mask.all() for result in results]) > 0.92
+  assert np.isfinite([result.standard_error for result in results]).all()
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_the_last_stage_asks_no_network_twice_and_the_last_replicates_of_close_ones(batch):
+  optimizer, asked = rcas(batch=batch, race=RACE), []
+  question = jax.jit(lambda state: (*optimizer.ask(state), optimizer.replicates(state)))
+
+  def watch(number, info, state):
+    del number, info
+    masks, valid, wanted = map(np.asarray, question(state))
+    if valid.any() and not np.asarray(greedy_run.is_open(state.races.run)).any():
+      asked[-1].append((masks[valid], set(wanted[valid])))
+
+  for seed in range(8):
+    noisy = Noisy(set_functions.on_host(instances.sequence_function), 2.0, seed)
+    asked.append([])
+    ns.maximize(instances.sequences(seed), noisy, optimizer, callback=watch)
+  for first, *second in asked:
+    rounds = [first, *second]
+    networks = [
+      {tuple(instances.pushed_left(mask).tolist()) for mask in masks} for masks, _ in rounds
+    ]
+    assert [len(found) for found in networks] == [len(masks) for masks, _ in rounds]
+    assert [wanted for _, wanted in rounds] == [{3}, {6}][: len(rounds)]
+    assert all(len(close) > 1 and close <= networks[0] for close in networks[1:])
+  assert 0 < sum(len(rounds) == 2 for rounds in asked) < 8
+
+
+def test_finalists_that_fail_and_searches_that_end_early():
+  optimizer = rcas(batch=None, race=RACE)
+
+  def fails_later(masks):
+    values = noisy(masks)
+    counts = np.array([noisy.counts[tuple(np.flatnonzero(mask))] for mask in masks])
+    return np.where(masks[:, 2] & (counts > 1), -np.inf, values)
+
+  noisy = Noisy(TWO_ARE_BETTER, 0.1, seed=0)
+  assert ns.maximize(ONE_OR_TWO, noisy, optimizer).mask.tolist() == [False, True, True]
+  noisy.counts.clear()
+  failed = ns.maximize(ONE_OR_TWO, fails_later, optimizer)
+  assert failed.mask.tolist() == [True, False, False] and np.isfinite(failed.standard_error)
+  noisy.counts.clear()
+  whole = ns.maximize(ONE_OR_TWO, noisy, optimizer).evaluations
+  for limit in range(1, whole + 1):
+    noisy.counts.clear()
+    result = ns.maximize(ONE_OR_TWO, noisy, optimizer, max_evaluations=limit)
+    assert result.evaluations == limit
+    assert limit < whole - 4 or result.mask.tolist() == [False, True, True]
 
 
 def test_sets_that_could_not_be_measured_are_never_chosen():

@@ -1,15 +1,18 @@
 """What the command lines share: devices, errors in one line, configs from flags."""
 
+import difflib
+import importlib.util
 import os
 import pathlib
 import re
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from nas_submod import compilation, parallel
@@ -59,6 +62,15 @@ def config_file() -> str:
   return config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
 
 
+def load_module(path: str) -> types.ModuleType:
+  """The module of a config file."""
+  spec = importlib.util.spec_from_file_location("config_module", path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
 def run(main: Callable[[Any], None]) -> None:
   """Runs a command: `main(config as plain values)`; a wrong input ends it with one line."""
 
@@ -88,13 +100,35 @@ def _parse_flags(argv: list[str]) -> list[str]:
     for path in (value.split(":")[0] for value in given):
       if not pathlib.Path(path).is_file():
         fail(f"there is no config file {path}")
-    if isinstance(error, AttributeError):
-      field = re.search(r"\w+", str(error))
-      hint = re.search(r"Did you mean .*?\?", str(error))
-      fail(f"the config has no field {field and field[0]}. {hint[0] if hint else ''}".rstrip())
+    if isinstance(error, AttributeError | KeyError) and given:
+      unknown = _unknown_field(argv, given[-1])
+      if unknown:
+        fail(unknown)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     fail(lines[-1] if lines else type(error).__name__)
     raise
+
+
+def _unknown_field(argv: list[str], given: str) -> str | None:
+  """What is wrong with the first flag that names no field of a config; None if all name one."""
+  path, *mode = given.split(":", 1)
+  try:
+    config = load_module(path).get_config(*mode)
+  except Exception:  # The file itself is at fault.
+    return None
+  for argument in argv:
+    flag = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
+    here, place = config, "config"
+    for name in flag[1].split(".") if flag else ():
+      if not isinstance(here, ConfigDict):
+        return f"the config has no field {name}. {place} is a value, set as a whole"
+      if name not in here:
+        near = difflib.get_close_matches(name, here, 1)
+        hint = f'Did you mean "{near[0]}"? ' if near else ""
+        fields = f"has {', '.join(here)}" if here else "has no fields: set it as a whole"
+        return f"the config has no field {name}. {hint}{place} {fields}"
+      here, place = here[name], f"{place}.{name}"
+  return None
 
 
 def stop(message: object, code: int) -> None:

@@ -3,7 +3,6 @@
 python -m experiments.sweep --config=configs/digits.py [--workdir=runs/sweep] [--run]
 """
 
-import importlib.util
 import shlex
 import subprocess
 import sys
@@ -20,10 +19,7 @@ RUN = flags.DEFINE_bool("run", False, "Run the commands instead of printing them
 def commands() -> list[list[str]]:
   """One command for each entry of `sweep()`, each with a workdir of its own."""
   path = common.config_file()
-  spec = importlib.util.spec_from_file_location("sweep_config", path)
-  assert spec is not None and spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = common.load_module(path)
   if not hasattr(module, "sweep"):
     common.fail(f"{path} has no sweep(); configs/digits.py shows one")
   base = [sys.executable, "-m", "experiments.search", f"--config={path}"]

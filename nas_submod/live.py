@@ -10,10 +10,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nas_submod.estimate import estimate
 from nas_submod.objective import ProxyObjective
 from nas_submod.resources import network_cost
 from nas_submod.search import Accepted, Display
-from nas_submod.search_setup import Setup, estimate_evaluations
+from nas_submod.search_setup import Setup
+
+_LAST = ("finalists", "signal")  # what is done once the search is over
 
 
 def duration(seconds: float) -> str:
@@ -28,7 +31,7 @@ class _Watch:
 
   def __init__(self, setup: Setup):
     self.setup = setup
-    self.expected = estimate_evaluations(setup)
+    self.expected = estimate(setup)
     self.began = time.monotonic()
     self.start = network_cost(setup.space, setup.space.start)
     self.rows: dict[str, Accepted] = {}
@@ -48,11 +51,11 @@ class _Watch:
     """Takes in how far training is."""
     self.line = f"{doing}: trained {objective.trained}, reused {objective.reused}"
     self.line += f", failed {objective.failed}"
-    if objective.trained:
+    if objective.trained and (self.expected.search is not None or doing in _LAST):
       left = max(self._remaining(objective, doing), 1 - share)
       seconds = left * objective.train_seconds / objective.trained
       self.line += f"; about {duration(seconds)} of training left"
-    elif not objective.compilations.programs:
+    elif not objective.trained and not objective.compilations.programs:
       self.line += "; compiling the program that trains every network, a minute or so"
 
   def status(self) -> str:
@@ -61,13 +64,14 @@ class _Watch:
 
   def _remaining(self, objective: ProxyObjective, doing: str) -> float:
     """Networks still to train: the estimate at first, then what the budgets have room for."""
-    search = self.setup.config["search"]
-    final = search["finalist_replicates"] * (search["finalists"] + 2)
-    if doing in ("finalists", "signal"):
+    short, final = self.expected.short, self.expected.final
+    if doing in _LAST:
       return final / 2
-    done = np.mean([self._share_used(step) for step in self.rows.values()]) if self.rows else 0.0
+    shares = [self._share_used(step) for step in self.rows.values()]
+    done = float(np.mean(shares)) if shares else 0.0
     if doing != "greedy" or done < 0.1:
-      return max(self.expected - objective.trained, final)
+      whole = (self.expected.search or 0) + short + final
+      return max(whole - objective.trained, final)
     if self.before_greedy is None:
       self.before_greedy = objective.trained
     return (objective.trained - self.before_greedy) * (1 - done) / done + final

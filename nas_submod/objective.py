@@ -26,7 +26,7 @@ SCORES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
   "negative_train_loss": lambda metrics: -metrics["train_loss"],
 }
 
-_CONTEST = 8  # A call with more new networks than that is a contest.
+CONTEST = 8  # A call with more new networks than that is a contest.
 _SCREENING = -1  # The replicate that stands for the short training of a contest.
 
 
@@ -145,7 +145,7 @@ class ProxyObjective:
     """
     new = [job for job in asked if job.replicate == 0 and job not in self._asked]
     self._asked.update(new)
-    if len(new) > _CONTEST:
+    if len(new) > CONTEST:
       short = {
         job: planned[job]._replace(replicate=_SCREENING, steps=self._screen_steps) for job in new
       }

@@ -97,6 +97,10 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       seed=config["seed"],
       callback=on_round,
     )
+    off_the_path = _answer_off_the_path(setup, objective, answer, found)
+    if off_the_path is not None:
+      found.append(off_the_path)
+      display.accepted(off_the_path)
     doing = "finalists"
     finalists = _rerun(setup, objective, _finalists(found, search["finalists"]))
     doing = "signal"
@@ -171,6 +175,18 @@ def certificate(answer: Result) -> dict[str, Any]:
   numbers = {"upper_bound": answer.upper_bound, **answer.violations._asdict()}
   plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
   return {"upper_bound": plain.pop("upper_bound"), "violations": plain}
+
+
+def _answer_off_the_path(
+  setup: Setup, objective: ProxyObjective, answer: Result, found: Sequence[Accepted]
+) -> Accepted | None:
+  """The optimizer's answer, where no run went there: that of `greedy_plus_max` may be such."""
+  architecture = tuple(int(o) for o in setup.space.architecture(answer.mask))
+  passed = {setup.space.key(step.architecture) for step in found}
+  if setup.space.key(architecture) in passed or not math.isfinite(answer.value):
+    return None
+  costs = resources.network_cost(setup.space, architecture)
+  return Accepted("answer", 0, architecture, answer.value, costs, objective.trained, False)
 
 
 def _finalists(found: Sequence[Accepted], count: int) -> list[Accepted]:

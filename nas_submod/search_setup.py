@@ -4,34 +4,50 @@ Everything is checked before anything is trained.
 """
 
 import inspect
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import data as datasets
 from nas_submod import optimizers, parallel, resources, spaces, training
 from nas_submod.objective import SCORES, check_fit
-from nas_submod.optimizers import Optimizer
+from nas_submod.optimizers import Optimizer, named
 from nas_submod.problem import Problem
 from nas_submod.spaces import SearchSpace
 
-# What `config.search.optimizer` may be.
+# What `config.search.optimizer` may be, or `module:function`: a constructor of one's own.
 OPTIMIZERS: tuple[str, ...] = (
   "rcas",
   "greedy",
+  "greedy_plus_max",
+  "stochastic_greedy",
+  "best_singleton",
   "exchange",
   "partial_enumeration",
   "surrogate",
   "local_search",
   "random_search",
   "regularized_evolution",
+  "brute_force",
 )
-_OF_AN_INNER = ("exchange", "partial_enumeration")
+OF_AN_INNER = ("exchange", "partial_enumeration")
+# Those that measure the start with each single block more, and add block after block.
+_GREEDY = ("rcas", "greedy", "greedy_plus_max", "best_singleton")
+# Those whose answer does not depend on how many sets they ask in a round.
+_ANY_BATCH = (
+  "greedy",
+  "greedy_plus_max",
+  "stochastic_greedy",
+  "best_singleton",
+  "exchange",
+  "random_search",
+)
 # Sets asked in a round where the answer depends on it, and must not on the devices.
 _FIXED_BATCH = 4
+_MANY_MEASUREMENTS = 10_000  # of one network, where an optimizer does not say how many
 
 
 class Setup(NamedTuple):
@@ -77,8 +93,10 @@ def prepare(config: Mapping[str, Any]) -> Setup:
       raise ValueError(f"config.search.{name} is {search[name]}; at least {least}")
   data = datasets.load(config["data"])
   check_fit(space, data)
+  # What an optimizer does not take it says here: too many elements, or no such resource.
+  jax.eval_shape(optimizer.init, problem, jax.random.key(0))
   check_less_training(config, training.recipe(config["train"], data).steps)
-  most = most_measurements(search)
+  most = most_measurements(search, optimizer)
   return Setup(config, space, data, problem, budget, optimizer, runs, most)
 
 
@@ -144,7 +162,7 @@ def make_optimizer(
   """An optimizer by its name, and the names of the runs inside it.
 
   Args:
-    name: One of `OPTIMIZERS`.
+    name: One of `OPTIMIZERS`, or `module:function`.
     options: Its arguments. Of "exchange" and "partial_enumeration" `inner` is the name of the
       optimizer inside (rcas by default), which gets the options that are not theirs.
     resource_names: The budgets.
@@ -153,23 +171,21 @@ def make_optimizer(
   Raises:
     ValueError: If the optimizer or one of its options is unknown or not allowed.
   """
-  if name not in OPTIMIZERS:
-    raise ValueError(f"unknown optimizer {name!r}; allowed: {', '.join(OPTIMIZERS)}")
-  make = getattr(optimizers, name)
+  constructor = constructor_of(name)
   given: dict[str, Any] = {
     key: tuple(v) if isinstance(v, list) else v for key, v in options.items()
   }
   rules = ("unit", *resource_names, "joint")
-  runs: tuple[str, ...] = (name,)
+  runs: tuple[str, ...] = (name.rpartition(":")[2],)
   if name == "rcas":
     runs = rules
     given.setdefault("batch", -(-width // len(rules)))
-  elif name in ("greedy", "exchange", "random_search"):
+  elif name in _ANY_BATCH:
     given.setdefault("batch", width)
   elif name == "surrogate":
     given.setdefault("batch", _FIXED_BATCH)
-  if name in _OF_AN_INNER:
-    own = inspect.signature(make).parameters
+  if name in OF_AN_INNER:
+    own = inspect.signature(constructor).parameters
     rest = {key: given.pop(key) for key in list(given) if key not in own}
     given["inner"], runs = make_optimizer(given.get("inner", "rcas"), rest, resource_names, width)
   if name == "exchange":
@@ -177,24 +193,40 @@ def make_optimizer(
       raise ValueError("config.search.options: exchange takes no inner optimizer with replicates")
     runs = (*runs, "exchange")
   try:
-    return make(**given), runs
+    return named.make(name, constructor, given), runs
   except TypeError as error:
     raise ValueError(f"config.search.options of {name}: {error}") from error
 
 
-def most_measurements(search: Mapping[str, Any]) -> int:
+def constructor_of(name: str) -> Callable[..., Any]:
+  """The constructor of an optimizer.
+
+  Raises:
+    ValueError: If there is none of that name.
+  """
+  if named.is_own(name):
+    return named.own_constructor(name, OPTIMIZERS)
+  if name not in OPTIMIZERS:
+    raise named.unknown(name, OPTIMIZERS)
+  return getattr(optimizers, name)
+
+
+def most_measurements(search: Mapping[str, Any], optimizer: Optimizer) -> int:
   """How often `config.search` may measure one network."""
-  options = search["options"]
-  if "surrogate" in (search["optimizer"], options.get("inner")):
-    return _evaluations("surrogate", search)
-  return max(options.get("race") or (1,))
+  if optimizer.replicates is None:
+    return 1
+  name, options = search["optimizer"], dict(search["options"])
+  while name in OF_AN_INNER:
+    name = options.pop("inner", "rcas")
+  if name in OPTIMIZERS and name != "surrogate":
+    return max(options["race"])
+  limit = search["max_evaluations"] or _MANY_MEASUREMENTS
+  return min(own_limit(name, options) or limit, limit)
 
 
-def _evaluations(name: str, search: Mapping[str, Any]) -> int:
-  """Measurements that an optimizer with an option `evaluations` makes at most."""
-  default = inspect.signature(getattr(optimizers, name)).parameters["evaluations"].default
-  most = search["options"].get("evaluations", default)
-  return min(most, search["max_evaluations"] or most)
+def own_limit(name: str, options: Mapping[str, Any]) -> int | None:
+  """Sets that an optimizer with an argument `evaluations` asks at most; None without one."""
+  return options.get("evaluations", named.default(constructor_of(name), "evaluations"))
 
 
 def first_additions(setup: Setup) -> np.ndarray:
@@ -206,37 +238,9 @@ def first_additions(setup: Setup) -> np.ndarray:
   return setup.space.architecture(np.concatenate([np.asarray(start)[None], masks]))
 
 
-def estimate_evaluations(setup: Setup) -> int:
-  """How many trainings the search will make, roughly.
-
-  A greedy run takes as many steps as average first additions fit into the budgets, and measures
-  about three networks a step, twice each if it races; runs share the first step, and half of the
-  others. An exchange tries some hundred networks more; an enumeration completes every seed.
-  """
-  search = setup.config["search"]
-  name, options = search["optimizer"], search["options"]
-  final = search["finalist_replicates"] * (search["finalists"] + 2)
-  trainings = search["replicates"]
-  if "evaluations" in inspect.signature(getattr(optimizers, name)).parameters:
-    return trainings * _evaluations(name, search) + final
-  first = first_additions(setup)
-  costs = resources.network_costs(setup.space, first)[:, columns(setup)]
-  room = np.array(list(setup.budget.values())) - costs[0]
-  extra = np.maximum((costs[1:] - costs[0]).mean(0), 1) if len(first) > 1 else room
-  steps = int((room / extra).min())
-  measured = len(first) + math.ceil(3 * steps * (1 + (len(setup.runs) - 1) / 2))
-  if "race" in options:
-    measured *= 2
-  if name == "exchange":
-    measured += 100
-  if name == "partial_enumeration":
-    measured *= max(math.comb(len(first) - 1, options.get("depth", 1)) // 2, 1)
-  return trainings * min(measured, search["max_evaluations"] or measured) + final
-
-
 def is_greedy(setup: Setup) -> bool:
-  """Whether the search adds block after block to the start set."""
-  return setup.config["search"]["optimizer"] in ("rcas", "greedy")
+  """Whether the search measures all first additions, and adds block after block."""
+  return setup.config["search"]["optimizer"] in _GREEDY
 
 
 def columns(setup: Setup) -> list[int]:

@@ -213,7 +213,7 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
   config = tiny_config.get_config()
   config.search.optimizer, config.search.options = optimizer, options
   config.train.inherit_steps, config.train.screen_steps = 4, screen_steps
-  monkeypatch.setattr(objective, "_CONTEST", 3)
+  monkeypatch.setattr(objective, "CONTEST", 3)
   config.budget = {"params": 3_000, "madds": 20_000}
   results = []
   for devices in (1, 8):

@@ -11,7 +11,17 @@ how far the mean accuracy of that set is below the best one within the budgets, 
 are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
 Every run goes through init, ask, tell and best, as one compiled program for all seeds.
 
+`--optimizers` also takes one's own as `module:function`, importable from the working directory,
+such as `examples.new_optimizer:simulated_annealing`: a function that returns an optimizer, called
+with `evaluations`, the largest of `--measurements`, if it has such a parameter, else with nothing.
+What is asked again costs nothing, so one that counts it too may end before so many measurements.
+
+On two CPU cores the surrogate, the slowest, takes about a minute for 2 seeds, the 6 diagonal
+budgets and one kind of F. Each optimizer and kind that is done is a line on standard error, with
+its seconds.
+
 With --keep=FOLDER each problem's curves are on disk when they are done; the same command goes on.
+Where an optimizer of one's own has changed, delete its files there first.
 
 Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run, so on the grid they run
 only if `--optimizers` names them, and with `--optuna_seeds` seeds; `benchmarks/optuna_samplers.py`
@@ -19,6 +29,7 @@ says how.
 """
 
 import csv
+import functools
 import importlib.metadata
 import pathlib
 import sys
@@ -38,7 +49,7 @@ import nas_submod as ns
 from benchmarks import figures, synthetic, tables
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
 from nas_submod import journal
-from nas_submod.optimizers import Optimizer
+from nas_submod.optimizers import Optimizer, named
 
 try:
   from benchmarks import optuna_samplers
@@ -50,7 +61,7 @@ SYNTHETIC = flags.DEFINE_string("synthetic", None, "A suite of `benchmarks/synth
 COSTS = flags.DEFINE_list("costs", [], "Its columns that are costs; by default all that can be.")
 BUDGETS = flags.DEFINE_enum("budgets", "grid", ["grid", "diagonal"], "Budgets of the table.")
 SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer and budget.", lower_bound=1)
-OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Which of them to run; by default all.")
+OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Names, or module:function; by default all.")
 CHECKPOINTS = flags.DEFINE_list("measurements", ["25", "50", "100", "200"], "When to look.")
 OPTUNA_SEEDS = flags.DEFINE_integer("optuna_seeds", 4, "Runs of Optuna's samplers.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
@@ -83,12 +94,28 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
   }
 
 
+@functools.cache  # The same object each time, so that nothing is compiled twice.
+def own_optimizer(name: str, limit: int) -> Optimizer:
+  """What `module:function` returns, for a limit of so many measurements.
+
+  Raises:
+    ValueError: If there is no such function, or it returns no optimizer, or needs more arguments.
+  """
+  constructor = named.own_constructor(name, list(optimizers(limit)))
+  given = {"evaluations": limit} if named.takes(constructor, "evaluations") else {}
+  try:
+    return named.make(name, constructor, given)
+  except TypeError as error:
+    raise ValueError(f"optimizer {name!r} with {given or 'no arguments'}: {error}") from error
+
+
 def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
   """All seeds of an optimizer, or of a sampler of Optuna, on one instance."""
   ours, exact = optimizers(limit), kind == "exact"
-  if name in ours:
+  if name in ours or named.is_own(name):
+    optimizer = ours[name] if name in ours else own_optimizer(name, limit)
     rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
-    found = run_seeds(ours[name], limit, instance.case, rngs, jnp.bool_(exact))
+    found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(exact))
     return Curves(*jax.device_get(found))
   sampler, start = optuna_samplers.samplers()[name]
   return optuna_samplers.run(sampler, start, instance.case, limit, OPTUNA_SEEDS.value, exact)
@@ -103,9 +130,9 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
     task = progress.add_task("", total=len(names) * len(kinds(suite)) * len(suite.instances))
     runs: dict[str, Runs] = {}
     for name in names:
-      began = time.perf_counter()
       runs[name] = {kind: [] for kind in kinds(suite)}
       for kind, found in runs[name].items():
+        began = time.perf_counter()
         for number, instance in enumerate(suite.instances):
           progress.update(task, description=f"{name}, {kind}, {instance.name}")
           path = folder and folder / f"{name}_{kind}_{number}.npz"
@@ -117,7 +144,7 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
             if path:
               write_whole(path, found[-1])
           progress.advance(task)
-      console.print(f"{name}: {time.perf_counter() - began:.1f} s")
+        console.print(f"{name}, {kind}: {time.perf_counter() - began:.1f} s")
   return runs
 
 
@@ -214,6 +241,16 @@ def write_csv(path: str, suite: Suite, results: dict[str, Curve], checkpoints: l
               writer.writerow([suite.title, instance.name, name, kind, seed, t, value])
 
 
+def read_checkpoints() -> list[int]:
+  """`--measurements` in order."""
+  given = CHECKPOINTS.value
+  if not given or not all(t.strip().isdecimal() and int(t) > 0 for t in given):
+    raise ValueError(
+      f"--measurements={','.join(given)}: allowed are positive numbers, such as 25,50,100,200"
+    )
+  return sorted(int(t) for t in given)
+
+
 def load_suite() -> Suite:
   """The suite that the flags name."""
   if (TABLE.value is None) == (SYNTHETIC.value is None):
@@ -233,14 +270,16 @@ def main(argv: list[str]) -> None:
   """Runs what the flags ask for, and prints the table."""
   if len(argv) > 1:
     raise ValueError(f"unknown argument {argv[1]!r}; options begin with --")
-  checkpoints = sorted(int(t) for t in CHECKPOINTS.value)
-  suite = load_suite()
+  checkpoints = read_checkpoints()
   limit = checkpoints[-1]
   ours = optimizers(limit)
   theirs = list(optuna_samplers.samplers()) if optuna_samplers else []
-  unknown = sorted(set(OPTIMIZERS.value) - set(ours) - set(theirs))
-  if unknown:
-    raise ValueError(f"no optimizer {unknown[0]!r}; there are {', '.join([*ours, *theirs])}")
+  for name in OPTIMIZERS.value:
+    if named.is_own(name):
+      own_optimizer(name, limit)
+    elif name not in (*ours, *theirs):
+      raise named.unknown(name, [*ours, *theirs])
+  suite = load_suite()
   on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   runs = run_all(OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)], suite, limit)

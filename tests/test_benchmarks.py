@@ -198,6 +198,49 @@ def test_main_prints_regrets_that_end_at_zero(tmp_path, capsys):
       assert value == pytest.approx(0, abs=1e-3)
 
 
+def tell_lengths(lengths):
+  """A constructor that notes the limit it gets."""
+
+  def make(evaluations):
+    lengths.append(evaluations)
+    return ns.optimizers.random_search(evaluations=evaluations)
+
+  return make
+
+
+def test_an_optimizer_of_ones_own_runs_by_its_module(tmp_path, capsys, monkeypatch):
+  lengths = []
+  monkeypatch.setattr("benchmarks.tables.made_for_a_test", tell_lengths(lengths), raising=False)
+  own = "benchmarks.tables:made_for_a_test"
+  settings = {"table": write(tmp_path / "tiny.csv", tiny_rows()), "budgets": "diagonal", "seeds": 2}
+  run_main(**settings, measurements=["3", "5"], optimizers=[own, "greedy_joint"])
+  printed = capsys.readouterr()
+  assert own in printed.out
+  assert lengths == [5]  # made once, so compiled once
+  lines = printed.err.splitlines()
+  told = [re.fullmatch(r"(\S+), (\w+): \d+\.\d s", line).groups() for line in lines]
+  assert told == [(name, kind) for name in (own, "greedy_joint") for kind in ("exact", "noisy")]
+
+
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
+    ({"optimizers": ["magic"]}, "unknown optimizer 'magic'; allowed: rcas.*or module:function"),
+    ({"optimizers": ["no.module:magic"]}, "no.module cannot be imported .*; allowed: rcas"),
+    ({"optimizers": ["benchmarks.tables:magic"]}, "no function 'magic'; its functions: .*grid"),
+    ({"optimizers": ["os:getcwd"]}, "'os:getcwd' returned str; allowed: an .*Optimizer"),
+    ({"optimizers": ["benchmarks.tables:grid"]}, "'benchmarks.tables:grid' with no arguments"),
+    ({"measurements": ["a"]}, "--measurements=a: allowed are positive numbers"),
+    ({"measurements": ["25", "0"]}, "--measurements=25,0: allowed are positive numbers"),
+    ({"measurements": []}, "--measurements=: allowed are positive numbers"),
+  ],
+)
+def test_a_wrong_flag_is_refused_before_any_work(flag, words, monkeypatch):
+  monkeypatch.setattr(optimizers, "load_suite", lambda: pytest.fail("work was begun"))
+  with pytest.raises(ValueError, match=words):
+    run_main(**flag)
+
+
 def test_brute_force_has_no_regret_and_counts_networks_once(tmp_path):
   table = tables.Table(write(tmp_path / "t.csv", tiny_rows()))
   [instance] = table.instances([(0.8, 0.8)])

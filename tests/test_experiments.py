@@ -147,6 +147,18 @@ def test_random_search_and_sweep(tmp_path):
   assert len([t for t in trainings(tmp_path) if t[1] == 0]) <= 6
 
 
+def test_an_optimizer_of_ones_own_searches(tmp_path):
+  own = "examples.new_optimizer:simulated_annealing"
+  flags = f"--config.search.optimizer={own}", '--config.search.options={"evaluations": 6}'
+  printed = call("search", *flags, "--dry_run")
+  assert f"optimizer  {own}\n" in printed and "first step" not in printed
+  assert "at most 6 trainings in the search, at most 4 for finalists" in printed
+  call("search", *flags, f"--workdir={tmp_path}")
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["optimizer"] == own
+  assert {step["run"] for step in result["path"]} == {"simulated_annealing"}
+
+
 @pytest.mark.parametrize(
   ("flag", "words"),
   [
@@ -157,6 +169,7 @@ def test_random_search_and_sweep(tmp_path):
     ("--config.score=f1", "allowed: accuracy, negative_loss, negative_train_loss"),
     ("--config.space.start=. | e9", "unknown option 'e9'"),
     ("--config.search.optimizer=magic", "allowed: rcas"),
+    ("--config.search.optimizer=examples.new_optimizer:NAME", "functions: simulated_annealing"),
     ("--workdir=/dev/null/here", "cannot be written"),
     ("--config.train.schedule=linear", "unknown schedule 'linear'"),
     ("--config.train.batch_size=5000", "batch_size 5000 is not possible"),
@@ -196,6 +209,9 @@ def test_a_refused_training_leaves_no_workdir(flag, words, tmp_path):
   ("flag", "words"),
   [
     ("--config.search.optimiser=rcas", 'no field optimiser. Did you mean "optimizer"'),
+    ("--config.budget.flops=100", "no field flops. config.budget has madds, params"),
+    ("--config.foo.bar=1", "no field foo. config has budget, data"),
+    ("--config.seed.x=1", "no field x. config.seed is a value"),
     ("--config=configs/digit.py", "there is no config file configs/digit.py"),
     ("--config=configs/digits.py:smok", "unknown mode 'smok'"),
     ("--config.seed=x", "invalid literal for int"),

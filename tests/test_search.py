@@ -1,12 +1,18 @@
 """The search with a score that is computed, not trained: every optimizer, racing, replay."""
 
+import re
+
 import numpy as np
 import pytest
 
-from nas_submod import journal, report, search, search_setup
+from configs import digits
+from examples.new_optimizer import simulated_annealing
+from nas_submod import estimate, journal, report, search, search_setup
 from nas_submod.journal import Evaluation, Journal
 from nas_submod.objective import ProxyObjective
 from tests import tiny_config
+
+EXAMPLE = "examples.new_optimizer:simulated_annealing"
 
 
 class Computed(ProxyObjective):
@@ -41,6 +47,9 @@ SEARCHES = {
   "exchange": {"inner": "greedy", "rule": "joint"},
   "partial_enumeration": {"depth": 1, "inner": "greedy", "race": (1, 2)},
   "surrogate": {"evaluations": 15},
+  "greedy_plus_max": {},
+  "brute_force": {},
+  EXAMPLE: {"evaluations": 15},
 }
 
 
@@ -59,7 +68,7 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, computed, tmp_p
   assert result["upper_bound"] is None or result["upper_bound"] >= result["path"][0]["value"]
   assert result["violations"]["monotonicity_checked"] > 0
   assert [(s["run"], s["tie"]) for s in result["path"]] == [(s.run, s.tie) for s in shown]
-  assert {step.run for step in shown} <= set(setup.runs)
+  assert {step.run for step in shown} <= {*setup.runs, "answer"}
   ties = any(step.tie for step in shown)
   assert ties or optimizer != "rcas"
   assert not ties or "race" in SEARCHES[optimizer]
@@ -94,7 +103,14 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, computed, tmp_p
 @pytest.mark.parametrize(
   ("optimizer", "options", "words"),
   [
-    ("magic", {}, "unknown optimizer 'magic'; allowed: rcas, greedy"),
+    ("magic", {}, "unknown optimizer 'magic'; allowed: rcas, greedy.*or module:function"),
+    ("no.module:magic", {}, "no.module cannot be imported .*No module named 'no'; allowed: rcas"),
+    ("examples.new_optimizer:NAME", {}, "no function 'NAME'; its functions: simulated_annealing"),
+    ("tests.tiny_config:get_config", {}, "returned ConfigDict; allowed: an .*Optimizer"),
+    (EXAMPLE, {"patience": 3}, "config.search.options of examples.*'patience'"),
+    ("exchange", {"inner": "no.module:magic"}, "no.module cannot be imported"),
+    ("stochastic_greedy", {}, "stochastic_greedy.* 'sample'"),
+    ("greedy", {"rule": "density:2"}, "the problem has 2 resources"),
     ("exchange", {"inner": "magic"}, "unknown optimizer 'magic'"),
     ("exchange", {"inner": "rcas", "race": (1, 3)}, "takes no inner optimizer with replicates"),
     ("partial_enumeration", {}, "partial_enumeration.* 'depth'"),
@@ -106,3 +122,81 @@ def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
   with pytest.raises(ValueError, match=words) as error:
     search_setup.prepare(config_of(optimizer, **options))
   assert "\n" not in str(error.value)
+
+
+def test_brute_force_of_too_many_elements_is_refused_before_any_training():
+  config = digits.get_config()
+  config.search.optimizer = "brute_force"
+  with pytest.raises(ValueError, match="brute_force takes at most 24 elements, got"):
+    search_setup.prepare(config)
+
+
+def test_the_answer_is_a_finalist_where_no_run_went_there(computed):
+  config = config_of("greedy_plus_max", rule="density:0")
+  config.budget = {"params": 1_000}
+  setup = search_setup.prepare(config)
+  result = search.run(setup, Journal(None))
+  [step] = [step for step in result["path"] if step["run"] == "answer"]
+  assert step["value"] > max(s["value"] for s in result["path"] if s is not step)
+  assert "answer" in [finalist["run"] for finalist in result["finalists"]]
+
+
+PLANS = {
+  "rcas": {},
+  "greedy_plus_max": {},
+  "stochastic_greedy": {"sample": 2},
+  "best_singleton": {},
+  "exchange": {},
+  "regularized_evolution": {},
+  EXAMPLE: {},
+  "brute_force": {},
+}
+
+
+@pytest.mark.parametrize("optimizer", PLANS)
+def test_no_search_trains_more_than_its_plan_allows(optimizer, computed):
+  config = config_of(optimizer, **PLANS[optimizer])
+  if optimizer != "brute_force":
+    config.space = {"name": "digits"}
+    config.budget = {"params": 12_000, "madds": 150_000}
+  config.search.max_evaluations = 12
+  config.search.finalists = 4
+  setup = search_setup.prepare(config)
+  expected, log = estimate.estimate(setup), Journal(None)
+  search.run(setup, log)
+  in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
+  assert expected.search <= expected.most == 12
+  assert in_search <= expected.most and len(log) - in_search <= expected.final
+  plan = report.plan(setup)
+  greedy = optimizer in ("rcas", "greedy_plus_max", "best_singleton")
+  assert ("first step 15 distinct candidates, 11 of them within the limit" in plan) == greedy
+  assert f"at most {12 if greedy else 8} for finalists" in plan
+  assert ("finalists and signal" in plan) == greedy
+  if optimizer == "regularized_evolution":
+    assert "optimizer  regularized_evolution\n" in plan
+    assert "at most 12 trainings in the search, at most 8 for finalists\n" in plan
+    assert in_search == 12 and len(log) <= 20
+
+
+def test_the_plan_counts_short_trainings_apart():
+  config = digits.get_config()
+  config.train.screen_steps = 100
+  plan = report.plan(search_setup.prepare(config))
+  full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
+  config.train.screen_steps = 0
+  plan = report.plan(search_setup.prepare(config))
+  assert f"about {full + 8} trainings in the search" in plan
+  config.train.screen_steps, config.search.optimizer = 100, "random_search"
+  plan = report.plan(search_setup.prepare(config))
+  assert "in full in the search (short ones of large calls apart)" in plan
+
+
+def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
+  endless = lambda: simulated_annealing(10**6)  # noqa: E731
+  monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)
+  config = config_of("examples.new_optimizer:endless")
+  plan = report.plan(search_setup.prepare(config))
+  assert "as many trainings as the optimizer asks for" in plan
+  assert "set config.search.max_evaluations to limit it" in plan
+  config.search.max_evaluations = 7
+  assert "at most 7 trainings in the search" in report.plan(search_setup.prepare(config))

@@ -32,7 +32,7 @@ def get_config(mode: str = "") -> ConfigDict:
   # On the validation split; or "accuracy"; or "negative_train_loss", the mean over all steps.
   config.score = "negative_loss"
   config.search = {
-    "optimizer": "rcas",  # or another of nas_submod.search_setup.OPTIMIZERS
+    "optimizer": "rcas",  # or another of nas_submod.search_setup.OPTIMIZERS, or module:function
     # Its arguments: {"race": (1, 3, 6)} replicates close contenders; of exchange and
     # partial_enumeration also {"inner": "greedy", ...}.
     "options": {},

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 import types
 from collections.abc import Callable
 from typing import Any
@@ -110,12 +111,14 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _unknown_field(argv: list[str], given: str) -> str | None:
-  """What is wrong with the first flag that names no field of a config; None if all name one."""
+  """What is wrong with a config, or with the first flag that names no field of it; or None."""
   path, *mode = given.split(":", 1)
   try:
     config = load_module(path).get_config(*mode)
-  except Exception:  # The file itself is at fault.
-    return None
+  except Exception as error:  # The file itself is at fault.
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f" line {frame.lineno}" for frame in frames if frame.filename.endswith(path)]
+    return f"{path}{''.join(lines[-1:])}: {type(error).__name__} {error}"
   for argument in argv:
     flag = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
     here, place = config, "config"

@@ -183,6 +183,17 @@ def test_wrong_input_ends_with_one_line_before_any_work(flag, words, tmp_path):
   assert words in error
 
 
+def test_a_config_file_at_fault_is_named_with_its_line(tmp_path):
+  path = tmp_path / "mine.py"
+  lines = "from tests import tiny_config", "", "def get_config():"
+  lines += "  config = tiny_config.get_config()", "  config.data.foo.bar = 1", "  return config"
+  path.write_text("\n".join(lines))
+  command = [sys.executable, "-m", "experiments.search", f"--config={path}", "--dry_run"]
+  ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+  assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+  assert f"error: {path} line 5: " in ended.stderr and "foo" in ended.stderr
+
+
 def test_wrong_architecture_is_refused(tmp_path):
   flags = f"--workdir={tmp_path}", "--architecture=0,0,1"
   error = call("train", *flags, expect=2)

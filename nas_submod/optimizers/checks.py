@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.problem import Problem
@@ -24,7 +25,8 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
       )
     return
   try:
-    found = jax.eval_shape(value, jax.ShapeDtypeStruct((problem.n,), bool))
+    value = value if isinstance(value, Partial | SetFunction) else Partial(value)
+    found = _evaluate.eval_shape(value, jax.ShapeDtypeStruct((problem.n,), bool))
   except Exception as error:
     raise ValueError(
       f"value cannot be traced for one set, `mask [{problem.n}] -> value []` (a function of "
@@ -32,6 +34,11 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
     ) from error
   if getattr(found, "shape", None) != () or not hasattr(found, "dtype"):
     raise ValueError(f"value must return one number for one set, `[n] -> []`, got {found}")
+
+
+@jax.jit  # which remembers the shapes
+def _evaluate(value, mask):
+  return value(mask)
 
 
 def infeasible(mask: np.ndarray) -> ValueError:

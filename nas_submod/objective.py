@@ -25,6 +25,7 @@ SCORES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
   # The mean over all steps: the order is that of the sum of training losses (Ru et al. 2021).
   "negative_train_loss": lambda metrics: -metrics["train_loss"],
 }
+LARGEST_SCORE: Mapping[str, float] = {"accuracy": 1, "negative_loss": 0, "negative_train_loss": 0}
 
 CONTEST = 8  # A call with more new networks than that is a contest.
 _SCREENING = -1  # The replicate that stands for the short training of a contest.

@@ -19,7 +19,7 @@ from nas_submod import parallel, training
 from nas_submod.estimate import Estimate, estimate
 from nas_submod.journal import Journal
 from nas_submod.live import duration
-from nas_submod.objective import SCORES
+from nas_submod.objective import LARGEST_SCORE, SCORES
 from nas_submod.resources import RESOURCES, network_cost, network_costs
 from nas_submod.search_setup import Setup, is_greedy
 from nas_submod.spaces import SearchSpace
@@ -138,6 +138,8 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
   lines = []
   if bound is None:
     lines.append("bound   none: not every single block was measured")
+  elif bound >= (largest := LARGEST_SCORE[result["score"]]):
+    lines.append(f"bound   none below {largest:g}, which no network can exceed")
   else:
     lines.append(
       f"bound   {bound:.4f}: no network within the budgets is better, as far as the score is "

@@ -16,22 +16,20 @@ only where it fails by more than 1.645 standard errors (one-sided 95%).
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
+from nas_submod.optimizers.gains import (
+  ROUNDING,
+  Gains,
+  addable,
+  gains_at_ends,
+  measured_gains,
+)
 from nas_submod.optimizers.measurements import Measurements
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
 
 _QUANTILE = 1.645
 _CHANCE = 0.05  # of a check that fails beyond this quantile by noise alone
-_ROUNDING = 1e-6  # of the largest value: float32
-_MOST_SETS = 2048
-_MOST_GAINS = 2**20  # sets times elements
-_MOST_CANONICAL = 128  # sets whose additions are looked up by their canonical forms
-_CHUNK = 32
 _REFINED = 64  # sets whose bounds are computed precisely
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -58,147 +56,33 @@ class Violations(NamedTuple):
   curvature: float
 
 
-class Gains(NamedTuple):
-  """Measured sets and what elements gain there.
-
-  Attributes:
-    masks: The sets, the required set first. `[K, n]` bool.
-    values: F of them. `[K]`.
-    gains: F(S + e) - F(S); NaN where not measured. `[K, n]`.
-    errors: Standard errors of the values, 0 where nothing tells them. `[K]`.
-    gain_errors: The same of the gains. `[K, n]`.
-  """
-
-  masks: np.ndarray
-  values: np.ndarray
-  gains: np.ndarray
-  errors: np.ndarray
-  gain_errors: np.ndarray
-
-
 def certify_measured(problem: Problem, measurements: Measurements) -> tuple[float, Violations]:
   """The certificate of what was measured on the host.
 
   Args:
     problem: The problem. Costs that are no sums are taken to be monotone.
-    measurements: All of it; of more than two thousand sets the best-valued are used.
+    measurements: All of it, the required set first.
 
   Returns:
     The upper bound, inf if the gains at the required set are not known, and the violations.
   """
-  if not np.isfinite(measurements.pooled(next(iter(measurements.asked.values()))).value):
+  first, key = next(iter(measurements.asked.items()))
+  is_required = first == np.packbits(np.asarray(problem.required)).tobytes()
+  if not is_required or not np.isfinite(measurements.pooled(key).value):
     return np.inf, Violations(0, 0, 0, 0, np.nan, np.nan)
-  fits = np.asarray(_fits(problem))
-  return _certify(problem, fits, _measured_gains(problem, measurements))
+  return _certify(problem, measured_gains(problem, measurements))
 
 
 def certify_at(
   problem: Problem, value: Callable[..., Any], mask: np.ndarray
 ) -> tuple[float, Violations]:
-  """The certificate from the gains at the required set and at `mask [n]`, `value` traceable.
-
-  Gains at the answer are also asked of elements that no longer fit. A loss there is that of a
-  function which is not monotone, or does not go on there: then the answer bounds nothing.
-  """
-  if not isinstance(value, Partial | SetFunction):
-    value = Partial(value)
-  fits, masks, values, gains = jax.device_get(_gains_at(problem, value, mask))
-  gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
-  loses = gains[1] < -_ROUNDING * np.abs(values).max()
-  loses_beyond = (loses & ~fits[1] & ~masks[1]).any()
-  unknown = masks | np.stack([~fits[0], ~fits[1] & (gains[1] < 0)])
-  gains = np.where(unknown, np.nan, gains)
-  fits = fits[0]
-  measured = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
-  distinct = 1 + bool((masks[0] != masks[1]).any() and not loses_beyond)
-  return _certify(problem, fits, Gains(*(rows[:distinct] for rows in measured)))
+  """The certificate from the gains at the required set and at `mask [n]`, `value` traceable."""
+  return _certify(problem, gains_at_ends(problem, value, mask))
 
 
-@jax.jit
-def _fits(problem):
-  """What may be in a feasible set: whole sets may use more than what is added one by one."""
-  return problem.replace(budget=problem.limit).additions(problem.required).fits
-
-
-@jax.jit
-def _gains_at(problem, value, mask):
-  n, groups = problem.n, problem.groups
-  masks = jnp.stack([problem.required, mask])
-  values = jnp.stack([value(mask) for mask in masks])
-
-  def gain(place):
-    row, element = jnp.divmod(place, n)
-    begin, before = masks[row], values[row]
-    if not isinstance(value, SetFunction):  # it may know feasible sets only: without the rivals
-      begin &= (groups != groups[element]) | (groups < 0)
-      before = value(begin)
-    return value(begin.at[element].set(True)) - before
-
-  if isinstance(value, SetFunction) and value.init and value.marginals:
-    gains = jnp.stack([value.marginals(value.init(mask)) for mask in masks])
-  else:
-    gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
-  fits = jnp.stack([_fits(problem), problem.additions(mask).fits])
-  return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
-
-
-def _measured_gains(problem: Problem, measurements: Measurements) -> Gains:
-  """Gains of all elements at the sets asked, wherever both values are known."""
-  n = problem.n
-  packed = np.frombuffer(b"".join(measurements.asked), np.uint8)
-  masks = np.unpackbits(packed.reshape(len(measurements.asked), -1), axis=1, count=n) == 1
-  keys = list(measurements.asked.values())
-  pooled = np.array([measurements.pooled(key) for key in keys])
-  noise = measurements.noise()
-  values, errors = pooled[:, 0], np.where(np.isnan(pooled[:, 1]), noise, pooled[:, 1])
-  known = np.flatnonzero(np.isfinite(values))
-  masks, values, errors = masks[known], values[known], errors[known]
-
-  # Sets are looked up by random 64-bit sums: of 2^20 additions and 10^4 sets, one is mistaken for
-  # another with probability 10^-9.
-  codes = np.random.default_rng(0).integers(0, 2**64, n, np.uint64)
-  names = masks @ codes
-  order = np.argsort(names)
-  larger, elements = np.nonzero(masks)
-  wanted = names[larger] - codes[elements]
-  place = order[np.minimum(np.searchsorted(names, wanted, sorter=order), len(order) - 1)]
-  smaller = np.where(names[place] == wanted, place, len(masks))
-  additions = np.bincount(smaller, minlength=len(masks) + 1)[:-1]
-
-  # The required set, then those of the most gains; among equals the best-valued.
-  most = min(_MOST_SETS, max(_MOST_GAINS // n, 1))
-  rows = np.append(0, 1 + np.lexsort((-values[1:], -additions[1:]))[: most - 1])
-  row_of = np.full(len(masks) + 1, len(rows))
-  row_of[rows] = np.arange(len(rows))
-  after = np.full((len(rows) + 1, n), -1)
-  after[row_of[smaller], elements] = larger
-  after = after[:-1]
-  if problem.canonical is not None:
-    by_key: dict[bytes, int] = {}
-    for row, key in enumerate(keys[place] for place in known):
-      by_key.setdefault(key, row)
-    groups = np.asarray(problem.groups)
-    mates = (groups[:, None] == groups) & (groups >= 0)
-    for begin in range(0, min(len(rows), _MOST_CANONICAL), _CHUNK):
-      some = rows[begin : begin + _CHUNK]
-      forms = _canonical_additions(problem, np.resize(masks[some], (_CHUNK, n)))
-      forms = np.packbits(np.asarray(forms)[: len(some)], axis=2)
-      found = [[by_key.get(form.tobytes(), -1) for form in of_set] for of_set in forms]
-      taken = masks[some] | (masks[some] @ mates)  # two of a group are no set: they have no form
-      after[begin : begin + len(some)] = np.where(taken, -1, found)
-  gains = np.where(after >= 0, values[after] - values[rows, None], np.nan)
-  gain_errors = np.hypot(errors[after], errors[rows, None])
-  return Gains(masks[rows], values[rows], gains, errors[rows], gain_errors)
-
-
-@jax.jit
-def _canonical_additions(problem, masks):
-  return jax.vmap(jax.vmap(problem.canonical_form))(masks[:, None] | jnp.eye(problem.n, dtype=bool))
-
-
-def _certify(problem: Problem, fits: np.ndarray, measured: Gains) -> tuple[float, Violations]:
+def _certify(problem: Problem, measured: Gains) -> tuple[float, Violations]:
   bounds, violations = _compare_nested(measured)
-  weights = np.where(fits & ~measured.masks, np.maximum(bounds, 0.0), 0.0)
+  weights = np.where(np.asarray(addable(problem)) & ~measured.masks, np.maximum(bounds, 0.0), 0.0)
   bounded = np.isfinite(weights).all(axis=1)
   if _is_not_monotone(measured, violations):
     bounded &= np.arange(measured.values.size) == 0
@@ -218,7 +102,7 @@ def _is_not_monotone(measured: Gains, violations: Violations) -> bool:
 def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
   """Bounds of the gains at every set by those at its subsets, `[K, n]`; and all checks."""
   masks, values, gains, errors, gain_errors = measured
-  rounding = _ROUNDING * np.abs(values).max()
+  rounding = ROUNDING * np.abs(values).max()
   known = ~np.isnan(gains)
   bounds = np.where(known, gains, np.inf)
   least = bounds.copy()
@@ -271,7 +155,7 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
     return float(least)
   costs = np.asarray(problem.cost_matrix, np.float64)
   # What is feasible in float32 may use a bit more than its limit.
-  budget = np.asarray(problem.limit, np.float64) * (1 + _ROUNDING)
+  budget = np.asarray(problem.limit, np.float64) * (1 + ROUNDING)
   for cost, room in zip(costs.T, budget - costs[np.asarray(problem.required)].sum(axis=0)):
     if np.isfinite(room) and (cost > 0).any():
       rough = values + _knapsack(weights, cost, room, of_groups, steps=8)

@@ -40,6 +40,7 @@ ENTRIES = (
   Entry("enumeration_1", o.partial_enumeration(_DENSITY, 1), True, ratio=0.5),
   Entry("enumeration_2", o.partial_enumeration(_DENSITY, 2, chunk=20), True, 1 - 1 / math.e),
   Entry("stochastic_greedy", o.stochastic_greedy(sample=3)),
+  Entry("stochastic_lazy", o.stochastic_greedy(sample=3, lazy=True, batch=2)),
   Entry("exchange", o.exchange(o.greedy("unit")), beats_singletons=True),
   Entry("local_search", o.local_search(evaluations=20)),
   Entry("regularized_evolution", o.regularized_evolution(evaluations=20)),

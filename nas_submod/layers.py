@@ -34,7 +34,8 @@ class Layer(NamedTuple):
       `draw(rng, shape)` gives, so a caller can tabulate mean and scale with constant draws.
     apply: `(params, state, x, train) -> (y, state)`. With `train` batch norm uses the statistics
       of the batch and returns moved running ones; without, it uses the running ones. The name of
-      a mapped axis as `train` says that the batch is spread over that axis.
+      a mapped axis as `train` says that the batch is spread over that axis; differentiate inside
+      the mapped function then.
     cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
       all learned numbers. Madds are multiply-adds of convolutions for one image, as the paper
       counts them (no batch norm, no classifier).
@@ -152,7 +153,7 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
     scale, bias = params["scale"], params["bias"]
     if not train:
       return _normalize(x, scale, bias, state["mean"], state["var"], epsilon), state
-    y, mean, var = _normalize_batch(x, scale, bias, state["mean"], epsilon, train)
+    y, mean, var = _normalize_batch(x, scale, bias, epsilon, train)
     moved = {"mean": mean, "var": var}
     return y, jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state, moved)
 
@@ -169,36 +170,32 @@ def _normalize(
   return x * gain.astype(x.dtype) + (bias - mean * gain).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalize_batch(
-  x: jax.Array,
-  scale: jax.Array,
-  bias: jax.Array,
-  around: jax.Array,
-  epsilon: float,
-  train: bool | str,
+  x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, train: bool | str
 ) -> tuple[jax.Array, ...]:
   """`x [..., C]` normalised by mean and variance of the batch, and these two, without gradients.
 
-  Both moments are taken in one pass, around a mean that is roughly known so that they do not cancel
-  (Chan, Golub, LeVeque 1983). The gradient is said by hand (Ioffe and Szegedy 2015): differentiated
-  by JAX it takes two passes more.
+  Both moments are taken in one pass, around the mean of the first example so that they do not
+  cancel (Chan, Golub, LeVeque 1983). The gradient is said by hand (Ioffe and Szegedy 2015):
+  differentiated by JAX it takes two passes more.
   """
-  centred = x.astype(jnp.float32) - around
-  axes = tuple(range(x.ndim - 1))
+  wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+  [around] = _over_shards((wide[:1].mean(axes),), train)
+  centred = wide - around
   offset, square = _over_shards((centred.mean(axes), jnp.square(centred).mean(axes)), train)
   mean, var = around + offset, jnp.maximum(square - jnp.square(offset), 0)
   return _normalize(x, scale, bias, mean, var, epsilon), mean, var
 
 
-def _normalize_batch_forward(x: jax.Array, scale: jax.Array, *rest: Any) -> Any:
-  y, mean, var = _normalize_batch(x, scale, *rest)
+def _normalize_batch_forward(x: jax.Array, scale: jax.Array, *others: Any) -> Any:
+  y, mean, var = _normalize_batch(x, scale, *others)
   return (y, mean, var), (x, scale, mean, var)
 
 
 def _normalize_batch_backward(
   epsilon: float, train: bool | str, inputs: Any, cotangents: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   x, scale, mean, var = inputs
   gradient = cotangents[0].astype(jnp.float32)
   inverse = jax.lax.rsqrt(var + epsilon)
@@ -209,7 +206,7 @@ def _normalize_batch_backward(
   gain = scale * inverse
   slope = gain * inverse * along_x
   of_x = gain * gradient - slope * x + (slope * mean - gain * along_one)
-  return of_x.astype(x.dtype), of_scale, of_bias, jnp.zeros_like(mean)
+  return of_x.astype(x.dtype), of_scale, of_bias
 
 
 _normalize_batch.defvjp(_normalize_batch_forward, _normalize_batch_backward)

@@ -125,7 +125,7 @@ def check_less_training(config: Mapping[str, Any], steps: int) -> None:
       "of a whole training"
     )
   search = config["search"]
-  if screen_steps and (search["replicates"] > 1 or "race" in search["options"]):
+  if screen_steps and (search["replicates"] > 1 or search["options"].get("race")):
     raise ValueError(
       "config.train.screen_steps measures a network once: set it to 0, or "
       "config.search.replicates to 1 and no race"

@@ -21,9 +21,9 @@ Cover = Any  # what a function remembers of a set, so that gains are cheap
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
 class SetFunction:
-  """A traceable set function over `n` elements, a pytree if its members are `Partial`s.
+  """A traceable set function over `n` elements, a pytree of its members, which become `Partial`s.
 
-  An array that several members share is one leaf: a program gets it once.
+  Arrays in these are arguments of a program; one that several members share is given once.
 
   Attributes:
     value: `mask [n] -> []`.
@@ -40,6 +40,13 @@ class SetFunction:
   commit: Callable[[Cover, Any], Cover] | None = None
   marginal: Callable[[Cover, Any], jax.Array] | None = None
   n: int | None = None
+
+  def __post_init__(self) -> None:
+    """Makes plain functions `Partial`s, whose identity is part of the structure."""
+    for name in _MEMBERS:
+      member = getattr(self, name)
+      if member is not None and not isinstance(member, Partial):
+        object.__setattr__(self, name, Partial(member))
 
   def __call__(self, mask: Any) -> jax.Array:
     """The value of the set `mask [n]`, `[]`."""

@@ -48,6 +48,12 @@ def test_products_are_convolutions(kernel, stride, groups):
   actual = convolution.convolve_by_products(x, weights, stride, groups)
   # At most 150 products of size one, summed in another order.
   np.testing.assert_allclose(actual, expected, atol=2e-5)
+  gradient = jax.random.normal(jax.random.key(2), expected.shape)
+  gradients = [
+    jax.vjp(lambda x, w: convolve(x, w, stride, groups), x, weights)[1](gradient)  # noqa: B023
+    for convolve in (convolution.convolve_by_products, convolution.convolve_by_primitive)
+  ]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -94,6 +100,45 @@ def test_batch_norm_statistics():
   expected = (x - moved["mean"]) / jnp.sqrt(moved["var"] + 1e-5)
   np.testing.assert_allclose(z, expected, atol=1e-5)
   assert same is moved
+
+
+def plain_batch_norm(x, scale, bias):
+  """In two passes, differentiated by JAX."""
+  axes = tuple(range(x.ndim - 1))
+  mean = x.mean(axes)
+  var = jnp.square(x - mean).mean(axes)
+  return scale * (x - mean) / jnp.sqrt(var + 1e-5) + bias
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 1e4])
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("shape", [(8, 4, 4, 3), (8, 3)])
+def test_batch_norm_and_its_gradient_are_the_plain_ones(offset, shards, shape):
+  draws = jax.random.split(jax.random.key(0), 4)
+  x = offset + jnp.array([1.0, 2.0, 0.0]) * jax.random.normal(draws[0], shape)  # one is constant
+  scale, bias = (jax.random.normal(draw, (3,)) for draw in draws[1:3])
+  gradient = jax.random.normal(draws[3], shape)
+  layer = layers.batch_norm(3)
+  state = layer.init(draws[0]).state
+
+  def in_shards(x, gradient):
+    def apply(x, scale, bias):
+      return layer.apply({"scale": scale, "bias": bias}, state, x, "shards")[0]
+
+    y, transpose = jax.vjp(apply, x, scale, bias)
+    return y, *transpose(gradient)
+
+  y, of_x, of_scale, of_bias = jax.vmap(in_shards, axis_name="shards")(
+    *(array.reshape(shards, -1, *shape[1:]) for array in (x, gradient))
+  )
+  expected, transpose = jax.vjp(plain_batch_norm, x, scale, bias)
+  sums = of_scale.sum(0), of_bias.sum(0)
+  tolerance = 2e-4 + 1e-6 * offset
+  np.testing.assert_allclose(y.reshape(shape)[..., :2], expected[..., :2], atol=tolerance)
+  np.testing.assert_allclose(y.reshape(shape)[..., 2], bias[2], atol=1e-3 + 1e-4 * offset)
+  found, wanted = (of_x.reshape(shape), *sums), transpose(gradient)
+  for actual, right in zip(found, wanted):
+    np.testing.assert_allclose(actual[..., :2], right[..., :2], atol=10 * tolerance)
 
 
 def test_initial_scale_is_he_by_fan_out():

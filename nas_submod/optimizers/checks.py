@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -32,8 +33,9 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
       f"value cannot be traced for one set, `mask [{problem.n}] -> value []` (a function of "
       f"batches on the host needs traceable=False): {str(error).splitlines()[0]}"
     ) from error
-  if getattr(found, "shape", None) != () or not hasattr(found, "dtype"):
-    raise ValueError(f"value must return one number for one set, `[n] -> []`, got {found}")
+  is_array = isinstance(found, jax.ShapeDtypeStruct) and found.shape == ()
+  if not is_array or not any(jnp.issubdtype(found.dtype, k) for k in (jnp.integer, jnp.floating)):
+    raise ValueError(f"value must return one real number for one set, `[n] -> []`, got {found}")
 
 
 @jax.jit  # which remembers the shapes

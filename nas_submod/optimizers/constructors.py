@@ -28,14 +28,19 @@ def constructor(function: Callable[_P, Optimizer]) -> Callable[_P, Optimizer]:
     The constructor. It raises ValueError where an argument is of another type.
   """
   signature = inspect.signature(function, eval_str=True)
-  build = functools.cache(function)
+  build = functools.lru_cache(maxsize=None, typed=True)(function)
+  named = {
+    name: parameter.annotation
+    for name, parameter in signature.parameters.items()
+    if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+  }
 
   @functools.wraps(function)
   def construct(*args: _P.args, **kwargs: _P.kwargs) -> Optimizer:
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
-    for name, argument in bound.arguments.items():
-      bound.arguments[name] = checked(name, argument, signature.parameters[name].annotation)
+    for name, annotation in named.items():
+      bound.arguments[name] = checked(name, bound.arguments[name], annotation)
     return build(*bound.args, **bound.kwargs)
 
   return construct
@@ -51,8 +56,8 @@ def checked(name: str, argument: Any, annotation: Any) -> Any:
   kinds = typing.get_args(annotation) if is_union else (annotation,)
   if argument is None and type(None) in kinds:
     return None
-  kind = typing.get_origin(kinds[0]) or kinds[0]
-  if kind not in _KINDS:
+  kind, *others = (kind for kind in kinds if kind is not type(None))
+  if others or kind not in _KINDS:
     return argument
   words, convert = _KINDS[kind]
   try:
@@ -81,10 +86,10 @@ def _instance_of(kind: type) -> Callable[[Any], Any]:
   return convert
 
 
-_KINDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
+_KINDS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
   int: ("a whole number", operator.index),
   float: ("a number", lambda argument: float(_instance_of(numbers.Real)(argument))),
-  tuple: (
+  tuple[int, ...]: (
     "whole numbers, such as (1, 3, 6)",
     lambda argument: tuple(map(operator.index, argument)),
   ),

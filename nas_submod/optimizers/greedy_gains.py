@@ -116,11 +116,7 @@ def _solve_one(
     cover = jax.tree.map(
       lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
     )
-    gained = run.gain[element] > 0
     run = greedy_run.open_run(problem, run, rule, accepted, options)
-    # Where F is submodular, what gains nothing now never will; of a sample not all is known.
-    if options.lazy and options.sample is None:
-      run = run._replace(open=run.open & (~accepted | gained))
     return run, cover, evaluations + count, rounds + 1, clean & ~jnp.isnan(run.value)
 
   carry = (run, cover, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))

@@ -24,7 +24,8 @@ def recorded(
 
   Args:
     value: As for `maximize`, on the host.
-    path: The log, a JSON object for each measurement; made if missing. A run has a log of its own.
+    path: The log, a JSON object for each measurement; made if missing. A run has a log of its own,
+      and calls `recorded` for every start.
 
   Returns:
     The function. It raises ValueError where the log is that of another run.

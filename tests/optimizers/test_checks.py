@@ -26,8 +26,10 @@ def weigh(masks):
     (set_functions.modular(WEIGHTS), False, "traceable=True, or set_functions.on_host"),
     (set_functions.modular(WEIGHTS[:3]), True, "of sets of 3 elements, the problem has 4"),
     (set_functions.table(np.arange(8.0)), True, "of sets of 3 elements, the problem has 4"),
-    (lambda mask: mask * 1.0, True, "must return one number for one set"),
-    (lambda mask: (mask.sum(), 0), True, "must return one number for one set"),
+    (lambda mask: mask * 1.0, True, "must return one real number for one set"),
+    (lambda mask: (mask.sum(), 0), True, "must return one real number for one set"),
+    (lambda mask: mask.any(), True, "must return one real number for one set"),
+    (lambda mask: mask.sum() * 1j, True, "must return one real number for one set"),
     (lambda masks: masks.sum(axis=1), True, "cannot be traced for one set"),
     (lambda mask: float(np.sum(np.asarray(mask))), True, "needs traceable=False"),
     (lambda mask: jnp.where(mask[3], jnp.inf, 0.0), True, "NaN or infinity"),
@@ -93,6 +95,62 @@ def test_equal_arguments_give_the_same_object_however_they_are_spelled():
   assert o.greedy(race=[1, 3, 6]) is o.greedy(race=(1, 3, 6))
   assert o.exchange(o.rcas()) is o.exchange(inner=o.rcas(True), batch=1)
   assert o.greedy() is not o.greedy("joint")
+
+
+def test_constructors_of_ones_own_are_checked_where_it_is_plain_what_is_meant():
+  built = []
+
+  @o.constructor
+  def mine(
+    weights: tuple[float, ...] = (0.5,),
+    heat: int | float = 0.5,
+    how: float | str = "auto",
+    *rules: str,
+    flag=False,
+    inner: o.Optimizer | str = "rcas",
+    **others: int,
+  ) -> Optimizer:
+    built.append((weights, heat, how, rules, flag, inner, others))
+    return o.greedy()
+
+  mine()
+  mine(flag=0)
+  mine(flag=False)
+  mine((0.5,), 0.5, 1.5, "unit", "joint", inner=o.rcas(), k=3)
+  assert [rest for *_, rest, _, _ in built][:2] == [False, 0] and len(built) == 3
+
+
+def quadratic(weights):
+  """A function with gains that is not submodular: the weights of all pairs."""
+  weights = np.triu(weights, 1) + np.triu(weights, 1).T
+
+  def value(mask):
+    return mask @ weights @ mask / 2
+
+  return set_functions.SetFunction(
+    value=value,
+    init=lambda mask: (mask, mask @ weights),
+    marginals=lambda cover: cover[1] * ~cover[0],
+    marginal=lambda cover, element: cover[1][element] * ~cover[0][element],
+    commit=lambda cover, element: (
+      cover[0].at[element].set(True),
+      cover[1] + jnp.asarray(weights)[element],
+    ),
+    n=len(weights),
+  )
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gains_give_the_answer_of_values_where_f_is_not_submodular(lazy):
+  problem = ns.Problem(-np.ones(6, int), np.ones(6), 4.0)
+  for seed in range(8):
+    weights = np.random.default_rng(seed).integers(-1, 4, (6, 6)).astype(np.float32)
+    function = quadratic(np.ones((6, 6)) if seed == 0 else weights)
+    found = [
+      ns.maximize(problem, function, o.greedy(lazy=lazy), limit, traceable=True).value
+      for limit in (None, 1000)
+    ]
+    assert found[0] == found[1], seed
 
 
 def scripted(ask, tell=None):

@@ -19,7 +19,7 @@ from nas_submod.optimizers import greedy_run, race_run
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.greedy_run import Options
 from nas_submod.optimizers.race_run import Race
-from nas_submod.problem import Problem
+from nas_submod.problem import Problem, first_of_equal
 
 
 class Finalists(NamedTuple):
@@ -120,8 +120,7 @@ def _finalists(problem: Problem, races: Race) -> Finalists:
   masks = jnp.concatenate([bests, races.run.mask])
   values = jnp.concatenate([best_values, races.run.value])
   keys = jax.vmap(problem.canonical_form)(masks)
-  first_equal = jnp.argmax((keys[:, None] == keys).all(axis=-1), axis=1)
-  is_first = first_equal == jnp.arange(values.size)
+  is_first = first_of_equal(keys, jnp.ones(values.size, bool)) == jnp.arange(values.size)
   exact = (races.noise == 0).all()
   return Finalists(masks, values, is_first & (values > -jnp.inf) & ~exact, jnp.int32(1))
 

@@ -50,6 +50,7 @@ def _normalize_batch_backward(
   along_one, along_x = _over_shards((of_bias / examples, of_scale / examples), train)
   gain = scale * inverse
   slope = gain * inverse * along_x
+  # Not by `centred`: XLA's CPU compiler writes out what two loops share.
   of_x = gain * gradient - slope * x + (slope * mean - gain * along_one)
   return of_x.astype(x.dtype), of_scale, of_bias
 

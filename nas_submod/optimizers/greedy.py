@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers import greedy_run
+from nas_submod.optimizers import greedy_run, greedy_step
 from nas_submod.optimizers.base import Info, Optimizer, Outcome
 from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.optimizers.drivers import drive
@@ -150,7 +150,7 @@ def make_greedy(
 
   def tell(state: GreedyState, values: jax.Array) -> tuple[GreedyState, Info]:
     values = greedy_run.by_run(values, state.rules.shape[0])
-    tell_run = jax.vmap(functools.partial(greedy_run.tell_run, options=options))
+    tell_run = jax.vmap(functools.partial(greedy_step.tell_run, options=options))
     runs, accepted = tell_run(state.runs, values)
     runs = greedy_run.open_runs(state.problem, runs, state.rules, accepted, options)
     return state._replace(runs=runs), Info(accepted, runs.mask, runs.value)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers import greedy_run
+from nas_submod.optimizers import greedy_run, greedy_step
 from nas_submod.optimizers.base import Outcome
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
@@ -140,7 +140,7 @@ def _measure_all(
     run = greedy_run.remember_best(run, jnp.arange(gains.size), run.open, after, run.mask)
   run = run._replace(gain=gains, after=after, fresh=run.open)
   nothing_asked = (jnp.zeros(2, jnp.int32), jnp.full(2, -jnp.inf), jnp.zeros(2, bool))
-  run, accepted = greedy_run.settle(run, *nothing_asked, jnp.zeros(1), jnp.zeros(1))
+  run, accepted = greedy_step.settle(run, *nothing_asked, jnp.zeros(1), jnp.zeros(1))
   return run, accepted, count
 
 
@@ -152,7 +152,7 @@ def _measure_next(
   batch = min(options.sample or _LAZY_BATCH, run.mask.size)
   elements, keys, valid = greedy_run.next_elements(run, batch)
   gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements[:-1]))
-  run, accepted = greedy_run.settle(run, elements, keys, valid, gains, run.value + gains)
+  run, accepted = greedy_step.settle(run, elements, keys, valid, gains, run.value + gains)
   return run, accepted, valid[:-1].sum()
 
 

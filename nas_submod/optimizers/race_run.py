@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers import greedy_run
+from nas_submod.optimizers import greedy_run, greedy_step
 from nas_submod.optimizers.greedy_run import LOWEST, Options, Run
 from nas_submod.problem import Problem
 
@@ -157,12 +157,12 @@ def _measure(
 ) -> tuple[Race, jax.Array, jax.Array]:
   elements, keys, valid = _next_elements(race, numbers, options)
   gains = greedy_run.gains_of(race.run, values)
-  decision = greedy_run.decide(race.run, elements, keys, valid, gains, values)
+  decision = greedy_step.decide(race.run, elements, keys, valid, gains, values)
   first_stage, wanted = race.stage == 0, jnp.array(numbers)[race.stage]
   used = jnp.where(first_stage, decision.used, valid[:-1])
   target = jnp.where(used, elements[:-1], race.goal.size)
   race = race._replace(
-    run=greedy_run.record(race.run, elements[:-1], used, gains, values),
+    run=greedy_step.record(race.run, elements[:-1], used, gains, values),
     replicates=race.replicates.at[target].set(wanted, mode="drop"),
     error=race.error.at[target].set(errors, mode="drop"),
     gain_variance=race.gain_variance.at[target].set(1 / wanted, mode="drop"),

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import common
-from nas_submod import journal, live, parallel, report, search, search_setup
+from nas_submod import dry_run, journal, live, parallel, report, search, search_setup
 from nas_submod.inherit import MissingWeightsError
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
@@ -22,7 +22,7 @@ def main(config: ConfigDict) -> None:
     console = common.start_console()
     setup = search_setup.prepare(config)
     if DRY_RUN.value:
-      console.print(report.plan(setup), markup=False)
+      console.print(dry_run.plan(setup), markup=False)
       return
     workdir = common.workdir()
     parallel.on_first_process(lambda: journal.open_workdir(workdir, config.to_dict()))

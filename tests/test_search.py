@@ -7,7 +7,7 @@ import pytest
 
 from configs import digits
 from examples.new_optimizer import simulated_annealing
-from nas_submod import estimate, journal, report, search, search_setup
+from nas_submod import dry_run, estimate, journal, report, search, search_setup
 from nas_submod.journal import Evaluation, Journal
 from nas_submod.objective import ProxyObjective
 from tests import tiny_config
@@ -80,7 +80,7 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, computed, tmp_p
   assert "added blocks lowered it" in (tmp_path / "report.html").read_text()
   journal.write_json(tmp_path / "result.json", result)
   assert "NaN" not in (tmp_path / "result.json").read_text()
-  assert report.plan(setup)
+  assert dry_run.plan(setup)
 
   measured: dict[str, list[int]] = {}
   for evaluation in log:
@@ -167,7 +167,7 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer, computed):
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
   assert expected.search <= expected.most == 12
   assert in_search <= expected.most and len(log) - in_search <= expected.final
-  plan = report.plan(setup)
+  plan = dry_run.plan(setup)
   greedy = optimizer in ("rcas", "greedy_plus_max", "best_singleton")
   assert ("first step 15 distinct candidates, 11 of them within the limit" in plan) == greedy
   assert f"at most {12 if greedy else 8} for finalists" in plan
@@ -181,13 +181,13 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer, computed):
 def test_the_plan_counts_short_trainings_apart():
   config = digits.get_config()
   config.train.screen_steps = 100
-  plan = report.plan(search_setup.prepare(config))
+  plan = dry_run.plan(search_setup.prepare(config))
   full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
   config.train.screen_steps = 0
-  plan = report.plan(search_setup.prepare(config))
+  plan = dry_run.plan(search_setup.prepare(config))
   assert f"about {full + 8} trainings in the search" in plan
   config.train.screen_steps, config.search.optimizer = 100, "random_search"
-  plan = report.plan(search_setup.prepare(config))
+  plan = dry_run.plan(search_setup.prepare(config))
   assert "in full in the search (short ones of large calls apart)" in plan
 
 
@@ -195,8 +195,8 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
   endless = lambda: simulated_annealing(10**6)  # noqa: E731
   monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)
   config = config_of("examples.new_optimizer:endless")
-  plan = report.plan(search_setup.prepare(config))
+  plan = dry_run.plan(search_setup.prepare(config))
   assert "as many trainings as the optimizer asks for" in plan
   assert "set config.search.max_evaluations to limit it" in plan
   config.search.max_evaluations = 7
-  assert "at most 7 trainings in the search" in report.plan(search_setup.prepare(config))
+  assert "at most 7 trainings in the search" in dry_run.plan(search_setup.prepare(config))

@@ -58,6 +58,7 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
     "inherit": {"train.inherit_steps": third},
     "screen": {"train.screen_steps": quarter},
     "inherit and screen": both,
+    "inherit and screen and race": both | {"search.options": {"race": [1, 3, 6]}},
   }
 
 
@@ -137,7 +138,7 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   for column in ("", "steps a network", f"rank correlation with {REFERENCES.value} other seeds"):
     table.add_column(column, justify="right")
   for name, changes in chosen_ways(config, steps).items():
-    if name == "inherit and screen":
+    if name.startswith("inherit "):
       continue  # Chains are measured in small calls, contests are large ones.
     found, taken = [], []
     for seed in range(SEEDS.value):

@@ -1,6 +1,5 @@
 """One of several layers, chosen by an index that is data."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,9 @@ class Choice(NamedTuple):
     sizes: Lengths `(P, S)` of the two vectors.
     init: `(standard normal noise [P], index) -> Variables` of vectors.
     apply: `(params [P], state [S], index, x, train) -> (y, state [S])`.
+    apply_row: `(params [N, P], state [N, S], indices [N], count, x, train) -> (y, state [N, S])`:
+      the first `count` of N in a row, for layers that keep the shape of x. What is not applied
+      costs no time.
     unpack: `(Variables of vectors, index as a number) -> Variables` of the layer itself.
     identity_factors: `index as a number -> [P]` of 0 and 1, by which the parameters are multiplied
       to make the layer return its input, still able to learn; None where that is not possible.
@@ -26,6 +28,7 @@ class Choice(NamedTuple):
   sizes: tuple[int, int]
   init: Callable[[jax.Array, jax.Array], Variables]
   apply: Callable[..., tuple[jax.Array, jax.Array]]
+  apply_row: Callable[..., tuple[jax.Array, jax.Array]]
   unpack: Callable[[Variables, int], Variables]
   identity_factors: Callable[[int], np.ndarray | None]
 
@@ -48,7 +51,7 @@ def choose(options: Sequence[Layer]) -> Choice:
 
     return Variables(*jax.lax.switch(index, [start(layer) for layer in options], noise))
 
-  def apply(params, state, index, x, train):
+  def branches(train):
     def branch(layer, form):
       def step(params, state, x):
         y, moved = layer.apply(_unpack(params, form.params), _unpack(state, form.state), x, train)
@@ -56,7 +59,13 @@ def choose(options: Sequence[Layer]) -> Choice:
 
       return step
 
-    return _switch([branch(*pair) for pair in zip(options, forms)], index, params, state, x)
+    return [branch(*pair) for pair in zip(options, forms)]
+
+  def apply(params, state, index, x, train):
+    return _switch(branches(train), index, params, state, x)
+
+  def apply_row(params, state, indices, count, x, train):
+    return _switch_row(branches(train), indices, count, params, state, x)
 
   def unpack(variables, index):
     form = forms[index]
@@ -70,7 +79,7 @@ def choose(options: Sequence[Layer]) -> Choice:
     factors = [leaf.ravel() for leaf in jax.tree.leaves(to_identity(ones))]
     return np.concatenate([*factors, np.ones(params_size - _size(ones), np.float32)])
 
-  return Choice((params_size, state_size), init, apply, unpack, identity_factors)
+  return Choice((params_size, state_size), init, apply, apply_row, unpack, identity_factors)
 
 
 def _switch(
@@ -95,27 +104,74 @@ def _switch(
 
   def backward(arguments, cotangents):
     params, state, index, x = arguments
-
-    def pull(branch):
-      def gradient(params, state, x, cotangent):
-        of_branch = functools.partial(_without_state, branch, state)
-        _, transpose, _ = jax.vjp(of_branch, params, x, has_aux=True)
-        return transpose(cotangent)
-
-      return gradient
-
-    gradients = [pull(branch) for branch in branches]
-    of_params, of_x = jax.lax.switch(index, gradients, params, state, x, cotangents[0])
+    of_params, of_x = jax.lax.switch(index, _gradients(branches), params, state, x, cotangents[0])
     return of_params, None, None, of_x
 
   run.defvjp(forward, backward)
   return run(params, state, index, x)
 
 
-def _without_state(
-  branch: Callable[..., Any], state: jax.Array, params: jax.Array, x: jax.Array
+def _switch_row(
+  branches: Sequence[Callable[..., Any]],
+  indices: jax.Array,
+  count: jax.Array,
+  params: jax.Array,
+  state: jax.Array,
+  x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  return branch(params, state, x)
+  """`_switch` by the first `count` of the indices, one after the other, and so its gradient."""
+
+  def of_slots(functions):
+    return [lambda slot, p, s, *rest, f=f: f(p[slot], s[slot], *rest) for f in functions]
+
+  def through(params, state, indices, count, x, *inputs):
+    """Also what came into each slot, in an array if one is given."""
+
+    def step(slot, carry):
+      x, states, *inputs = carry
+      y, moved = jax.lax.switch(indices[slot], of_slots(branches), slot, params, states, x)
+      return y, states.at[slot].set(moved), *(seen.at[slot].set(x) for seen in inputs)
+
+    return jax.lax.fori_loop(0, count, step, (x, state, *inputs))
+
+  @jax.custom_vjp
+  def run(params, state, indices, count, x):
+    return through(params, state, indices, count, x)
+
+  def forward(params, state, indices, count, x):
+    empty = jax.lax.empty((len(params), *x.shape), x.dtype)
+    y, moved, inputs = through(params, state, indices, count, x, empty)
+    return (y, moved), (params, state, indices, count, inputs)
+
+  def backward(arguments, cotangents):
+    params, state, indices, count, inputs = arguments
+
+    def step(done, carry):
+      of_x, of_params = carry
+      slot = count - 1 - done
+      calls = of_slots(_gradients(branches))
+      found, of_x = jax.lax.switch(indices[slot], calls, slot, params, state, inputs[slot], of_x)
+      return of_x, of_params.at[slot].set(found)
+
+    start = cotangents[0], jnp.zeros_like(params)
+    of_x, of_params = jax.lax.fori_loop(0, count, step, start)
+    return of_params, None, None, None, of_x
+
+  run.defvjp(forward, backward)
+  return run(params, state, indices, count, x)
+
+
+def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any]]:
+  """For each branch, `(params, state, x, cotangent of y) -> ` those of params and x."""
+
+  def pull(branch):
+    def gradient(params, state, x, cotangent):
+      _, transpose, _ = jax.vjp(lambda params, x: branch(params, state, x), params, x, has_aux=True)
+      return transpose(cotangent)
+
+    return gradient
+
+  return [pull(branch) for branch in branches]
 
 
 def _size(form: Any) -> int:
@@ -123,6 +179,7 @@ def _size(form: Any) -> int:
 
 
 def _pack(tree: Any, size: int) -> jax.Array:
+  """The leaves one after the other, then zeros."""
   leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
   used = sum(leaf.size for leaf in leaves)
   return jnp.concatenate([*leaves, jnp.zeros(size - used)])
@@ -131,7 +188,23 @@ def _pack(tree: Any, size: int) -> jax.Array:
 def _unpack(vector: jax.Array, form: Any) -> Any:
   leaves, structure = jax.tree.leaves(form), jax.tree.structure(form)
   ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
-  parts = jnp.split(vector, ends)[: len(leaves)]
-  return jax.tree.unflatten(
-    structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)]
-  )
+
+  @jax.custom_vjp
+  def unpack(vector):
+    parts = jnp.split(vector, ends)
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)]
+
+  def forward(vector):
+    return unpack(vector), None
+
+  def backward(_, gradients):
+    # Not concatenated: XLA's CPU compiler would compute a sum in there, as of the gradient of a
+    # bias, for every number of the vector.
+    packed, begin = jnp.zeros_like(vector), 0
+    for gradient in gradients:
+      packed = jax.lax.dynamic_update_slice(packed, gradient.ravel(), (begin,))
+      begin += gradient.size
+    return (packed,)
+
+  unpack.defvjp(forward, backward)
+  return jax.tree.unflatten(structure, unpack(vector))

@@ -1,9 +1,9 @@
 """Networks of sets: one set with its own program, or one program for every set.
 
 The universal network takes the architecture as data. Every stage has an opening position, whose
-input depends on which stage before it has a block, and others of equal shape, which are scanned.
-What stands at a position is a `lax.switch` over layers; its parameters are one vector, long enough
-for each of them.
+input depends on which stage before it has a block, and others of equal shape: a loop runs as many
+as are filled, so that empty ones cost no time. What stands at a position is a `lax.switch` over
+layers; its parameters are one vector, long enough for each of them.
 """
 
 import functools
@@ -246,12 +246,8 @@ def build_universal(space: SearchSpace) -> Universal:
       x, moved = choice.apply(*next(parts), index, x, train)
       states.append(moved)
       if form is not None:
-
-        def slot(x, inputs, form=form):
-          params, state, option = inputs
-          return form.others.apply(params, state, option, x, train)
-
-        x, moved = jax.lax.scan(slot, x, (*next(parts), options))
+        count = (options > 0).sum()  # Filled positions come first.
+        x, moved = form.others.apply_row(*next(parts), options, count, x, train)
         states.append(moved)
     return x, tuple(states)
 

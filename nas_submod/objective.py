@@ -142,7 +142,8 @@ class ProxyObjective:
 
     It depends on what was asked in earlier calls, not on what the journal holds. The value of a
     loser is that of its short training, at most the worst of the winners': as a rule too low, so
-    that it wins nothing, and a lazy search asks for it late, if at all.
+    that it wins nothing, and a lazy search asks for it late, if at all. Further replicates, which a
+    race asks of what is close to the best, are always trained in full.
     """
     new = [job for job in asked if job.replicate == 0 and job not in self._asked]
     self._asked.update(new)

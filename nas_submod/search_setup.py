@@ -124,11 +124,10 @@ def check_less_training(config: Mapping[str, Any], steps: int) -> None:
       f"config.train.screen_steps is {screen_steps}; allowed: 0 (off) to below {full}, the steps "
       "of a whole training"
     )
-  search = config["search"]
-  if screen_steps and (search["replicates"] > 1 or search["options"].get("race")):
+  if screen_steps and config["search"]["replicates"] > 1:
     raise ValueError(
-      "config.train.screen_steps measures a network once: set it to 0, or "
-      "config.search.replicates to 1 and no race"
+      "config.train.screen_steps measures a network once at first: set it to 0, or "
+      "config.search.replicates to 1; a race in config.search.options may measure again"
     )
 
 

@@ -203,7 +203,12 @@ class ComputedByParent(Computed):
 
 @pytest.mark.parametrize(
   ("optimizer", "options", "screen_steps"),
-  [("rcas", {}, 0), ("rcas", {}, 2), ("greedy", {"race": (1, 3)}, 0)],
+  [
+    ("rcas", {}, 0),
+    ("rcas", {}, 2),
+    ("greedy", {"race": (1, 3)}, 0),
+    ("rcas", {"race": (1, 3)}, 2),
+  ],
 )
 def test_decisions_depend_neither_on_devices_nor_on_a_kill(
   optimizer, options, screen_steps, monkeypatch
@@ -253,6 +258,9 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
   np.testing.assert_array_equal(scores[~full], np.minimum(short[~full], scores[full].min()))
   assert proxy.scores(networks_asked[:3], once[:3]) == scores[:3, None].tolist()
   assert len(log) == 13
+  loser = networks_asked[int(np.flatnonzero(~full)[0])]
+  proxy.scores([loser], [[1, 2]])  # As a race does.
+  assert [[e.replicate, e.steps] for e in list(log)[13:]] == [[1, 12], [2, 12]]
 
 
 def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):

@@ -1,5 +1,7 @@
 """One program for every set agrees with each set's own program."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -136,6 +138,31 @@ def test_canonical_forms_give_the_same_outputs():
   logits = [outputs(architecture) for architecture in (scattered, pushed)]
   np.testing.assert_array_equal(*logits)
   assert jnp.abs(logits[0]).max() > 0
+
+
+def test_empty_positions_are_not_computed():
+  space = SPACES["small"]
+  network = networks.build_universal(space)
+  architecture = np.array([1, 2, 0, 0, 0, 1, 0], np.int32)
+  params, state = network.init(jax.random.key(0), architecture)
+  [[_, filled], *_] = network.places(architecture)
+  lost = params[filled.part].at[filled.slot + 1 :].set(jnp.nan)
+  params = (*params[: filled.part], lost, *params[filled.part + 1 :])
+  x = jax.random.normal(jax.random.key(1), (2, *space.image_shape))
+
+  @jax.jit
+  @functools.partial(jax.value_and_grad, has_aux=True)
+  def loss(params):
+    logits, moved = network.apply(params, state, architecture, x, True)
+    return jnp.square(logits).sum(), moved
+
+  (value, moved), gradient = loss(params)
+  assert jnp.isfinite(value)
+  assert jnp.abs(gradient[filled.part][filled.slot]).max() > 0
+  np.testing.assert_array_equal(gradient[filled.part][filled.slot + 1 :], 0)
+  before, after = (np.asarray(of[filled.part]) for of in (state, moved))
+  np.testing.assert_array_equal(after[filled.slot + 1 :], before[filled.slot + 1 :])
+  assert np.abs(after[filled.slot] - before[filled.slot]).max() > 0
 
 
 def test_candidates_share_the_initial_values_of_what_they_share():

@@ -117,14 +117,14 @@ class Speed:
 
   def seconds(self, architecture: np.ndarray) -> float:
     """Of a call in which each device trains this network."""
-    states, arguments = self._start(architecture)
-    return self._fastest(lambda state, stop: self._train(state, *arguments, stop), states)
+    return self._fastest(self._call(architecture))[0]
 
-  def alone(self, architecture: np.ndarray) -> dict[str, float]:
-    """The same by a program for this network alone, on one device.
+  def beside_alone(self, architecture: np.ndarray) -> dict[str, float]:
+    """The same, and a program for this network alone, by turns on one device.
 
     Returns:
-      `alone`, its seconds; `compile`, those to compile it; `bytes` that a step of it moves.
+      `seconds`, and `alone`, those of the other program; `compile`, those to compile that one;
+      `bytes` that a step of it moves.
     """
     network, key = networks.build(self.space, architecture), jax.random.key(0)
     order, (images, labels) = self._orders[0], jax.tree.map(np.asarray, self._split)
@@ -144,19 +144,27 @@ class Speed:
       [program] = compile_together(
         lambda: jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
       )
-    found = self._fastest(lambda state, stop: program(state, *arguments, stop), state)
+    alone = (lambda state, stop: program(state, *arguments, stop)), state
+    seconds, of_alone = self._fastest(self._call(architecture), alone)
     analysis = program.cost_analysis() or {}  # a loop counts once: a step
     moved = analysis.get("bytes accessed", float("nan"))
-    return {"alone": found, "compile": log.seconds, "bytes": moved}
+    return {"seconds": seconds, "alone": of_alone, "compile": log.seconds, "bytes": moved}
 
-  def _fastest(self, call: Any, state: Any) -> float:
-    times = []
-    for repeat in range(1, self._repeats + 1):
-      began = time.perf_counter()
-      state = call(state, np.int32(repeat * self._steps))
-      jax.block_until_ready(state.step)
-      times.append(time.perf_counter() - began)
-    return min(times)
+  def _call(self, architecture: np.ndarray) -> tuple[Any, training.TrainState]:
+    states, arguments = self._start(architecture)
+    return (lambda state, stop: self._train(state, *arguments, stop)), states
+
+  def _fastest(self, *calls: tuple[Any, training.TrainState]) -> list[float]:
+    """Of each call, with the state that it begins from; they take turns, as machines vary."""
+    programs, states = map(list, zip(*calls))
+    times = np.full((self._repeats, len(calls)), np.inf)
+    for repeat, row in enumerate(times):
+      for which, program in enumerate(programs):
+        began = time.perf_counter()
+        states[which] = program(states[which], np.int32((repeat + 1) * self._steps))
+        jax.block_until_ready(states[which].step)
+        row[which] = time.perf_counter() - began
+    return times.min(0).tolist()
 
 
 def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
@@ -173,16 +181,16 @@ def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> di
 def measure_overhead(
   space: SearchSpace, budget: dict[str, int], steps: int, batch_size: int, repeats: int
 ) -> dict[str, Any]:
-  """`compile`, `peaks` of the device, and `networks`: three, each with its `madds` and `seconds`.
+  """`compile`, `peaks` of the device, and `networks`: three, each with its `madds`.
 
-  A network also has what `Speed.alone` returns.
+  A network also has what `Speed.beside_alone` returns.
   """
   speed = Speed(space, steps, batch_size, repeats)
   rows = []
   for architecture in workload.choose_architectures(space, budget, 3):
     found = np.asarray(architecture, np.int32)
     madds = resources.network_cost(space, architecture)["madds"]
-    rows.append({"madds": madds, "seconds": speed.seconds(found), **speed.alone(found)})
+    rows.append({"madds": madds, **speed.beside_alone(found)})
   return {"compile": speed.compile, "networks": rows, "peaks": workload.peaks()}
 
 

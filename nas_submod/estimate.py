@@ -1,19 +1,16 @@
 """How many trainings a search will make: for `--dry_run`, and for the time that is left."""
 
-import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from nas_submod import resources, search_setup
+from nas_submod import optimizers, search_setup
 from nas_submod.objective import CONTEST
-from nas_submod.optimizers import named
 from nas_submod.search_setup import Setup, is_greedy
 
-_LAZY_STEP = 3  # networks that a step of a lazy greedy run measures, roughly
-_EAGER_SHARE = 0.6  # of the first candidates that a step of an eager one does
-_EXCHANGES = 100  # that are tried, roughly
+_MOST_TRIED = 10_000  # measurements of the stand-in
+_NOISE = 0.05  # of a measurement of it: a first block gains 0.7 to 1, others less
 
 
 class Estimate(NamedTuple):
@@ -37,21 +34,17 @@ class Estimate(NamedTuple):
 def estimate(setup: Setup) -> Estimate:
   """How many trainings the search will make.
 
-  A greedy run takes as many steps as average first additions fit into the budgets, and measures
-  about three networks a step if it is lazy, twice each if it races; runs share the first step, and
-  half of the others. An exchange tries some hundred networks more; an enumeration completes every
-  seed.
+  An optimizer that has no number of its own is run, on a function that stands for the accuracy.
   """
   search = setup.config["search"]
-  name, options, limit = search["optimizer"], search["options"], search["max_evaluations"]
-  first = search_setup.first_additions(setup)
-  measured = _measurements(setup, name, options, first)
+  first, limit = search_setup.first_additions(setup), search["max_evaluations"]
+  measured = _measurements(setup)
   # No network is measured more often than that.
   bounds = [setup.space.distinct() * setup.most_measurements]
   bounds += [limit] if limit else []
-  if name == "best_singleton":
+  if search["optimizer"] == "best_singleton":
     bounds.append(len(first))
-  own_limit = None if name in search_setup.OF_AN_INNER else search_setup.own_limit(name, options)
+  own_limit = _own_limit(setup)
   bounds += [own_limit] if own_limit else []
   known = measured is not None or limit
   most = search["replicates"] * min(bounds) if known else None
@@ -71,45 +64,37 @@ def estimate(setup: Setup) -> Estimate:
   )
 
 
-def _measurements(
-  setup: Setup, name: str, options: Mapping[str, Any], first: np.ndarray
-) -> int | None:
-  """How often the optimizer will measure a network, roughly; None where nothing says so.
+def _own_limit(setup: Setup) -> int | None:
+  """Sets that the optimizer asks at most, by an argument of it."""
+  search = setup.config["search"]
+  if search["optimizer"] in search_setup.OF_AN_INNER:
+    return None
+  return search_setup.own_limit(search["optimizer"], search["options"])
 
-  Args:
-    setup: The search.
-    name: The optimizer.
-    options: Its arguments.
-    first: From `first_additions`. `[K, positions]`.
-  """
-  additions = len(first) - 1
-  if name in search_setup.OF_AN_INNER:
-    rest = {key: option for key, option in options.items() if key != "inner"}
-    inner = _measurements(setup, options.get("inner", "rcas"), rest, first)
-    if inner is None:
-      return None
-    if name == "exchange":
-      return inner + _EXCHANGES
-    return inner * max(math.comb(additions, options.get("depth", 1)) // 2, 1)
-  if name not in search_setup.OPTIMIZERS or search_setup.own_limit(name, options):
-    return search_setup.own_limit(name, options)
-  if name == "brute_force":
+
+def _measurements(setup: Setup) -> int | None:
+  """How often the optimizer will measure a network, roughly; None where nothing says so."""
+  search = setup.config["search"]
+  if search["optimizer"] not in search_setup.OPTIMIZERS or _own_limit(setup):
+    return _own_limit(setup)
+  if search["optimizer"] == "brute_force":
     return setup.space.distinct()
-  if name == "best_singleton":
-    return len(first)
-  steps = _greedy_steps(setup, first)
-  if name == "stochastic_greedy":
-    return 1 + steps * min(options["sample"], additions)
-  default = named.default(search_setup.constructor_of(name), "lazy")
-  a_step = _LAZY_STEP if options.get("lazy", default) else _EAGER_SHARE * additions
-  runs = 2 + len(setup.budget) if name == "rcas" else 1
-  measured = len(first) + math.ceil(a_step * steps * (1 + (runs - 1) / 2))
-  return measured * (2 if options.get("race") else 1)
+  limit = min(search["max_evaluations"] or _MOST_TRIED, _MOST_TRIED)
+  value, optimizer = _stand_in(setup), setup.optimizer
+  found = optimizers.maximize(setup.problem, value, optimizer, limit, seed=setup.config["seed"])
+  return found.evaluations if found.evaluations < _MOST_TRIED else None
 
 
-def _greedy_steps(setup: Setup, first: np.ndarray) -> int:
-  """How many average first additions fit."""
-  costs = resources.network_costs(setup.space, first)[:, search_setup.columns(setup)]
-  room = np.array(list(setup.budget.values())) - costs[0]
-  extra = np.maximum((costs[1:] - costs[0]).mean(0), 1) if len(first) > 1 else room
-  return int((room / extra).min())
+def _stand_in(setup: Setup) -> Callable[[np.ndarray], np.ndarray]:
+  """A noisy function of sets, monotone and submodular: by stage concave in what is chosen."""
+  rng = np.random.default_rng(0)
+  stage_of = np.repeat(
+    np.arange(len(setup.space.stages)), [stage.positions for stage in setup.space.stages]
+  )
+  weights = rng.uniform(0.5, 1, setup.problem.n)
+  in_stage = weights[:, None] * np.eye(len(setup.space.stages))[stage_of[setup.space.groups]]
+
+  def value(masks: np.ndarray) -> np.ndarray:
+    return np.sqrt(masks @ in_stage).sum(1) + rng.normal(0, _NOISE, len(masks))
+
+  return value

@@ -178,8 +178,21 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer, computed):
     assert in_search == 12 and len(log) <= 20
 
 
+@pytest.mark.parametrize("optimizer", ["rcas", "greedy_plus_max", "exchange"])
+def test_the_estimate_is_of_the_right_size(optimizer, computed):
+  config = config_of(optimizer)
+  config.space = {"name": "digits"}
+  config.budget = {"params": 12_000, "madds": 150_000}
+  setup, log = search_setup.prepare(config), Journal(None)
+  expected = estimate.estimate(setup).search
+  search.run(setup, log)
+  in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
+  assert 2 / 3 < in_search / expected < 3 / 2
+
+
 def test_the_plan_counts_short_trainings_apart():
   config = digits.get_config()
+  config.search.options = {"batch": 1}  # else as devices are, and four where some are short
   config.train.screen_steps = 100
   plan = dry_run.plan(search_setup.prepare(config))
   full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
@@ -187,6 +200,7 @@ def test_the_plan_counts_short_trainings_apart():
   plan = dry_run.plan(search_setup.prepare(config))
   assert f"about {full + 8} trainings in the search" in plan
   config.train.screen_steps, config.search.optimizer = 100, "random_search"
+  config.search.options = {}
   plan = dry_run.plan(search_setup.prepare(config))
   assert "in full in the search (short ones of large calls apart)" in plan
 

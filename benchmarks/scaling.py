@@ -11,12 +11,15 @@ say to one another.
 With --growth instead: seconds to compile that program and milliseconds of a step on one device, as
 positions, options and width of a small space grow. Each row is a process of its own.
 With --overhead instead: the same two for the space's smallest network, one in the middle and one
-that no block can be added to, beside a program that is made for that network alone, on one device.
+that no block can be added to, beside a program that is made for that network alone, on one device,
+and beside one that computes each block again for its gradient, as the program for all must: it
+cannot keep what every kind of block would need.
 And how near that one is to what the device does at best: the time its multiply-adds take at the
 speed of a matrix product (a gradient costs two of the forward pass), and the bytes that its parts
 exchange at the speed of a copy; where a cache holds them, a step may be faster than that.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -34,7 +37,9 @@ from rich.table import Table
 from benchmarks import evaluation, workload
 from configs import digits
 from nas_submod import blocks, final, networks, parallel, resources, spaces, training
+from nas_submod.blocks import Option
 from nas_submod.compilation import CompilationLog, compile_together
+from nas_submod.layers import Layer
 from nas_submod.programs import make_programs
 from nas_submod.spaces import SearchSpace, Stage
 
@@ -67,6 +72,19 @@ def sized_space(positions: int, options: int, channels: int) -> SearchSpace:
 def collectives(program: str) -> list[str]:
   """The collective operations in the text of a compiled program."""
   return _COLLECTIVE.findall(program)
+
+
+def recomputing(space: SearchSpace) -> SearchSpace:
+  """The space with blocks that keep nothing for their gradient but their input."""
+
+  def of_option(option: Option) -> Option:
+    def block(cin, cout, stride):
+      layer = option.block(cin, cout, stride)
+      return layer._replace(apply=jax.checkpoint(layer.apply, static_argnums=3))
+
+    return option._replace(block=block)
+
+  return dataclasses.replace(space, options=tuple(map(of_option, space.options)))
 
 
 def half_filled(space: SearchSpace) -> np.ndarray:
@@ -120,14 +138,23 @@ class Speed:
     return self._fastest(self._call(architecture))[0]
 
   def beside_alone(self, architecture: np.ndarray) -> dict[str, float]:
-    """The same, and a program for this network alone, by turns on one device.
+    """The same, and programs for this network alone, by turns on one device.
 
     Returns:
-      `seconds`, and `alone`, those of the other program; `compile`, those to compile that one;
-      `bytes` that a step of it moves.
+      `seconds`; `alone`, those of a program for this network, and `again`, of one whose gradient
+      computes each block again; `compile`, those to compile the first; `bytes` that it moves in a
+      step.
     """
-    network, key = networks.build(self.space, architecture), jax.random.key(0)
+    alone, compiled, moved = self._alone(networks.build(self.space, architecture))
+    again, *_ = self._alone(networks.build(recomputing(self.space), architecture))
+    calls = {"seconds": self._call(architecture), "alone": alone, "again": again}
+    found = dict(zip(calls, self._fastest(*calls.values())))
+    return found | {"compile": compiled, "bytes": moved}
+
+  def _alone(self, network: Layer) -> tuple[tuple[Any, training.TrainState], float, float]:
+    """A call of a program for one network, seconds to compile it, and bytes that a step moves."""
     order, (images, labels) = self._orders[0], jax.tree.map(np.asarray, self._split)
+    key = jax.random.key(0)
 
     def train(state, order, images, labels, stop):
       def step(state):
@@ -144,11 +171,9 @@ class Speed:
       [program] = compile_together(
         lambda: jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
       )
-    alone = (lambda state, stop: program(state, *arguments, stop)), state
-    seconds, of_alone = self._fastest(self._call(architecture), alone)
     analysis = program.cost_analysis() or {}  # a loop counts once: a step
     moved = analysis.get("bytes accessed", float("nan"))
-    return {"seconds": seconds, "alone": of_alone, "compile": log.seconds, "bytes": moved}
+    return ((lambda state, stop: program(state, *arguments, stop)), state), log.seconds, moved
 
   def _call(self, architecture: np.ndarray) -> tuple[Any, training.TrainState]:
     states, arguments = self._start(architecture)
@@ -246,16 +271,19 @@ def overhead(space: str, steps: int, batch_size: int) -> Table:
   madds_a_second, bytes_a_second = found["peaks"]
   peaks = f"{madds_a_second / 1e9:.1f}e9 multiply-adds, {bytes_a_second / 1e9:.1f}e9 bytes a second"
   table = Table(title=f"{space}: one device, at best {peaks}")
-  columns = "multiply-adds", "step ms", "alone ms", "ratio", "compile s", "alone s", "ratio"
+  columns = ("multiply-adds", "step ms", "alone ms", "ratio", "alone, recomputing ms", "ratio")
+  columns += "compile s", "alone s", "ratio"
   for column in (*columns, "arithmetic ms", "bytes ms"):
     table.add_column(column, justify="right")
   for row in found["networks"]:
-    step, alone = (1_000 * row[name] / steps for name in ("seconds", "alone"))
+    step, alone, again = (1_000 * row[name] / steps for name in ("seconds", "alone", "again"))
     table.add_row(
       f"{row['madds']:,}",
       f"{step:.2f}",
       f"{alone:.2f}",
       f"{step / alone:.2f}",
+      f"{again:.2f}",
+      f"{step / again:.2f}",
       f"{found['compile']:.1f}",
       f"{row['compile']:.1f}",
       f"{found['compile'] / row['compile']:.2f}",

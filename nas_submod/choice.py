@@ -65,6 +65,8 @@ def choose(options: Sequence[Layer]) -> Choice:
     return _switch(branches(train), index, params, state, x)
 
   def apply_row(params, state, indices, count, x, train):
+    if not len(indices):
+      return x, state
     return _switch_row(branches(train), indices, count, params, state, x)
 
   def unpack(variables, index):

@@ -1,11 +1,14 @@
 """The scaling benchmark: the search's program has no collectives, and they would be seen."""
 
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import scaling, workload
-from nas_submod import parallel
+from nas_submod import networks, parallel
 
 
 def test_candidates_do_not_communicate_and_each_device_trains():
@@ -21,9 +24,24 @@ def test_the_overhead_is_measured_for_networks_of_growing_size():
   madds = [row["madds"] for row in found["networks"]]
   assert madds == sorted(madds) and madds[0] < madds[-1]
   for row in found["networks"]:
-    assert min(row[name] for name in ("seconds", "alone", "compile")) > 0
+    assert min(row[name] for name in ("seconds", "alone", "again", "compile")) > 0
     images = 4 * 8 * 8 * 4 * 3  # a batch, in float32, at least read, normalised and read again
     assert row["bytes"] > images
+
+
+def test_a_recomputing_space_is_the_same_and_keeps_less():
+  space = scaling.sized_space(2, 2, 4)
+  x = jnp.ones((2, *space.image_shape))
+  kept, found = [], []
+  for one in (space, scaling.recomputing(space)):
+    network = networks.build(one, (1, 2, 1, 0))
+    params, state = network.init(jax.random.key(0))
+    apply = functools.partial(network.apply, state=state, x=x, train=True)
+    y, gradient, _ = jax.vjp(apply, params, has_aux=True)
+    kept.append(sum(leaf.size for leaf in jax.tree.leaves(gradient)))
+    found.append((y, gradient(jnp.ones_like(y))))
+  chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-5)
+  assert kept[1] < kept[0] / 2
 
 
 def test_what_a_device_does_at_best_is_plausible():

@@ -313,7 +313,7 @@ def main(argv: Any) -> None:
       found = measure(space, *settings)
     print(json.dumps(found))
     return
-  console = Console(soft_wrap=True, highlight=False)
+  console = Console(width=150, highlight=False)
   try:
     if OVERHEAD.value:
       console.print(overhead(evaluation.SPACE.value, steps, evaluation.BATCH_SIZE.value))

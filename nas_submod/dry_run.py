@@ -63,7 +63,7 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
   """How many trainings the search and its end take."""
   whole = " in full" if setup.config["train"].get("screen_steps", 0) else ""
   if expected.search is None:
-    told = "as many trainings" + whole + " as the optimizer asks for"
+    told = f"more than 1,000 trainings{whole}"
   elif expected.search == expected.most:
     told = f"at most {expected.most:,} trainings{whole}"
   else:

@@ -1,7 +1,7 @@
 """How many trainings a search will make: for `--dry_run`, and for the time that is left."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from nas_submod import optimizers, search_setup
 from nas_submod.objective import CONTEST
 from nas_submod.search_setup import Setup, is_greedy
 
-_MOST_TRIED = 10_000  # measurements of the stand-in
-_NOISE = 0.05  # of a measurement of it: a first block gains 0.7 to 1, others less
+_MOST_TRIED = 1_000  # measurements of the stand-in, and rounds
+_NOISE = 0.3  # of a training of it: half of what a block gains, as on digits
 
 
 class Estimate(NamedTuple):
@@ -18,7 +18,7 @@ class Estimate(NamedTuple):
 
   Attributes:
     candidates: Distinct networks of one block more than the start.
-    search: In full, roughly; None where nothing says how many.
+    search: In full, roughly; None: more than a thousand.
     most: The same at most; None where nothing says so.
     short: Those of `config.train.screen_steps` in the first step of a greedy search.
     final: At most, of finalists and for the signal.
@@ -34,7 +34,8 @@ class Estimate(NamedTuple):
 def estimate(setup: Setup) -> Estimate:
   """How many trainings the search will make.
 
-  An optimizer that has no number of its own is run, on a function that stands for the accuracy.
+  An optimizer that has no number of its own is run, on a function that stands for the accuracy,
+  for a thousand measurements at most.
   """
   search = setup.config["search"]
   first, limit = search_setup.first_additions(setup), search["max_evaluations"]
@@ -73,28 +74,53 @@ def _own_limit(setup: Setup) -> int | None:
 
 
 def _measurements(setup: Setup) -> int | None:
-  """How often the optimizer will measure a network, roughly; None where nothing says so."""
+  """How often the optimizer will measure a network, roughly; None: more than a thousand times."""
   search = setup.config["search"]
-  if search["optimizer"] not in search_setup.OPTIMIZERS or _own_limit(setup):
-    return _own_limit(setup)
+  if own_limit := _own_limit(setup):
+    return own_limit
   if search["optimizer"] == "brute_force":
     return setup.space.distinct()
-  limit = min(search["max_evaluations"] or _MOST_TRIED, _MOST_TRIED)
-  value, optimizer = _stand_in(setup), setup.optimizer
-  found = optimizers.maximize(setup.problem, value, optimizer, limit, seed=setup.config["seed"])
-  return found.evaluations if found.evaluations < _MOST_TRIED else None
+  stand_in, measured = _stand_in(setup), 0
+
+  def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    nonlocal measured
+    measured += len(masks)
+    if measured > _MOST_TRIED:
+      raise _TooManyError
+    return stand_in(masks)
+
+  def on_round(number: int, *_: Any) -> None:
+    if number > _MOST_TRIED:
+      raise _TooManyError
+
+  limit, seed = search["max_evaluations"] or None, setup.config["seed"]
+  try:
+    optimizers.maximize(setup.problem, value, setup.optimizer, limit, seed, callback=on_round)
+  except _TooManyError:
+    return None
+  return measured
 
 
-def _stand_in(setup: Setup) -> Callable[[np.ndarray], np.ndarray]:
-  """A noisy function of sets, monotone and submodular: by stage concave in what is chosen."""
-  rng = np.random.default_rng(0)
-  stage_of = np.repeat(
-    np.arange(len(setup.space.stages)), [stage.positions for stage in setup.space.stages]
-  )
-  weights = rng.uniform(0.5, 1, setup.problem.n)
-  in_stage = weights[:, None] * np.eye(len(setup.space.stages))[stage_of[setup.space.groups]]
+class _TooManyError(Exception):
+  """The stand-in was measured so often that it does not matter how often."""
 
-  def value(masks: np.ndarray) -> np.ndarray:
-    return np.sqrt(masks @ in_stage).sum(1) + rng.normal(0, _NOISE, len(masks))
+
+def _stand_in(setup: Setup) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """A noisy function of networks, monotone and submodular: concave in the blocks of each stage.
+
+  `masks [K, n] -> (values [K], standard errors [K])`; these are known as in a search, where a
+  measurement is the mean of several trainings.
+  """
+  rng, replicates = np.random.default_rng(0), setup.config["search"]["replicates"]
+  stages, options = len(setup.space.stages), len(setup.space.options)
+  stage_of = np.repeat(range(stages), [stage.positions for stage in setup.space.stages])
+  weights = np.append(rng.uniform(0.5, 1, (options, stages)), np.zeros((1, stages)), 0)
+  noise = _NOISE / replicates**0.5
+
+  def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    chosen = setup.space.architecture(masks) - 1  # The last row is that of an empty position.
+    in_stage = weights[chosen, stage_of] @ np.eye(stages)[stage_of]
+    errors = np.full(len(masks), noise if replicates > 1 else np.nan)
+    return np.sqrt(in_stage).sum(1) + rng.normal(0, noise, len(masks)), errors
 
   return value

@@ -120,6 +120,7 @@ class ProxyObjective:
       for a, wanted in zip(architectures, replicates)
     ]
     asked = list(dict.fromkeys(job for row in jobs for job in row))
+    self._recall(asked)
     self.reused += sum(self._find(job) is not None for job in asked)
     planned = {job: self._plan(job, afresh) for job in asked}
     if self._screen_steps and not afresh:
@@ -142,8 +143,7 @@ class ProxyObjective:
 
     It depends on what was asked in earlier calls, not on what the journal holds. The value of a
     loser is that of its short training, at most the worst of the winners': as a rule too low, so
-    that it wins nothing, and a lazy search asks for it late, if at all. Further replicates, which a
-    race asks of what is close to the best, are always trained in full.
+    that it wins nothing, and a lazy search asks for it late, if at all.
     """
     new = [job for job in asked if job.replicate == 0 and job not in self._asked]
     self._asked.update(new)
@@ -160,6 +160,18 @@ class ProxyObjective:
         worst = min(finite)
         self._screened.update({job: min(self._value(short[job]), worst) for job in losers})
     return [job for job in asked if job not in self._screened]
+
+  def _recall(self, asked: Sequence[Job]) -> None:
+    """Trains losers in full of which further replicates are asked, as a race does.
+
+    Their replicates start where the first one did. The optimizer knows the value of the short
+    training as one of several, so that their mean is too low still.
+    """
+    first = {job._replace(replicate=0): None for job in asked if job.replicate > 0}
+    recalled = [job for job in first if job in self._screened]
+    for job in recalled:
+      del self._screened[job]
+    self._train([self._plan(job, afresh=False) for job in recalled])
 
   def _train(self, jobs: Sequence[Job]) -> None:
     """Trains what is not in the journal yet."""

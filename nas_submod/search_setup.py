@@ -240,8 +240,3 @@ def first_additions(setup: Setup) -> np.ndarray:
 def is_greedy(setup: Setup) -> bool:
   """Whether the search measures all first additions, and adds block after block."""
   return setup.config["search"]["optimizer"] in _GREEDY
-
-
-def columns(setup: Setup) -> list[int]:
-  """Where the budgets are in `resources.RESOURCES`."""
-  return [resources.RESOURCES.index(name) for name in setup.budget]

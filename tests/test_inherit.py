@@ -188,12 +188,14 @@ def test_ancestors_are_the_last_used_and_a_replicate_starts_where_the_first_did(
 class ComputedByParent(Computed):
   """Scores that tell from which parent they came, as trained ones do."""
 
+  NOISE = 0.1
+
   def _train_round(self, jobs):
     results = []
     for job in jobs:
       numbers = [max(job.replicate, 0), *job.architecture, *map(ord, job.parent or "")]
       loss = 3 - np.sqrt(np.count_nonzero(job.architecture)) + 1 / job.steps
-      loss += np.random.default_rng(numbers).normal(0, 0.1)
+      loss += np.random.default_rng(numbers).normal(0, self.NOISE)
       key = self._space.key(job.architecture)
       taken = 0.0, job.steps, job.parent
       results.append(Evaluation(key, job.replicate, {"loss": float(loss)}, *taken))
@@ -207,7 +209,7 @@ class ComputedByParent(Computed):
     ("rcas", {}, 0),
     ("rcas", {}, 2),
     ("greedy", {"race": (1, 3)}, 0),
-    ("rcas", {"race": (1, 3)}, 2),
+    ("rcas", {"race": (1, 3, 6)}, 2),
   ],
 )
 def test_decisions_depend_neither_on_devices_nor_on_a_kill(
@@ -215,6 +217,8 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
 ):
   monkeypatch.setattr(search, "ProxyObjective", ComputedByParent)
   monkeypatch.setattr(inherit, "_KEPT", 8)
+  racing_after_screening = bool(options and screen_steps)
+  monkeypatch.setattr(ComputedByParent, "NOISE", 0.6 if racing_after_screening else 0.1)
   config = tiny_config.get_config()
   config.search.optimizer, config.search.options = optimizer, options
   config.train.inherit_steps, config.train.screen_steps = 4, screen_steps
@@ -227,6 +231,12 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
     results.append(decisions(search.run(search_setup.prepare(config), log)))
     inherited = [e for e in log if e.parent is not None]
     assert len(inherited) > 5 and {e.steps for e in inherited} == {4, screen_steps or 4}
+    screened = {e.key for e in log if e.replicate == -1}
+    lost = screened - {e.key for e in list(log)[: 2 * len(screened)] if e.replicate == 0}
+    again = {e.key for e in log if e.replicate == 1 and e.key in lost}
+    assert bool(again) == racing_after_screening
+    for key in again:
+      assert len({log.get(key, replicate).parent for replicate in (0, 1)}) == 1
   assert results[0] | {"devices": ""} == results[1] | {"devices": ""}
   for thirds in (1, 2):
     part = Journal(None)
@@ -259,8 +269,11 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
   assert proxy.scores(networks_asked[:3], once[:3]) == scores[:3, None].tolist()
   assert len(log) == 13
   loser = networks_asked[int(np.flatnonzero(~full)[0])]
-  proxy.scores([loser], [[1, 2]])  # As a race does.
-  assert [[e.replicate, e.steps] for e in list(log)[13:]] == [[1, 12], [2, 12]]
+  [further] = proxy.scores([loser], [[1, 2]])  # As a race does.
+  assert [[e.replicate, e.steps] for e in list(log)[13:]] == [[0, 12], [1, 12], [2, 12]]
+  [again] = proxy.scores([loser], [[0, 1, 2]])
+  assert again[1:] == further and again[0] > scores[~full].min() - 1
+  assert again[0] == -log.get(setup.space.key(loser), 0).metrics["loss"]
 
 
 def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import blocks, networks, resources, spaces, training
+from nas_submod import blocks, layers, networks, resources, spaces, training
+from nas_submod.choice import _unpack as unpack
+from nas_submod.choice import choose
 from nas_submod.spaces import SearchSpace, Stage
 
 # Sums of float32 products in another order; the gradient is compared as a whole, because biases
@@ -140,7 +142,39 @@ def test_canonical_forms_give_the_same_outputs():
   assert jnp.abs(logits[0]).max() > 0
 
 
-def test_empty_positions_are_not_computed():
+def test_only_the_counted_layers_of_a_row_are_applied():
+  def scaled(by):
+    def apply(params, state, x, train):
+      return x * params["scale"] * by, state
+
+    start = networks.Variables({"scale": jnp.ones(1)}, ())
+    return layers.Layer(lambda rng, draw=None: start, apply, lambda shape: (shape, {}))
+
+  row = choose([scaled(jnp.nan), scaled(2.0), scaled(3.0)])
+  params, state, indices = jnp.ones((4, 1)), jnp.ones((4, 0)), jnp.array([1, 2, 0, 0])
+
+  @jax.jit
+  def loss(params, count):
+    return row.apply_row(params, state, indices, count, jnp.ones(2), True)[0].sum()
+
+  for count, product in enumerate((1, 2, 6, np.nan)):
+    assert np.array_equal(loss(params, count), 2.0 * product, equal_nan=True)
+  np.testing.assert_array_equal(jax.grad(loss)(params, 2)[:, 0], [12, 12, 0, 0])
+
+
+def test_what_is_summed_is_not_joined_in_one_loop():
+  form = {"bias": jax.ShapeDtypeStruct((3,), jnp.float32)}
+
+  def loss(vector, x):
+    return jnp.square(x + unpack(vector, form)["bias"]).sum()
+
+  vector, x = jnp.arange(5.0), jnp.ones((7, 3))
+  gradient = jax.grad(loss)(vector, x)
+  np.testing.assert_array_equal(gradient, [14, 28, 42, 0, 0])
+  assert "concatenate" not in str(jax.make_jaxpr(jax.grad(loss))(vector, x))
+
+
+def test_empty_positions_neither_learn_nor_move():
   space = SPACES["small"]
   network = networks.build_universal(space)
   architecture = np.array([1, 2, 0, 0, 0, 1, 0], np.int32)

@@ -178,9 +178,12 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer, computed):
     assert in_search == 12 and len(log) <= 20
 
 
-@pytest.mark.parametrize("optimizer", ["rcas", "greedy_plus_max", "exchange"])
-def test_the_estimate_is_of_the_right_size(optimizer, computed):
-  config = config_of(optimizer)
+@pytest.mark.parametrize(
+  ("optimizer", "options"),
+  [("rcas", {}), ("greedy_plus_max", {}), ("exchange", {}), (EXAMPLE, {"evaluations": 40})],
+)
+def test_the_estimate_is_of_the_right_size(optimizer, options, computed):
+  config = config_of(optimizer, **options)
   config.space = {"name": "digits"}
   config.budget = {"params": 12_000, "madds": 150_000}
   setup, log = search_setup.prepare(config), Journal(None)
@@ -188,6 +191,24 @@ def test_the_estimate_is_of_the_right_size(optimizer, computed):
   search.run(setup, log)
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
   assert 2 / 3 < in_search / expected < 3 / 2
+
+
+def test_an_estimate_ends_where_the_search_is_long(monkeypatch):
+  monkeypatch.setattr(estimate, "_MOST_TRIED", 30)
+  setup = search_setup.prepare(config_of("partial_enumeration", depth=1))
+  assert estimate.estimate(setup).search is None
+
+
+def test_the_stand_in_is_a_function_of_networks(monkeypatch):
+  monkeypatch.setattr(estimate, "_NOISE", 0.0)
+  config = digits.get_config()
+  config.search.replicates = 4
+  setup = search_setup.prepare(config)
+  values, errors = estimate._stand_in(setup)(
+    setup.space.mask(np.array([[0, 2, 0, 0] * 3, [2, 0, 0, 0] * 3, [2, 2, 0, 0] * 3]))
+  )
+  assert values[0] == values[1] < values[2] < 2 * values[1]
+  np.testing.assert_array_equal(errors, 0)
 
 
 def test_the_plan_counts_short_trainings_apart():
@@ -210,7 +231,7 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
   monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)
   config = config_of("examples.new_optimizer:endless")
   plan = dry_run.plan(search_setup.prepare(config))
-  assert "as many trainings as the optimizer asks for" in plan
+  assert "more than 1,000 trainings in the search" in plan
   assert "set config.search.max_evaluations to limit it" in plan
   config.search.max_evaluations = 7
   assert "at most 7 trainings in the search" in dry_run.plan(search_setup.prepare(config))

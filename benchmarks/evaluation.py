@@ -40,7 +40,7 @@ from nas_submod import data as datasets
 from nas_submod import final, journal, networks, objective, resources, spaces, training
 from nas_submod.compilation import CompilationLog
 from nas_submod.data import Data
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 METHODS = {
   "ours": "ours: one program for all",

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from nas_submod import training
 from nas_submod.data import Data
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 _EVAL_BATCH = 256
 

@@ -11,7 +11,7 @@ import numpy as np
 from configs import cifar100, digits
 from nas_submod import journal, resources
 from nas_submod.data import Data, Split
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 

@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 # The reference of the paper, which its search must beat: stages of 2, 3, 4, 3, 3 and 1 blocks.
 _MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"

@@ -73,6 +73,10 @@ def _own_limit(setup: Setup) -> int | None:
   return search_setup.own_limit(search["optimizer"], search["options"])
 
 
+class _TooManyError(Exception):
+  """The stand-in was measured so often that it does not matter how often."""
+
+
 def _measurements(setup: Setup) -> int | None:
   """How often the optimizer will measure a network, roughly; None: more than a thousand times."""
   search = setup.config["search"]
@@ -85,12 +89,10 @@ def _measurements(setup: Setup) -> int | None:
   def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     nonlocal measured
     measured += len(masks)
-    if measured > _MOST_TRIED:
-      raise _TooManyError
     return stand_in(masks)
 
   def on_round(number: int, *_: Any) -> None:
-    if number > _MOST_TRIED:
+    if max(number, measured) > _MOST_TRIED:
       raise _TooManyError
 
   limit, seed = search["max_evaluations"] or None, setup.config["seed"]
@@ -99,10 +101,6 @@ def _measurements(setup: Setup) -> int | None:
   except _TooManyError:
     return None
   return measured
-
-
-class _TooManyError(Exception):
-  """The stand-in was measured so often that it does not matter how often."""
 
 
 def _stand_in(setup: Setup) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -18,7 +18,7 @@ from nas_submod.checkpoints import Checkpoints
 from nas_submod.data import Data, Split
 from nas_submod.metrics_log import MetricsLog, Window
 from nas_submod.objective import check_fit
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 AXIS = "batch"  # Of the devices that share a batch.
 _WATCHED = ("accuracy", "top5_accuracy", "loss")  # What is logged at every checkpoint.

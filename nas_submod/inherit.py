@@ -17,7 +17,7 @@ from nas_submod import parallel
 from nas_submod.journal import Evaluation, Journal, write_bytes
 from nas_submod.layers import Variables
 from nas_submod.networks import Place, Universal
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 FOLDER = "weights"
 _KEPT = 100  # Networks whose weights are kept.

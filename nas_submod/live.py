@@ -101,7 +101,7 @@ class _Watch:
 @contextlib.contextmanager
 def live(setup: Setup, console: Console) -> Iterator[Display]:
   """Shows a search while it runs: a table in a terminal, lines elsewhere."""
-  console.print("counting the trainings to come, on a function that stands for the accuracy")
+  console.print("estimating how many trainings this will take")
   watch = _Watch(setup)
   if not console.is_terminal:
 

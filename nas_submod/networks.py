@@ -17,7 +17,7 @@ import numpy as np
 from nas_submod import blocks, layers
 from nas_submod.choice import Choice, choose
 from nas_submod.layers import Layer, Params, State, Variables
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 
 def stem(space: SearchSpace) -> Layer:

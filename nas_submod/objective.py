@@ -17,7 +17,7 @@ from nas_submod.data import Data
 from nas_submod.inherit import Ancestors
 from nas_submod.journal import Evaluation, Journal
 from nas_submod.programs import Job, Trainer
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 SCORES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
   "accuracy": lambda metrics: metrics["accuracy"],

@@ -11,7 +11,7 @@ from nas_submod import networks, parallel, training
 from nas_submod.compilation import compile_together
 from nas_submod.data import Data
 from nas_submod.inherit import Weights, collect, graft
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 _EVAL_BATCH = 256
 

@@ -16,7 +16,7 @@ from nas_submod.journal import Journal
 from nas_submod.objective import LARGEST_SCORE, SCORES
 from nas_submod.resources import RESOURCES, network_costs
 from nas_submod.search_setup import Setup
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 
 def draw(space: SearchSpace, architecture: Sequence[int]) -> str:

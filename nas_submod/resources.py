@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import networks
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 RESOURCES = ("params", "madds")
 

@@ -16,7 +16,7 @@ from nas_submod import optimizers, parallel, resources, spaces, training
 from nas_submod.objective import SCORES, check_fit
 from nas_submod.optimizers import Optimizer, named
 from nas_submod.problem import Problem
-from nas_submod.spaces import SearchSpace
+from nas_submod.search_space import SearchSpace
 
 # What `config.search.optimizer` may be, or `module:function`: a constructor of one's own.
 OPTIMIZERS: tuple[str, ...] = (

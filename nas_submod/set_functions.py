@@ -4,7 +4,6 @@ All but `table` are monotone and submodular. Their arrays are arguments of the p
 them, not constants, so another function of the same shapes does not recompile.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,63 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-_MEMBERS = ("value", "init", "marginals", "commit", "marginal")
-Cover = Any  # what a function remembers of a set, so that gains are cheap
-
-
-@jax.tree_util.register_pytree_node_class
-@dataclasses.dataclass(frozen=True)
-class SetFunction:
-  """A traceable set function over `n` elements, a pytree of its members, which become `Partial`s.
-
-  Arrays in these are arguments of a program; one that several members share is given once.
-
-  Attributes:
-    value: `mask [n] -> []`.
-    init: `mask [n] -> cover`, or None where gains are no cheaper than values.
-    marginals: `cover -> [n]`, the gain of every element outside the set.
-    commit: `(cover, element) -> cover`, of the set with that element.
-    marginal: `(cover, element) -> []`, the gain of one element outside the set.
-    n: Elements of the ground set; None where that is not said, and so not checked.
-  """
-
-  value: Callable[[Any], jax.Array]
-  init: Callable[[Any], Cover] | None = None
-  marginals: Callable[[Cover], jax.Array] | None = None
-  commit: Callable[[Cover, Any], Cover] | None = None
-  marginal: Callable[[Cover, Any], jax.Array] | None = None
-  n: int | None = None
-
-  def __post_init__(self) -> None:
-    """Makes plain functions `Partial`s, whose identity is part of the structure."""
-    for name in _MEMBERS:
-      member = getattr(self, name)
-      if member is not None and not isinstance(member, Partial):
-        object.__setattr__(self, name, Partial(member))
-
-  def __call__(self, mask: Any) -> jax.Array:
-    """The value of the set `mask [n]`, `[]`."""
-    return self.value(mask)
-
-  @property
-  def incremental(self) -> bool:
-    """Whether gains are cheaper than values."""
-    return None not in (self.init, self.marginals, self.commit, self.marginal)
-
-  def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Leaves, each once; the members' structure and which leaf stands where."""
-    leaves, structure = jax.tree.flatten([getattr(self, name) for name in _MEMBERS])
-    distinct = {id(leaf): leaf for leaf in leaves}
-    order = {key: place for place, key in enumerate(distinct)}
-    places = tuple(order[id(leaf)] for leaf in leaves)
-    return tuple(distinct.values()), (structure, places, self.n)
-
-  @classmethod
-  def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "SetFunction":
-    """The function of these leaves."""
-    structure, places, n = static
-    members = jax.tree.unflatten(structure, [leaves[place] for place in places])
-    return cls(**dict(zip(_MEMBERS, members)), n=n)
+from nas_submod.set_function import SetFunction
 
 
 def modular(weights: Any) -> SetFunction:

@@ -272,7 +272,7 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
   [further] = proxy.scores([loser], [[1, 2]])  # As a race does.
   assert [[e.replicate, e.steps] for e in list(log)[13:]] == [[0, 12], [1, 12], [2, 12]]
   [again] = proxy.scores([loser], [[0, 1, 2]])
-  assert again[1:] == further and again[0] > scores[~full].min() - 1
+  assert again[1:] == further
   assert again[0] == -log.get(setup.space.key(loser), 0).metrics["loss"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from nas_submod import blocks, layers, networks, resources, spaces, training
 from nas_submod.choice import _unpack as unpack
 from nas_submod.choice import choose
-from nas_submod.spaces import SearchSpace, Stage
+from nas_submod.search_space import SearchSpace, Stage
 
 # Sums of float32 products in another order; the gradient is compared as a whole, because biases
 # before a batch norm have a true gradient of zero and hold nothing but rounding.

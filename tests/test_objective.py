@@ -10,7 +10,7 @@ from nas_submod import blocks, objective
 from nas_submod.data import Data, Split
 from nas_submod.journal import Journal
 from nas_submod.objective import ProxyObjective
-from nas_submod.spaces import SearchSpace, Stage
+from nas_submod.search_space import SearchSpace, Stage
 from tests.test_training import CONFIG
 
 SPACE = SearchSpace(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import scaling, workload
+from benchmarks import scaling, speed, workload
 from nas_submod import networks, parallel
 
 
@@ -33,7 +33,7 @@ def test_a_recomputing_space_is_the_same_and_keeps_less():
   space = scaling.sized_space(2, 2, 4)
   x = jnp.ones((2, *space.image_shape))
   kept, found = [], []
-  for one in (space, scaling.recomputing(space)):
+  for one in (space, speed.recomputing(space)):
     network = networks.build(one, (1, 2, 1, 0))
     params, state = network.init(jax.random.key(0))
     apply = functools.partial(network.apply, state=state, x=x, train=True)
@@ -52,7 +52,7 @@ def test_what_a_device_does_at_best_is_plausible():
 def test_a_collective_is_seen():
   total = jax.pmap(lambda x: jax.lax.psum(x, "devices"), axis_name="devices")
   program = total.lower(jnp.ones((parallel.device_count(), 3))).compile()
-  assert scaling.collectives(program.as_text()) == ["all-reduce"]
+  assert speed.collectives(program.as_text()) == ["all-reduce"]
 
 
 def test_spaces_of_the_sizes_asked():

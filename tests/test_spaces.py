@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from nas_submod import blocks, resources, spaces
-from nas_submod.spaces import SearchSpace, Stage
+from nas_submod.search_space import SearchSpace, Stage
 
 OWN = {
   "name": "mine",

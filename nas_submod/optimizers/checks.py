@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
+from nas_submod.set_function import SetFunction
 
 
 def check_value(problem: Problem, value: Any, traceable: bool) -> None:

@@ -14,7 +14,7 @@ from nas_submod.optimizers.certificate import certify_at, certify_measured
 from nas_submod.optimizers.constructors import at_least_one, checked
 from nas_submod.optimizers.measurements import UNKNOWN, Measurements
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
+from nas_submod.set_function import SetFunction
 
 Callback = Callable[[int, Info, State], None]
 _NO_LIMIT = np.iinfo(np.int32).max

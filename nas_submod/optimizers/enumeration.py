@@ -16,7 +16,7 @@ from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
 from nas_submod.optimizers.constructors import at_least_one, constructor
 from nas_submod.optimizers.drivers import drive
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
+from nas_submod.set_function import SetFunction
 
 _MOST_SEEDS = 2**21
 _CHUNK_ENTRIES = 2**20  # numbers in the states of a chunk, unless it is given: a cache holds them

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 
 from nas_submod.optimizers.measurements import Measurements
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
+from nas_submod.set_function import SetFunction
 
 ROUNDING = 1e-6  # of the largest value: float32
 _MOST_SETS = 2048

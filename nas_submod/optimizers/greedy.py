@@ -19,7 +19,7 @@ from nas_submod.optimizers.greedy_gains import solve_by_gains
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.optimizers.racing import make_racing
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
+from nas_submod.set_function import SetFunction
 
 
 class GreedyState(NamedTuple):

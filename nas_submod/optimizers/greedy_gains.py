@@ -10,7 +10,7 @@ from nas_submod.optimizers import greedy_run, greedy_step
 from nas_submod.optimizers.base import Outcome
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
-from nas_submod.set_functions import SetFunction
+from nas_submod.set_function import SetFunction
 
 _LAZY_BATCH = 64  # gains measured together; decisions do not depend on it
 

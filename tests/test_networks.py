@@ -163,14 +163,14 @@ def test_only_the_counted_layers_of_a_row_are_applied():
 
 
 def test_what_is_summed_is_not_joined_in_one_loop():
-  form = {"bias": jax.ShapeDtypeStruct((3,), jnp.float32)}
+  form = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in (("a", 3), ("b", 1))}
 
   def loss(vector, x):
-    return jnp.square(x + unpack(vector, form)["bias"]).sum()
+    parts = unpack(vector, form)
+    return jnp.square(x + parts["a"]).sum() + 5 * parts["b"].sum()
 
-  vector, x = jnp.arange(5.0), jnp.ones((7, 3))
-  gradient = jax.grad(loss)(vector, x)
-  np.testing.assert_array_equal(gradient, [14, 28, 42, 0, 0])
+  vector, x = jnp.arange(6.0), jnp.ones((7, 3))
+  np.testing.assert_array_equal(jax.grad(loss)(vector, x), [14, 28, 42, 5, 0, 0])
   assert "concatenate" not in str(jax.make_jaxpr(jax.grad(loss))(vector, x))
 
 

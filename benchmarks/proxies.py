@@ -5,10 +5,10 @@ python -m benchmarks.proxies [--config=configs/digits.py] [--ranked=16] [--runs=
 
 Random networks within the budgets, in chains of one block more each, are valued in each way, and
 ranked against the mean of other plain trainings of the same networks; with --first_additions these
-are what greedy compares first, the start with one block more. With --search instead whole searches
-go each way; the answer is trained to completion and tested. Random search trains as many steps as
-another row did; finalists, trained afresh in every row, are counted apart. Started again, it goes
-on.
+are what greedy compares first, the start with one block more, and the first step of a race ranks
+them by the means of its replicates. With --search instead whole searches go each way; the answer is
+trained to completion and tested. Random search trains as many steps as another row did; finalists,
+trained afresh in every row, are counted apart. Started again, it goes on.
 """
 
 import json
@@ -26,7 +26,16 @@ from rich.table import Table
 from scipy import stats
 
 from experiments import common
-from nas_submod import final, journal, objective, parallel, search, search_setup, training
+from nas_submod import (
+  final,
+  journal,
+  objective,
+  optimizers,
+  parallel,
+  search,
+  search_setup,
+  training,
+)
 from nas_submod.journal import Journal
 from nas_submod.search_setup import Setup
 
@@ -51,14 +60,17 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
   shorter = train[duration] / 3 if train.epochs else third
   milestones = tuple(milestone / 3 for milestone in train.milestones)
   both = {"train.inherit_steps": third, "train.screen_steps": max(third // 4, 1)}
+  race = {"search.options": {"race": [1, 3, 6]}}
   return {
     "plain": {},
     _LOSSES: {"score": "negative_train_loss"},
     "short": {f"train.{duration}": shorter, "train.milestones": milestones},
     "inherit": {"train.inherit_steps": third},
     "screen": {"train.screen_steps": quarter},
+    "race": race,
+    "screen and race": {"train.screen_steps": quarter} | race,
     "inherit and screen": both,
-    "inherit and screen and race": both | {"search.options": {"race": [1, 3, 6]}},
+    "inherit and screen and race": both | race,
   }
 
 
@@ -117,7 +129,36 @@ def measure(
     for size in sorted(set(sizes)):
       level = [network for network, own in zip(networks, sizes) if own == size]
       proxy.scores(level, [[0]] * len(level))
-  return np.array(proxy.scores(networks, [[0]] * len(networks)))[:, 0]
+  values = np.array(proxy.scores(networks, [[0]] * len(networks)))[:, 0]
+  if _races(config):  # As in a search, where these are the first to be trained.
+    return race_first_step(search_setup.prepare(config), proxy, networks)
+  return values
+
+
+def race_first_step(
+  setup: Setup, proxy: objective.ProxyObjective, networks: Sequence[tuple[int, ...]]
+) -> np.ndarray:
+  """Races the start with one block more, as the first step of a search does. Means, `[N]`."""
+  measured = search.measured_value(setup, proxy)
+  most = np.count_nonzero(setup.space.required) + 1
+  found: dict[str, list[float]] = {setup.space.key(network): [] for network in networks}
+
+  def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values = np.full(len(masks), -np.inf)  # A second step finds nothing to add.
+    errors = np.zeros(len(masks))
+    of_first = np.count_nonzero(masks, axis=1) <= most
+    if of_first.any():
+      values[of_first], errors[of_first] = measured(masks[of_first])
+    for architecture, own in zip(setup.space.architecture(masks[of_first]), values[of_first]):
+      found[setup.space.key(architecture)].append(float(own))
+    return values, errors
+
+  optimizers.maximize(setup.problem, value, setup.optimizer, seed=setup.config["seed"])
+  return np.array([np.mean(found[setup.space.key(network)]) for network in networks])
+
+
+def _races(config: ConfigDict) -> bool:
+  return "race" in config.search.options
 
 
 def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
@@ -125,9 +166,9 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   setup = search_setup.prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   networks = random_chains(setup, NETWORKS.value)
-  if FIRST_ADDITIONS.value:
-    first = map(setup.space.canonical, search_setup.first_additions(setup))
-    networks = [tuple(network.tolist()) for network in first]
+  if first := FIRST_ADDITIONS.value:
+    additions = map(setup.space.canonical, search_setup.first_additions(setup))
+    networks = [tuple(network.tolist()) for network in additions]
   log = open_log(config, workdir / "reference")
   replicates = range(_FIRST_REFERENCE, _FIRST_REFERENCE + REFERENCES.value)
   proxy = objective.ProxyObjective(setup.space, setup.data, config, log)
@@ -138,8 +179,8 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   for column in ("", "steps a network", f"rank correlation with {REFERENCES.value} other seeds"):
     table.add_column(column, justify="right")
   for name, changes in chosen_ways(config, steps).items():
-    if name.startswith("inherit "):
-      continue  # Chains are measured in small calls, contests are large ones.
+    if name.startswith("inherit ") or (_races(changed(config, 0, changes)) and not first):
+      continue  # Chains are measured in small calls, contests and races are of large ones.
     found, taken = [], []
     for seed in range(SEEDS.value):
       # The losses of the plain trainings are known already.

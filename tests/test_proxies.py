@@ -41,6 +41,33 @@ def test_the_short_way_is_a_third_in_all(config):
         np.testing.assert_allclose(*rates, rtol=1e-2)
 
 
+def test_the_first_step_of_a_race_means_replicates_of_what_is_close_and_goes_no_further():
+  config = tiny_config.get_config()
+  config.search.options = {"race": [1, 3, 6]}
+  setup = search_setup.prepare(config)
+  networks = [setup.space.canonical(a) for a in search_setup.first_additions(setup)]
+  networks = [tuple(network.tolist()) for network in networks]
+  rng = np.random.default_rng(0)
+  asked = {}
+
+  class Noisy:
+    def scores(self, architectures, replicates):
+      found = []
+      for architecture, wanted in zip(architectures, replicates):
+        network = tuple(setup.space.canonical(architecture).tolist())
+        mean = 100 if network in networks[1:3] else 0
+        known = asked.setdefault(network, {})
+        known |= {replicate: rng.normal(mean) for replicate in wanted}
+        found.append([known[replicate] for replicate in wanted])
+      return found
+
+  values = proxies.race_first_step(setup, Noisy(), networks)
+  assert set(asked) == set(networks)
+  start_and_close = networks[:3]
+  assert all(len(known) == (6 if n in start_and_close else 1) for n, known in asked.items())
+  np.testing.assert_allclose(values, [np.mean(list(asked[n].values())) for n in networks])
+
+
 @pytest.mark.slow
 def test_rankings_and_searches_of_a_tiny_space(tmp_path):
   if not flags.FLAGS.is_parsed():
@@ -48,10 +75,12 @@ def test_rankings_and_searches_of_a_tiny_space(tmp_path):
   with flagsaver.flagsaver(ranked=9, runs=1, references=2):
     table = proxies.rank(tiny_config.get_config(), tmp_path / "rank")
     assert table.row_count == 5
+    with flagsaver.flagsaver(first_additions=True):
+      assert proxies.rank(tiny_config.get_config(), tmp_path / "first").row_count == 7
     searches = proxies.search_all(
       tiny_config.get_config(), tmp_path / "search", proxies.Console(quiet=True)
     )
-    assert searches.row_count == 8
+    assert searches.row_count == 10
 
 
 def test_ways_are_chosen_by_name():

@@ -174,6 +174,7 @@ def in_a_process(name: str, cache: str) -> dict[str, Any]:
     "JAX_ENABLE_COMPILATION_CACHE": str(name.endswith("_cached")).lower(),
     "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, name),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
   }
   command = [sys.executable, "-m", "benchmarks.evaluation", f"--child={name}", *own]
   done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -257,7 +258,7 @@ def main(argv: Any) -> None:
       count = len(workload.searched(spaces.get(SPACE.value), JOURNAL.value))
     except ValueError as error:
       sys.exit(f"error: {error}")
-  console = Console(soft_wrap=True, highlight=False)
+  console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   runs = all_runs(CHOSEN.value, REPEATS.value, console.print)
   title = (
     f"{SPACE.value}: {count} trainings, {STEPS.value} steps of {BATCH_SIZE.value} images, "

@@ -62,18 +62,24 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(a, e, rtol=0, atol=TOLERANCE * norm)
 
 
-def check_agreement(space, architectures, batch):
+@functools.cache
+def universal_program(space, batch):
+  """The universal network, and its loss and gradient on the same images: compiled once."""
   network = networks.build_universal(space)
   x = jax.random.normal(jax.random.key(1), (batch, *space.image_shape))
   y = jnp.arange(batch) % space.classes
-  init = jax.jit(network.init)
 
   @jax.jit
-  def universal(variables, architecture):
+  def program(variables, architecture):
     return loss_and_gradient(
       lambda p, s, x: network.apply(p, s, architecture, x, True), variables, x, y
     )
 
+  return network, jax.jit(network.init), program, x, y
+
+
+def check_agreement(space, architectures, batch):
+  network, init, universal, x, y = universal_program(space, batch)
   for architecture in architectures:
     variables = init(jax.random.key(2), architecture)
     (loss, (logits, state)), gradient = universal(variables, architecture)
@@ -175,22 +181,14 @@ def test_what_is_summed_is_not_joined_in_one_loop():
 
 
 def test_empty_positions_neither_learn_nor_move():
-  space = SPACES["small"]
-  network = networks.build_universal(space)
+  network, init, universal, _, _ = universal_program(SPACES["small"], 4)
   architecture = np.array([1, 2, 0, 0, 0, 1, 0], np.int32)
-  params, state = network.init(jax.random.key(0), architecture)
+  params, state = init(jax.random.key(0), architecture)
   [[_, filled], *_] = network.places(architecture)
   lost = params[filled.part].at[filled.slot + 1 :].set(jnp.nan)
   params = (*params[: filled.part], lost, *params[filled.part + 1 :])
-  x = jax.random.normal(jax.random.key(1), (2, *space.image_shape))
-
-  @jax.jit
-  @functools.partial(jax.value_and_grad, has_aux=True)
-  def loss(params):
-    logits, moved = network.apply(params, state, architecture, x, True)
-    return jnp.square(logits).sum(), moved
-
-  (value, moved), gradient = loss(params)
+  variables = networks.Variables(params, state)
+  (value, (_, moved)), gradient = universal(variables, architecture)
   assert jnp.isfinite(value)
   assert jnp.abs(gradient[filled.part][filled.slot]).max() > 0
   np.testing.assert_array_equal(gradient[filled.part][filled.slot + 1 :], 0)

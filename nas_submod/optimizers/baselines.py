@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
-from nas_submod.optimizers.constructors import at_least_one, constructor
+from nas_submod.optimizers.constructors import constructor
 from nas_submod.problem import Problem, same_sets
 
 _PATIENCE = 200  # draws in a row that were all known, after which random search gives up

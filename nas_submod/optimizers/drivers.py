@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.optimizers import checks
+from nas_submod.optimizers.arguments import at_least_one, checked
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, State, Step
 from nas_submod.optimizers.certificate import certify_at, certify_measured
-from nas_submod.optimizers.constructors import at_least_one, checked
 from nas_submod.optimizers.measurements import UNKNOWN, Measurements
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction

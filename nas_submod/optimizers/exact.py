@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
-from nas_submod.optimizers.constructors import at_least_one, constructor
+from nas_submod.optimizers.constructors import constructor
 from nas_submod.problem import Problem
 
 _MOST_ELEMENTS = 24

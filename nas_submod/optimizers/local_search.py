@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import Incumbent, no_incumbent, random_set
-from nas_submod.optimizers.constructors import at_least_one, constructor
+from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.exchange import Climb, climb_step, start_climb
 from nas_submod.problem import Problem
 

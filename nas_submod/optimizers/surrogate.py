@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import random_set
-from nas_submod.optimizers.constructors import at_least_one, constructor
+from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.surrogate_model import Encoding, Features, encode, featurize
 from nas_submod.optimizers.surrogate_posterior import (
   Data,

@@ -9,7 +9,8 @@ those that nothing fits are left out. F is measured exactly (mean of all trainin
 training drawn anew for each measurement). An optimizer answers with `best(state)`; its regret is
 how far the mean accuracy of that set is below the best one within the budgets, in points. Printed
 are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
-Every run goes through init, ask, tell and best, as one compiled program for all seeds.
+Every run goes through init, ask, tell and best, as one compiled program for all seeds; "made" is
+how many measurements a run made on average.
 
 `--optimizers` also takes one's own as `module:function`, importable from the working directory,
 such as `examples.new_optimizer:simulated_annealing`: a function that returns an optimizer, called
@@ -197,7 +198,8 @@ def print_table(
   checkpoints: list[int],
 ) -> None:
   """One row for each optimizer."""
-  seeds = f"{SEEDS.value} seeds (Optuna {OPTUNA_SEEDS.value})"
+  theirs = any(name.startswith("optuna") for name in runs)
+  seeds = f"{SEEDS.value} seeds" + (f" ({OPTUNA_SEEDS.value} of Optuna)" if theirs else "")
   title = f"{suite.title}: {len(suite.instances)} problems, {seeds}\n{versions()}"
   printed = Printed(title=title, caption=suite.note or None)
   printed.add_column("regret after", no_wrap=True)

@@ -192,6 +192,7 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
         values = -np.array([losses[setup.space.key(network)] for network in networks])
       found.append(stats.spearmanr(values, reference).statistic)
       taken.append(sum(e.steps for e in log) / len(networks))
+      jax.clear_caches()  # Another way has other programs, and many fill the memory.
     table.add_row(name, spread(taken, 0), spread(found, 3))
   return table
 

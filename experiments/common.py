@@ -136,7 +136,7 @@ def _unknown_field(argv: list[str], given: str) -> str | None:
 
 def stop(message: object, code: int) -> None:
   """Ends the command at once: a compilation under way is not waited for."""
-  print(f"error: {message}", file=sys.stderr, flush=True)
+  print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
   os._exit(code)
 

@@ -61,7 +61,8 @@ def _candidates(setup: Setup, expected: Estimate) -> str:
 
 def _trainings(setup: Setup, expected: Estimate) -> str:
   """How many trainings the search and its end take."""
-  whole = " in full" if setup.config["train"].get("screen_steps", 0) else ""
+  train = setup.config["train"]
+  whole = " in full" if train.get("screen_steps", 0) and not train.get("inherit_steps", 0) else ""
   if expected.search is None:
     told = f"more than 1,000 trainings{whole}"
   elif expected.search == expected.most:
@@ -71,7 +72,7 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
   told += " in the search"
   if expected.short:
     told += f" after {expected.short} short ones"
-  elif whole:
+  elif train.get("screen_steps", 0):
     told += " (short ones of large calls apart)"
   signal = " and signal" if is_greedy(setup) else ""
   return f"{told}, at most {expected.final} for finalists{signal}"

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nas_submod import training
 from nas_submod.estimate import estimate
 from nas_submod.objective import ProxyObjective
 from nas_submod.resources import network_cost
@@ -32,10 +33,12 @@ class _Watch:
   def __init__(self, setup: Setup):
     self.setup = setup
     self.expected = estimate(setup)
+    self.whole = training.recipe(setup.config["train"], setup.data).steps
     self.began = time.monotonic()
     self.start = network_cost(setup.space, setup.space.start)
     self.rows: dict[str, Accepted] = {}
     self.before_greedy: int | None = None
+    self.before_last: int | None = None
     self.line = "loading"
 
   def accepted(self, step: Accepted) -> str:
@@ -49,32 +52,38 @@ class _Watch:
 
   def progress(self, objective: ProxyObjective, share: float, doing: str) -> None:
     """Takes in how far training is."""
+    if not objective.trained and not objective.compilations.programs:
+      self.line = f"{doing}: compiling the program for every network, a minute or so"
+      return
     self.line = f"{doing}: trained {objective.trained}, reused {objective.reused}"
     self.line += f", failed {objective.failed}"
-    if objective.trained and (self.expected.search is not None or doing in _LAST):
-      left = max(self._remaining(objective, doing), 1 - share)
-      seconds = left * objective.train_seconds / objective.trained
-      self.line += f"; about {duration(seconds)} of training left"
-    elif not objective.trained and not objective.compilations.programs:
-      self.line += "; compiling the program that trains every network, a minute or so"
+    if objective.steps and (self.expected.search is not None or doing in _LAST):
+      left = max(self._steps_left(objective, doing), (1 - share) * self.whole)
+      seconds = left * objective.train_seconds / objective.steps
+      self.line += f"; {duration(seconds)} of training left"
 
   def status(self) -> str:
     """What is being done, and for how long."""
-    return f"{self.line}; {duration(time.monotonic() - self.began)} elapsed"
+    return f"{duration(time.monotonic() - self.began)} {self.line}"
+
+  def _steps_left(self, objective: ProxyObjective, doing: str) -> float:
+    """Steps still to train: of the search, where some are short, then of what is last, in full."""
+    if doing in _LAST:
+      if self.before_last is None:
+        self.before_last = objective.trained
+      return self.whole * (self.expected.final - (objective.trained - self.before_last))
+    of_search = self._remaining(objective, doing) * objective.steps / objective.trained
+    return of_search + self.whole * self.expected.final
 
   def _remaining(self, objective: ProxyObjective, doing: str) -> float:
-    """Networks still to train: the estimate at first, then what the budgets have room for."""
-    short, final = self.expected.short, self.expected.final
-    if doing in _LAST:
-      return final / 2
+    """Trainings of the search to come: the estimate, then what the budgets have room for."""
     shares = [self._share_used(step) for step in self.rows.values()]
     done = float(np.mean(shares)) if shares else 0.0
     if doing != "greedy" or done < 0.1:
-      whole = (self.expected.search or 0) + short + final
-      return max(whole - objective.trained, final)
+      return max((self.expected.search or 0) + self.expected.short - objective.trained, 0)
     if self.before_greedy is None:
       self.before_greedy = objective.trained
-    return (objective.trained - self.before_greedy) * (1 - done) / done + final
+    return (objective.trained - self.before_greedy) * (1 - done) / done
 
   def _share_used(self, step: Accepted) -> float:
     """How far a run is from the start set to the budget that it will meet first."""

@@ -120,7 +120,8 @@ class ProxyObjective:
       for a, wanted in zip(architectures, replicates)
     ]
     asked = list(dict.fromkeys(job for row in jobs for job in row))
-    self._recall(asked)
+    if not afresh:
+      self._recall(asked)
     self.reused += sum(self._find(job) is not None for job in asked)
     planned = {job: self._plan(job, afresh) for job in asked}
     if self._screen_steps and not afresh:

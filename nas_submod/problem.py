@@ -100,8 +100,8 @@ class Problem:
     self._grouped = bool(np.unique(labels[labels >= 0]).size < (labels >= 0).sum())
 
     shape, dtype = _shape_of_result("cost", self.cost, self.required, "[m] of ints or floats")
-    if not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
-      raise ValueError(f"cost of a set must be ints or floats, got {dtype}")
+    if not jnp.issubdtype(dtype, jnp.signedinteger) and not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(f"cost of a set must be signed ints or floats, got {dtype}")
     if shape != limit.shape:
       raise ValueError(f"cost of a set has shape {shape}, budget has {limit.shape}")
     if jnp.issubdtype(dtype, jnp.integer):

@@ -96,6 +96,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       "",
       *budget_lines(result["resources"], setup.budget, result["binding"]),
       *([] if result["binding"] else ["no budget binds: another block would fit"]),
+      *limit_lines(setup, result),
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",
@@ -113,6 +114,14 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       f"files   {workdir}/: result.json, report.html, evaluations.jsonl, config.json",
     ]
   )
+
+
+def limit_lines(setup: Setup, result: Mapping[str, Any]) -> list[str]:
+  """That the search was limited, if it was."""
+  limit = setup.config["search"]["max_evaluations"]
+  if not limit or result["measured"] < limit:
+    return []
+  return [f"ended at config.search.max_evaluations={limit}: without it more would be measured"]
 
 
 def write_page(

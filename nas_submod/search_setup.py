@@ -36,7 +36,7 @@ OPTIMIZERS: tuple[str, ...] = (
 OF_AN_INNER = ("exchange", "partial_enumeration")
 # Those that measure the start with each single block more, and add block after block.
 _GREEDY = ("rcas", "greedy", "greedy_plus_max", "best_singleton")
-# Those whose answer does not depend on how many sets they ask in a round.
+# Those whose answer does not depend on how many sets they ask in a round, without a limit.
 _ANY_BATCH = (
   "greedy",
   "greedy_plus_max",
@@ -86,7 +86,8 @@ def prepare(config: Mapping[str, Any]) -> Setup:
   )
   search = config["search"]
   trains_less = config["train"].get("inherit_steps", 0) or config["train"].get("screen_steps", 0)
-  width = _FIXED_BATCH if trains_less else parallel.device_count()
+  # What is asked ahead of a decision counts against a limit, and is what others inherit from.
+  width = _FIXED_BATCH if trains_less or search["max_evaluations"] else parallel.device_count()
   optimizer, runs = make_optimizer(search["optimizer"], search["options"], names, width)
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
@@ -194,7 +195,8 @@ def make_optimizer(
   try:
     return named.make(name, constructor, given), runs
   except TypeError as error:
-    raise ValueError(f"config.search.options of {name}: {error}") from error
+    allowed = ", ".join(inspect.signature(constructor).parameters) or "none"
+    raise ValueError(f"config.search.options of {name}: {error}; allowed: {allowed}") from error
 
 
 def constructor_of(name: str) -> Callable[..., Any]:

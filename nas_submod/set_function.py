@@ -7,7 +7,8 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
-_MEMBERS = ("value", "init", "marginals", "commit", "marginal")
+_GAINS = ("init", "marginals", "commit")
+_MEMBERS = ("value", *_GAINS, "marginal")
 Cover = Any  # what a function remembers of a set, so that gains are cheap
 
 
@@ -23,8 +24,12 @@ class SetFunction:
     init: `mask [n] -> cover`, or None where gains are no cheaper than values.
     marginals: `cover -> [n]`, the gain of every element outside the set.
     commit: `(cover, element) -> cover`, of the set with that element.
-    marginal: `(cover, element) -> []`, the gain of one element outside the set.
+    marginal: `(cover, element) -> []`, the gain of one element outside the set; by default that of
+      `marginals`.
     n: Elements of the ground set; None where that is not said, and so not checked.
+
+  Raises:
+    ValueError: If only some of `init`, `marginals` and `commit` are given.
   """
 
   value: Callable[[Any], jax.Array]
@@ -36,10 +41,15 @@ class SetFunction:
 
   def __post_init__(self) -> None:
     """Makes plain functions `Partial`s, whose identity is part of the structure."""
+    gains = [getattr(self, name) is None for name in _GAINS]
+    if any(gains) and not all([*gains, self.marginal is None]):
+      raise ValueError(f"gains need {', '.join(_GAINS)}; absent: {_GAINS[gains.index(True)]}")
     for name in _MEMBERS:
       member = getattr(self, name)
       if member is not None and not isinstance(member, Partial):
         object.__setattr__(self, name, Partial(member))
+    if self.marginals is not None and self.marginal is None:
+      object.__setattr__(self, "marginal", Partial(_one_of_all, self.marginals))
 
   def __call__(self, mask: Any) -> jax.Array:
     """The value of the set `mask [n]`, `[]`."""
@@ -48,7 +58,7 @@ class SetFunction:
   @property
   def incremental(self) -> bool:
     """Whether gains are cheaper than values."""
-    return None not in (self.init, self.marginals, self.commit, self.marginal)
+    return self.init is not None
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves, each once; the members' structure and which leaf stands where."""
@@ -64,3 +74,7 @@ class SetFunction:
     structure, places, n = static
     members = jax.tree.unflatten(structure, [leaves[place] for place in places])
     return cls(**dict(zip(_MEMBERS, members)), n=n)
+
+
+def _one_of_all(marginals: Callable[[Cover], jax.Array], cover: Cover, element: Any) -> jax.Array:
+  return marginals(cover)[element]

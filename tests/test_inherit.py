@@ -274,6 +274,9 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
   [again] = proxy.scores([loser], [[0, 1, 2]])
   assert again[1:] == further
   assert again[0] == -log.get(setup.space.key(loser), 0).metrics["loss"]
+  other = networks_asked[int(np.flatnonzero(~full)[1])]
+  proxy.scores([other], [[7]], afresh=True)  # A finalist costs what was asked for.
+  assert [[e.replicate, e.steps] for e in list(log)[16:]] == [[7, 12]]
 
 
 def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):

@@ -47,7 +47,11 @@ def mask(*elements, n=5):
     ({"cost": lambda m: jnp.zeros(3)}, r"cost of a set has shape \(3,\), budget has \(2,\)"),
     ({"cost": lambda m: -jnp.ones(2)}, r"cost\(required\) must be nonnegative"),
     ({"cost": lambda m: jnp.full(2, jnp.nan)}, r"cost\(required\) must be .*, got \[nan, nan\]"),
-    ({"cost": lambda m: m[:2]}, "cost of a set must be ints or floats, got bool"),
+    ({"cost": lambda m: m[:2]}, "cost of a set must be signed ints or floats, got bool"),
+    (
+      {"cost": lambda m: m.astype(jnp.uint32)[:2]},
+      "cost of a set must be signed ints or floats, got uint32",
+    ),
     ({"cost": lambda m: [m.sum(), m.sum()]}, r"cost must return an array \[m\] .*, got list"),
     (
       {"cost": lambda m: np.ones(2) * float(m[0])},

@@ -1,13 +1,14 @@
 """The search with a score that is computed, not trained: every optimizer, racing, replay."""
 
 import re
+import types
 
 import numpy as np
 import pytest
 
 from configs import digits
 from examples.new_optimizer import simulated_annealing
-from nas_submod import dry_run, estimate, journal, report, search, search_setup
+from nas_submod import dry_run, estimate, journal, live, parallel, report, search, search_setup
 from nas_submod.journal import Evaluation, Journal
 from nas_submod.objective import ProxyObjective
 from tests import tiny_config
@@ -236,3 +237,34 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
   assert "set config.search.max_evaluations to limit it" in plan
   config.search.max_evaluations = 7
   assert "at most 7 trainings in the search" in dry_run.plan(search_setup.prepare(config))
+
+
+def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does_not(monkeypatch):
+  """What is asked ahead of a decision counts against a limit, so that more of it is less search."""
+
+  def optimizers(config):
+    found = []
+    for devices in (1, 8):
+      monkeypatch.setattr(parallel, "device_count", lambda devices=devices: devices)
+      found.append(search_setup.prepare(config).optimizer)
+    return found
+
+  config = tiny_config.get_config()
+  one, eight = optimizers(config)
+  assert one is not eight
+  config.search.max_evaluations = 10
+  one, eight = optimizers(config)
+  assert one is eight
+
+
+def test_the_time_left_falls_with_the_finalists_and_counts_steps():
+  watch = live._Watch(search_setup.prepare(tiny_config.get_config()))
+  final = watch.expected.final
+  done = types.SimpleNamespace(trained=20, steps=60, reused=0, failed=0, train_seconds=30.0)
+  watch.progress(done, 0.0, "finalists")  # 12 steps each, of half a second
+  assert f"{live.duration(6 * final)} of training left" in watch.line
+  done.trained, done.steps, done.train_seconds = 20 + final - 1, 60 + 12 * (final - 1), 30.0
+  done.train_seconds += 6.0 * (final - 1)
+  watch.progress(done, 0.5, "signal")
+  assert "0:06 of training left" in watch.line
+  assert len(watch.status()) < 80

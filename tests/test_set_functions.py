@@ -44,7 +44,8 @@ def test_another_function_of_the_same_shapes_is_the_same_program(name):
 
 def test_arrays_that_are_equal_but_not_the_same_stay_apart():
   first, second = jnp.ones(3), jnp.ones(3)
-  function = set_functions.SetFunction(Partial(jnp.dot, first), Partial(jnp.dot, second))
+  gains = [Partial(jnp.dot, second)] * 3
+  function = set_functions.SetFunction(Partial(jnp.dot, first), *gains)
   leaves, structure = jax.tree.flatten(function)
   assert len(leaves) == 2
   changed = jax.tree.unflatten(structure, [first, 2 * second])

@@ -40,7 +40,7 @@ class RandomState(NamedTuple):
     problem: The problem.
     rng: Key of draw 0; draw i uses `fold_in(rng, i)`, so batches do not change the draws.
     draws: Sets drawn so far. `[]` int.
-    idle: Draws since the last new set. `[]` int.
+    idle: Draws since the last new set; none is made after `_PATIENCE` of them. `[]` int.
     asked: Sets asked so far. `[]` int.
     seen: Their canonical masks. `[E + B, n]` bool.
     masks: The sets to ask next. `[B, n]` bool.
@@ -70,7 +70,7 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
 
   Args:
     evaluations: Sets to measure.
-    batch: Sets asked in a round; it changes only how soon the search gives up finding new ones.
+    batch: Sets asked in a round; the answer does not depend on it.
     stop: Probability to end a set before each addition, in [0, 1).
 
   Returns:
@@ -106,12 +106,17 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(state.rng, indices)
     masks = jax.vmap(lambda key: random_set(state.problem, key, stop))(keys)
     new = _is_new(canonical(masks), seen, asked)
+    order = jnp.arange(batch)
+    last_new = jax.lax.cummax(jnp.where(new, order, -1))
+    idle = jnp.where(last_new < 0, state.idle + order + 1, order - last_new)
+    given_up = jnp.cumsum(jnp.append(state.idle, idle[:-1]) >= _PATIENCE) > 0
+    new &= ~given_up
     new &= asked + jnp.cumsum(new) <= evaluations
     state = RandomState(
       problem=state.problem,
       rng=state.rng,
       draws=state.draws + batch,
-      idle=jnp.where(new.any(), 0, state.idle + batch),
+      idle=jnp.where(idle.max() >= _PATIENCE, _PATIENCE, idle[-1]),
       asked=asked,
       seen=seen,
       masks=masks,
@@ -121,7 +126,8 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
     return state, info
 
   def done(state: RandomState) -> jax.Array:
-    return (state.asked >= evaluations) | (state.idle >= _PATIENCE)
+    given_up = (state.idle >= _PATIENCE) & ~state.valid.any()
+    return (state.asked >= evaluations) | given_up
 
   def best(state: RandomState) -> tuple[jax.Array, jax.Array]:
     return state.incumbent.mask, state.incumbent.value

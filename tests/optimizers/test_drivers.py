@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import instances
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import Info, Optimizer
+from nas_submod.set_function import SetFunction
 
 WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
 ROUNDS = 3
@@ -177,3 +179,39 @@ def test_a_traceable_function_is_exact_and_measured_once():
   result = ns.maximize(PROBLEM, function, scripted(SCRIPT), traceable=True)
   assert (result.value, result.standard_error) == (3.0, 0.0)
   assert result.evaluations == 7
+
+
+def test_random_search_draws_the_same_sets_whatever_the_batch():
+  """Of 256 sets many are drawn again: where it gives up must not depend on the batch either."""
+  problem, weights = ns.Problem(-np.ones(8, int), np.ones(8), 8), 2.0 ** np.arange(8)
+  made = set()
+  for seed in range(40):
+    found = {}
+    for batch in (1, 3, 8):
+      optimizer = ns.optimizers.random_search(evaluations=400, batch=batch)
+      asked = []
+
+      def value(masks, asked=asked):
+        asked.extend((masks @ weights).tolist())
+        return masks @ weights
+
+      result = ns.maximize(problem, value, optimizer, seed=seed)
+      found[batch] = asked, result.value
+    assert found[1] == found[3] == found[8]
+    made.add(len(found[1][0]))
+  assert len(made) > 1 and max(made) <= 256
+
+
+def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others_are_refused():
+  whole = instances.facility_location(0)
+  members = {name: getattr(whole, name) for name in ("value", "init", "marginals", "commit")}
+  for lazy in (False, True):
+    greedy = ns.optimizers.greedy("density:0", lazy=lazy)
+    case = instances.one_knapsack(0), greedy
+    expected = ns.maximize(case[0], whole, case[1], traceable=True)
+    found = ns.maximize(case[0], SetFunction(**members, n=8), case[1], traceable=True)
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    assert (found.value, found.evaluations) == (expected.value, expected.evaluations)
+  del members["marginals"]
+  with pytest.raises(ValueError, match="gains need init, marginals, commit; absent: marginals"):
+    SetFunction(**members)

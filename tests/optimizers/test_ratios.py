@@ -17,6 +17,7 @@ from nas_submod.optimizers import (
   greedy,
   greedy_plus_max,
   partial_enumeration,
+  stochastic_greedy,
 )
 
 DENSITY = greedy("density:0", batch=None)
@@ -61,6 +62,53 @@ def test_shares_on_knapsacks_bred_to_be_hard(claim):
   rng = np.random.default_rng(0)
   worst = hard_instances.adversary(lambda batch: batch.best_share(optimizers), rng)
   assert promised - 1e-6 <= worst < hard
+
+
+def tight_for_a_cardinality(k):
+  """Coverage where greedy has 1 - (1 - 1/k)^k of the optimum, and not more (Feige 1998).
+
+  The last k sets are the optimum: a k-th of everything each. The first k take a k-th of what is
+  left, evenly, and a trifle more.
+  """
+  left = (1 - 1 / k) ** np.arange(k)
+  cells = np.tile(
+    np.append(left / k**2, left[-1] * (1 - 1 / k) / k), k
+  )  # k + 1 a set of the optimum
+  part, taker = np.divmod(np.arange(cells.size), k + 1)
+  covers = np.concatenate([taker == np.arange(k)[:, None], part == np.arange(k)[:, None]])
+  trifles = np.eye(2 * k, k, dtype=bool)
+  weights = np.append(cells, np.full(k, 1e-4))
+  function = ns.set_functions.coverage(np.concatenate([covers, trifles], axis=1), weights)
+  return ns.Problem(-np.ones(2 * k, int), np.ones(2 * k), k), function
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_unit_greedy_has_its_share_of_a_cardinality_and_no_more(k):
+  problem, function = tight_for_a_cardinality(k)
+  share = ns.maximize(problem, function, UNIT, traceable=True).value
+  assert share == pytest.approx(1 - (1 - 1 / k) ** k, abs=1e-3)
+  assert float(function(np.arange(2 * k) >= k)) == pytest.approx(1, abs=1e-6)
+  cardinality = ns.Problem(-np.ones(8, int), np.ones(8), k)
+  masks = instances.every_mask(8)
+  for seed in range(30):
+    function = instances.facility_location(seed)
+    optimum = ns.set_functions.on_host(function)(masks[masks.sum(1) == k]).max()
+    found = ns.maximize(cardinality, function, UNIT, traceable=True).value
+    assert (1 - (1 - 1 / k) ** k - 1e-6) * optimum <= found <= optimum * (1 + 1e-6)
+
+
+def test_stochastic_greedy_has_its_share_of_a_cardinality_in_expectation():
+  k, sample = 4, 6
+  epsilon = math.exp(-sample * k / (2 * k))
+  problem, function = tight_for_a_cardinality(k)
+  optimizer = stochastic_greedy(sample=sample)
+  found = [
+    ns.maximize(problem, function, optimizer, seed=seed, traceable=True).value
+    for seed in range(100)
+  ]
+  error = np.std(found) / 10
+  assert np.mean(found) - 3 * error >= 1 - 1 / math.e - epsilon
+  assert len(set(found)) > 1
 
 
 def test_depth_1_of_density_greedy_is_no_better_than_a_half():

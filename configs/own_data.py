@@ -16,7 +16,8 @@ def get_config(mode: str = "") -> ConfigDict:
   config = digits.get_config(mode)
   # npz:PATH holds uint8 x_train [N, H, W, C], integer y_train [N], x_test, y_test;
   # folder:PATH holds PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/...
-  # Without test images set test_size: so many are taken from the training images.
+  # Without test images set test_size: so many are taken from the training images, as are those of
+  # validation; fewer of either where you have few.
   config.data.update({"source": "npz:my_data.npz", "validation_size": 1_000})
   # Your space: options are inverted residuals (see nas_submod/blocks.py for all settings); stages
   # are (output channels, positions, stride of the first). A stage of stride 2 needs a first block

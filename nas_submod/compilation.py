@@ -83,8 +83,11 @@ def compile_together(*lower: Callable[[], jax.stages.Lowered]) -> list[jax.stage
     with log.counting():
       return lower().compile(options), log.programs
 
-  with futures.ThreadPoolExecutor(len(lower)) as threads:
+  threads = futures.ThreadPoolExecutor(len(lower))
+  try:
     found = list(threads.map(counted, lower))
+  finally:
+    threads.shutdown(wait=False)  # Who presses Ctrl-C does not wait for the compiler.
   passed = time.perf_counter() - began
   for log in _active.logs:
     log.programs += sum(programs for _, programs in found)

@@ -1,8 +1,10 @@
 """What is compiled is counted, whether XLA or the persistent cache gives it."""
 
 import functools
+import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import pytest
@@ -54,6 +56,22 @@ def test_programs_compiled_together_are_counted_where_they_are_asked_for():
 def test_an_error_of_one_of_them_is_raised():
   with pytest.raises(ZeroDivisionError):
     compilation.compile_together(lambda: 1 / 0, lambda: None)
+
+
+def test_an_interrupt_does_not_wait_for_the_compiler():
+  release, ended = threading.Event(), threading.Event()
+
+  def lower():
+    release.wait(60)
+    ended.set()
+    return jax.jit(lambda x: x + 1).lower(1.0)
+
+  main = threading.main_thread().ident
+  threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+  with pytest.raises(KeyboardInterrupt):
+    compilation.compile_together(lower)
+  assert not ended.is_set()
+  release.set()
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def limit_lines(setup: Setup, result: Mapping[str, Any]) -> list[str]:
   limit = setup.config["search"]["max_evaluations"]
   if not limit or result["measured"] < limit:
     return []
-  return [f"ended at config.search.max_evaluations={limit}: without it more would be measured"]
+  return [f"ended at config.search.max_evaluations={limit}: without it more may be measured"]
 
 
 def write_page(

@@ -268,3 +268,14 @@ def test_the_time_left_falls_with_the_finalists_and_counts_steps():
   watch.progress(done, 0.5, "signal")
   assert "0:06 of training left" in watch.line
   assert len(watch.status()) < 80
+
+
+def test_a_search_that_a_limit_ended_says_so():
+  config = tiny_config.get_config()
+  config.search.max_evaluations = 10
+  setup = search_setup.prepare(config)
+  assert report.limit_lines(setup, {"measured": 9}) == []
+  [line] = report.limit_lines(setup, {"measured": 10})
+  assert "config.search.max_evaluations=10" in line
+  unlimited = search_setup.prepare(tiny_config.get_config())
+  assert report.limit_lines(unlimited, {"measured": 10}) == []

@@ -30,8 +30,8 @@ class Optimizer(NamedTuple):
       never depends on what another run inside the optimizer asked before. Standard errors are NaN
       where unknown: one measurement without a stated error, or a value of -inf.
     solve: None, or `(problem, value, rng) -> Outcome`: a shorter way to the same answer where
-      `value` is traceable, submodular and evaluations are not limited, instead of rounds of ask and
-      tell. Where F is not submodular, what a lazy run takes for a bound may differ.
+      `value` is traceable and evaluations are not limited, instead of rounds of ask and tell. If F
+      is not submodular, a lazy run may take other gains for bounds, and answer otherwise.
   """
 
   init: Callable[..., State]

@@ -64,22 +64,21 @@ def test_shares_on_knapsacks_bred_to_be_hard(claim):
   assert promised - 1e-6 <= worst < hard
 
 
-def tight_for_a_cardinality(k):
+def tight_for_a_cardinality(k, useless=0):
   """Coverage where greedy has 1 - (1 - 1/k)^k of the optimum, and not more (Feige 1998).
 
-  The last k sets are the optimum: a k-th of everything each. The first k take a k-th of what is
-  left, evenly, and a trifle more.
+  The second k sets are the optimum: a k-th of everything each, in k + 1 cells. The first k take a
+  k-th of what is left, evenly, and a trifle more. Others cover nothing.
   """
   left = (1 - 1 / k) ** np.arange(k)
-  cells = np.tile(
-    np.append(left / k**2, left[-1] * (1 - 1 / k) / k), k
-  )  # k + 1 a set of the optimum
-  part, taker = np.divmod(np.arange(cells.size), k + 1)
+  cells = np.append(left / k, left[-1] * (1 - 1 / k)) / k
+  part, taker = np.divmod(np.arange(k * (k + 1)), k + 1)
   covers = np.concatenate([taker == np.arange(k)[:, None], part == np.arange(k)[:, None]])
-  trifles = np.eye(2 * k, k, dtype=bool)
-  weights = np.append(cells, np.full(k, 1e-4))
-  function = ns.set_functions.coverage(np.concatenate([covers, trifles], axis=1), weights)
-  return ns.Problem(-np.ones(2 * k, int), np.ones(2 * k), k), function
+  covers = np.concatenate([covers, np.eye(2 * k, k, dtype=bool)], axis=1)
+  covers = np.pad(covers, ((0, useless), (0, 0)))
+  weights = np.append(np.tile(cells, k), np.full(k, 1e-4))
+  n = 2 * k + useless
+  return ns.Problem(-np.ones(n, int), np.ones(n), k), ns.set_functions.coverage(covers, weights)
 
 
 @pytest.mark.parametrize("k", [2, 4])
@@ -98,17 +97,19 @@ def test_unit_greedy_has_its_share_of_a_cardinality_and_no_more(k):
 
 
 def test_stochastic_greedy_has_its_share_of_a_cardinality_in_expectation():
-  k, sample = 4, 6
-  epsilon = math.exp(-sample * k / (2 * k))
-  problem, function = tight_for_a_cardinality(k)
-  optimizer = stochastic_greedy(sample=sample)
-  found = [
-    ns.maximize(problem, function, optimizer, seed=seed, traceable=True).value
-    for seed in range(100)
-  ]
-  error = np.std(found) / 10
-  assert np.mean(found) - 3 * error >= 1 - 1 / math.e - epsilon
-  assert len(set(found)) > 1
+  problem, function = tight_for_a_cardinality(4, useless=8)
+
+  def shares(sample):
+    optimizer = stochastic_greedy(sample=sample)
+    runs = (ns.maximize(problem, function, optimizer, seed=s, traceable=True) for s in range(100))
+    found = np.array([run.value for run in runs])
+    return found.mean(), found.std() / 10
+
+  promised = 1 - 1 / math.e - math.exp(-12 * 4 / problem.n)
+  share, error = shares(12)
+  assert share - 3 * error >= promised
+  of_random_sets, _ = shares(1)
+  assert of_random_sets < promised  # so that the promise was in danger
 
 
 def test_depth_1_of_density_greedy_is_no_better_than_a_half():

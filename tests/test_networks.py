@@ -19,15 +19,16 @@ TOLERANCE = 2e-5
 
 
 def small_space():
-  """Channels go down into a stage that may be empty, and up again; one option has a gate."""
+  """Channels go down into a stage that may be empty, and up; one option has groups and a gate."""
   option = blocks.inverted_residual_option
+  grouped = option(expansion=2, kernel=5, expand_groups=2, project_groups=2, squeeze_excite=True)
   return SearchSpace(
     name="small",
     image_shape=(6, 6, 2),
     classes=3,
     stem_channels=8,
     stages=(Stage(4, 3), Stage(6, 2), Stage(8, 2, 2)),
-    options=(option(expansion=2), option(expansion=2, kernel=5, squeeze_excite=True)),
+    options=(option(expansion=2), grouped),
     start=(0, 0, 0, 0, 0, 1, 0),
     head_channels=5,
   )
@@ -96,17 +97,14 @@ def check_agreement(space, architectures, batch):
   assert universal._cache_size() == 1  # One program for every set.
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_universal_network_is_the_dedicated_network(name):
-  space = SPACES[name]
+def test_universal_network_is_the_dedicated_network():
   rng = np.random.default_rng(0)
-  architectures = [random_architecture(space, rng) for _ in range(3 if name == "small" else 1)]
-  check_agreement(space, architectures, batch=4)
+  check_agreement(SPACES["small"], [random_architecture(SPACES["small"], rng) for _ in range(3)], 4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rcnet_cifar100"])
-def test_universal_rcnet_is_the_dedicated_one(name):
+@pytest.mark.parametrize("name", ["digits", "nas_bench_macro", "rcnet_cifar100"])
+def test_universal_networks_that_users_have_are_the_dedicated_ones(name):
   space = spaces.get(name)
   check_agreement(space, [random_architecture(space, np.random.default_rng(1))], batch=2)
 

@@ -86,7 +86,8 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
   gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
   compared = "" if ratio is None else f", {ratio:.2f} of a gain"
   others = [
-    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f}  {f['text']}"
+    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f} {'tie' if f['tie'] else '':3}  "
+    + f["text"]
     for f in sorted(result["finalists"], key=lambda f: -f["value"])
   ]
   return "\n".join(
@@ -104,7 +105,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       + ("" if gain is None else f"; the first {signal['additions']} blocks gain {gain:.4f} each")
       + compared,
       *certificate_lines(result),
-      "finalists, trained again with fresh seeds:",
+      "finalists, trained again with fresh seeds (tie: noise leaves open if it is better):",
       *others,
       "",
       f"trained {counts['trained']}, reused {counts['reused']}, failed {counts['failed']}; "
@@ -130,7 +131,7 @@ def write_page(
   """Writes the report page: the answer, the paths against the budgets, progress, finalists."""
   rows = "".join(
     f"<tr><td>{html.escape(f['run'])}<td>{f['value']:.4f} ± {f['standard_error']:.4f}"
-    f"<td>{f['search_value']:.4f}"
+    f"<td>{'tie' if f['tie'] else ''}<td>{f['search_value']:.4f}"
     + "".join(f"<td>{f['resources'][name]:,}" for name in setup.budget)
     + f"<td><code>{html.escape(f['text'])}</code>"
     for f in sorted(result["finalists"], key=lambda f: -f["value"])
@@ -151,7 +152,7 @@ noise leaves open whether another block was better.</p>
 <h2>Best value while searching</h2>
 <img alt="best value against networks trained" src="{_progress_figure(setup, result)}">
 <h2>Finalists</h2>
-<table><tr><th>run<th>fresh seeds<th>in the search{heads}<th>network</tr>{rows}</table>
+<table><tr><th>run<th>fresh seeds<th><th>in the search{heads}<th>network</tr>{rows}</table>
 <h2>Every network trained ({len(journal)} trainings)</h2>
 <img alt="all evaluations" src="{_evaluations_figure(setup, journal)}">
 </html>

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from nas_submod import optimizers, parallel, resources
 from nas_submod.compilation import CompilationLog
@@ -208,6 +209,7 @@ def _rerun(
   seen = search["replicates"] * setup.most_measurements
   fresh = range(seen, seen + search["finalist_replicates"])
   scores = objective.scores([step.architecture for step in steps], [fresh] * len(steps), True)
+  ties = statistical_ties(np.array(scores))
   return [
     {
       "run": step.run,
@@ -217,9 +219,35 @@ def _rerun(
       "search_value": step.value,
       "value": mean(values),
       "standard_error": standard_error(values),
+      "tie": tie,
       "scores": values,
     }
-    for step, values in zip(steps, scores)
+    for step, values, tie in zip(steps, scores, ties)
+  ]
+
+
+def statistical_ties(scores: np.ndarray) -> list[bool]:
+  """Whether noise leaves open that a network is better than the one with the best mean.
+
+  One-sided 95% of Student's t, with one variance pooled from all networks, as in a race.
+
+  Args:
+    scores: Of each network's replicates. Shape `[K, R]`; -inf where one diverged, which ties with
+      nothing. With one replicate noise is unknown, and all others tie.
+  """
+  finite = np.isfinite(scores).all(axis=1)
+  if not finite.any():
+    return [False] * len(scores)
+  count = scores.shape[1]
+  best = int(np.argmax(np.where(finite, scores.mean(axis=1), -np.inf)))
+  margin = math.inf
+  if count > 1:
+    variance = np.var(scores[finite], axis=1, ddof=1).mean()
+    quantile = stats.t.ppf(0.95, finite.sum() * (count - 1))
+    margin = quantile * math.sqrt(2 * variance / count)
+  return [
+    bool(finite[i] and i != best and scores[best].mean() - scores[i].mean() < margin)
+    for i in range(len(scores))
   ]
 
 

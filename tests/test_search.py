@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from configs import digits
 from examples.new_optimizer import simulated_annealing
@@ -140,6 +141,31 @@ def test_the_answer_is_a_finalist_where_no_run_went_there(computed):
   [step] = [step for step in result["path"] if step["run"] == "answer"]
   assert step["value"] > max(s["value"] for s in result["path"] if s is not step)
   assert "answer" in [finalist["run"] for finalist in result["finalists"]]
+
+
+def test_two_finalists_tie_unless_a_t_test_tells_them_apart():
+  rng = np.random.default_rng(0)
+  found = []
+  for ahead in np.linspace(0, 3, 60):
+    scores = rng.normal([[ahead], [0]], size=(2, 4))
+    scores = scores[np.argsort(-scores.mean(axis=1))]
+    significant = stats.ttest_ind(*scores, alternative="greater").pvalue < 0.05
+    found.append(search.statistical_ties(scores)[1])
+    assert found[-1] == (not significant)
+  assert len(set(found)) == 2
+
+
+@pytest.mark.parametrize(
+  ("scores", "ties"),
+  [
+    ([[1, 1.1], [0.95, 1.1], [-np.inf, 2], [0, 0.1]], [False, True, False, False]),
+    ([[0.0], [1.0], [-np.inf]], [True, False, False]),  # Nothing is known of the noise.
+    ([[1.0, 1.0], [1.0, 1.0]], [False, False]),  # Not better, without noise.
+    ([[-np.inf, 0.0]], [False]),
+  ],
+)
+def test_finalists_that_tie_with_the_best(scores, ties):
+  assert search.statistical_ties(np.array(scores)) == ties
 
 
 PLANS = {

@@ -77,9 +77,15 @@ class ProxyObjective:
     self._trainer = Trainer(space, data, config, on_progress)
     self._asked: set[Job] = set()
     self._screened: dict[Job, float] = {}
+    self._needed: set[tuple[tuple[int, ...], int]] = set()
     self.trained = self.steps = self.reused = self.failed = 0
     self.train_seconds = 0.0
     self.compilations = CompilationLog()
+
+  @property
+  def needed(self) -> int:
+    """Trainings that the scores so far rest on, whether made now or found in the journal."""
+    return len(self._needed)
 
   def __call__(
     self, masks: np.ndarray, replicates: np.ndarray | None = None
@@ -120,15 +126,15 @@ class ProxyObjective:
       for a, wanted in zip(architectures, replicates)
     ]
     asked = list(dict.fromkeys(job for row in jobs for job in row))
-    if not afresh:
-      self._recall(asked)
+    recalled = [] if afresh else self._recall(asked)
     self.reused += sum(self._find(job) is not None for job in asked)
     planned = {job: self._plan(job, afresh) for job in asked}
     if self._screen_steps and not afresh:
       asked = self._screen(asked, planned)
     self._train([planned[job] for job in asked])
     if self._inherit_steps and not afresh:
-      self._ancestors.use(found for job in asked if (found := self._find(job)))
+      used = [*recalled, *asked]
+      self._ancestors.use(found for job in used if (found := self._find(job)))
     return [[self._value(job) for job in row] for row in jobs]
 
   def _plan(self, job: Job, afresh: bool) -> Job:
@@ -142,6 +148,7 @@ class ProxyObjective:
   def _screen(self, asked: list[Job], planned: Mapping[Job, Job]) -> list[Job]:
     """What is worth a whole training of what is asked; the others get their value here.
 
+    One rung of successive halving (Jamieson and Talwalkar 2016).
     It depends on what was asked in earlier calls, not on what the journal holds. The value of a
     loser is that of its short training, at most the worst of the winners': as a rule too low, so
     that it wins nothing, and a lazy search asks for it late, if at all.
@@ -162,8 +169,8 @@ class ProxyObjective:
         self._screened.update({job: min(self._value(short[job]), worst) for job in losers})
     return [job for job in asked if job not in self._screened]
 
-  def _recall(self, asked: Sequence[Job]) -> None:
-    """Trains losers in full of which further replicates are asked, as a race does.
+  def _recall(self, asked: Sequence[Job]) -> list[Job]:
+    """Trains losers in full of which further replicates are asked, as a race does; which they are.
 
     Their replicates start where the first one did. The optimizer knows the value of the short
     training as one of several, so that their mean is too low still.
@@ -173,9 +180,11 @@ class ProxyObjective:
     for job in recalled:
       del self._screened[job]
     self._train([self._plan(job, afresh=False) for job in recalled])
+    return recalled
 
   def _train(self, jobs: Sequence[Job]) -> None:
     """Trains what is not in the journal yet."""
+    self._needed.update((job.architecture, job.replicate) for job in jobs)
     missing = [job for job in jobs if self._find(job) is None]
     missing.sort(key=lambda job: job.steps)  # Those that take equally long go together.
     devices = parallel.device_count()

@@ -50,7 +50,9 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
   """The upper bound, what speaks against it, and what it means."""
   bound, found = result["upper_bound"], result["violations"]
   lines = []
-  if bound is None:
+  if found is None:
+    lines.append("bound   none: some values are of shorter trainings")
+  elif bound is None:
     lines.append("bound   none: not every single block was measured")
   elif bound >= (largest := LARGEST_SCORE[result["score"]]):
     lines.append(f"bound   none below {largest:g}, which no network can exceed")
@@ -59,23 +61,28 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
       f"bound   {bound:.4f}: no network within the budgets is better, as far as the score is "
       "monotone and submodular"
     )
+  lines += [] if found is None else _violation_lines(found)
+  if ties := sum(step["tie"] for step in result["path"]):
+    lines.append(
+      f"ties    {ties} of {len(result['path'])} steps: noise leaves open if another was better"
+    )
+  return lines
+
+
+def _violation_lines(found: Mapping[str, Any]) -> list[str]:
   shares = [
     (found[f"{what}_failed"], found[f"{what}_checked"])
     for what in ("monotonicity", "submodularity")
   ]
   (lost, added), (grown, compared) = shares
-  lines.append(
+  lines = [
     f"        measured: {lost} of {added} added blocks lowered it, {grown} of {compared} blocks "
     "gained more in a larger network"
-  )
+  ]
   if found["submodularity_ratio"] is not None and found["curvature"] is not None:
     lines.append(
       f"        submodularity ratio {found['submodularity_ratio']:.2f} (1 or more if submodular), "
       f"curvature {found['curvature']:.2f} (0 if additive)"
-    )
-  if ties := sum(step["tie"] for step in result["path"]):
-    lines.append(
-      f"ties    {ties} of {len(result['path'])} steps: noise leaves open if another was better"
     )
   return lines
 
@@ -150,7 +157,7 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
 noise leaves open whether another block was better.</p>
 <img alt="value against costs" src="{_paths_figure(setup, result)}">
 <h2>Best value while searching</h2>
-<img alt="best value against networks trained" src="{_progress_figure(setup, result)}">
+<img alt="best value against trainings" src="{_progress_figure(setup, result)}">
 <h2>Finalists</h2>
 <table><tr><th>run<th>fresh seeds<th><th>in the search{heads}<th>network</tr>{rows}</table>
 <h2>Every network trained ({len(journal)} trainings)</h2>
@@ -208,7 +215,7 @@ def _progress_figure(setup: Setup, result: Mapping[str, Any]) -> str:
   best = np.maximum.accumulate([s["value"] for s in steps])
   axis.step([s["evaluations"] for s in steps], best, where="post")
   axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-  axis.set(xlabel="networks trained", ylabel=f"best {result['score']} so far")
+  axis.set(xlabel="trainings", ylabel=f"best {result['score']} so far")
   axis.grid(alpha=0.3)
   return _image(figure)
 

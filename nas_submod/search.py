@@ -30,12 +30,12 @@ class Accepted(NamedTuple):
   architecture: tuple[int, ...]
   value: float
   resources: dict[str, int]
-  evaluations: int  # Networks trained until then by this process.
+  evaluations: int  # Trainings needed until then, those found in the journal among them.
   tie: bool  # Whether noise leaves open that another network was better.
 
 
 class Display(NamedTuple):
-  """What a search tells the person who watches; see `report.live`."""
+  """What a search tells the person who watches; see `live.live`."""
 
   accepted: Callable[[Accepted], None] = lambda step: None
   progress: Callable[[ProxyObjective, float, str], None] = lambda objective, share, doing: None
@@ -76,7 +76,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       name = setup.runs[row % len(setup.runs)]
       step = sum(a.run == name for a in found)
       costs = resources.network_cost(space, architecture)
-      reached = float(info.values[row]), costs, objective.trained, bool(ties[row])
+      reached = float(info.values[row]), costs, objective.needed, bool(ties[row])
       found.append(Accepted(name, step, architecture, *reached))
       display.accepted(found[-1])
 
@@ -103,14 +103,14 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       found.append(off_the_path)
       display.accepted(off_the_path)
     doing = "finalists"
-    finalists = _rerun(setup, objective, _finalists(found, search["finalists"]))
+    finalists = _rerun(setup, objective, _finalists(setup, found))
     doing = "signal"
     signal = _signal(setup, objective, found, finalists)
   best = max(finalists, key=lambda f: f["value"])
   architecture = best["architecture"]
-  # Values that are too low bound nothing.
-  if any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps")):
-    answer = answer._replace(upper_bound=math.inf)
+  # Of what was trained for less time values are too low: they bound and tell nothing.
+  shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))
+  nothing = {"upper_bound": None, "violations": None}
   total = time.perf_counter() - began
   costs = best["resources"]
   seconds = {"compile": compiled.seconds, "train": objective.train_seconds}
@@ -136,7 +136,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
     },
     "measured": answer.evaluations,
     "rounds": answer.rounds,
-    **certificate(answer),
+    **(nothing if shortened else certificate(answer)),
     "compilations": objective.compilations.programs,
     "seconds": seconds | {"rest": max(total - sum(seconds.values()), 0.0), "total": total},
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",
@@ -187,17 +187,17 @@ def _answer_off_the_path(
   if setup.space.key(architecture) in passed or not math.isfinite(answer.value):
     return None
   costs = resources.network_cost(setup.space, architecture)
-  return Accepted("answer", 0, architecture, answer.value, costs, objective.trained, False)
+  return Accepted("answer", 0, architecture, answer.value, costs, objective.needed, False)
 
 
-def _finalists(found: Sequence[Accepted], count: int) -> list[Accepted]:
+def _finalists(setup: Setup, found: Sequence[Accepted]) -> list[Accepted]:
   """The best network of every run, then the best of all others on their paths."""
   by_value = sorted(found, key=lambda step: -step.value)
   best_of_run = {step.run: step for step in reversed(by_value)}
-  chosen: dict[tuple[int, ...], Accepted] = {}
+  chosen: dict[str, Accepted] = {}
   for step in [*sorted(best_of_run.values(), key=lambda s: -s.value), *by_value]:
-    if len(chosen) < max(count, 1):
-      chosen.setdefault(step.architecture, step)
+    if len(chosen) < max(setup.config["search"]["finalists"], 1):
+      chosen.setdefault(setup.space.key(step.architecture), step)
   return list(chosen.values())
 
 
@@ -232,23 +232,19 @@ def statistical_ties(scores: np.ndarray) -> list[bool]:
   One-sided 95% of Student's t, with one variance pooled from all networks, as in a race.
 
   Args:
-    scores: Of each network's replicates. Shape `[K, R]`; -inf where one diverged, which ties with
-      nothing. With one replicate noise is unknown, and all others tie.
+    scores: Of two or more replicates of each network. Shape `[K, R]`; -inf where one diverged,
+      which ties with nothing.
   """
   finite = np.isfinite(scores).all(axis=1)
   if not finite.any():
     return [False] * len(scores)
-  count = scores.shape[1]
-  best = int(np.argmax(np.where(finite, scores.mean(axis=1), -np.inf)))
-  margin = math.inf
-  if count > 1:
-    variance = np.var(scores[finite], axis=1, ddof=1).mean()
-    quantile = stats.t.ppf(0.95, finite.sum() * (count - 1))
-    margin = quantile * math.sqrt(2 * variance / count)
-  return [
-    bool(finite[i] and i != best and scores[best].mean() - scores[i].mean() < margin)
-    for i in range(len(scores))
-  ]
+  means, count = scores.mean(axis=1), scores.shape[1]
+  best = np.argmax(means)
+  variance = np.var(scores[finite], axis=1, ddof=1).mean()
+  quantile = stats.t.ppf(0.95, finite.sum() * (count - 1))
+  close = finite & (means[best] - means < quantile * math.sqrt(2 * variance / count))
+  close[best] = False
+  return close.tolist()
 
 
 def _signal(

@@ -185,21 +185,33 @@ def test_ancestors_are_the_last_used_and_a_replicate_starts_where_the_first_did(
   assert SPACE.key(ALL) not in ancestors._kept
 
 
+def test_of_equal_parents_it_is_the_one_without_the_earliest_block():
+  journal = Journal(None)
+  ancestors = Ancestors(DIGITS, journal, lambda e: e.metrics["accuracy"])
+  small = [DIGITS.parse(text) for text in ("| e6 | e3", "e3 | | e3")]
+  evaluations = [Evaluation(DIGITS.key(a), 0, {"accuracy": 0.5}, 0.0, 1, None) for a in small]
+  journal.add(evaluations)
+  for order in (evaluations, evaluations[::-1]):
+    ancestors.use(order)
+    assert ancestors.parent(DIGITS.parse("e3 | e6 | e3"), 0) == DIGITS.key(small[0])
+
+
 class ComputedByParent(Computed):
   """Scores that tell from which parent they came, as trained ones do."""
 
-  NOISE = 0.1
+  NOISE, GAIN_OF_STEPS = 0.1, 1.0
 
   def _train_round(self, jobs):
     results = []
     for job in jobs:
       numbers = [max(job.replicate, 0), *job.architecture, *map(ord, job.parent or "")]
-      loss = 3 - np.sqrt(np.count_nonzero(job.architecture)) + 1 / job.steps
+      loss = 3 - np.sqrt(np.count_nonzero(job.architecture)) + self.GAIN_OF_STEPS / job.steps
       loss += np.random.default_rng(numbers).normal(0, self.NOISE)
       key = self._space.key(job.architecture)
       taken = 0.0, job.steps, job.parent
       results.append(Evaluation(key, job.replicate, {"loss": float(loss)}, *taken))
-      self._ancestors.write(key, Weights({}, []))
+      if job.replicate == 0:
+        self._ancestors.write(key, Weights({}, []))
     self._journal.add(results)
 
 
@@ -244,7 +256,11 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
     assert decisions(search.run(search_setup.prepare(config), part)) == results[-1]
 
 
-def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full(monkeypatch):
+@pytest.mark.parametrize("gain_of_steps", [1.0, -1.0])
+def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full(
+  gain_of_steps, monkeypatch
+):
+  monkeypatch.setattr(ComputedByParent, "GAIN_OF_STEPS", gain_of_steps)
   config = tiny_config.get_config()
   config.train.screen_steps = 3
   setup, log = search_setup.prepare(config), Journal(None)
@@ -277,6 +293,22 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
   other = networks_asked[int(np.flatnonzero(~full)[1])]
   proxy.scores([other], [[7]], afresh=True)  # A finalist costs what was asked for.
   assert [[e.replicate, e.steps] for e in list(log)[16:]] == [[7, 12]]
+
+
+def test_a_screened_network_that_a_race_trains_in_full_may_be_a_parent():
+  config = tiny_config.get_config()
+  config.train.screen_steps, config.train.inherit_steps = 3, 6
+  setup, log = search_setup.prepare(config), Journal(None)
+  key = setup.space.key
+  proxy = ComputedByParent(setup.space, setup.data, config, log)
+  proxy.scores([setup.space.start], [[0]])
+  asked = [(o, p, 1, q) for o in (1, 2) for p in (0, 1, 2) for q in (0, 1)]
+  proxy.scores(asked, [[0]] * len(asked))
+  lost = [a for a in asked if log.get(key(a), 0) is None]
+  assert lost and all(proxy._ancestors.parent(a, 0) != key(a) for a in lost)
+  proxy.scores([lost[0]], [[1, 2]])
+  assert key(lost[0]) in proxy._ancestors._kept
+  assert set(proxy._ancestors._memory) == set(proxy._ancestors._kept)
 
 
 def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):

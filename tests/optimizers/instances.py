@@ -6,6 +6,8 @@ import numpy as np
 
 from nas_submod import Problem, set_functions
 
+every_feasible = jax.jit(jax.vmap(lambda problem, mask: problem.feasible(mask), (None, 0)))
+
 
 def pushed_left(mask):
   """Two stages of four one-element positions: only how many of each are filled matters."""

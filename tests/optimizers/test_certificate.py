@@ -3,22 +3,23 @@
 import itertools
 
 import instances
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import brute_force, greedy, random_search, rcas
+from nas_submod.optimizers import brute_force, certificate, greedy, random_search, rcas
+from nas_submod.optimizers.gains import Gains
 
-every_feasible = jax.jit(jax.vmap(lambda problem, mask: problem.feasible(mask), (None, 0)))
 MASKS = instances.every_mask(8)
 
 
 def optimum(problem, function):
   masks = instances.every_mask(problem.n)
-  return set_functions.on_host(function)(masks)[np.asarray(every_feasible(problem, masks))].max()
+  return set_functions.on_host(function)(masks)[
+    np.asarray(instances.every_feasible(problem, masks))
+  ].max()
 
 
 def groups_alone(seed, n=8):
@@ -145,7 +146,7 @@ def test_violations_are_those_of_the_definitions():
   failed = 0
   for seed in range(6):
     problem, function = instances.one_knapsack(seed), instances.noisy_table(seed)
-    feasible = np.asarray(every_feasible(problem, MASKS))
+    feasible = np.asarray(instances.every_feasible(problem, MASKS))
     values = set_functions.on_host(function)(MASKS)
     gains, nested, ratio = count_violations(values, feasible)
     found = ns.maximize(problem, set_functions.on_host(function), brute_force(64)).violations
@@ -174,6 +175,22 @@ def test_checks_fail_only_beyond_the_noise():
     found = ns.maximize(problem, value, greedy()).violations
     share = found.submodularity_failed / found.submodularity_checked
     assert (share > 0.3) if value is noisy else (share < at_most)
+
+
+@pytest.mark.parametrize(
+  ("noisy", "failed", "expected"),
+  [
+    (False, 0, False),
+    (False, 1, True),
+    (True, 11, False),
+    (True, 12, True),  # 100 / 20 + 3 sqrt(100 / 20 (1 - 1 / 20)) = 11.5
+  ],
+)
+def test_not_monotone_is_what_fails_more_often_than_noise_explains(noisy, failed, expected):
+  gains = np.zeros((1, 2))
+  measured = Gains(np.zeros((1, 2), bool), np.zeros(1), gains, np.zeros(1), gains + noisy)
+  violations = certificate.Violations(failed, 100, 0, 0, np.nan, np.nan)
+  assert certificate._is_not_monotone(measured, violations) == expected
 
 
 def test_where_nothing_bounds_there_is_no_bound():

@@ -8,7 +8,6 @@ import nas_submod as ns
 from nas_submod import set_functions
 
 EVERY_OPTIMIZER = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-every_feasible = jax.jit(jax.vmap(lambda problem, mask: problem.feasible(mask), (None, 0)))
 every_canonical = jax.jit(jax.vmap(lambda mask: instances.pushed_left(mask)))
 
 # Problem and set function, by seed: F submodular, F real-valued, F noisy, costs no sums.
@@ -27,7 +26,9 @@ def watched(problem, function):
   on_host, asked = set_functions.on_host(function), []
 
   def value(masks):
-    assert masks.dtype == bool and np.asarray(every_feasible(problem, masks)).all(), "infeasible"
+    assert masks.dtype == bool and np.asarray(instances.every_feasible(problem, masks)).all(), (
+      "infeasible"
+    )
     keys = masks if problem.canonical is None else np.asarray(every_canonical(masks))
     asked.extend(tuple(np.flatnonzero(key)) for key in keys)
     assert len(set(asked)) == len(asked), "asked twice"
@@ -57,7 +58,9 @@ def test_host_driver(entry, setting):
     assert result.evaluations == len(asked)
     assert result.value >= function(problem.required)
     np.testing.assert_array_equal(result.cost, problem.cost(result.mask))
-    assert result.trace and all(every_feasible(problem, np.stack([s.mask for s in result.trace])))
+    assert result.trace and all(
+      instances.every_feasible(problem, np.stack([s.mask for s in result.trace]))
+    )
 
     again = ns.maximize(problem, watched(problem, function)[0], entry.optimizer, seed=seed)
     np.testing.assert_array_equal(again.mask, result.mask)
@@ -166,7 +169,7 @@ def test_claimed_share_of_the_optimum_by_brute_force(share, make_problem, optimi
     problem, function = make_problem(seed), instances.facility_location(seed)
     if make_problem is groups_alone:
       function = instances.tabulated(function)
-    feasible = np.asarray(every_feasible(problem, masks))
+    feasible = np.asarray(instances.every_feasible(problem, masks))
     optimum = set_functions.on_host(function)(masks)[feasible].max()
     result = ns.maximize(problem, function, optimizer, traceable=True)
     assert optimum * (share - 1e-6) <= result.value <= optimum * (1 + 1e-6), seed

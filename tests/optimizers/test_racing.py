@@ -9,7 +9,7 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import Optimizer, greedy, greedy_run, rcas
+from nas_submod.optimizers import Optimizer, greedy, greedy_run, racing, rcas
 
 RACE = (1, 3, 6)
 
@@ -220,6 +220,27 @@ def test_finalists_that_fail_and_searches_that_end_early():
     result = ns.maximize(ONE_OR_TWO, noisy, optimizer, max_evaluations=limit)
     assert result.evaluations == limit
     assert limit < whole - 4 or result.mask.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("gap", "measured_again"), [(0.99, True), (1.01, False)])
+def test_a_finalist_is_measured_again_within_the_margin_of_a_difference(gap, measured_again):
+  values = np.array([1.0, 1.0 - gap * 0.7 * np.sqrt(1 / 3 + 1 / 3)], np.float32)
+  finalists = racing.Finalists(np.eye(2, dtype=bool), values, np.ones(2, bool), np.int32(1))
+  found = racing._compare(finalists, values, noise=np.float32(0.7), numbers=RACE)
+  assert found.contenders.tolist() == [measured_again] * 2
+
+
+def test_a_gain_of_an_earlier_set_carries_the_noise_of_both_values():
+  problem = ns.Problem([-1] * 3, np.ones(3), 3.0)
+  optimizer = greedy("unit", lazy=True, batch=None, race=(2, 5))
+  state = optimizer.init(problem, jax.random.key(0))
+  while state.races.run.steps[0] < 1:
+    masks, _ = optimizer.ask(state)
+    values = np.asarray(masks) @ np.array([9.0, 5.0, 1.0])
+    errors = 0.1 / np.sqrt(np.asarray(optimizer.replicates(state)))
+    state, _ = optimizer.tell(state, np.float32(values), np.float32(errors))
+  of_required = 2  # Replicates that the required set and every single element have.
+  np.testing.assert_allclose(state.races.gain_variance[0, 1:], 1 / 2 + 1 / of_required)
 
 
 def test_sets_that_could_not_be_measured_are_never_chosen():

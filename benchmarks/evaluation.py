@@ -168,6 +168,7 @@ def in_a_process(name: str, cache: str) -> dict[str, Any]:
   Raises:
     ValueError: If it fails; the last line that it printed.
   """
+  print(f"{METHODS[name]} ...", file=sys.stderr, flush=True)
   given = (SPACE, NETWORKS, STEPS, BATCH_SIZE, JOURNAL)
   own = [f"--{f.name}={f.value}" for f in given if f.value is not None]
   environment = os.environ | {

@@ -70,6 +70,7 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
     "race": race,
     "screen and race": {"train.screen_steps": quarter} | race,
     "inherit and screen": both,
+    "inherit and screen to two finalists": both | {"search.finalists": 2},
     "inherit and screen and race": both | race,
   }
 

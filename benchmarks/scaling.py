@@ -91,6 +91,7 @@ def in_a_process(space: str, devices: int) -> dict[str, Any]:
   Raises:
     ValueError: If it fails; the last line that it printed.
   """
+  print(f"{space} on {devices} devices ...", file=sys.stderr, flush=True)
   own = [f"--{f.name}={f.value}" for f in (evaluation.STEPS, evaluation.BATCH_SIZE)]
   own += [f"--repeats={evaluation.REPEATS.value}", f"--devices={devices}", f"--row={space}"]
   own += ["--overhead"] if OVERHEAD.value else []

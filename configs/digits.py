@@ -2,7 +2,7 @@
 
 Claim: within 12,000 parameters and 150,000 multiply-adds the search finds a network whose
 validation loss is less than half of the start network's; the value of one set varies between seeds
-by less than half of the mean gain of the first three blocks.
+by about half of the mean gain of the first three blocks.
 Expected: see the table in README.md, section Results.
 Command: python -m experiments.search --config=configs/digits.py --workdir=runs/digits
 """

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import signal
 import sys
 import traceback
 import types
@@ -132,6 +133,19 @@ def _unknown_field(argv: list[str], given: str) -> str | None:
         return f"the config has no field {name}. {hint}{place} {fields}"
       here, place = here[name], f"{place}.{name}"
   return None
+
+
+class Terminated(KeyboardInterrupt):
+  """SIGTERM, told from Ctrl-C by its exit code."""
+
+
+def interrupt_on_sigterm() -> None:
+  """Lets SIGTERM end a command as Ctrl-C does."""
+
+  def interrupt(*_):
+    raise Terminated
+
+  signal.signal(signal.SIGTERM, interrupt)
 
 
 def stop(message: object, code: int) -> None:

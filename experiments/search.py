@@ -30,12 +30,14 @@ def main(config: ConfigDict) -> None:
   except ValueError as error:
     return common.fail(error)
   try:
+    common.interrupt_on_sigterm()
     with live.live(setup, console) as display:
       result = search.run(setup, log, display)
   except (FloatingPointError, MissingWeightsError) as error:
     return common.fail(error)
-  except KeyboardInterrupt:
-    return common.stop(f"stopped; the same command continues ({len(log)} trainings kept)", 130)
+  except KeyboardInterrupt as interrupt:
+    code = 143 if isinstance(interrupt, common.Terminated) else 130
+    return common.stop(f"stopped; the same command continues (trainings kept: {len(log)})", code)
   if jax.process_index() > 0:
     return
   journal.write_json(workdir / "result.json", result)

@@ -56,6 +56,10 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
     lines.append("bound   none: not every single block was measured")
   elif bound >= (largest := LARGEST_SCORE[result["score"]]):
     lines.append(f"bound   none below {largest:g}, which no network can exceed")
+  elif bound < result["value"]:
+    lines.append(
+      f"bound   none: the answer's fresh seeds are above {bound:.4f}, that of the search"
+    )
   else:
     lines.append(
       f"bound   {bound:.4f}: no network within the budgets is better, as far as the score is "
@@ -67,6 +71,11 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
       f"ties    {ties} of {len(result['path'])} steps: noise leaves open if another was better"
     )
   return lines
+
+
+def _earlier(counts: Mapping[str, int]) -> str:
+  earlier = counts["journal"] - counts["trained"]
+  return f" (and {earlier} before this command began)" if earlier else ""
 
 
 def _violation_lines(found: Mapping[str, Any]) -> list[str]:
@@ -115,7 +124,8 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       "finalists, trained again with fresh seeds (tie: noise leaves open if it is better):",
       *others,
       "",
-      f"trained {counts['trained']}, reused {counts['reused']}, failed {counts['failed']}; "
+      f"trained {counts['trained']}{_earlier(counts)}, reused {counts['reused']}, "
+      f"failed {counts['failed']}; "
       f"{result['compilations']} training programs compiled",
       f"seconds {seconds['compile']:.0f} compile, {seconds['train']:.0f} train, "
       f"{seconds['rest']:.0f} rest on {result['devices']}",

@@ -131,7 +131,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       "trained": objective.trained,
       "reused": objective.reused,
       "failed": objective.failed,
-      "steps": objective.steps,
+      "steps": sum(evaluation.steps for evaluation in journal),
       "journal": len(journal),
     },
     "measured": answer.evaluations,

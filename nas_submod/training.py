@@ -1,5 +1,6 @@
 """One training step and one evaluation step, pure: of a candidate or of a final network."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -93,6 +94,9 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   Raises:
     ValueError: If a setting is not possible.
   """
+  for name, value in config.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(f"{name} is {value}; allowed are finite numbers")
   train_size = len(data.train.labels)
   steps = schedules.total_steps(config, train_size)
   schedule = schedules.learning_rate(config, steps, train_size)

@@ -84,23 +84,30 @@ def test_four_devices_decide_as_one(finished, tmp_path):
   assert len(set(trainings(tmp_path))) == len(trainings(tmp_path))
 
 
-def test_killed_and_run_again_gives_the_same_answer_and_trains_nothing_twice(finished, tmp_path):
+def test_ended_and_run_again_gives_the_same_answer_and_trains_nothing_twice(finished, tmp_path):
   flags = f"--workdir={tmp_path}", "--cpu_devices=1"
   process = subprocess.Popen(
-    command("search", *flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    command("search", *flags),
+    cwd=ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
   )
   journal = tmp_path / "evaluations.jsonl"
   while not (journal.exists() and journal.read_bytes().count(b"\n") >= 8):
     assert process.poll() is None, "the search ended before it could be killed"
     time.sleep(0.02)
-  os.kill(process.pid, signal.SIGKILL)
-  process.wait()
+  os.kill(process.pid, signal.SIGTERM)
+  _, said = process.communicate()
+  assert process.returncode == 143
+  kept = len(trainings(tmp_path))
+  assert said.endswith(f"stopped; the same command continues (trainings kept: {kept})\n")
   assert not (tmp_path / "result.json").exists()
-  call("search", *flags)
+  assert f"(and {kept} before this command began)" in call("search", *flags)
   assert outcome(tmp_path) == outcome(finished[0])
   assert sorted(trainings(tmp_path)) == sorted(trainings(finished[0]))
   result = json.loads((tmp_path / "result.json").read_text())
-  assert result["evaluations"]["trained"] <= len(trainings(tmp_path)) - 8
+  assert result["evaluations"]["trained"] == len(trainings(tmp_path)) - kept
 
 
 def test_other_config_in_the_same_workdir_is_refused_by_name(finished):

@@ -125,6 +125,20 @@ def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
   assert "\n" not in str(error.value)
 
 
+def test_a_negative_seed_is_refused():
+  config = tiny_config.get_config()
+  config.seed = -1
+  with pytest.raises(ValueError, match=r"config\.seed is -1; at least 0"):
+    search_setup.prepare(config)
+
+
+def test_a_bound_below_the_answer_is_none(computed, tmp_path):
+  setup = search_setup.prepare(config_of("greedy"))
+  result = search.run(setup, Journal(None)) | {"value": -0.5, "score": "negative_loss"}
+  for bound, words in ((-0.4, "bound   -0.4000: no network"), (-0.6, "bound   none: the answer's")):
+    assert words in report.summary(setup, result | {"upper_bound": bound}, tmp_path)
+
+
 def test_brute_force_of_too_many_elements_is_refused_before_any_training():
   config = digits.get_config()
   config.search.optimizer = "brute_force"

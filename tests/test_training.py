@@ -71,6 +71,7 @@ def test_schedules(changes, step, expected):
     ({"steps": -4}, "positive number"),
     ({"batch_size": 33}, "batch_size 33 is not possible with 32 training images"),
     ({"schedule": "linear"}, "unknown schedule 'linear'; allowed: multistep"),
+    ({"learning_rate": float("nan")}, "learning_rate is nan; allowed are finite numbers"),
   ],
 )
 def test_wrong_recipes(changes, message):

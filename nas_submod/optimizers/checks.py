@@ -70,4 +70,27 @@ def tell(optimizer: Optimizer, state: State, *answers: jax.Array) -> tuple[State
   told = optimizer.tell(state, *answers)
   if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Info):
     raise ValueError(f"tell must return `(state, Info)`, got {type(told).__name__}")
+  (before, now), paths = map(_forms, (state, told[0])), jax.tree_util.keystr
+  for path in before.keys() | now.keys():
+    if before.get(path) != now.get(path):
+      raise ValueError(
+        f"tell must return a state of the same form; state{paths(path)} was "
+        f"{before.get(path, 'absent')}, is {now.get(path, 'absent')}"
+      )
   return told
+
+
+def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
+  """The answer of a state, its form checked while it is traced."""
+  answer = optimizer.best(state)
+  forms = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(answer)]
+  fine = isinstance(answer, tuple) and len(answer) == len(forms) == 2
+  if not fine or forms[0] != ((problem.n,), bool) or forms[1][0]:
+    found = ", ".join(f"{dtype} {shape}" for shape, dtype in forms)
+    raise ValueError(f"best must return `(mask [{problem.n}] bool, value [])`; got {found}")
+  return answer
+
+
+def _forms(state: State) -> dict[Any, str]:
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  return {path: f"{jnp.result_type(leaf)} {jnp.shape(leaf)}" for path, leaf in leaves}

@@ -59,6 +59,8 @@ def maximize(
   if limit is not None:
     at_least_one(max_evaluations=limit)
   rng = jax.random.key(checked("seed", seed, int))
+  if callback is not None and not callable(callback):
+    raise ValueError(f"callback must be a function or None, got {callback!r}")
   at_most = _NO_LIMIT if limit is None else min(limit, _NO_LIMIT)
   if not traceable:
     return _maximize_on_host(problem, value, optimizer, at_most, rng, callback)
@@ -140,7 +142,7 @@ def _drive(optimizer, problem, value, rng, limit):
 
   carry = (optimizer.init(problem, rng), jnp.int32(0), jnp.int32(0), jnp.bool_(True))
   state, evaluations, rounds, clean = jax.lax.while_loop(unfinished, play_round, carry)
-  mask, best_value = optimizer.best(state)
+  mask, best_value = checks.best(optimizer, problem, state)
   return Outcome(mask, best_value, evaluations, rounds, clean)
 
 
@@ -228,7 +230,7 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
     return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state)
 
   def best(problem, state):
-    mask, value = optimizer.best(state)
+    mask, value = checks.best(optimizer, problem, state)
     return mask, value, problem.cost(mask), problem.canonical_form(mask)
 
   return jax.jit(start), jax.jit(advance), jax.jit(best)

@@ -97,7 +97,16 @@ class Measurements:
     )
 
   def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return checked_answer(masks, self._value(masks))
+    try:
+      answer = self._value(masks)
+    except Exception as error:
+      if not self._samples:
+        error.add_note(
+          f"value was called with {len(masks)} sets, `masks [K, n] -> values [K]`; a traceable "
+          "function of one set, `mask [n] -> value []`, needs traceable=True"
+        )
+      raise
+    return checked_answer(masks, answer)
 
 
 def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +120,10 @@ def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarr
       f"value returned {len(answer)} arrays; values, or (values, standard_errors), are allowed"
     )
   values, errors = answer if isinstance(answer, tuple) else (answer, np.full(len(masks), np.nan))
-  values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
+  try:
+    values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"value must return numbers, `[K]`, got {answer!r:.80}") from error
   for name, numbers in ("values", values), ("standard errors", errors):
     if numbers.shape != (len(masks),):
       raise ValueError(

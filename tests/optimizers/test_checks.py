@@ -36,6 +36,7 @@ def weigh(masks):
     (lambda mask: jnp.where(mask[3], jnp.nan, 0.0), True, "NaN or infinity"),
     (lambda masks: (weigh(masks), weigh(masks), 0), False, "value returned 3 arrays"),
     (lambda masks: WEIGHTS.sum(), False, r"of shape \(\) for 1 sets"),
+    (lambda masks: ["a"] * len(masks), False, "value must return numbers"),
   ],
 )
 def test_functions_that_are_refused(value, traceable, words):
@@ -51,6 +52,7 @@ def test_functions_that_are_refused(value, traceable, words):
     (dict(max_evaluations=2.5), "max_evaluations must be a whole number, got 2.5"),
     (dict(max_evaluations=0), "max_evaluations must be at least 1"),
     (dict(seed=0.5), "seed must be a whole number"),
+    (dict(callback=3), "callback must be a function or None, got 3"),
   ],
 )
 def test_arguments_that_are_refused(arguments, words):
@@ -153,7 +155,13 @@ def test_gains_give_the_answer_of_values_where_f_is_not_submodular(lazy):
     assert found[0] == found[1], seed
 
 
-def scripted(ask, tell=None):
+def test_a_function_of_one_set_on_the_host_is_told_what_it_is_called_with():
+  with pytest.raises(Exception, match="shape") as error:
+    ns.maximize(PROBLEM, lambda mask: jnp.asarray(WEIGHTS) @ mask, o.greedy())
+  assert "needs traceable=True" in "".join(error.value.__notes__)
+
+
+def scripted(ask, tell=None, answer=None):
   """An optimizer that asks once; its state is the number of rounds."""
 
   def told(state, values):
@@ -163,8 +171,12 @@ def scripted(ask, tell=None):
     return jnp.asarray(ask(state)[0])[0], jnp.float32(21)
 
   return Optimizer(
-    lambda problem, rng: jnp.int32(0), ask, tell or told, lambda state: state >= 1, best
+    lambda problem, rng: jnp.int32(0), ask, tell or told, lambda state: state >= 1, answer or best
   )
+
+
+def of_nothing(state):
+  return jnp.zeros((1, 4), bool), jnp.ones(1, bool)
 
 
 @pytest.mark.parametrize("traceable", [False, True])
@@ -179,6 +191,18 @@ def scripted(ask, tell=None):
     (
       scripted(lambda s: (jnp.zeros((1, 4), bool), jnp.ones(1, bool)), lambda s, values: s + 1),
       r"tell must return `\(state, Info\)`",
+    ),
+    (
+      scripted(of_nothing, lambda s, values: (jnp.ones(2), Info(*[jnp.zeros((1, 4), bool)] * 3))),
+      r"state of the same form; state was int32 \(\), is float32 \(2,\)",
+    ),
+    (
+      scripted(of_nothing, answer=lambda s: jnp.zeros(4, bool)),
+      r"best must return .*; got bool \(4,\)",
+    ),
+    (
+      scripted(of_nothing, answer=lambda s: (jnp.zeros(4), 0.0)),
+      r"best must .*; got float32 \(4,\), ",
     ),
   ],
 )

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.tree_util import Partial
 
 _GAINS = ("init", "marginals", "commit")
 _MEMBERS = ("value", *_GAINS, "marginal")
+_LONGEST, _ELEMENTS = 6, 4  # of the sets on which gains are checked; elements of each
 Cover = Any  # what a function remembers of a set, so that gains are cheap
 
 
@@ -59,6 +61,43 @@ class SetFunction:
   def incremental(self) -> bool:
     """Whether gains are cheaper than values."""
     return self.init is not None
+
+  def check(self, n: int | None = None, seed: int = 0) -> None:
+    """Checks that gains are differences of values, on a random chain of sets.
+
+    Args:
+      n: Elements of the ground set; by default what the function says.
+      seed: Seed of the chain.
+
+    Raises:
+      ValueError: If `marginals`, `marginal` or `commit` disagrees with `value`; it says where.
+    """
+    n = self.n if n is None else n
+    if n is None or not self.incremental:
+      raise ValueError("check is of gains, and needs n where the function has none")
+    assert self.init and self.marginals and self.marginal and self.commit
+    order = np.random.default_rng(seed).permutation(n)
+    value, marginals = jax.jit(self.value), jax.jit(self.marginals)
+    marginal = jax.jit(self.marginal)
+    committed = self.init(np.zeros(n, bool))
+    for size in range(min(_LONGEST, n)):
+      mask = np.isin(np.arange(n), order[:size])
+      cover, elements = self.init(mask), order[size : size + _ELEMENTS]
+      values = np.array([value(mask | (np.arange(n) == e)) for e in elements], np.float64)
+      gains = values - float(value(mask))
+      for name, found in (
+        ("marginals", np.asarray(marginals(cover))[elements]),
+        ("marginal", np.array([marginal(cover, e) for e in elements])),
+        ("commit", np.asarray(marginals(committed))[elements]),
+      ):
+        close = np.isclose(found, gains, rtol=1e-3, atol=1e-4 * np.abs(values).max())
+        if not close.all():
+          row = int(np.argmin(close))
+          raise ValueError(
+            f"{name} is wrong: element {elements[row]} gains {found[row]:g} at the set "
+            f"{sorted(order[:size].tolist())}, its values differ by {gains[row]:g}"
+          )
+      committed = self.commit(committed, order[size])
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves, each once; the members' structure and which leaf stands where."""

@@ -1,5 +1,7 @@
 """Set functions as pytrees; that gains are differences of values is in the conformance list."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from nas_submod import set_functions
+from nas_submod.set_function import SetFunction
 
 SERVICE = np.random.default_rng(0).random((5, 4)).astype(np.float32)
 FUNCTIONS = {
@@ -113,3 +116,28 @@ def test_a_table_is_a_vector():
 def test_a_function_knows_its_elements_through_transformations(name):
   function, _ = FUNCTIONS[name]
   assert function.n == jax.tree.map(lambda leaf: 2 * leaf, function).n == 5
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gains_of_what_is_here_pass_their_check(name):
+  FUNCTIONS[name][0].check()
+
+
+@pytest.mark.parametrize(
+  ("member", "wrong"),
+  [
+    ("marginals", lambda cover: jnp.arange(5.0)),
+    ("marginal", lambda cover, element: jnp.float32(1)),
+    ("commit", lambda cover, element: cover),
+  ],
+)
+def test_a_check_names_the_member_that_is_wrong(member, wrong):
+  function = dataclasses.replace(FUNCTIONS["concave"][0], **{member: wrong})
+  with pytest.raises(ValueError, match=f"^{member} is wrong: element . gains"):
+    function.check()
+
+
+def test_a_check_needs_gains_and_a_size():
+  for function in (set_functions.table(np.arange(8.0)), SetFunction(*[jnp.sum] * 4)):
+    with pytest.raises(ValueError, match="check is of gains"):
+      function.check()

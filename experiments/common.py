@@ -107,7 +107,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
       if unknown:
         fail(unknown)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    fail(lines[-1] if lines else type(error).__name__)
+    line = lines[-1] if lines else type(error).__name__
+    # What follows is of Python's parser.
+    before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
+    fail(f"{before}; allowed is a dict such as '{{\"depth\": 1}}'" if of_a_dict else line)
     raise
 
 

@@ -236,6 +236,7 @@ def test_a_refused_training_leaves_no_workdir(flag, words, tmp_path):
     ("--config=configs/digit.py", "there is no config file configs/digit.py"),
     ("--config=configs/digits.py:smok", "unknown mode 'smok'"),
     ("--config.seed=x", "invalid literal for int"),
+    ("--config.search.options=race", "parse 'race'; allowed is a dict such as '{\"depth\": 1}'"),
   ],
 )
 def test_a_wrong_flag_ends_with_one_line(flag, words):

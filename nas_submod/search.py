@@ -131,7 +131,7 @@ def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[
       "trained": objective.trained,
       "reused": objective.reused,
       "failed": objective.failed,
-      "steps": sum(evaluation.steps for evaluation in journal),
+      "steps": sum(evaluation.steps for evaluation in journal),  # Of earlier runs too.
       "journal": len(journal),
     },
     "measured": answer.evaluations,

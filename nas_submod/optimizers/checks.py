@@ -70,12 +70,12 @@ def tell(optimizer: Optimizer, state: State, *answers: jax.Array) -> tuple[State
   told = optimizer.tell(state, *answers)
   if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Info):
     raise ValueError(f"tell must return `(state, Info)`, got {type(told).__name__}")
-  (before, now), paths = map(_forms, (state, told[0])), jax.tree_util.keystr
-  for path in before.keys() | now.keys():
-    if before.get(path) != now.get(path):
+  before, now = _forms(state), _forms(told[0])
+  for place in before | now:
+    was, is_now = before.get(place, "absent"), now.get(place, "absent")
+    if was != is_now:
       raise ValueError(
-        f"tell must return a state of the same form; state{paths(path)} was "
-        f"{before.get(path, 'absent')}, is {now.get(path, 'absent')}"
+        f"tell must return a state of the same form; state{place} was {was}, is {is_now}"
       )
   return told
 
@@ -91,6 +91,9 @@ def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Arra
   return answer
 
 
-def _forms(state: State) -> dict[Any, str]:
-  leaves = jax.tree_util.tree_leaves_with_path(state)
-  return {path: f"{jnp.result_type(leaf)} {jnp.shape(leaf)}" for path, leaf in leaves}
+def _forms(state: State) -> dict[str, str]:
+  """Dtype and shape of each leaf by its place."""
+  return {
+    jax.tree_util.keystr(path): f"{jnp.result_type(leaf)} {jnp.shape(leaf)}"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+  }

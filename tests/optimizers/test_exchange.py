@@ -46,3 +46,11 @@ def test_no_small_exchange_improves_the_answer(inner, traceable):
     assert result.value >= max(values[near[feasible[near]]].max(), alone.value), seed
     improved += result.value > alone.value
   assert improved > 5
+
+
+def test_what_two_groups_hold_is_swapped_where_nothing_else_improves():
+  values = np.zeros(16)
+  values[[0b0001, 0b1000, 0b1001, 0b0110]] = 0.9, 0.5, 1.0, 2.0
+  problem = ns.Problem([0, 0, 1, 1], np.ones(4), 2)
+  result = ns.maximize(problem, set_functions.table(values), exchange(rcas()), traceable=True)
+  assert result.mask.tolist() == [False, True, True, False] and result.value == 2

@@ -1,7 +1,8 @@
 """How fast networks are trained: one program for all, a program for each, PyTorch.
 
 python -m benchmarks.evaluation --space=digits|rcnet_cifar100 [--networks=8] [--steps=100]
-  [--batch_size=32] [--repeats=3] [--methods=ours,jit,...] [--journal=WORKDIR/evaluations.jsonl]
+  [--batch_size=32] [--dtype=float32|bfloat16] [--repeats=3] [--methods=ours,jit,...]
+  [--journal=WORKDIR/evaluations.jsonl]
 
 All methods train and evaluate the same networks, from the smallest to the largest that the space's
 config allows, with the same data (random images for rcnet_cifar100), batches, steps, augmentation
@@ -56,6 +57,9 @@ SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Whose netw
 NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16"], "Between images and logits; PyTorch's autocast."
+)
 JOURNAL = flags.DEFINE_string("journal", None, "Of a search whose trainings are repeated.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Processes of each method.", lower_bound=1)
 CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Which rows.")
@@ -67,7 +71,8 @@ def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
   config = workload.CONFIGS[SPACE.value]()
   space = spaces.from_config(config.space)
   changed = {"steps": STEPS.value, "epochs": 0.0, "batch_size": BATCH_SIZE.value}
-  config.train.update(changed | {"schedule": "cosine", "steps_per_call": STEPS.value})
+  changed |= {"schedule": "cosine", "steps_per_call": STEPS.value, "dtype": DTYPE.value}
+  config.train.update(changed)
   data = datasets.load(config.data) if SPACE.value == "digits" else workload.random_data(space)
   if JOURNAL.value:
     return space, data, config, workload.searched(space, JOURNAL.value)
@@ -169,7 +174,7 @@ def in_a_process(name: str, cache: str) -> dict[str, Any]:
     ValueError: If it fails; the last line that it printed.
   """
   print(f"{METHODS[name]} ...", file=sys.stderr, flush=True)
-  given = (SPACE, NETWORKS, STEPS, BATCH_SIZE, JOURNAL)
+  given = (SPACE, NETWORKS, STEPS, BATCH_SIZE, DTYPE, JOURNAL)
   own = [f"--{f.name}={f.value}" for f in given if f.value is not None]
   environment = os.environ | {
     "JAX_ENABLE_COMPILATION_CACHE": str(name.endswith("_cached")).lower(),
@@ -263,7 +268,7 @@ def main(argv: Any) -> None:
   runs = all_runs(CHOSEN.value, REPEATS.value, console.print)
   title = (
     f"{SPACE.value}: {count} trainings, {STEPS.value} steps of {BATCH_SIZE.value} images, "
-    f"medians of {REPEATS.value}"
+    f"{DTYPE.value}, medians of {REPEATS.value}"
   )
   console.print(table(runs, count, title))
   console.print(versions(runs))

@@ -114,6 +114,8 @@ def train(
     first evaluation of a network take more than the second step.
   """
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+  torch.backends.cudnn.benchmark = True  # every batch has one shape
+  lower = torch.autocast(device.type, torch.bfloat16, config["dtype"] == "bfloat16")
   layout = torch.channels_last if channels_last else torch.contiguous_format
   recipe = training.recipe(config, data)
   mean, std = (torch.tensor(v, device=device)[None, :, None, None] for v in (data.mean, data.std))
@@ -156,8 +158,10 @@ def train(
     for step, rows in enumerate(batches):
       optimizer.param_groups[0]["lr"] = rates[step]
       x = prepared(augment(images[rows], config["crop_padding"], config["flip"]))
+      with lower:
+        logits = forward(x)
       loss = functional.cross_entropy(
-        forward(x), labels[rows], label_smoothing=recipe.label_smoothing
+        logits.float(), labels[rows], label_smoothing=recipe.label_smoothing
       )
       optimizer.zero_grad(set_to_none=True)
       loss.backward()
@@ -167,7 +171,7 @@ def train(
         seconds.append(wait())
     network.eval()
     before = wait()
-    with torch.inference_mode():
+    with torch.inference_mode(), lower:
       for first in range(0, len(validation_labels), _EVAL_BATCH):
         x = prepared(validation_images[first : first + _EVAL_BATCH])
         (forward(x).argmax(1) == validation_labels[first : first + _EVAL_BATCH]).sum().item()

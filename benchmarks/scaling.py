@@ -1,7 +1,7 @@
 """How training of candidates scales: with devices, with the size of the space; and its overhead.
 
 python -m benchmarks.scaling [--space=digits|rcnet_cifar100] [--devices=1,2,4,8] [--steps=100]
-  [--batch_size=32] [--repeats=3] [--growth|--overhead]
+  [--batch_size=32] [--dtype=float32|bfloat16] [--repeats=3] [--growth|--overhead]
 
 Weak scaling: each device trains one candidate. On a CPU the devices are made of its cores, and a
 row uses no more cores than it has devices, so that more devices than cores cannot help; where there
@@ -41,6 +41,7 @@ GROWTH = flags.DEFINE_bool("growth", False, "Compile and step time as a space gr
 OVERHEAD = flags.DEFINE_bool("overhead", False, "Beside a program for one network.")
 _ROW = flags.DEFINE_string("row", None, "Measure this space on --devices here and print JSON.")
 
+_SETTINGS = evaluation.STEPS, evaluation.BATCH_SIZE, evaluation.REPEATS, evaluation.DTYPE
 # Positions of each of two stages, options, channels: from one base one thing grows at a time.
 _SIZES = ((3, 3, 16), (6, 3, 16), (12, 3, 16), (3, 6, 16), (3, 3, 32), (3, 3, 64))
 
@@ -58,9 +59,11 @@ def sized_space(positions: int, options: int, channels: int) -> SearchSpace:
   )
 
 
-def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> dict[str, Any]:
+def measure(
+  space: SearchSpace, steps: int, batch_size: int, repeats: int, dtype: str = "float32"
+) -> dict[str, Any]:
   """What a row is: `devices`, `compile`, `seconds` of the half-filled network, `collectives`."""
-  speed = Speed(space, steps, batch_size, repeats)
+  speed = Speed(space, steps, batch_size, repeats, dtype)
   return {
     "devices": parallel.device_count(),
     "compile": speed.compile,
@@ -70,13 +73,18 @@ def measure(space: SearchSpace, steps: int, batch_size: int, repeats: int) -> di
 
 
 def measure_overhead(
-  space: SearchSpace, budget: dict[str, int], steps: int, batch_size: int, repeats: int
+  space: SearchSpace,
+  budget: dict[str, int],
+  steps: int,
+  batch_size: int,
+  repeats: int,
+  dtype: str = "float32",
 ) -> dict[str, Any]:
   """`compile`, `peaks` of the device, and `networks`: three, each with its `madds`.
 
   A network also has what `Speed.beside_alone` returns.
   """
-  speed = Speed(space, steps, batch_size, repeats)
+  speed = Speed(space, steps, batch_size, repeats, dtype)
   rows = []
   for architecture in workload.choose_architectures(space, budget, 3):
     found = np.asarray(architecture, np.int32)
@@ -92,8 +100,8 @@ def in_a_process(space: str, devices: int) -> dict[str, Any]:
     ValueError: If it fails; the last line that it printed.
   """
   print(f"{space} on {devices} devices ...", file=sys.stderr, flush=True)
-  own = [f"--{f.name}={f.value}" for f in (evaluation.STEPS, evaluation.BATCH_SIZE)]
-  own += [f"--repeats={evaluation.REPEATS.value}", f"--devices={devices}", f"--row={space}"]
+  own = [f"--{f.name}={f.value}" for f in _SETTINGS]
+  own += [f"--devices={devices}", f"--row={space}"]
   own += ["--overhead"] if OVERHEAD.value else []
   command = [sys.executable, "-m", "benchmarks.scaling", *own]
   environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -173,7 +181,7 @@ def main(argv: Any) -> None:
       os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: devices[0]])
     jax.config.update("jax_num_cpu_devices", devices[0])
     space = sized_space(*map(int, name.split(","))) if "," in name else spaces.get(name)
-    settings = steps, evaluation.BATCH_SIZE.value, evaluation.REPEATS.value
+    settings = [flag.value for flag in _SETTINGS]
     if OVERHEAD.value:
       found = measure_overhead(space, workload.budget_of(name), *settings)
     else:

@@ -56,11 +56,13 @@ class Speed:
     collectives: Those in it.
   """
 
-  def __init__(self, space: SearchSpace, steps: int, batch_size: int, repeats: int):
+  def __init__(
+    self, space: SearchSpace, steps: int, batch_size: int, repeats: int, dtype: str = "float32"
+  ):
     """Compiles; a measurement is the fastest of `repeats` calls of `steps` steps."""
     devices, images = parallel.device_count(), workload.random_data(space)
     settings = digits.get_config().train
-    settings.update({"steps": steps * repeats, "batch_size": batch_size})
+    settings.update({"steps": steps * repeats, "batch_size": batch_size, "dtype": dtype})
     self.space, self.recipe, self._steps, self._repeats = (
       space,
       training.recipe(settings, images),

@@ -63,7 +63,7 @@ class Info(NamedTuple):
 class Outcome(NamedTuple):
   """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
 
-  `clean` is false if a value was NaN.
+  `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not.
   """
 
   mask: jax.Array
@@ -71,6 +71,7 @@ class Outcome(NamedTuple):
   evaluations: jax.Array
   rounds: jax.Array
   clean: jax.Array
+  feasible: jax.Array | bool = True
 
 
 class Step(NamedTuple):

@@ -43,10 +43,10 @@ def _evaluate(value, mask):
   return value(mask)
 
 
-def infeasible(mask: np.ndarray) -> ValueError:
-  """What to say of a set that was asked in spite of the problem."""
-  elements = np.flatnonzero(mask).tolist()
-  return ValueError(f"the optimizer asked for a set that is not feasible, of elements {elements}")
+def infeasible(did: str, mask: np.ndarray | None = None) -> ValueError:
+  """What to say of an optimizer that asked for such a set or answered it, if it is known which."""
+  of = "" if mask is None else f", of elements {np.flatnonzero(mask).tolist()}"
+  return ValueError(f"the optimizer {did} a set that is not feasible{of}")
 
 
 def ask(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:

@@ -70,6 +70,8 @@ def maximize(
     outcome = drive(optimizer, problem, value, rng, at_most)
   else:
     outcome = optimizer.solve(problem, value, rng)
+  if not np.all(outcome.feasible):
+    raise checks.infeasible("asked for")
   if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
     raise ValueError("value returned NaN or infinity for a feasible set")
   if not outcome.evaluations:
@@ -77,7 +79,7 @@ def maximize(
   mask = np.asarray(outcome.mask)
   feasible, cost = jax.device_get(_judge(problem, mask))
   if not feasible:
-    raise checks.infeasible(mask)
+    raise checks.infeasible("answered", mask)
   upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
@@ -125,11 +127,11 @@ def drive(
 @functools.partial(jax.jit, static_argnums=0)
 def _drive(optimizer, problem, value, rng, limit):
   def unfinished(carry):
-    state, evaluations, _, _ = carry
+    state, evaluations, *_ = carry
     return ~optimizer.done(state) & (evaluations < limit)
 
   def play_round(carry):
-    state, evaluations, rounds, clean = carry
+    state, evaluations, rounds, clean, feasible = carry
     masks, valid = checks.ask(optimizer, problem, state)
     asked = valid & (evaluations + jnp.cumsum(valid) <= limit)
     measured = jax.vmap(value)(masks).astype(jnp.float32)
@@ -138,12 +140,13 @@ def _drive(optimizer, problem, value, rng, limit):
     exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
     state, _ = checks.tell(optimizer, state, answers, *exact)
     clean &= ~jnp.any(asked & ~fine)
-    return state, evaluations + asked.sum(), rounds + 1, clean
+    feasible &= ~jnp.any(valid & ~jax.vmap(problem.feasible)(masks))
+    return state, evaluations + asked.sum(), rounds + 1, clean, feasible
 
-  carry = (optimizer.init(problem, rng), jnp.int32(0), jnp.int32(0), jnp.bool_(True))
-  state, evaluations, rounds, clean = jax.lax.while_loop(unfinished, play_round, carry)
-  mask, best_value = checks.best(optimizer, problem, state)
-  return Outcome(mask, best_value, evaluations, rounds, clean)
+  state, nothing, yes = optimizer.init(problem, rng), jnp.int32(0), jnp.bool_(True)
+  carry = (state, nothing, nothing, yes, yes)
+  state, *counted = jax.lax.while_loop(unfinished, play_round, carry)
+  return Outcome(*checks.best(optimizer, problem, state), *counted)
 
 
 class _Question(NamedTuple):
@@ -173,7 +176,7 @@ def _maximize_on_host(
   while not question.done and not cut:
     rows = np.flatnonzero(question.valid)
     for row in rows[~question.feasible[rows]]:
-      raise checks.infeasible(question.masks[row])
+      raise checks.infeasible("asked for", question.masks[row])
     keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
     replicates = question.replicates[rows]
     cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
@@ -191,7 +194,9 @@ def _maximize_on_host(
     rounds += 1
   if not measurements.asked:
     raise ValueError("the optimizer asked for no set")
-  mask, best_value, cost, key = jax.device_get(best(problem, state))
+  mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
+  if not feasible:
+    raise checks.infeasible("answered", mask)
   pooled = measurements.pooled(np.packbits(key).tobytes())
   best_value = float(best_value) if pooled is UNKNOWN else pooled.value
   upper_bound, violations = certify_measured(problem, measurements)
@@ -231,6 +236,6 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
 
   def best(problem, state):
     mask, value = checks.best(optimizer, problem, state)
-    return mask, value, problem.cost(mask), problem.canonical_form(mask)
+    return mask, value, *_judge(problem, mask), problem.canonical_form(mask)
 
   return jax.jit(start), jax.jit(advance), jax.jit(best)

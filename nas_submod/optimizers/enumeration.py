@@ -193,6 +193,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       evaluations=outcome.evaluations.sum(),
       rounds=sum(chunk_outcome.rounds.max() for chunk_outcome in outcomes),
       clean=outcome.clean.all(),
+      feasible=outcome.feasible.all(),
     )
 
   protocol = Optimizer(init, ask, tell, done, best, inner.replicates and replicates)

@@ -175,6 +175,10 @@ def scripted(ask, tell=None, answer=None):
   )
 
 
+def of_all(state):
+  return jnp.ones((1, 4), bool), jnp.ones(1, bool)
+
+
 def of_nothing(state):
   return jnp.zeros((1, 4), bool), jnp.ones(1, bool)
 
@@ -183,7 +187,11 @@ def of_nothing(state):
 @pytest.mark.parametrize(
   ("optimizer", "words"),
   [
-    (scripted(lambda s: (jnp.ones((1, 4), bool), jnp.ones(1, bool))), "is not feasible, of elem"),
+    (scripted(of_all, answer=lambda s: (jnp.zeros(4, bool), 0.0)), "asked for .* not feasible"),
+    (
+      scripted(of_nothing, answer=lambda s: (jnp.ones(4, bool), 0.0)),
+      "answered a .* feasible, of elem",
+    ),
     (scripted(lambda s: (jnp.ones((1, 4)), jnp.ones(1, bool))), r"both bool; got float32 \(1, 4\)"),
     (scripted(lambda s: (jnp.ones((1, 4), bool), jnp.bool_(True))), "both bool"),
     (scripted(lambda s: (jnp.ones((1, 4), bool), [True])), "ask must return"),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -224,7 +223,7 @@ def vmap_over_devices(
   Args:
     function: A pure function of `(shared, item)`; pass the same object again to avoid a retrace.
     shared: A pytree, the same for every item.
-    batches: Pytrees of arrays with a leading axis `[K]`.
+    batches: Pytrees of NumPy arrays with a leading axis `[K]`.
 
   Yields:
     For each batch the results stacked on a leading axis `[K]`, NumPy arrays.
@@ -236,8 +235,8 @@ def vmap_over_devices(
     rows = -(-count // devices)
 
     def split(leaf, devices=devices, rows=rows, count=count):
-      padding = jnp.broadcast_to(leaf[:1], (devices * rows - count, *leaf.shape[1:]))
-      return jnp.concatenate([leaf, padding]).reshape(devices, rows, *leaf.shape[1:])
+      padding = np.broadcast_to(leaf[:1], (devices * rows - count, *leaf.shape[1:]))
+      return np.concatenate([leaf, padding]).reshape(devices, rows, *leaf.shape[1:])
 
     started.append((_pmap_vmap(function, devices)(shared, jax.tree.map(split, batch)), count))
     if len(started) > 1:

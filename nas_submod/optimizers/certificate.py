@@ -158,8 +158,9 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
   budget = np.asarray(problem.limit, np.float64) * (1 + ROUNDING)
   for cost, room in zip(costs.T, budget - costs[np.asarray(problem.required)].sum(axis=0)):
     if np.isfinite(room) and (cost > 0).any():
-      rough = values + _knapsack(weights, cost, room, of_groups, steps=8)
-      best = np.argsort(rough)[:_REFINED]
+      best = np.arange(len(values))
+      if len(best) > _REFINED:
+        best = np.argsort(values + _knapsack(weights, cost, room, of_groups, steps=8))[:_REFINED]
       fine = values[best] + _knapsack(weights[best], cost, room, of_groups, steps=45)
       least = min(least, fine.min())
   return float(least)

@@ -77,10 +77,10 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     state = inner.init(problem, rng)
     return state, inner.ask(state)
 
-  def chunk_size(problem: Problem, seeds: int) -> int:
+  def chunk_size(problem: Problem, rng: jax.Array, seeds: int) -> int:
     if chunk is not None:
       return min(chunk, seeds)
-    shapes = start_of_lane.eval_shape(problem, jax.random.key(0))
+    shapes = start_of_lane.eval_shape(problem, rng)
     entries = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     chunks = -(-seeds // max(1, _CHUNK_ENTRIES // entries))
     return -(-seeds // chunks)  # chunks of one size, with as little padding as can be
@@ -103,12 +103,13 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   def begin_chunk(state: EnumerationState, begin: jax.Array) -> EnumerationState:
     lanes = begin + jnp.arange(state.required.shape[0])
     lanes = jnp.where(lanes < state.feasible_seeds, lanes, 0)
-    required, keys = _seed_sets(state.problem, state.seeds, lanes, state.rng)
 
-    def start(required: jax.Array, key: jax.Array) -> State:
-      return inner.init(state.problem.replace(required=required), key)._replace(problem=None)
+    def start(lane: jax.Array) -> tuple[jax.Array, State]:
+      problem, key = _of_lane(state.problem, state.seeds, state.rng, lane)
+      return problem.required, inner.init(problem, key)._replace(problem=None)
 
-    return state._replace(begin=begin, required=required, inner=jax.vmap(start)(required, keys))
+    required, inner_states = jax.vmap(start)(lanes)
+    return state._replace(begin=begin, required=required, inner=inner_states)
 
   def init(problem: Problem, rng: jax.Array) -> EnumerationState:
     seeds, count = _feasible_seeds(problem, depth)
@@ -118,7 +119,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       seeds=seeds,
       feasible_seeds=count,
       begin=jnp.int32(0),
-      required=jnp.zeros((chunk_size(problem, seeds.shape[0]), problem.n), bool),
+      required=jnp.zeros((chunk_size(problem, rng, seeds.shape[0]), problem.n), bool),
       inner=None,
       best_mask=problem.required,
       best_value=jnp.float32(-jnp.inf),
@@ -166,23 +167,25 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   def replicates(state: EnumerationState) -> jax.Array:
     return in_lanes(inner.replicates, state).reshape(-1)
 
-  def complete(shared: Any, lane: Any) -> Outcome:
-    (problem, value), (required, key) = shared, lane
+  def complete(shared: Any, lane: jax.Array) -> Outcome:
+    problem, value, seeds, rng = shared
     solve_inner = inner.solve or functools.partial(drive, inner)
-    return solve_inner(problem.replace(required=required), value, key)
+    problem, key = _of_lane(problem, seeds, rng, lane)
+    return solve_inner(problem, value, key)
 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, rng))):
       return drive(protocol, problem, value, rng)  # inside a program: no chunks over devices
     value = value if isinstance(value, Partial | SetFunction) else Partial(value)
     seeds, count = _feasible_seeds(problem, depth)
-    size = chunk_size(problem, seeds.shape[0])
-    begins = range(0, int(count), size)
-    lanes = (np.arange(begin, begin + size) for begin in begins)
-    chunks = (_seed_sets(problem, seeds, np.where(c < count, c, 0), rng) for c in lanes)
-    results = parallel.vmap_over_devices(complete, (problem, value), chunks)
+    size = chunk_size(problem, rng, seeds.shape[0])
+    count = int(count)
+    begins = range(0, count, size)
+    lanes = (np.arange(begin, begin + size, dtype=np.int32) for begin in begins)
+    chunks = (np.where(chunk < count, chunk, 0) for chunk in lanes)
+    results = parallel.vmap_over_devices(complete, (problem, value, seeds, rng), chunks)
     outcomes = [
-      jax.tree.map(operator.itemgetter(slice(int(count) - begin)), outcome)
+      jax.tree.map(operator.itemgetter(slice(count - begin)), outcome)
       for begin, outcome in zip(begins, results)
     ]
     outcome = jax.tree.map(lambda *rows: np.concatenate(rows), *outcomes)
@@ -235,14 +238,12 @@ def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]
   return seeds[jnp.argsort(left, stable=True)], jnp.sum(left < jnp.inf)
 
 
-@jax.jit
-def _seed_sets(
-  problem: Problem, seeds: jax.Array, lanes: jax.Array, rng: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """The sets of seeds number `lanes [C]`, `[C, n]`, and a key for each."""
-  elements = seeds[lanes]
-  masks = jax.vmap(functools.partial(_seed_set, problem))(elements)
-  return masks, jax.vmap(jax.random.fold_in, (None, 0))(rng, lanes)
+def _of_lane(
+  problem: Problem, seeds: jax.Array, rng: jax.Array, lane: jax.Array
+) -> tuple[Problem, jax.Array]:
+  """The problem of which the seed number `lane []` is the required set, and a key of its own."""
+  required = _seed_set(problem, seeds[lane])
+  return problem.replace(required=required), jax.random.fold_in(rng, lane)
 
 
 def _seed_set(problem: Problem, elements: jax.Array) -> jax.Array:

@@ -118,13 +118,13 @@ def compare(instance: Instance, table: Table) -> None:
     run = ours if library == "ours" else run_theirs(library, instance)
     name = (instance.name, str(len(instance.matrix)), library)
     if "chosen" not in run:
-      table.add_row(*name, "", run.get("failed", "absent"), "")
+      add_row(table, *name, "", run.get("failed", "absent"), "")
       continue
     value = instance.value(run["chosen"])
     tolerance = 1e-2 if instance.matrix.dtype == bool else 1e-4
     if not instance.cost.size and not math.isclose(value, best, rel_tol=tolerance):
       raise AssertionError(f"{name}: {value} is not the value of ours, {best}")
-    table.add_row(*name, f"{run['first']:.2f}", spread(run["seconds"]), f"{value:.2f}")
+    add_row(table, *name, f"{run['first']:.2f}", spread(run["seconds"]), f"{value:.2f}")
 
 
 def complete(service: np.ndarray, cost: np.ndarray, budget: float, seed: list[int]) -> float:
@@ -162,10 +162,16 @@ def enumerate_seeds(depth: int, table: Table) -> None:
   if max(values) > result.value * (1 + 1e-5):
     raise AssertionError(f"NumPy found {max(values)}, ours {result.value}")
   name = (f"enumeration, depth {depth}", str(n))
-  table.add_row(*name, "ours", f"{first:.2f}", spread(seconds), f"{result.value:.2f}")
+  add_row(table, *name, "ours", f"{first:.2f}", spread(seconds), f"{result.value:.2f}")
   scaled = f"{loop:.4f} (from {len(sample)} of {len(seeds)} seeds)"
-  table.add_row(*name, "NumPy loop", "", scaled, "")
-  table.add_row(*name, "ratio", "", f"{loop / np.mean(seconds):.1f}", "")
+  add_row(table, *name, "NumPy loop", "", scaled, "")
+  add_row(table, *name, "ratio", "", f"{loop / np.mean(seconds):.1f}", "")
+
+
+def add_row(table: Table, *cells: str) -> None:
+  """Adds a row, and says it at once: the table is printed at the end."""
+  table.add_row(*cells)
+  print("  ".join(filter(None, cells)), file=sys.stderr, flush=True)
 
 
 def spread(seconds: list[float]) -> str:
@@ -180,6 +186,7 @@ def main(argv: list[str]) -> None:
   jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
   devices = f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
   table = Table(title=f"n = {REPETITIONS.value} runs, {devices}")
+  print(table.title, file=sys.stderr)
   for column in ("", "elements", "library", "first run, s", "seconds", "value"):
     table.add_column(column, justify="right")
   for size in SIZES.value:

@@ -2,8 +2,8 @@
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, Step
 from nas_submod.optimizers.baselines import random_search
+from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.drivers import drive, maximize
 from nas_submod.optimizers.enumeration import partial_enumeration
 from nas_submod.optimizers.evolution import regularized_evolution
 from nas_submod.optimizers.exact import brute_force
@@ -16,6 +16,7 @@ from nas_submod.optimizers.greedy import (
   stochastic_greedy,
 )
 from nas_submod.optimizers.local_search import local_search
+from nas_submod.optimizers.maximize import maximize
 from nas_submod.optimizers.recorded import recorded
 from nas_submod.optimizers.surrogate import surrogate
 

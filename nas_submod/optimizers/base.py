@@ -60,6 +60,9 @@ class Info(NamedTuple):
   ties: jax.Array | None = None
 
 
+Callback = Callable[[int, Info, State], None]  # round, what happened in it, the state after it
+
+
 class Outcome(NamedTuple):
   """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
 

@@ -14,8 +14,8 @@ from jax.tree_util import Partial
 from nas_submod import parallel
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
+from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.drivers import drive
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from nas_submod.optimizers import greedy_run, greedy_step
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer, Outcome
+from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.drivers import drive
 from nas_submod.optimizers.greedy_gains import solve_by_gains
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.optimizers.racing import make_racing

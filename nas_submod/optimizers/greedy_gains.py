@@ -59,10 +59,11 @@ def _solve_eagerly(
 
   def openings(mask):
     additions = problem.additions(mask)
-    return additions.fits, rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
+    price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
+    return additions.fits, price, additions.fits.sum()
 
   def add(carry):
-    outcome, mask, value, cover, (fits, price) = carry
+    outcome, mask, value, cover, (fits, price, count) = carry
     gains = _finite(marginals(cover))
     after = value + gains
     key = jnp.where(fits, greedy_run.density(gains, price), -jnp.inf)
@@ -75,18 +76,19 @@ def _solve_eagerly(
     outcome = Outcome(
       mask=jnp.where(better, mask.at[candidate].set(True), outcome.mask),
       value=jnp.where(better, after[candidate], outcome.value),
-      evaluations=outcome.evaluations + fits.sum(),
+      evaluations=outcome.evaluations + count,
       rounds=outcome.rounds + 1,
       clean=outcome.clean & ~jnp.isnan(highest),
     )
-    fits, price = openings(added)
-    return outcome, added, after[element], commit(cover, element), (fits & accepted, price)
+    fits, price, count = openings(added)
+    opened = fits, price, jnp.where(accepted, count, 0)
+    return outcome, added, after[element], commit(cover, element), opened
 
   start = problem.required
   value = function.value(start).astype(jnp.float32)
   outcome = Outcome(start, value, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
   carry = (outcome, start, value, function.init(start), openings(start))
-  return jax.lax.while_loop(lambda carry: carry[-1][0].any(), add, carry)[0]
+  return jax.lax.while_loop(lambda carry: carry[-1][-1] > 0, add, carry)[0]
 
 
 def _solve_one(

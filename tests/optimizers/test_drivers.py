@@ -1,4 +1,4 @@
-"""Replicates: what the host driver measures, pools and counts."""
+"""What the host driver measures, pools and counts; and what a callback sees of a compiled run."""
 
 from typing import Any, NamedTuple
 
@@ -210,3 +210,31 @@ def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others
   del members["marginals"]
   with pytest.raises(ValueError, match="gains need init, marginals, commit; absent: marginals"):
     SetFunction(**members)
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+@pytest.mark.parametrize("name", ["greedy", "partial_enumeration"])
+def test_a_callback_sees_every_round_of_a_compiled_run(name, limit, compilations):
+  problem = ns.Problem(-np.ones(6, int), np.linspace(1, 2, 6), 4.0)
+  function = set_functions.coverage(np.random.default_rng(0).random((6, 20)) < 0.3)
+  inner = ns.optimizers.greedy()
+  optimizer = inner if name == "greedy" else ns.optimizers.partial_enumeration(inner, 1, chunk=3)
+  rounds, reached = [], []
+
+  def watch(number, info, state):
+    rounds.append(number)
+    reached.append(float(optimizer.best(state)[1]))
+    assert info.masks.shape[1] == 6
+
+  def solve(callback):
+    return ns.maximize(problem, function, optimizer, limit, traceable=True, callback=callback)
+
+  watched = solve(watch)
+  whole = ns.maximize(problem, function, optimizer._replace(solve=None), limit, traceable=True)
+  assert watched.value == whole.value and watched.evaluations == whole.evaluations
+  np.testing.assert_array_equal(watched.mask, whole.mask)
+  assert rounds == list(range(watched.rounds)) and len(rounds) > 1
+  assert reached == sorted(reached) and reached[-1] == watched.value
+  before = compilations()
+  solve(lambda *_: None)
+  assert compilations() == before

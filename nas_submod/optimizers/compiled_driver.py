@@ -1,0 +1,121 @@
+"""The driver of a traceable function: a run is one compiled program, or one for each round."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.optimizers import checks
+from nas_submod.optimizers.base import Callback, Optimizer, Outcome, State
+from nas_submod.problem import Problem
+from nas_submod.set_function import SetFunction
+
+NO_LIMIT = np.iinfo(np.int32).max
+
+
+def drive(
+  optimizer: Optimizer,
+  problem: Problem,
+  value: Callable[..., Any],
+  rng: jax.Array,
+  limit: Any = NO_LIMIT,
+) -> Outcome:
+  """Runs the optimizer as one program; may be called under `jit`, `vmap` and `pmap`.
+
+  Args:
+    optimizer: The optimizer.
+    problem: What may be chosen.
+    value: `mask [n] -> value []`; compiled again for another function object. Arrays in a
+      `jax.tree_util.Partial` are arguments of the program, not constants of it.
+    rng: Random key.
+    limit: Sets that may be asked, `[]` int.
+
+  Returns:
+    The outcome.
+  """
+  return _drive(optimizer._replace(solve=None), problem, _argument(value), rng, limit)
+
+
+def drive_round_by_round(
+  optimizer: Optimizer,
+  problem: Problem,
+  value: Callable[..., Any],
+  rng: jax.Array,
+  limit: int,
+  callback: Callback,
+) -> Outcome:
+  """The same answer by a program for each round; between them `callback` is called."""
+  optimizer, value = optimizer._replace(solve=None), _argument(value)
+  run, unfinished = _start(optimizer, problem, rng, limit)
+  while unfinished:
+    played = int(run.rounds)
+    run, info, unfinished = _play_one(optimizer, problem, value, limit, run)
+    callback(played, jax.device_get(info), run.state)
+  return _outcome(optimizer, problem, run)
+
+
+def _argument(value: Callable[..., Any]) -> Any:
+  """The function as an argument of a program."""
+  is_argument = isinstance(value, jax.tree_util.Partial | SetFunction)
+  return value if is_argument else jax.tree_util.Partial(value)
+
+
+class _Run(NamedTuple):
+  """A run under way: the optimizer's state, and the numbers of its `Outcome`."""
+
+  state: State
+  evaluations: jax.Array
+  rounds: jax.Array
+  clean: jax.Array
+  feasible: jax.Array
+
+
+def _begin(optimizer, problem, rng):
+  nothing, yes = jnp.int32(0), jnp.bool_(True)
+  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes)
+
+
+def _unfinished(optimizer, limit, run):
+  return ~optimizer.done(run.state) & (run.evaluations < limit)
+
+
+def _play_round(optimizer, problem, value, limit, run):
+  masks, valid = checks.ask(optimizer, problem, run.state)
+  asked = valid & (run.evaluations + jnp.cumsum(valid) <= limit)
+  measured = jax.vmap(value)(masks).astype(jnp.float32)
+  fine = measured < jnp.inf  # NaN is not
+  answers = jnp.where(asked & fine, measured, -jnp.inf)
+  exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
+  state, info = checks.tell(optimizer, run.state, answers, *exact)
+  clean = run.clean & ~jnp.any(asked & ~fine)
+  feasible = run.feasible & ~jnp.any(valid & ~jax.vmap(problem.feasible)(masks))
+  return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible), info
+
+
+def _outcome(optimizer, problem, run):
+  return Outcome(*checks.best(optimizer, problem, run.state), *run[1:])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _drive(optimizer, problem, value, rng, limit):
+  run = jax.lax.while_loop(
+    lambda run: _unfinished(optimizer, limit, run),
+    lambda run: _play_round(optimizer, problem, value, limit, run)[0],
+    _begin(optimizer, problem, rng),
+  )
+  return _outcome(optimizer, problem, run)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(optimizer, problem, rng, limit):
+  run = _begin(optimizer, problem, rng)
+  return run, _unfinished(optimizer, limit, run)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _play_one(optimizer, problem, value, limit, run):
+  run, info = _play_round(optimizer, problem, value, limit, run)
+  return run, info, _unfinished(optimizer, limit, run)

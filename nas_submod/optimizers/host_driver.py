@@ -1,0 +1,108 @@
+"""The driver of a function on the host: a compiled program asks, Python measures."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.optimizers import checks
+from nas_submod.optimizers.base import Callback, Optimizer, Result, Step
+from nas_submod.optimizers.certificate import certify_measured
+from nas_submod.optimizers.measurements import UNKNOWN, Measurements
+from nas_submod.problem import Problem
+
+
+class _Question(NamedTuple):
+  masks: jax.Array
+  valid: jax.Array
+  feasible: jax.Array
+  canonical: jax.Array
+  replicates: jax.Array
+  done: jax.Array
+
+
+def maximize_on_host(
+  problem: Problem,
+  value: Callable[..., Any],
+  optimizer: Optimizer,
+  limit: int,
+  rng: jax.Array,
+  callback: Callback | None,
+) -> Result:
+  """What `maximize` does where `traceable` is false; `limit` is on measurements."""
+  start, advance, best = _compiled(optimizer)
+  measurements = Measurements(value)
+  trace: list[Step] = []
+  rounds = 0
+  cut = False
+  state, question = start(problem, rng)
+  question = jax.device_get(question)
+  while not question.done and not cut:
+    rows = np.flatnonzero(question.valid)
+    for row in rows[~question.feasible[rows]]:
+      raise checks.infeasible("asked for", question.masks[row])
+    keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
+    replicates = question.replicates[rows]
+    cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
+    answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
+    for row, key, count in zip(rows, keys, replicates):
+      answers[row] = measurements.pooled(key, count)
+    state, info, costs, question = advance(problem, state, *answers.T)
+    info, costs, question = jax.device_get((info, costs, question))
+    ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
+    for run in np.flatnonzero(info.accepted & ~(cut & np.isneginf(info.values))):
+      reached = info.masks[run], float(info.values[run]), costs[run]
+      trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
+    if callback is not None:
+      callback(rounds, info, state)
+    rounds += 1
+  if not measurements.asked:
+    raise ValueError("the optimizer asked for no set")
+  mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
+  if not feasible:
+    raise checks.infeasible("answered", mask)
+  pooled = measurements.pooled(np.packbits(key).tobytes())
+  best_value = float(best_value) if pooled is UNKNOWN else pooled.value
+  upper_bound, violations = certify_measured(problem, measurements)
+  return Result(
+    mask=mask,
+    value=best_value,
+    standard_error=pooled.standard_error,
+    cost=cost,
+    evaluations=measurements.total,
+    rounds=rounds,
+    trace=tuple(trace),
+    upper_bound=max(upper_bound, best_value),
+    violations=violations,
+  )
+
+
+@functools.cache
+def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
+  """The functions of an optimizer, jitted once: start, one whole round, best."""
+
+  def question(problem, state):
+    masks, valid = checks.ask(optimizer, problem, state)
+    feasible = jax.vmap(problem.feasible)(masks)
+    once = jnp.ones(valid.shape, jnp.int32)
+    replicates = once if optimizer.replicates is None else optimizer.replicates(state)
+    keys = jax.vmap(problem.canonical_form)(masks)
+    return _Question(masks, valid, feasible, keys, replicates, optimizer.done(state))
+
+  def start(problem, rng):
+    state = optimizer.init(problem, rng)
+    return state, question(problem, state)
+
+  def advance(problem, state, values, errors):
+    answers = (values,) if optimizer.replicates is None else (values, errors)
+    state, info = checks.tell(optimizer, state, *answers)
+    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state)
+
+  def best(problem, state):
+    mask, value = checks.best(optimizer, problem, state)
+    return mask, value, problem.feasible(mask), problem.cost(mask), problem.canonical_form(mask)
+
+  return jax.jit(start), jax.jit(advance), jax.jit(best)

@@ -60,12 +60,13 @@ def maximize(
   at_most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)
   if not traceable:
     return maximize_on_host(problem, value, optimizer, at_most, rng, callback)
-  if callback is not None:
-    outcome = drive_round_by_round(optimizer, problem, value, rng, at_most, callback)
-  elif optimizer.solve is None or limit is not None:
-    outcome = drive(optimizer, problem, value, rng, at_most)
-  else:
-    outcome = optimizer.solve(problem, value, rng)
+  solve = optimizer.solve if limit is None and callback is None else None
+  outcome = solve(problem, value, rng) if solve else None
+  if outcome is None or outcome.value == -np.inf:  # a gain over -inf says nothing, a value does
+    if callback is None:
+      outcome = drive(optimizer, problem, value, rng, at_most)
+    else:
+      outcome = drive_round_by_round(optimizer, problem, value, rng, at_most, callback)
   if not np.all(outcome.feasible):
     raise checks.infeasible("asked for")
   if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:

@@ -238,3 +238,21 @@ def test_a_callback_sees_every_round_of_a_compiled_run(name, limit, compilations
   before = compilations()
   solve(lambda *_: None)
   assert compilations() == before
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gains_give_way_to_values_where_the_required_set_has_none(lazy):
+  weights = jnp.asarray(WEIGHTS)
+
+  def value(mask):
+    return jnp.where(mask.any(), weights @ mask, -jnp.inf)
+
+  function = SetFunction(
+    value=value,
+    init=lambda mask: mask,
+    marginals=lambda mask: jnp.where(mask.any(), weights * ~mask, jnp.inf),
+    commit=lambda mask, element: mask.at[element].set(True),
+    n=4,
+  )
+  result = ns.maximize(PROBLEM, function, ns.optimizers.greedy(lazy=lazy), traceable=True)
+  assert np.flatnonzero(result.mask).tolist() == [0, 3] and result.value == 7

@@ -106,6 +106,8 @@ class Result(NamedTuple):
     upper_bound: On the value of any feasible set, if F is submodular, and monotone as far as
       `violations` tell; inf where nothing bounds it. See `nas_submod.optimizers.certificate`.
     violations: How far what was measured is from monotone and submodular.
+    ties: Other sets measured of which noise leaves open whether they are better than the answer;
+      0 where values are exact, or nothing tells their noise.
   """
 
   mask: np.ndarray
@@ -117,3 +119,4 @@ class Result(NamedTuple):
   trace: tuple[Step, ...]
   upper_bound: float
   violations: Violations
+  ties: int = 0

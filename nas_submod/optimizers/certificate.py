@@ -25,10 +25,9 @@ from nas_submod.optimizers.gains import (
   gains_at_ends,
   measured_gains,
 )
-from nas_submod.optimizers.measurements import Measurements
+from nas_submod.optimizers.measurements import QUANTILE, Measurements
 from nas_submod.problem import Problem
 
-_QUANTILE = 1.645
 _CHANCE = 0.05  # of a check that fails beyond this quantile by noise alone
 _REFINED = 64  # sets whose bounds are computed precisely
 _GOLDEN = (5**0.5 - 1) / 2
@@ -115,16 +114,16 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
     larger = np.flatnonzero(contained[small])
     least[larger] = np.minimum(least[larger], bounds[small])
     both = known[small] & known[larger]
-    slack = _QUANTILE * np.hypot(gain_errors[larger], gain_errors[small]) + rounding
+    slack = QUANTILE * np.hypot(gain_errors[larger], gain_errors[small]) + rounding
     failed += int(np.sum(both & (gains[larger] - gains[small] > slack)))
     checked += int(both.sum())
     added = masks[larger] & ~masks[small]
     together = values[larger] - values[small]
-    slack = _QUANTILE * np.hypot(errors[larger], errors[small]) + rounding
+    slack = QUANTILE * np.hypot(errors[larger], errors[small]) + rounding
     told = (added <= known[small]).all(axis=1) & (added.sum(axis=1) > 1) & (together > slack)
     alone = added[told] @ np.where(known[small], gains[small], 0.0)
     ratio = min(ratio, np.min(alone / together[told], initial=np.inf))
-  slack = _QUANTILE * gain_errors + rounding
+  slack = QUANTILE * gain_errors + rounding
   rises = known[0] & (gains[0] > slack[0])
   kept = gains[1:, rises] / gains[0, rises]
   return least, Violations(

@@ -64,7 +64,8 @@ def maximize_on_host(
   mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
   if not feasible:
     raise checks.infeasible("answered", mask)
-  pooled = measurements.pooled(np.packbits(key).tobytes())
+  key = np.packbits(key).tobytes()
+  pooled = measurements.pooled(key)
   best_value = float(best_value) if pooled is UNKNOWN else pooled.value
   upper_bound, violations = certify_measured(problem, measurements)
   return Result(
@@ -77,6 +78,7 @@ def maximize_on_host(
     trace=tuple(trace),
     upper_bound=max(upper_bound, best_value),
     violations=violations,
+    ties=measurements.ties(key),
   )
 
 

@@ -18,6 +18,7 @@ class Pooled(NamedTuple):
 
 
 UNKNOWN = Pooled(-np.inf, np.nan)
+QUANTILE = 1.645  # one-sided 95% of a normal distribution
 
 
 class Measurements:
@@ -95,6 +96,24 @@ class Measurements:
     return float(
       np.sqrt(np.sum(freedom * counts[known] * errors[known] ** 2) / max(freedom.sum(), 1))
     )
+
+  def ties(self, key: bytes) -> int:
+    """Other sets of which noise leaves open whether they are better than the set of `key`.
+
+    Their mean is higher, or lower by no more than 1.645 standard errors of the difference. 0 where
+    nothing tells the noise.
+    """
+    found = {other: self.pooled(other) for other in self._samples}
+    known = np.array([pooled for pooled in found.values() if np.isfinite(pooled.value)])
+    answer = found.get(key, UNKNOWN)
+    if not np.isfinite(answer.value):
+      return 0
+    values, errors = known.T
+    error, noise = answer.standard_error, self.noise()
+    error = noise if np.isnan(error) else error
+    errors = np.where(np.isnan(errors), noise, errors)
+    close = answer.value - values < QUANTILE * np.hypot(errors, error)
+    return int(close.sum()) - int(error > 0)  # where there is noise it is close to itself
 
   def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:

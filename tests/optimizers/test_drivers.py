@@ -256,3 +256,18 @@ def test_gains_give_way_to_values_where_the_required_set_has_none(lazy):
   )
   result = ns.maximize(PROBLEM, function, ns.optimizers.greedy(lazy=lazy), traceable=True)
   assert np.flatnonzero(result.mask).tolist() == [0, 3] and result.value == 7
+
+
+@pytest.mark.parametrize(
+  ("errors", "ties"), [([0, 0, 0], 0), ([1, 1, 1], 1), ([2.5, 1, 1], 2), ([np.nan] * 3, 0)]
+)
+def test_sets_that_noise_leaves_open_are_counted(errors, ties):
+  # The answer is 5.0; the others are 4 and 1 below it: a difference of 1.645 errors is a tie.
+  values = np.array([5.0, 1.0, 4.0, -np.inf])
+
+  def value(masks):
+    which = [int(np.flatnonzero(mask)[0]) if mask.any() else -1 for mask in masks]
+    return values[which], np.array([*errors, np.nan, np.nan])[which]
+
+  result = ns.maximize(PROBLEM, value, ns.optimizers.best_singleton())
+  assert result.value == 5 and result.ties == ties

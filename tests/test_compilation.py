@@ -58,6 +58,15 @@ def test_an_error_of_one_of_them_is_raised():
     compilation.compile_together(lambda: 1 / 0, lambda: None)
 
 
+@pytest.fixture
+def interrupts():
+  """Tests run in the background of a shell ignore SIGINT."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_does_not_wait_for_the_compiler():
   release, ended = threading.Event(), threading.Event()
 

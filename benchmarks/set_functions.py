@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,10 @@ import nas_submod as ns
 from nas_submod.set_functions import SetFunction, coverage, facility_location
 
 SIZES = flags.DEFINE_list("sizes", ["500", "2000", "10000"], "Elements of the ground set.")
-REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Runs that are timed, after the first.")
+REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Runs that are timed.", lower_bound=1)
 PYTHON = flags.DEFINE_string("python", sys.executable, "Interpreter that has the others.")
-ENUMERATION = flags.DEFINE_integer("enumeration", 200, "Elements for enumeration.")
-SAMPLE = flags.DEFINE_integer("sample", 100, "Seeds that the NumPy loop completes.")
+ENUMERATION = flags.DEFINE_integer("enumeration", 200, "Elements for enumeration.", lower_bound=3)
+SAMPLE = flags.DEFINE_integer("sample", 100, "Seeds that the NumPy loop completes.", lower_bound=1)
 BUDGET = 50.0
 COMPETITORS = pathlib.Path(__file__).parent / "competitors.py"
 
@@ -183,6 +184,10 @@ def spread(seconds: list[float]) -> str:
 def main(argv: list[str]) -> None:
   """Runs all and prints the table."""
   del argv
+  if wrong := [size for size in SIZES.value if not size.isdigit() or int(size) < BUDGET]:
+    sys.exit(f"error: --sizes={wrong[0]}; allowed are whole numbers from {BUDGET:g} on")
+  if shutil.which(PYTHON.value) is None:
+    sys.exit(f"error: --python={PYTHON.value} is no program")
   jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
   devices = f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
   table = Table(title=f"n = {REPETITIONS.value} runs, {devices}")

@@ -31,7 +31,8 @@ class SetFunction:
     n: Elements of the ground set; None where that is not said, and so not checked.
 
   Raises:
-    ValueError: If only some of `init`, `marginals` and `commit` are given.
+    ValueError: If only some of `init`, `marginals` and `commit` are given, `value` is no function
+      or `n` no number of elements.
   """
 
   value: Callable[[Any], jax.Array]
@@ -43,6 +44,10 @@ class SetFunction:
 
   def __post_init__(self) -> None:
     """Makes plain functions `Partial`s, whose identity is part of the structure."""
+    if not callable(self.value):
+      raise ValueError(f"value must be a function `mask [n] -> []`, got {self.value!r}")
+    if self.n is not None and not (isinstance(self.n, int | np.integer) and self.n > 0):
+      raise ValueError(f"n must be a number of elements or None, got {self.n!r}")
     gains = [getattr(self, name) is None for name in _GAINS]
     if any(gains) and not all([*gains, self.marginal is None]):
       raise ValueError(f"gains need {', '.join(_GAINS)}; absent: {_GAINS[gains.index(True)]}")

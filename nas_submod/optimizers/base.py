@@ -95,7 +95,8 @@ class Result(NamedTuple):
   """What `maximize` returns.
 
   Attributes:
-    mask: The best set found, feasible. `[n]` bool.
+    mask: The optimizer's answer, feasible. `[n]` bool. A better set may have been measured on the
+      way: greedy answers where it ends, not the best single element it saw.
     value: Its value, the mean of all measurements of it.
     standard_error: Of the value: 0 if exact, NaN if unknown (one measurement, no error stated).
     cost: Units of each resource it uses. `[m]`.

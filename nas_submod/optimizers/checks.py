@@ -77,7 +77,17 @@ def tell(optimizer: Optimizer, state: State, *answers: jax.Array) -> tuple[State
       raise ValueError(
         f"tell must return a state of the same form; state{place} was {was}, is {is_now}"
       )
+  _check_info(told[1])
   return told
+
+
+def done(optimizer: Optimizer, state: State) -> jax.Array:
+  """Whether a state is done, its form checked while it is traced."""
+  answer = optimizer.done(state)
+  form = jnp.result_type(answer), jnp.shape(answer)
+  if form != (bool, ()):
+    raise ValueError(f"done must return one bool, got {form[0]} {form[1]}")
+  return jnp.asarray(answer)
 
 
 def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
@@ -89,6 +99,19 @@ def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Arra
     found = ", ".join(f"{dtype} {shape}" for shape, dtype in forms)
     raise ValueError(f"best must return `(mask [{problem.n}] bool, value [])`; got {found}")
   return answer
+
+
+def _check_info(info: Info) -> None:
+  fields = {name: field for name, field in info._asdict().items() if field is not None}
+  kinds = {name: jnp.bool_ for name in fields} | {"values": jnp.floating}
+  fine = all(jnp.issubdtype(jnp.result_type(fields[name]), kinds[name]) for name in fields)
+  fine &= all(jnp.ndim(fields[name]) == 1 + (name == "masks") for name in fields)
+  if not fine or len({jnp.shape(field)[0] for field in fields.values()}) > 1:
+    found = ", ".join(f"{n} {jnp.result_type(f)} {jnp.shape(f)}" for n, f in fields.items())
+    raise ValueError(
+      "tell must return an Info of `R` runs: accepted [R] bool, masks [R, n] bool, values [R], "
+      f"ties None or [R] bool; got {found}"
+    )
 
 
 def _forms(state: State) -> dict[str, str]:

@@ -36,7 +36,7 @@ def drive(
   Returns:
     The outcome.
   """
-  return _drive(optimizer._replace(solve=None), problem, _argument(value), rng, limit)
+  return _drive(optimizer._replace(solve=None), problem, argument_of_a_program(value), rng, limit)
 
 
 def drive_round_by_round(
@@ -48,7 +48,7 @@ def drive_round_by_round(
   callback: Callback,
 ) -> Outcome:
   """The same answer by a program for each round; between them `callback` is called."""
-  optimizer, value = optimizer._replace(solve=None), _argument(value)
+  optimizer, value = optimizer._replace(solve=None), argument_of_a_program(value)
   run, unfinished = _start(optimizer, problem, rng, limit)
   while unfinished:
     played = int(run.rounds)
@@ -57,8 +57,8 @@ def drive_round_by_round(
   return _outcome(optimizer, problem, run)
 
 
-def _argument(value: Callable[..., Any]) -> Any:
-  """The function as an argument of a program."""
+def argument_of_a_program(value: Callable[..., Any]) -> Any:
+  """The function as one that a program takes: its arrays are no constants."""
   is_argument = isinstance(value, jax.tree_util.Partial | SetFunction)
   return value if is_argument else jax.tree_util.Partial(value)
 
@@ -79,7 +79,7 @@ def _begin(optimizer, problem, rng):
 
 
 def _unfinished(optimizer, limit, run):
-  return ~optimizer.done(run.state) & (run.evaluations < limit)
+  return ~checks.done(optimizer, run.state) & (run.evaluations < limit)
 
 
 def _play_round(optimizer, problem, value, limit, run):

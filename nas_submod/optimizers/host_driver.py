@@ -65,6 +65,10 @@ def maximize_on_host(
   if not feasible:
     raise checks.infeasible("answered", mask)
   key = np.packbits(key).tobytes()
+  if key not in measurements.asked.values():
+    raise ValueError(
+      f"the optimizer answered a set that it never asked for, of {np.flatnonzero(mask).tolist()}"
+    )
   pooled = measurements.pooled(key)
   best_value = float(best_value) if pooled is UNKNOWN else pooled.value
   upper_bound, violations = certify_measured(problem, measurements)
@@ -92,7 +96,7 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
     once = jnp.ones(valid.shape, jnp.int32)
     replicates = once if optimizer.replicates is None else optimizer.replicates(state)
     keys = jax.vmap(problem.canonical_form)(masks)
-    return _Question(masks, valid, feasible, keys, replicates, optimizer.done(state))
+    return _Question(masks, valid, feasible, keys, replicates, checks.done(optimizer, state))
 
   def start(problem, rng):
     state = optimizer.init(problem, rng)

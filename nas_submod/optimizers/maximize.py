@@ -10,7 +10,12 @@ from nas_submod.optimizers import checks
 from nas_submod.optimizers.arguments import at_least_one, checked
 from nas_submod.optimizers.base import Callback, Optimizer, Result
 from nas_submod.optimizers.certificate import certify_at
-from nas_submod.optimizers.compiled_driver import NO_LIMIT, drive, drive_round_by_round
+from nas_submod.optimizers.compiled_driver import (
+  NO_LIMIT,
+  argument_of_a_program,
+  drive,
+  drive_round_by_round,
+)
 from nas_submod.optimizers.host_driver import maximize_on_host
 from nas_submod.problem import Problem
 
@@ -41,7 +46,7 @@ def maximize(
       round is then a program, and the optimizer's shorter way (`solve`) is not taken.
 
   Returns:
-    The best set found and how it was found.
+    The optimizer's answer and how it was found.
 
   Raises:
     ValueError: If a value is NaN or +inf, an argument is not allowed, or the optimizer breaks its
@@ -58,7 +63,7 @@ def maximize(
   if callback is not None and not callable(callback):
     raise ValueError(f"callback must be a function or None, got {callback!r}")
   at_most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)
-  if not traceable:
+  if not checked("traceable", traceable, bool):
     return maximize_on_host(problem, value, optimizer, at_most, rng, callback)
   solve = optimizer.solve if limit is None and callback is None else None
   outcome = solve(problem, value, rng) if solve else None
@@ -74,9 +79,14 @@ def maximize(
   if not outcome.evaluations:
     raise ValueError("the optimizer asked for no set")
   mask = np.asarray(outcome.mask)
-  feasible, cost = jax.device_get(_judge(problem, mask))
+  feasible, cost, truth = jax.device_get(_judge(problem, argument_of_a_program(value), mask))
   if not feasible:
     raise checks.infeasible("answered", mask)
+  if not np.isclose(outcome.value, truth, rtol=1e-3, atol=1e-6):
+    elements = np.flatnonzero(mask).tolist()
+    raise ValueError(
+      f"the optimizer answered the value {outcome.value:g} for the set {elements}, of {truth:g}"
+    )
   upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
@@ -92,5 +102,5 @@ def maximize(
 
 
 @jax.jit
-def _judge(problem, mask):
-  return problem.feasible(mask), problem.cost(mask)
+def _judge(problem, value, mask):
+  return problem.feasible(mask), problem.cost(mask), value(mask).astype(np.float32)

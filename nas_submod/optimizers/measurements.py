@@ -140,18 +140,23 @@ def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarr
     )
   values, errors = answer if isinstance(answer, tuple) else (answer, np.full(len(masks), np.nan))
   try:
-    values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
+    values, errors = np.asarray(values), np.asarray(errors)
+    if any(numbers.dtype.kind not in "biuf" for numbers in (values, errors)):
+      raise TypeError("no real numbers")
+    values, errors = values.astype(np.float64), errors.astype(np.float64)
   except (TypeError, ValueError) as error:
-    raise ValueError(f"value must return numbers, `[K]`, got {answer!r:.80}") from error
+    raise ValueError(f"value must return real numbers, `[K]`, got {answer!r:.80}") from error
   for name, numbers in ("values", values), ("standard errors", errors):
     if numbers.shape != (len(masks),):
       raise ValueError(
-        f"value returned {name} of shape {numbers.shape} for {len(masks)} sets, not ({len(masks)},)"
+        f"value returned {name} of shape {numbers.shape} for {len(masks)} sets, not "
+        f"({len(masks)},): on the host it takes all sets of a round, `masks [K, n]`"
       )
-  bad_value = np.isnan(values) | (values == np.inf)
+  beyond = ~np.isneginf(values) & (np.abs(values) > np.finfo(np.float32).max)
+  bad_value = np.isnan(values) | beyond
   bad_error = (errors < 0) | (errors == np.inf)
   for name, numbers, bad, allowed in (
-    ("values", values, bad_value, "a number or -inf (could not be measured)"),
+    ("values", values, bad_value, "a number of float32 or -inf (could not be measured)"),
     ("standard errors", errors, bad_error, "a nonnegative number or NaN (unknown)"),
   ):
     for row in np.flatnonzero(bad)[:1]:

@@ -217,3 +217,14 @@ def test_cut_functions_are_not_monotone_and_bounded_all_the_same(make, traceable
     assert result.upper_bound >= optimum(problem, function) * (1 - 1e-6), seed
     loose += result.violations.monotonicity_failed > 0
   assert traceable or loose
+
+
+def test_of_many_sets_those_of_the_least_bounds_are_refined():
+  rng = np.random.default_rng(0)
+  problem = ns.Problem(-np.ones(6, int), rng.uniform(0.2, 1, 6), 1.5)
+  values, weights = rng.random(300), rng.random((300, 6))
+  alone = [
+    certificate._least_bound(problem, values[row : row + 1], weights[row : row + 1])
+    for row in range(300)
+  ]
+  assert certificate._least_bound(problem, values, weights) == pytest.approx(min(alone), rel=1e-6)

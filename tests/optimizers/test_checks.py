@@ -36,7 +36,10 @@ def weigh(masks):
     (lambda mask: jnp.where(mask[3], jnp.nan, 0.0), True, "NaN or infinity"),
     (lambda masks: (weigh(masks), weigh(masks), 0), False, "value returned 3 arrays"),
     (lambda masks: WEIGHTS.sum(), False, r"of shape \(\) for 1 sets"),
-    (lambda masks: ["a"] * len(masks), False, "value must return numbers"),
+    (lambda masks: ["1"] * len(masks), False, "value must return real numbers"),
+    (lambda masks: weigh(masks) * 1j, False, "value must return real numbers"),
+    (lambda masks: [[1], [2, 3]], False, "value must return real numbers"),
+    (lambda masks: weigh(masks) * 1e39, False, "returned 3e\\+39 among its values"),
   ],
 )
 def test_functions_that_are_refused(value, traceable, words):
@@ -204,6 +207,12 @@ def of_nothing(state):
       scripted(of_nothing, lambda s, values: (jnp.ones(2), Info(*[jnp.zeros((1, 4), bool)] * 3))),
       r"state of the same form; state was int32 \(\), is float32 \(2,\)",
     ),
+    (scripted(of_nothing, answer=lambda s: (jnp.arange(4) < 1, 9.0)), "answered .* set"),
+    (scripted(of_nothing)._replace(done=lambda s: s), "done must return one bool, got int32"),
+    (
+      scripted(of_nothing, lambda s, values: (s + 1, Info(s < 1, s < 1, values[0]))),
+      r"Info of `R` runs: .*; got accepted bool \(\), masks bool \(\), values float32 \(\)",
+    ),
     (
       scripted(of_nothing, answer=lambda s: jnp.zeros(4, bool)),
       r"best must return .*; got bool \(4,\)",
@@ -218,6 +227,13 @@ def test_optimizers_that_break_the_protocol_are_told(optimizer, words, traceable
   value = set_functions.modular(WEIGHTS) if traceable else weigh
   with pytest.raises(ValueError, match=words):
     ns.maximize(PROBLEM, value, optimizer, traceable=traceable)
+
+
+def test_a_wrong_value_of_the_answer_is_told():
+  optimizer = scripted(of_nothing, answer=lambda s: (jnp.zeros(4, bool), 9.0))
+  with pytest.raises(ValueError, match=r"answered the value 9 for the set \[\], of 0"):
+    ns.maximize(PROBLEM, set_functions.modular(WEIGHTS), optimizer, traceable=True)
+  assert ns.maximize(PROBLEM, weigh, optimizer).value == 0, "what was measured counts"
 
 
 def test_a_cut_run_has_no_steps_that_were_not_measured():

@@ -271,3 +271,19 @@ def test_sets_that_noise_leaves_open_are_counted(errors, ties):
 
   result = ns.maximize(PROBLEM, value, ns.optimizers.best_singleton())
   assert result.value == 5 and result.ties == ties
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6])
+def test_what_was_not_asked_within_the_limit_is_not_known(limit):
+  weights, seen = np.array([1.0, 2.0, 3.0, 4.0]), []
+
+  def value(masks):
+    seen.extend(weights @ mask for mask in masks)
+    return masks @ weights
+
+  host = ns.maximize(PROBLEM, value, ns.optimizers.greedy(batch=None), limit)
+  device = ns.maximize(
+    PROBLEM, lambda m: weights @ m, ns.optimizers.greedy(batch=None), limit, traceable=True
+  )
+  assert host.evaluations == device.evaluations == len(seen) == limit
+  assert host.value == device.value == max(seen)

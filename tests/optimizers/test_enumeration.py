@@ -2,6 +2,7 @@ import itertools
 
 import instances
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -121,3 +122,34 @@ def test_too_many_seeds_are_refused_before_any_work():
   problem = ns.Problem([-1] * 300, np.ones(300), 5)
   with pytest.raises(ValueError, match=r"depth 3 of 300 elements makes 4500251 seeds"):
     ns.maximize(problem, lambda mask: mask.sum(), partial_enumeration(greedy(), 3), traceable=True)
+
+
+def test_what_goes_wrong_in_one_seed_is_told():
+  problem = ns.Problem(-np.ones(4, int), np.ones(4), 3)
+  weights = jnp.arange(1.0, 5.0)
+
+  def not_a_number(mask):
+    return jnp.where(mask[0] & mask[1] & mask[2], jnp.nan, weights @ mask)
+
+  with pytest.raises(ValueError, match="returned NaN"):
+    ns.maximize(problem, not_a_number, partial_enumeration(greedy(), 2), traceable=True)
+
+  careless = greedy()
+
+  def ask(state):  # of a seed that holds the first element, a set beyond the budget too
+    masks, valid = careless.ask(state)
+    return jnp.where(state.problem.required[0], masks | jnp.ones(4, bool), masks), valid
+
+  optimizer = partial_enumeration(careless._replace(ask=ask, solve=None), 1)
+  for value, traceable in ((lambda mask: weights @ mask, True), (lambda m: m @ weights, False)):
+    with pytest.raises(ValueError, match="asked for a set that is not feasible"):
+      ns.maximize(problem, value, optimizer, traceable=traceable)
+
+
+def test_rounds_are_those_of_the_longest_seed_of_each_chunk():
+  problem, weights = ns.Problem(-np.ones(5, int), np.ones(5), 3), np.arange(1.0, 6.0)
+  optimizer = partial_enumeration(greedy(batch=None), 1, chunk=2)
+  by_gains = ns.maximize(problem, set_functions.modular(weights), optimizer, traceable=True)
+  by_values = ns.maximize(problem, lambda mask: weights @ mask, optimizer, traceable=True)
+  # Seeds {} and one of 1 element; two of 1; two of 1. A round for the seed, then one an addition.
+  assert by_gains.rounds == by_values.rounds == (1 + 3) + (1 + 2) + (1 + 2)

@@ -10,12 +10,7 @@ from nas_submod.optimizers import checks
 from nas_submod.optimizers.arguments import at_least_one, checked
 from nas_submod.optimizers.base import Callback, Optimizer, Result
 from nas_submod.optimizers.certificate import certify_at
-from nas_submod.optimizers.compiled_driver import (
-  NO_LIMIT,
-  argument_of_a_program,
-  drive,
-  drive_round_by_round,
-)
+from nas_submod.optimizers.compiled_driver import NO_LIMIT, drive, drive_round_by_round
 from nas_submod.optimizers.host_driver import maximize_on_host
 from nas_submod.problem import Problem
 
@@ -79,14 +74,9 @@ def maximize(
   if not outcome.evaluations:
     raise ValueError("the optimizer asked for no set")
   mask = np.asarray(outcome.mask)
-  feasible, cost, truth = jax.device_get(_judge(problem, argument_of_a_program(value), mask))
+  feasible, cost = jax.device_get(_judge(problem, mask))
   if not feasible:
     raise checks.infeasible("answered", mask)
-  if not np.isclose(outcome.value, truth, rtol=1e-3, atol=1e-6):
-    elements = np.flatnonzero(mask).tolist()
-    raise ValueError(
-      f"the optimizer answered the value {outcome.value:g} for the set {elements}, of {truth:g}"
-    )
   upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
@@ -102,5 +92,5 @@ def maximize(
 
 
 @jax.jit
-def _judge(problem, value, mask):
-  return problem.feasible(mask), problem.cost(mask), value(mask).astype(np.float32)
+def _judge(problem, mask):
+  return problem.feasible(mask), problem.cost(mask)

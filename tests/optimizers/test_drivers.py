@@ -287,3 +287,65 @@ def test_what_was_not_asked_within_the_limit_is_not_known(limit):
   )
   assert host.evaluations == device.evaluations == len(seen) == limit
   assert host.value == device.value == max(seen)
+
+
+def played(*rounds):
+  """An optimizer that asks `rounds` of (elements, valid); its answer is the empty set, worth 0."""
+  masks = jnp.stack(
+    [jnp.stack([jnp.isin(jnp.arange(4), jnp.array(e)) for e, _ in r]) for r in rounds]
+  )
+  valid = jnp.array([[valid for _, valid in r] for r in rounds])
+
+  def ask(state):
+    return masks[state], valid[state]
+
+  def tell(state, values):
+    return state + 1, Info(jnp.ones(1, bool), masks[state][:1], values[:1])
+
+  return Optimizer(
+    lambda problem, rng: jnp.int32(0),
+    ask,
+    tell,
+    lambda state: state >= len(rounds),
+    lambda state: (jnp.zeros(4, bool), jnp.float32(0)),
+  )
+
+
+NOTHING, FIRST, ALL = ([-1], True), ([0], True), ([0, 1, 2, 3], True)
+
+
+@pytest.mark.parametrize(
+  ("optimizer", "of_first", "words"),
+  [
+    (played([ALL], [NOTHING]), 3.0, "asked for a set that is not feasible"),
+    (played([NOTHING], [ALL], [NOTHING]), 3.0, "asked for a set that is not feasible"),
+    (played([FIRST], [NOTHING]), jnp.nan, "NaN or infinity"),
+    (played([NOTHING], [FIRST], [NOTHING]), jnp.inf, "NaN or infinity"),
+    (played([NOTHING], [FIRST], [NOTHING]), -jnp.inf, None),
+    (played([NOTHING, ([0], False)], [NOTHING, ([0, 1, 2, 3], False)]), jnp.nan, None),
+  ],
+)
+def test_a_compiled_run_remembers_what_was_wrong_in_an_earlier_round(optimizer, of_first, words):
+  def value(mask):
+    return jnp.where(mask[0], of_first, jnp.asarray(WEIGHTS) @ mask)
+
+  def solve():
+    return ns.maximize(PROBLEM, value, optimizer, traceable=True)
+
+  if words:
+    with pytest.raises(ValueError, match=words):
+      solve()
+  else:
+    assert solve().value == 0
+
+
+@pytest.mark.parametrize("function", [set_functions.modular(WEIGHTS), lambda m: WEIGHTS @ m])
+def test_evaluations_are_what_was_open_in_each_step(function):
+  problem = ns.Problem([-1] * 4, [1.0, 1.0, 1.0, 2.0], 2.0)
+  result = ns.maximize(problem, function, ns.optimizers.greedy(batch=None), traceable=True)
+  # The empty set, all four by gain, then nothing fits beside the last.
+  assert (result.evaluations, result.value) == (1 + 4, 4)
+  result = ns.maximize(
+    problem, function, ns.optimizers.greedy("density:0", batch=None), traceable=True
+  )
+  assert (result.evaluations, result.value) == (1 + 4 + 2, 5)

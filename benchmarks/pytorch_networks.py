@@ -114,7 +114,6 @@ def train(
     first evaluation of a network take more than the second step.
   """
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-  torch.backends.cudnn.benchmark = True  # every batch has one shape
   lower = torch.autocast(device.type, torch.bfloat16, config["dtype"] == "bfloat16")
   layout = torch.channels_last if channels_last else torch.contiguous_format
   recipe = training.recipe(config, data)

@@ -66,7 +66,8 @@ Callback = Callable[[int, Info, State], None]  # round, what happened in it, the
 class Outcome(NamedTuple):
   """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
 
-  `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not.
+  `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not, `known` where a
+  shorter way cannot tell, as F of a required set is -inf: then rounds of ask and tell do.
   """
 
   mask: jax.Array
@@ -75,6 +76,7 @@ class Outcome(NamedTuple):
   rounds: jax.Array
   clean: jax.Array
   feasible: jax.Array | bool = True
+  known: jax.Array | bool = True
 
 
 class Step(NamedTuple):

@@ -55,6 +55,9 @@ class Violations(NamedTuple):
   curvature: float
 
 
+NOTHING_CHECKED = Violations(0, 0, 0, 0, np.nan, np.nan)
+
+
 def certify_measured(problem: Problem, measurements: Measurements) -> tuple[float, Violations]:
   """The certificate of what was measured on the host.
 
@@ -68,7 +71,7 @@ def certify_measured(problem: Problem, measurements: Measurements) -> tuple[floa
   first, key = next(iter(measurements.asked.items()))
   is_required = first == np.packbits(np.asarray(problem.required)).tobytes()
   if not is_required or not np.isfinite(measurements.pooled(key).value):
-    return np.inf, Violations(0, 0, 0, 0, np.nan, np.nan)
+    return np.inf, NOTHING_CHECKED
   return _certify(problem, measured_gains(problem, measurements))
 
 
@@ -76,7 +79,10 @@ def certify_at(
   problem: Problem, value: Callable[..., Any], mask: np.ndarray
 ) -> tuple[float, Violations]:
   """The certificate from the gains at the required set and at `mask [n]`, `value` traceable."""
-  return _certify(problem, gains_at_ends(problem, value, mask))
+  measured = gains_at_ends(problem, value, mask)
+  if not np.isfinite(measured.values).all():
+    return np.inf, NOTHING_CHECKED
+  return _certify(problem, measured)
 
 
 def _certify(problem: Problem, measured: Gains) -> tuple[float, Violations]:

@@ -11,6 +11,8 @@ from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction
 
+_ROUNDING = 1e-6  # of a sum of costs
+
 
 def check_value(problem: Problem, value: Any, traceable: bool) -> None:
   """Refuses what is no set function of the problem, before any work."""
@@ -41,6 +43,14 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
 @jax.jit  # which remembers the shapes
 def _evaluate(value, mask):
   return value(mask)
+
+
+def is_feasible(problem: Problem, mask: Any) -> jax.Array:
+  """Whether a set is feasible but for a rounding that another program may make, `[]` bool."""
+  budget = problem.budget
+  if jnp.issubdtype(budget.dtype, jnp.inexact):
+    problem = problem.replace(budget=budget * (1 + _ROUNDING))
+  return problem.feasible(mask)
 
 
 def infeasible(did: str, mask: np.ndarray | None = None) -> ValueError:

@@ -91,7 +91,9 @@ def _play_round(optimizer, problem, value, limit, run):
   exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
   state, info = checks.tell(optimizer, run.state, answers, *exact)
   clean = run.clean & ~jnp.any(asked & ~fine)
-  feasible = run.feasible & ~jnp.any(valid & ~jax.vmap(problem.feasible)(masks))
+  feasible = run.feasible & ~jnp.any(
+    valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
+  )
   return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible), info
 
 

@@ -197,6 +197,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       rounds=sum(chunk_outcome.rounds.max() for chunk_outcome in outcomes),
       clean=outcome.clean.all(),
       feasible=outcome.feasible.all(),
+      known=outcome.known.all(),
     )
 
   protocol = Optimizer(init, ask, tell, done, best, inner.replicates and replicates)

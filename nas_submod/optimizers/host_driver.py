@@ -92,7 +92,7 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
 
   def question(problem, state):
     masks, valid = checks.ask(optimizer, problem, state)
-    feasible = jax.vmap(problem.feasible)(masks)
+    feasible = jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
     once = jnp.ones(valid.shape, jnp.int32)
     replicates = once if optimizer.replicates is None else optimizer.replicates(state)
     keys = jax.vmap(problem.canonical_form)(masks)
@@ -109,6 +109,12 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
 
   def best(problem, state):
     mask, value = checks.best(optimizer, problem, state)
-    return mask, value, problem.feasible(mask), problem.cost(mask), problem.canonical_form(mask)
+    return (
+      mask,
+      value,
+      checks.is_feasible(problem, mask),
+      problem.cost(mask),
+      problem.canonical_form(mask),
+    )
 
   return jax.jit(start), jax.jit(advance), jax.jit(best)

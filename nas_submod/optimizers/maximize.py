@@ -62,7 +62,7 @@ def maximize(
     return maximize_on_host(problem, value, optimizer, at_most, rng, callback)
   solve = optimizer.solve if limit is None and callback is None else None
   outcome = solve(problem, value, rng) if solve else None
-  if outcome is None or outcome.value == -np.inf:  # a gain over -inf says nothing, a value does
+  if outcome is None or not outcome.known:
     if callback is None:
       outcome = drive(optimizer, problem, value, rng, at_most)
     else:
@@ -93,4 +93,4 @@ def maximize(
 
 @jax.jit
 def _judge(problem, mask):
-  return problem.feasible(mask), problem.cost(mask)
+  return checks.is_feasible(problem, mask), problem.cost(mask)

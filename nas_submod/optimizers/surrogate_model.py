@@ -84,7 +84,7 @@ def encode(problem: Problem, samples: jax.Array) -> Encoding:
   cheaper = mates & (total[None, :] < total[:, None] * (1 - 1e-6))
   levels = jnp.where(grouped, (1 + cheaper.sum(axis=1)) / mates.sum(axis=1).clip(1), 0.0)
 
-  equal = jnp.abs(alone[:, None] - alone).max(axis=-1) < 1e-6
+  equal = jnp.abs(alone[:, None] - alone).max(axis=-1, initial=0) < 1e-6
   kind_of = jnp.argmax(equal, axis=1)
   members = jnp.where(kind_of == jnp.arange(problem.n), equal.sum(axis=1), 0)
   most, chosen = jax.lax.top_k(members, min(_KINDS, problem.n))

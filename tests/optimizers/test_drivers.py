@@ -349,3 +349,38 @@ def test_evaluations_are_what_was_open_in_each_step(function):
     problem, function, ns.optimizers.greedy("density:0", batch=None), traceable=True
   )
   assert (result.evaluations, result.value) == (1 + 4 + 2, 5)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gains_give_way_to_values_where_a_seed_has_none(lazy):
+  worth = {(): 0.0, (0,): 1.0, (3,): 3.0, (0, 3): 4.0, (1, 2): 100.0}
+  sets = [tuple(np.flatnonzero(mask)) for mask in instances.every_mask(4)]
+  values = jnp.asarray([worth.get(elements, -np.inf) for elements in sets], jnp.float32)
+  table = set_functions.table(values)
+
+  def marginals(mask):
+    return jnp.stack([table(mask.at[element].set(True)) for element in range(4)]) - table(mask)
+
+  function = SetFunction(
+    table.value, lambda mask: mask, marginals, lambda mask, e: mask.at[e].set(True), n=4
+  )
+  optimizer = ns.optimizers.partial_enumeration(ns.optimizers.greedy(lazy=lazy), 1)
+  result = ns.maximize(PROBLEM, function, optimizer, traceable=True)
+  assert np.flatnonzero(result.mask).tolist() == [1, 2] and result.value == 100
+
+
+def test_without_a_value_of_the_required_set_there_is_no_bound():
+  function = set_functions.table([-np.inf, 3.0, 3.0, 1.0])
+  problem = ns.Problem([-1, -1], np.ones(2), 2)
+  result = ns.maximize(problem, function, ns.optimizers.greedy(), traceable=True)
+  assert result.value == 3 and result.upper_bound == np.inf
+
+
+@pytest.mark.parametrize("optimizer", [ns.optimizers.brute_force(512), ns.optimizers.surrogate(16)])
+def test_sets_at_the_tolerance_are_feasible_in_every_program(optimizer):
+  for seed in range(8):
+    rng = np.random.default_rng(seed)
+    cost = np.float32((1 + 2e-6) / 7) + rng.integers(-1, 2, 14) * np.float32(1.5e-8)
+    problem = ns.Problem([-1] * 14, cost, 1.0)
+    function = set_functions.modular(rng.random(14))
+    ns.maximize(problem, function, optimizer, traceable=True, seed=seed)

@@ -14,9 +14,9 @@ With --overhead instead: the same two for the space's smallest network, one in t
 that no block can be added to, beside a program that is made for that network alone, on one device,
 and beside one that computes each block again for its gradient, as the program for all must: it
 cannot keep what every kind of block would need.
-And how near that one is to what the device does at best, in float32: the time its multiply-adds take at the
-speed of a matrix product (a gradient costs two of the forward pass), and the bytes that its parts
-exchange at the speed of a copy; where a cache holds them, a step may be faster than that.
+And how near that one is to what the device does at best, in float32: the time its multiply-adds
+take at the speed of a matrix product (a gradient costs two of the forward pass), and the bytes that
+its parts exchange at the speed of a copy; where a cache holds them, a step may be faster than that.
 """
 
 import json

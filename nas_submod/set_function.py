@@ -120,5 +120,10 @@ class SetFunction:
     return cls(**dict(zip(_MEMBERS, members)), n=n)
 
 
+def as_argument(function: Callable[..., Any]) -> Any:
+  """A set function as an argument of a program: its arrays are then no constants of it."""
+  return function if isinstance(function, Partial | SetFunction) else Partial(function)
+
+
 def _one_of_all(marginals: Callable[[Cover], jax.Array], cover: Cover, element: Any) -> jax.Array:
   return marginals(cover)[element]

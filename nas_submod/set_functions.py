@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from nas_submod.set_function import SetFunction
+from nas_submod.set_function import SetFunction, as_argument
 
 
 def modular(weights: Any) -> SetFunction:
@@ -129,8 +129,7 @@ def table(values: Any) -> SetFunction:
 
 def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
   """The function for the host driver: `masks [K, n] -> values [K]`, few compilations."""
-  if not isinstance(function, Partial | SetFunction):
-    function = Partial(function)
+  function = as_argument(function)
 
   def values(masks: np.ndarray) -> np.ndarray:
     rows = 1 << (len(masks) - 1).bit_length()

@@ -5,11 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.problem import Problem
-from nas_submod.set_function import SetFunction
+from nas_submod.set_function import SetFunction, as_argument
 
 _ROUNDING = 1e-6  # of a sum of costs
 
@@ -28,8 +27,7 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
       )
     return
   try:
-    value = value if isinstance(value, Partial | SetFunction) else Partial(value)
-    found = _evaluate.eval_shape(value, jax.ShapeDtypeStruct((problem.n,), bool))
+    found = _evaluate.eval_shape(as_argument(value), jax.ShapeDtypeStruct((problem.n,), bool))
   except Exception as error:
     raise ValueError(
       f"value cannot be traced for one set, `mask [{problem.n}] -> value []` (a function of "

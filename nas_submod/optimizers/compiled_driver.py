@@ -11,7 +11,7 @@ import numpy as np
 from nas_submod.optimizers import checks
 from nas_submod.optimizers.base import Callback, Optimizer, Outcome, State
 from nas_submod.problem import Problem
-from nas_submod.set_function import SetFunction
+from nas_submod.set_function import as_argument
 
 NO_LIMIT = np.iinfo(np.int32).max
 
@@ -36,7 +36,7 @@ def drive(
   Returns:
     The outcome.
   """
-  return _drive(optimizer._replace(solve=None), problem, _argument(value), rng, limit)
+  return _drive(optimizer._replace(solve=None), problem, as_argument(value), rng, limit)
 
 
 def drive_round_by_round(
@@ -48,19 +48,13 @@ def drive_round_by_round(
   callback: Callback,
 ) -> Outcome:
   """The same answer by a program for each round; between them `callback` is called."""
-  optimizer, value = optimizer._replace(solve=None), _argument(value)
+  optimizer, value = optimizer._replace(solve=None), as_argument(value)
   run, unfinished = _start(optimizer, problem, rng, limit)
   while unfinished:
     played = int(run.rounds)
     run, info, unfinished = _play_one(optimizer, problem, value, limit, run)
     callback(played, jax.device_get(info), run.state)
   return _outcome(optimizer, problem, value, run)
-
-
-def _argument(value: Callable[..., Any]) -> Any:
-  """The function as one that a program takes: its arrays are no constants."""
-  is_argument = isinstance(value, jax.tree_util.Partial | SetFunction)
-  return value if is_argument else jax.tree_util.Partial(value)
 
 
 class _Run(NamedTuple):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from nas_submod import parallel
 from nas_submod.optimizers.arguments import at_least_one
@@ -17,7 +16,7 @@ from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
 from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.problem import Problem
-from nas_submod.set_function import SetFunction
+from nas_submod.set_function import as_argument
 
 _MOST_SEEDS = 2**21
 _CHUNK_ENTRIES = 2**20  # numbers in the states of a chunk, unless it is given: a cache holds them
@@ -176,7 +175,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, rng))):
       return drive(protocol, problem, value, rng)  # inside a program: no chunks over devices
-    value = value if isinstance(value, Partial | SetFunction) else Partial(value)
+    value = as_argument(value)
     seeds, count = _feasible_seeds(problem, depth)
     size = chunk_size(problem, rng, seeds.shape[0])
     count = int(count)

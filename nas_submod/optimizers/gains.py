@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from nas_submod.optimizers.measurements import Measurements
 from nas_submod.problem import Problem
-from nas_submod.set_function import SetFunction
+from nas_submod.set_function import SetFunction, as_argument
 
 ROUNDING = 1e-6  # of the largest value: float32
 _MOST_SETS = 2048
@@ -52,9 +51,8 @@ def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray)
   At the answer elements that no longer fit are asked too. A loss there is that of a function which
   is not monotone, or does not go on there: then the answer is left out.
   """
-  if not isinstance(value, Partial | SetFunction):
-    value = Partial(value)
-  fits, masks, values, gains = jax.device_get(_gains_at_ends(problem, value, mask))
+  found_at_ends = _gains_at_ends(problem, as_argument(value), mask)
+  fits, masks, values, gains = jax.device_get(found_at_ends)
   gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
   loses = gains[1] < -ROUNDING * np.abs(values).max()
   loses_beyond = (loses & ~fits[1] & ~masks[1]).any()

@@ -42,8 +42,9 @@ def maximize_on_host(
   question = jax.device_get(question)
   while not question.done and not cut:
     rows = np.flatnonzero(question.valid)
-    for row in rows[~question.feasible[rows]]:
-      raise checks.infeasible("asked for", question.masks[row])
+    wrong = rows[~question.feasible[rows]]
+    if wrong.size:
+      raise checks.infeasible("asked for", question.masks[wrong[0]])
     keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
     replicates = question.replicates[rows]
     cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)

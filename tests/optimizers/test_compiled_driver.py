@@ -1,0 +1,172 @@
+"""Runs of a compiled program: what they see, remember, count and refuse."""
+
+import instances
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nas_submod as ns
+from nas_submod import set_functions
+from nas_submod.optimizers import Info, Optimizer
+from nas_submod.set_function import SetFunction
+
+WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
+PROBLEM = ns.Problem([-1] * 4, np.ones(4), 2)
+NOTHING, FIRST, ALL = ([-1], True), ([0], True), ([0, 1, 2, 3], True)
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+@pytest.mark.parametrize("name", ["greedy", "partial_enumeration"])
+def test_a_callback_sees_every_round_of_a_compiled_run(name, limit, compilations):
+  problem = ns.Problem(-np.ones(6, int), np.linspace(1, 2, 6), 4.0)
+  function = set_functions.coverage(np.random.default_rng(0).random((6, 20)) < 0.3)
+  inner = ns.optimizers.greedy()
+  optimizer = inner if name == "greedy" else ns.optimizers.partial_enumeration(inner, 1, chunk=3)
+  rounds, reached = [], []
+
+  def watch(number, info, state):
+    rounds.append(number)
+    reached.append(float(optimizer.best(state)[1]))
+    assert info.masks.shape[1] == 6
+
+  def solve(callback):
+    return ns.maximize(problem, function, optimizer, limit, traceable=True, callback=callback)
+
+  watched = solve(watch)
+  whole = ns.maximize(problem, function, optimizer._replace(solve=None), limit, traceable=True)
+  assert watched.value == whole.value and watched.evaluations == whole.evaluations
+  np.testing.assert_array_equal(watched.mask, whole.mask)
+  assert rounds == list(range(watched.rounds)) and len(rounds) > 1
+  assert reached == sorted(reached) and reached[-1] == watched.value
+  before = compilations()
+  solve(lambda *_: None)
+  assert compilations() == before
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gains_give_way_to_values_where_the_required_set_has_none(lazy):
+  weights = jnp.asarray(WEIGHTS)
+
+  def value(mask):
+    return jnp.where(mask.any(), weights @ mask, -jnp.inf)
+
+  function = SetFunction(
+    value=value,
+    init=lambda mask: mask,
+    marginals=lambda mask: jnp.where(mask.any(), weights * ~mask, jnp.inf),
+    commit=lambda mask, element: mask.at[element].set(True),
+    n=4,
+  )
+  result = ns.maximize(PROBLEM, function, ns.optimizers.greedy(lazy=lazy), traceable=True)
+  assert np.flatnonzero(result.mask).tolist() == [0, 3] and result.value == 7
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6])
+def test_what_was_not_asked_within_the_limit_is_not_known(limit):
+  weights, seen = np.array([1.0, 2.0, 3.0, 4.0]), []
+
+  def value(masks):
+    seen.extend(weights @ mask for mask in masks)
+    return masks @ weights
+
+  host = ns.maximize(PROBLEM, value, ns.optimizers.greedy(batch=None), limit)
+  device = ns.maximize(
+    PROBLEM, lambda m: weights @ m, ns.optimizers.greedy(batch=None), limit, traceable=True
+  )
+  assert host.evaluations == device.evaluations == len(seen) == limit
+  assert host.value == device.value == max(seen)
+
+
+def played(*rounds):
+  """An optimizer that asks `rounds` of (elements, valid); its answer is the empty set, worth 0."""
+  masks = jnp.stack(
+    [jnp.stack([jnp.isin(jnp.arange(4), jnp.array(e)) for e, _ in r]) for r in rounds]
+  )
+  valid = jnp.array([[valid for _, valid in r] for r in rounds])
+
+  def ask(state):
+    return masks[state], valid[state]
+
+  def tell(state, values):
+    return state + 1, Info(jnp.ones(1, bool), masks[state][:1], values[:1])
+
+  return Optimizer(
+    lambda problem, rng: jnp.int32(0),
+    ask,
+    tell,
+    lambda state: state >= len(rounds),
+    lambda state: (jnp.zeros(4, bool), jnp.float32(0)),
+  )
+
+
+@pytest.mark.parametrize(
+  ("optimizer", "of_first", "words"),
+  [
+    (played([ALL], [NOTHING]), 3.0, "asked for a set that is not feasible"),
+    (played([NOTHING], [ALL], [NOTHING]), 3.0, "asked for a set that is not feasible"),
+    (played([FIRST], [NOTHING]), jnp.nan, "NaN or infinity"),
+    (played([NOTHING], [FIRST], [NOTHING]), jnp.inf, "NaN or infinity"),
+    (played([NOTHING], [FIRST], [NOTHING]), -jnp.inf, None),
+    (played([NOTHING, ([0], False)], [NOTHING, ([0, 1, 2, 3], False)]), jnp.nan, None),
+  ],
+)
+def test_a_compiled_run_remembers_what_was_wrong_in_an_earlier_round(optimizer, of_first, words):
+  def value(mask):
+    return jnp.where(mask[0], of_first, jnp.asarray(WEIGHTS) @ mask)
+
+  def solve():
+    return ns.maximize(PROBLEM, value, optimizer, traceable=True)
+
+  if words:
+    with pytest.raises(ValueError, match=words):
+      solve()
+  else:
+    assert solve().value == 0
+
+
+@pytest.mark.parametrize("function", [set_functions.modular(WEIGHTS), lambda m: WEIGHTS @ m])
+def test_evaluations_are_what_was_open_in_each_step(function):
+  problem = ns.Problem([-1] * 4, [1.0, 1.0, 1.0, 2.0], 2.0)
+  result = ns.maximize(problem, function, ns.optimizers.greedy(batch=None), traceable=True)
+  # The empty set, all four by gain, then nothing fits beside the last.
+  assert (result.evaluations, result.value) == (1 + 4, 4)
+  result = ns.maximize(
+    problem, function, ns.optimizers.greedy("density:0", batch=None), traceable=True
+  )
+  assert (result.evaluations, result.value) == (1 + 4 + 2, 5)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gains_give_way_to_values_where_a_seed_has_none(lazy):
+  worth = {(): 0.0, (0,): 1.0, (3,): 3.0, (0, 3): 4.0, (1, 2): 100.0}
+  sets = [tuple(np.flatnonzero(mask)) for mask in instances.every_mask(4)]
+  values = jnp.asarray([worth.get(elements, -np.inf) for elements in sets], jnp.float32)
+  table = set_functions.table(values)
+
+  def marginals(mask):
+    return jnp.stack([table(mask.at[element].set(True)) for element in range(4)]) - table(mask)
+
+  function = SetFunction(
+    table.value, lambda mask: mask, marginals, lambda mask, e: mask.at[e].set(True), n=4
+  )
+  optimizer = ns.optimizers.partial_enumeration(ns.optimizers.greedy(lazy=lazy), 1)
+  result = ns.maximize(PROBLEM, function, optimizer, traceable=True)
+  assert np.flatnonzero(result.mask).tolist() == [1, 2] and result.value == 100
+
+
+def test_without_a_value_of_the_required_set_there_is_no_bound():
+  function = set_functions.table([-np.inf, 3.0, 3.0, 1.0])
+  problem = ns.Problem([-1, -1], np.ones(2), 2)
+  result = ns.maximize(problem, function, ns.optimizers.greedy(), traceable=True)
+  assert result.value == 3 and result.upper_bound == np.inf
+
+
+@pytest.mark.parametrize("optimizer", [ns.optimizers.brute_force(512), ns.optimizers.surrogate(16)])
+def test_sets_at_the_tolerance_are_feasible_in_every_program(optimizer):
+  for seed in (4, 13):
+    rng = np.random.default_rng(seed)
+    jitter = rng.integers(-1, 2, 14) * np.float32(1.5e-8) * rng.integers(0, 2)
+    cost = np.float32((1 + 2e-6) / 7) + jitter
+    problem = ns.Problem([-1] * 14, cost, 1.0)
+    function = set_functions.modular(rng.random(14))
+    ns.maximize(problem, function, optimizer, traceable=True, seed=seed)

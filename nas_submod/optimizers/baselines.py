@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.rounding import best_in_order
 from nas_submod.problem import Problem, same_sets
 
 _PATIENCE = 200  # draws in a row that were all known, after which random search gives up
@@ -20,9 +21,9 @@ class Incumbent(NamedTuple):
   value: jax.Array
 
   def challenged(self, masks: jax.Array, values: jax.Array) -> tuple["Incumbent", Info]:
-    """The better of it and the sets `masks [B, n]` of `values [B]`, -inf where not measured."""
-    winner = jnp.argmax(values)
-    better = values[winner] > self.value
+    """The best of it and the sets `masks [B, n]` of `values [B]`, -inf where not measured."""
+    winner = best_in_order(values, self.value)
+    better = winner >= 0
     mask = jnp.where(better, masks[winner], self.mask)
     value = jnp.where(better, values[winner], self.value)
     return Incumbent(mask, value), Info(better[None], mask[None], value[None])

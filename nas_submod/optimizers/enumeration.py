@@ -15,6 +15,7 @@ from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
 from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.rounding import best_in_order, best_on_host
 from nas_submod.problem import Problem
 from nas_submod.set_function import as_argument
 
@@ -156,8 +157,8 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   def best(state: EnumerationState) -> tuple[jax.Array, jax.Array]:
     masks, values = in_lanes(inner.best, state)
     values = jnp.where(is_seed(state), values, -jnp.inf)
-    winner = jnp.argmax(values)
-    better = values[winner] > state.best_value
+    winner = best_in_order(values, state.best_value)
+    better = winner >= 0
     return (
       jnp.where(better, masks[winner], state.best_mask),
       jnp.where(better, values[winner], state.best_value),
@@ -188,7 +189,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       for begin, outcome in zip(begins, results)
     ]
     outcome = jax.tree.map(lambda *rows: np.concatenate(rows), *outcomes)
-    winner = np.argmax(outcome.value)
+    winner = best_on_host(outcome.value)
     return Outcome(
       mask=outcome.mask[winner],
       value=outcome.value[winner],
@@ -197,6 +198,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       clean=outcome.clean.all(),
       feasible=outcome.feasible.all(),
       known=outcome.known.all(),
+      stuck=outcome.stuck.any(),
     )
 
   protocol = Optimizer(init, ask, tell, done, best, inner.replicates and replicates)

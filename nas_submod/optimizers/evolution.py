@@ -9,6 +9,7 @@ from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import Incumbent, no_incumbent, random_set
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.rounding import first_largest
 from nas_submod.problem import Problem
 
 _ATTEMPTS = 100  # mutations tried for a child that is feasible, before it is a copy
@@ -102,7 +103,7 @@ def regularized_evolution(
     key, fill, draw = jax.random.split(jax.random.fold_in(state.rng, number), 3)
     alive = jnp.maximum(jnp.minimum(state.born, population), 1)
     drawn = jax.random.randint(draw, (tournament,), 0, alive)
-    parent = state.population[drawn[jnp.argmax(state.values[drawn])]]
+    parent = state.population[drawn[first_largest(state.values[drawn])]]
     start = jax.lax.cond(
       state.born < population,
       lambda: state.problem.required,

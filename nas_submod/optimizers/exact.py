@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.rounding import best_in_order
 from nas_submod.problem import Problem
 
 _MOST_ELEMENTS = 24
@@ -60,8 +61,8 @@ def brute_force(batch: int = 256) -> Optimizer:
   def tell(state: BruteForceState, values: jax.Array) -> tuple[BruteForceState, Info]:
     masks, valid = ask(state)
     values = jnp.where(valid, values, -jnp.inf)
-    winner = jnp.argmax(values)
-    better = values[winner] > state.best_value
+    winner = best_in_order(values, state.best_value)
+    better = winner >= 0
     state = BruteForceState(
       problem=state.problem,
       number=state.number + jnp.where(state.started, batch, 0),

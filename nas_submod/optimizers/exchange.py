@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.rounding import beats
 from nas_submod.problem import Problem, first_of_equal
 
 _WINDOW = 128  # moves whose costs are computed together when the next feasible ones are sought
@@ -156,7 +157,7 @@ def climb_step(problem: Problem, climb: Climb, values: jax.Array) -> tuple[Climb
   Returns:
     The climb with the next neighbours to try, and whether it went somewhere, `[]` bool.
   """
-  improves = climb.valid & (values > climb.value)
+  improves = climb.valid & beats(values, climb.value)
   first = jnp.argmax(improves)
   accepted = improves[first]
   batch = values.shape[0]

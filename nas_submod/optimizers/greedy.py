@@ -19,6 +19,7 @@ from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.greedy_gains import solve_by_gains
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.optimizers.racing import make_racing
+from nas_submod.optimizers.rounding import best_of_all
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction
 
@@ -161,7 +162,7 @@ def make_greedy(
 
   def best(state: GreedyState) -> tuple[jax.Array, jax.Array]:
     masks, values = jax.vmap(greedy_run.best_of_run)(state.runs)
-    winner = jnp.argmax(values)
+    winner = best_of_all(values)
     return masks[winner], values[winner]
 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:

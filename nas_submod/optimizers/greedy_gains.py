@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers import greedy_run, greedy_step
+from nas_submod.optimizers import greedy_run, greedy_step, rounding
 from nas_submod.optimizers.base import Outcome
 from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction
 
-_LAZY_BATCH = 64  # gains measured together; decisions do not depend on it
+_LAZY_BATCH = 64  # gains measured together, all of which are used
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -38,7 +38,7 @@ def solve_by_gains(
   outcomes = jax.lax.map(lambda run: solve(*run), (keys, rules))
   # Sums of gains drift by their rounding: the value of a set is what the function says it is.
   values = jax.vmap(function.value)(outcomes.mask).astype(jnp.float32)
-  winner = jnp.argmax(values)
+  winner = rounding.best_of_all(values)
   return Outcome(
     mask=outcomes.mask[winner],
     value=values[winner],
@@ -61,28 +61,30 @@ def _solve_eagerly(
   def openings(mask):
     additions = problem.additions(mask)
     price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
-    return additions.fits, price, additions.fits.sum()
+    return additions.fits, greedy_run.per_price(price), additions.fits.sum()
 
   def add(carry):
-    outcome, mask, value, cover, (fits, price, count) = carry
+    outcome, mask, value, cover, (fits, rate, count) = carry
     gains = _finite(marginals(cover))
     after = value + gains
-    key = jnp.where(fits, greedy_run.density(gains, price), -jnp.inf)
-    highest = jnp.max(key)  # NaN if a gain is.
-    element = greedy_run.first_true(key == highest)
-    accepted = highest > greedy_run.LOWEST
+    density = greedy_run.densities(gains, rate, value)
+    least = jnp.max(jnp.where(fits, density.least, -jnp.inf))  # NaN if a gain is.
+    element = rounding.first_true(fits & (density.most >= least))
+    accepted = least > greedy_run.LOWEST
     added = mask.at[element].set(True)
-    candidate = jnp.argmax(jnp.where(fits, after, -jnp.inf)) if options.best_of_all else element
-    better = (after[candidate] > outcome.value) & (accepted | options.best_of_all)
+    candidate = element
+    if options.best_of_all:
+      candidate = rounding.first_largest(jnp.where(fits, after, -jnp.inf))
+    better = rounding.beats(after[candidate], outcome.value) & accepted
     outcome = Outcome(
       mask=jnp.where(better, mask.at[candidate].set(True), outcome.mask),
       value=jnp.where(better, after[candidate], outcome.value),
       evaluations=outcome.evaluations + count,
       rounds=outcome.rounds + 1,
-      clean=outcome.clean & ~jnp.isnan(highest),
+      clean=outcome.clean & ~jnp.isnan(least),
     )
-    fits, price, count = openings(added)
-    opened = fits, price, jnp.where(accepted, count, 0)
+    fits, rate, count = openings(added)
+    opened = fits, rate, jnp.where(accepted, count, 0)
     return outcome, added, after[element], commit(cover, element), opened
 
   start = problem.required
@@ -115,7 +117,7 @@ def _solve_one(
     before, may_add = run.mask, run.open
     run, accepted, count = measure(run, cover)
     clean &= ~jnp.isnan(jnp.where(may_add, run.gain, 0.0)).any()
-    element = greedy_run.first_true(run.mask & ~before)
+    element = rounding.first_true(run.mask & ~before)
     cover = jax.tree.map(
       lambda new, old: jnp.where(accepted, new, old), commit(cover, element), cover
     )
@@ -142,8 +144,8 @@ def _measure_all(
   if options.best_of_all:
     run = greedy_run.remember_best(run, jnp.arange(gains.size), run.open, after, run.mask)
   run = run._replace(gain=gains, after=after, fresh=run.open)
-  nothing_asked = (jnp.zeros(2, jnp.int32), jnp.full(2, -jnp.inf), jnp.zeros(2, bool))
-  run, accepted = greedy_step.settle(run, *nothing_asked, jnp.zeros(1), jnp.zeros(1))
+  nothing_asked = (jnp.zeros(1, jnp.int32), jnp.zeros(1, bool), jnp.zeros(1), jnp.zeros(1))
+  run, accepted = greedy_step.settle(run, *nothing_asked)
   return run, accepted, count
 
 
@@ -153,10 +155,10 @@ def _measure_next(
   """Measures the elements of the highest known density, and adds one if that decides."""
   assert function.marginal is not None
   batch = min(options.sample or _LAZY_BATCH, run.mask.size)
-  elements, keys, valid = greedy_run.next_elements(run, batch)
-  gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements[:-1]))
-  run, accepted = greedy_step.settle(run, elements, keys, valid, gains, run.value + gains)
-  return run, accepted, valid[:-1].sum()
+  elements, valid = greedy_run.next_elements(run, batch)
+  gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements))
+  run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains)
+  return run, accepted, valid.sum()
 
 
 def _finite(gains: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.optimizers import rounding
 from nas_submod.problem import Problem
 
 LOWEST = float(jnp.finfo(jnp.float32).min)  # what -inf is clipped to: measured, never chosen
@@ -64,20 +65,33 @@ class Options(NamedTuple):
   best_of_all: bool = False
 
 
-def density(gain: jax.Array, price: jax.Array) -> jax.Array:
+def per_price(price: jax.Array) -> jax.Array:
+  """What a gain is multiplied with for its density: computed once where prices stay."""
+  return 1 / jnp.maximum(price, SMALLEST_PRICE)
+
+
+def density(gain: jax.Array, rate: jax.Array) -> jax.Array:
   """Gain per price where there is a gain; elements without one rank below, by their loss."""
-  ratio = gain / jnp.maximum(price, SMALLEST_PRICE)
+  ratio = gain * rate
   return jnp.where(gain > 0, jnp.where(gain < jnp.inf, jnp.minimum(ratio, -LOWEST), gain), gain)
 
 
-def first_largest(keys: jax.Array) -> jax.Array:
-  """The first place of the largest of `keys [n]`; `argmax` is a scalar loop on a CPU."""
-  return first_true(keys == jnp.max(keys))
+class Densities(NamedTuple):
+  """Densities of elements as computed, and the `least` and `most` they are but for rounding."""
+
+  computed: jax.Array
+  least: jax.Array
+  most: jax.Array
 
 
-def first_true(found: jax.Array) -> jax.Array:
-  """The first place where `found [n]`, or the last place if there is none."""
-  return jnp.min(jnp.where(found, jnp.arange(found.size), found.size - 1))
+def densities(gain: jax.Array, rate: jax.Array, value: jax.Array) -> Densities:
+  """Densities of gains `[n]`, differences from a finite `value []`, at rates `per_price [n]`."""
+  room = rounding.ROUNDING * (jnp.abs(value) + jnp.minimum(jnp.abs(gain), -LOWEST))
+  gain = jnp.where(jnp.abs(gain) <= room, 0.0, gain)  # what rounding alone may make is no gain
+  computed = density(gain, rate)
+  room = jnp.where(gain > 0, room * rate, room)
+  room = jnp.where(gain == 0, 0.0, room)
+  return Densities(computed, computed - room, computed + room)
 
 
 def is_open(run: Run) -> jax.Array:
@@ -160,29 +174,22 @@ def batch_size(run: Run, options: Options) -> int:
   return n if options.batch is None else min(options.batch, n)
 
 
-def next_elements(run: Run, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The unmeasured elements of the highest density: elements, densities, validity, `[B + 1]`.
-
-  The last of them is not asked: it is what the decision must be safe against.
-  """
-  key = jnp.where(run.open & ~run.fresh, density(run.gain, run.price), -jnp.inf)
+def next_elements(run: Run, batch: int) -> tuple[jax.Array, jax.Array]:
+  """The unmeasured elements of the highest known density `[B]`, and whether they exist `[B]`."""
+  key = jnp.where(run.open & ~run.fresh, density(run.gain, per_price(run.price)), -jnp.inf)
   # Without the barriers XLA's CPU compiler fuses the selection into a sort, ten times slower.
-  most = min(batch + 1, run.mask.shape[0])
-  keys, elements = map(jax.lax.optimization_barrier, jax.lax.top_k(key, most))
-  missing = batch + 1 - keys.shape[0]
-  keys = jnp.pad(keys, (0, missing), constant_values=-jnp.inf)
-  elements = jnp.pad(elements, (0, missing))
-  return elements, keys, keys > -jnp.inf
+  keys, elements = map(jax.lax.optimization_barrier, jax.lax.top_k(key, batch))
+  return elements, keys > -jnp.inf
 
 
 def ask_run(run: Run, options: Options) -> tuple[jax.Array, jax.Array]:
   """Masks `[B, n]` and their validity `[B]`."""
-  elements, _, valid = next_elements(run, batch_size(run, options))
-  masks = run.mask | jax.nn.one_hot(elements[:-1], run.mask.shape[0], dtype=bool)
+  elements, valid = next_elements(run, batch_size(run, options))
+  masks = run.mask | jax.nn.one_hot(elements, run.mask.shape[0], dtype=bool)
   first = jnp.arange(masks.shape[0]) == 0
   unstarted = run.steps < 0
   masks = jnp.where(unstarted, run.mask, masks)
-  return masks, jnp.where(unstarted, first, valid[:-1])
+  return masks, jnp.where(unstarted, first, valid)
 
 
 def begin(run: Run, value: jax.Array) -> Run:
@@ -190,12 +197,17 @@ def begin(run: Run, value: jax.Array) -> Run:
   return run._replace(steps=jnp.int32(0), value=value, best_value=value, best_mask=run.mask)
 
 
+def base_of(run: Run) -> jax.Array:
+  """What gains are differences from: F(mask), or 0 where that could not be measured. `[]`."""
+  return jnp.where(run.value == -jnp.inf, 0.0, run.value)
+
+
 def gains_of(run: Run, values: jax.Array) -> jax.Array:
   """What is gained by going on to sets of `values [B]`, finite. `[B]`.
 
   Where F(mask) itself could not be measured, the values stand for their gains.
   """
-  gains = values - jnp.where(run.value == -jnp.inf, 0.0, run.value)
+  gains = values - base_of(run)
   return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(gains, LOWEST, -LOWEST))
 
 
@@ -203,7 +215,7 @@ def adopt(run: Run, element: jax.Array, value: jax.Array, accepted: jax.Array) -
   """Adds the element, with which the set has `value []`, if `accepted []`."""
   mask = run.mask.at[element].set(run.mask[element] | accepted)
   value = jnp.where(accepted, value, run.value)
-  improved = accepted & (value > run.best_value)
+  improved = accepted & rounding.beats(value, run.best_value)
   return run._replace(
     steps=run.steps + accepted,
     mask=mask,
@@ -216,8 +228,8 @@ def adopt(run: Run, element: jax.Array, value: jax.Array, accepted: jax.Array) -
 def best_of_run(run: Run) -> tuple[jax.Array, jax.Array]:
   """The best set of the run, counting the elements measured for the step under way."""
   after = jnp.where(run.fresh & run.open, run.after, -jnp.inf)
-  element = jnp.argmax(after)
-  ahead = after[element] > run.best_value
+  element = rounding.first_largest(after)
+  ahead = rounding.beats(after[element], run.best_value)
   mask = jnp.where(ahead, run.mask.at[element].set(True), run.best_mask)
   return mask, jnp.where(ahead, after[element], run.best_value)
 
@@ -227,8 +239,8 @@ def remember_best(
 ) -> Run:
   """Lets sets just measured be the answer: `mask` with each of `elements [B]`, `values [B]`."""
   values = jnp.where(valid, values, -jnp.inf)
-  winner = jnp.argmax(values)
-  improved = values[winner] > run.best_value
+  winner = rounding.best_in_order(values, run.best_value)
+  improved = winner >= 0
   return run._replace(
     best_mask=jnp.where(improved, mask.at[elements[winner]].set(True), run.best_mask),
     best_value=jnp.where(improved, values[winner], run.best_value),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers import greedy_run, greedy_step
+from nas_submod.optimizers import greedy_run, greedy_step, rounding
 from nas_submod.optimizers.greedy_run import LOWEST, Options, Run
 from nas_submod.problem import Problem
 
@@ -57,14 +57,14 @@ class Verdict(NamedTuple):
     squares: As in `Race`, with those at this set.
     freedom: As in `Race`, with those at this set.
     leader: The element of the best mean density in this stage. `[]` int.
-    key: Its density. `[]`.
+    least: The least that its density is, but for rounding. `[]`.
     rivals: Who else could be the best. `[n]` bool.
   """
 
   squares: jax.Array
   freedom: jax.Array
   leader: jax.Array
-  key: jax.Array
+  least: jax.Array
   rivals: jax.Array
 
 
@@ -88,19 +88,19 @@ def start_race(problem: Problem, rng: jax.Array) -> Race:
 def _next_elements(
   race: Race, numbers: tuple[int, ...], options: Options
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Elements to measure, what they could reach, and validity; `[B + 1]`, the last not asked."""
+  """Elements to measure `[B]`, whether they exist `[B]`, and what each could gain `[n]`."""
   batch = greedy_run.batch_size(race.run, options)
   # A gain at an earlier set is no bound but with its noise and that of the leader it is held
   # against; while noise is unknown it bounds nothing.
   variance = race.gain_variance + 1 / numbers[0] + 1 / jnp.maximum(race.replicates_here, 1)
   margin = jnp.nan_to_num(race.noise, nan=jnp.inf) * jnp.sqrt(variance)
-  reach = race.run._replace(gain=race.run.gain + margin)
-  first = greedy_run.next_elements(reach, batch)
+  reach = race.run.gain + margin
+  elements, valid = greedy_run.next_elements(race.run._replace(gain=reach), batch)
 
   missing = race.goal & (race.replicates < jnp.array(numbers)[race.stage])
   order = jnp.argsort(~missing, stable=True)[:batch]
-  later = (jnp.append(order, 0), jnp.zeros(batch + 1), jnp.append(missing[order], False))
-  return jax.tree.map(functools.partial(jnp.where, race.stage == 0), first, later)
+  is_first = race.stage == 0
+  return jnp.where(is_first, elements, order), jnp.where(is_first, valid, missing[order]), reach
 
 
 def ask_race(
@@ -108,14 +108,14 @@ def ask_race(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Masks `[B, n]`, their validity `[B]`, and how often each is to be measured, `[B]`."""
   run = race.run
-  elements, _, valid = _next_elements(race, numbers, options)
-  masks = run.mask | jax.nn.one_hot(elements[:-1], run.mask.shape[0], dtype=bool)
+  elements, valid, _ = _next_elements(race, numbers, options)
+  masks = run.mask | jax.nn.one_hot(elements, run.mask.shape[0], dtype=bool)
   first = jnp.arange(masks.shape[0]) == 0
   unstarted = run.steps < 0
   wanted = jnp.where(unstarted, _at_start(race, numbers), jnp.array(numbers)[race.stage])
   return (
     jnp.where(unstarted, run.mask, masks),
-    jnp.where(unstarted, first, valid[:-1]),
+    jnp.where(unstarted, first, valid),
     jnp.broadcast_to(wanted, first.shape),
   )
 
@@ -155,14 +155,14 @@ def _begin(
 def _measure(
   race: Race, values: jax.Array, errors: jax.Array, numbers: tuple[int, ...], options: Options
 ) -> tuple[Race, jax.Array, jax.Array]:
-  elements, keys, valid = _next_elements(race, numbers, options)
+  elements, valid, reach = _next_elements(race, numbers, options)
   gains = greedy_run.gains_of(race.run, values)
-  decision = greedy_step.decide(race.run, elements, keys, valid, gains, values)
+  decision = greedy_step.decide(race.run, reach, elements, valid, gains, options.lazy)
   first_stage, wanted = race.stage == 0, jnp.array(numbers)[race.stage]
-  used = jnp.where(first_stage, decision.used, valid[:-1])
-  target = jnp.where(used, elements[:-1], race.goal.size)
+  used = jnp.where(first_stage, decision.used, valid)
+  target = jnp.where(used, elements, race.goal.size)
   race = race._replace(
-    run=greedy_step.record(race.run, elements[:-1], used, gains, values),
+    run=greedy_step.record(race.run, elements, used, gains, values),
     replicates=race.replicates.at[target].set(wanted, mode="drop"),
     error=race.error.at[target].set(errors, mode="drop"),
     gain_variance=race.gain_variance.at[target].set(1 / wanted, mode="drop"),
@@ -187,7 +187,9 @@ def _next_stage(race: Race, verdict: Verdict, numbers: tuple[int, ...]) -> tuple
   """Some could be better than the leader: they and it are measured more often."""
   goal = verdict.rivals.at[verdict.leader].set(True)
   if len(numbers) > 2:
-    keys = jnp.where(goal, greedy_run.density(race.run.gain, race.run.price), -jnp.inf)
+    keys = jnp.where(
+      goal, greedy_run.density(race.run.gain, greedy_run.per_price(race.run.price)), -jnp.inf
+    )
     best, elements = jax.lax.top_k(keys, min(_LAST_FEW, goal.size))
     few = jnp.zeros_like(goal).at[elements].set(best > -jnp.inf)
     goal = jnp.where(race.stage == len(numbers) - 2, few, goal)
@@ -198,7 +200,7 @@ def _next_stage(race: Race, verdict: Verdict, numbers: tuple[int, ...]) -> tuple
 def _step(race: Race, verdict: Verdict) -> tuple[Race, jax.Array]:
   """Adds the leader and starts the next step; or stops where nothing could be measured."""
   run, leader = race.run, verdict.leader
-  accepted = (verdict.key > LOWEST) & run.open.any()
+  accepted = (verdict.least > LOWEST) & run.open.any()
   shared = jnp.where(run.fresh, 1 / jnp.maximum(race.replicates_here, 1), 0.0)
   race = Race(
     run=greedy_run.adopt(
@@ -241,8 +243,10 @@ def _judge(race: Race) -> Verdict:
   squares, freedom = race.squares + squares.sum(), race.freedom + freedom.sum()
   noise = _noise(squares, freedom)
   in_race = jnp.where(race.stage == 0, run.fresh, race.goal) & run.fresh
-  keys = jnp.where(in_race, greedy_run.density(run.gain, run.price), -jnp.inf)
-  leader = jnp.argmax(keys)
+  rate = greedy_run.per_price(run.price)
+  densities = greedy_run.densities(run.gain, rate, greedy_run.base_of(run))
+  least = jnp.max(jnp.where(in_race, densities.least, -jnp.inf))
+  leader = rounding.first_true(in_race & (densities.most >= least))
   # Densities are compared crosswise, by gain times the other's price, in units of the larger.
   price = jnp.where(run.gain[leader] > 0, run.price, 1.0)
   price = jnp.maximum(price, greedy_run.SMALLEST_PRICE)
@@ -253,5 +257,5 @@ def _judge(race: Race) -> Verdict:
   variance = race.gain_variance[leader] * own**2 + race.gain_variance * other**2
   margin = noise * jnp.sqrt(variance + shared**2 / jnp.maximum(race.replicates_here, 1))
   possible = jnp.isnan(noise) | ((margin > 0) & (ahead < margin))
-  measurable = run.open & (run.gain > LOWEST) & (jnp.arange(keys.size) != leader)
-  return Verdict(squares, freedom, leader, keys[leader], measurable & possible)
+  measurable = run.open & (run.gain > LOWEST) & (jnp.arange(in_race.size) != leader)
+  return Verdict(squares, freedom, leader, least, measurable & possible)

@@ -19,6 +19,7 @@ from nas_submod.optimizers import greedy_run, race_run
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.greedy_run import Options
 from nas_submod.optimizers.race_run import Race
+from nas_submod.optimizers.rounding import best_of_all
 from nas_submod.problem import Problem, first_of_equal
 
 
@@ -104,7 +105,7 @@ def make_racing(
 
   def best(state: RacingState) -> tuple[jax.Array, jax.Array]:
     masks, values, _, _ = state.finalists
-    winner = jnp.argmax(values)
+    winner = best_of_all(values)
     return masks[winner], values[winner]
 
   return Optimizer(init, ask, tell, done, best, replicates)

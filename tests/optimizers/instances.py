@@ -52,10 +52,10 @@ def sequence_function(mask):
   return jnp.sum(jnp.sqrt(mask.reshape(2, 4).sum(axis=1)) * jnp.array([3.0, 2.0]))
 
 
-def integer_coverage(seed, n=8, items=12):
-  """Whole-number gains, so that sums are exact and ties abound."""
+def integer_coverage(seed, n=8, items=12, unit=1):
+  """Whole-number gains, so that sums are exact and ties abound; or multiples of a `unit`."""
   rng = np.random.default_rng(seed)
-  return set_functions.coverage(rng.random((n, items)) < 0.3, rng.integers(1, 3, items))
+  return set_functions.coverage(rng.random((n, items)) < 0.3, unit * rng.integers(1, 3, items))
 
 
 def facility_location(seed, n=8):

@@ -91,6 +91,20 @@ def test_both_drivers_agree_and_nothing_recompiles(entry, setting, compilations)
 
 
 @EVERY_OPTIMIZER
+def test_ties_are_ties_though_sums_are_rounded(entry):
+  if entry.name in ("surrogate", "example"):
+    pytest.skip("computes with values, and does more than compare them")
+  for seed in range(12):
+    problem = instances.two_knapsacks(seed)
+    exact, rounded = (instances.integer_coverage(seed, unit=unit) for unit in (1, 0.1))
+    expected = ns.maximize(problem, exactly(exact), entry.optimizer, seed=seed)
+    host = ns.maximize(problem, exactly(rounded), entry.optimizer, seed=seed)
+    device = ns.maximize(problem, rounded, entry.optimizer, seed=seed, traceable=True)
+    np.testing.assert_array_equal(host.mask, expected.mask)
+    np.testing.assert_array_equal(device.mask, expected.mask)
+
+
+@EVERY_OPTIMIZER
 def test_one_device_finds_what_eight_find(entry, monkeypatch):
   assert jax.local_device_count() == 8
   cases = [

@@ -1,4 +1,8 @@
 import itertools
+import json
+import pathlib
+import subprocess
+import sys
 
 import instances
 import jax
@@ -39,6 +43,31 @@ def test_it_is_the_best_of_the_inner_optimizer_from_every_small_set(depth, chunk
       assert host.evaluations <= sum(r.evaluations for r in alone), "seeds share measurements"
       assert host.rounds >= device.rounds
       np.testing.assert_array_equal(host.mask, device.mask)
+
+
+def answers():
+  """What enumeration by gains and by values finds on the devices there are."""
+  found = []
+  for seed, inner in enumerate((greedy("density:0"), rcas(batch=2), stochastic_greedy(2))):
+    problem, function = instances.one_knapsack(seed), instances.facility_location(seed)
+    for value in (function, function.value):
+      optimizer = partial_enumeration(inner, 2, chunk=5)
+      result = ns.maximize(problem, value, optimizer, seed=seed, traceable=True)
+      found.append([result.mask.tolist(), result.value, result.evaluations, result.upper_bound])
+  return found
+
+
+def test_a_process_of_one_device_finds_what_eight_find():
+  code = (
+    "import jax, json; jax.config.update('jax_platforms', 'cpu'); "
+    "jax.config.update('jax_num_cpu_devices', 1); assert jax.device_count() == 1; "
+    "import test_enumeration; print(json.dumps(test_enumeration.answers()))"
+  )
+  here = pathlib.Path(__file__).parent
+  done = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert jax.local_device_count() == 8
+  assert json.loads(done.stdout) == answers()
 
 
 @pytest.mark.parametrize("inner", [stochastic_greedy(2), rcas()])

@@ -12,6 +12,7 @@ from nas_submod.optimizers import greedy, rcas, stochastic_greedy
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 cost_of = jax.jit(lambda problem, mask: problem.cost(mask))
 sequence_value = set_functions.on_host(instances.sequence_function)
+GAINS = ("init", "marginals", "commit", "marginal")
 RULES = ("unit", "density:0", "density:1", "joint")
 
 
@@ -75,6 +76,22 @@ def test_lazy_is_eager_ties_included_if_submodular(rule, batch):
     assert path_of(lazy) == path_of(eager), seed
     saved += eager.evaluations - lazy.evaluations
   assert batch is None or saved > 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_lazy_is_eager_though_tied_gains_are_rounded(rule):
+  for seed in range(40):
+    problem = instances.two_knapsacks(seed)
+    exact, rounded = (instances.integer_coverage(seed, unit=unit) for unit in (1, 0.1))
+    path = path_of(ns.maximize(problem, set_functions.on_host(exact), greedy(rule)))
+    on_host = set_functions.on_host(rounded)
+    by_values = dataclasses.replace(rounded, **dict.fromkeys(GAINS))
+    for optimizer in (greedy(rule), greedy(rule, lazy=True), greedy(rule, lazy=True, batch=3)):
+      assert path_of(ns.maximize(problem, on_host, optimizer)) == path, seed
+      for function in (rounded, by_values):
+        found = ns.maximize(problem, function, optimizer, traceable=True)
+        assert found.mask.tolist() in path, seed
+        assert found.value == pytest.approx(on_host(np.array(path)).max())
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def main(config: ConfigDict) -> None:
   except preemption.Preempted as notice:
     return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   except KeyboardInterrupt:
-    return common.fail("stopped; the same command continues from the last checkpoint", 130)
+    return common.stop("stopped; the same command continues from the last checkpoint", 130)
   if jax.process_index() == 0:
     journal.write_json(workdir / "metrics.json", metrics)
   costs = resources.network_cost(space, architecture)

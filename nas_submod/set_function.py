@@ -75,12 +75,14 @@ class SetFunction:
       seed: Seed of the chain.
 
     Raises:
-      ValueError: If `marginals`, `marginal` or `commit` disagrees with `value`; it says where.
+      ValueError: If `marginals`, `marginal` or `commit` disagrees with `value`, or something has
+        another shape than it must have; it says where.
     """
     n = self.n if n is None else n
     if n is None or not self.incremental:
       raise ValueError("check is of gains, and needs n where the function has none")
     assert self.init and self.marginals and self.marginal and self.commit
+    self._check_shapes(n)
     order = np.random.default_rng(seed).permutation(n)
     value, marginals = jax.jit(self.value), jax.jit(self.marginals)
     marginal = jax.jit(self.marginal)
@@ -103,6 +105,21 @@ class SetFunction:
             f"{sorted(order[:size].tolist())}, its values differ by {gains[row]:g}"
           )
       committed = self.commit(committed, order[size])
+
+  def _check_shapes(self, n: int) -> None:
+    assert self.init and self.marginals and self.marginal and self.commit
+    mask, element = jax.ShapeDtypeStruct((n,), bool), jax.ShapeDtypeStruct((), np.int32)
+    cover = jax.eval_shape(self.init, mask)
+    for name, found, shape in (
+      ("value", jax.eval_shape(self.value, mask), ()),
+      ("marginals", jax.eval_shape(self.marginals, cover), (n,)),
+      ("marginal", jax.eval_shape(self.marginal, cover, element), ()),
+    ):
+      if getattr(found, "shape", None) != shape:
+        raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
+    after = jax.eval_shape(self.commit, cover, element)
+    if after != cover:
+      raise ValueError(f"commit must return a cover as init does, {cover}, got {after}")
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves, each once; the members' structure and which leaf stands where."""

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from nas_submod.problem import as_array, as_floats
 from nas_submod.set_function import SetFunction, as_argument
 
 
@@ -44,7 +45,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
     ValueError: If a shape is wrong, `covers` holds other numbers than 0 and 1, or a weight is
       negative or not finite.
   """
-  incidence = np.asarray(covers)
+  incidence = as_array("covers", covers, "a matrix of True and False")
   if incidence.ndim != 2 or not ((incidence == 0) | (incidence == 1)).all():
     raise ValueError(
       f"covers must be a matrix of True and False, got {incidence.dtype} {incidence.shape}"
@@ -120,7 +121,7 @@ def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt
 
 def table(values: Any) -> SetFunction:
   """Any set function of few elements: `values [2^n]`, element e being bit e of the index."""
-  values = jnp.asarray(values, jnp.float32)
+  values = jnp.asarray(as_floats("values", values, "a vector of numbers"), jnp.float32)
   n = max(values.size.bit_length() - 1, 0)
   if values.shape != (2**n,):
     raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")
@@ -145,10 +146,11 @@ def _batched(function, masks):
 
 
 def _nonnegative(name: str, numbers: Any, ndim: int) -> jax.Array:
-  array = np.asarray(numbers, np.float32)
+  allowed = f"{ndim}-dimensional, finite and nonnegative"
+  array = as_floats(name, numbers, allowed)
   if array.ndim != ndim or not np.isfinite(array).all() or (array < 0).any():
-    raise ValueError(f"{name} must be {ndim}-dimensional, finite and nonnegative")
-  return jnp.asarray(array)
+    raise ValueError(f"{name} must be {allowed}")
+  return jnp.asarray(array, jnp.float32)
 
 
 def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:

@@ -100,10 +100,18 @@ def test_facility_location_of_many_sets_at_once():
   np.testing.assert_allclose(of_both(functions, covers), [gains, twice], rtol=1e-5)
 
 
-@pytest.mark.parametrize("covers", [[[0.2, np.nan], [1, 0]], [[2, 0]]])
+@pytest.mark.parametrize("covers", [[[0.2, np.nan], [1, 0]], [[2, 0]], [[1], [1, 0]]])
 def test_covers_are_true_or_false(covers):
   with pytest.raises(ValueError, match="covers must be a matrix of True and False"):
     set_functions.coverage(covers)
+
+
+@pytest.mark.parametrize("service", [[["a"]], [[1.0], [1.0, 2.0]], [["1"]]])
+def test_arrays_of_no_numbers_are_named(service):
+  with pytest.raises(
+    ValueError, match="service must be 2-dimensional, finite and nonnegative, got"
+  ):
+    set_functions.facility_location(service)
 
 
 def test_a_table_is_a_vector():
@@ -134,6 +142,21 @@ def test_gains_of_what_is_here_pass_their_check(name):
 def test_a_check_names_the_member_that_is_wrong(member, wrong):
   function = dataclasses.replace(FUNCTIONS["concave"][0], **{member: wrong})
   with pytest.raises(ValueError, match=f"^{member} is wrong: element . gains"):
+    function.check()
+
+
+@pytest.mark.parametrize(
+  ("member", "wrong", "words"),
+  [
+    ("value", lambda mask: mask * 1.0, r"value must return an array of shape \(\), got .*\(5,\)"),
+    ("marginals", lambda cover: jnp.zeros(4), r"marginals must return .* \(5,\), got .*\(4,\)"),
+    ("marginal", lambda cover, element: jnp.zeros(2), r"marginal must return .* \(\), got"),
+    ("commit", lambda cover, element: cover[:2], "commit must return a cover as init does"),
+  ],
+)
+def test_a_check_names_the_member_of_the_wrong_shape(member, wrong, words):
+  function = dataclasses.replace(FUNCTIONS["concave"][0], **{member: wrong})
+  with pytest.raises(ValueError, match=words):
     function.check()
 
 

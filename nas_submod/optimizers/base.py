@@ -67,7 +67,8 @@ class Outcome(NamedTuple):
   """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
 
   `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not, `known` where a
-  shorter way cannot tell, as F of a required set is -inf: then rounds of ask and tell do.
+  shorter way cannot tell, as F of a required set is -inf: then rounds of ask and tell do. `stuck`
+  says that the optimizer would have gone on for ever without asking anything.
   """
 
   mask: jax.Array
@@ -77,6 +78,7 @@ class Outcome(NamedTuple):
   clean: jax.Array
   feasible: jax.Array | bool = True
   known: jax.Array | bool = True
+  stuck: jax.Array | bool = False
 
 
 class Step(NamedTuple):

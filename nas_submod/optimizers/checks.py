@@ -1,5 +1,6 @@
 """What the drivers check: the function that is maximised, and the protocol of the optimizer."""
 
+import functools
 from typing import Any
 
 import jax
@@ -55,6 +56,32 @@ def infeasible(did: str, mask: np.ndarray | None = None) -> ValueError:
   """What to say of an optimizer that asked for such a set or answered it, if it is known which."""
   of = "" if mask is None else f", of elements {np.flatnonzero(mask).tolist()}"
   return ValueError(f"the optimizer {did} a set that is not feasible{of}")
+
+
+def asks_nothing() -> ValueError:
+  """What to say of an optimizer that was done before it asked for a set."""
+  return ValueError("the optimizer asked for no set")
+
+
+def stuck() -> ValueError:
+  """What to say of an optimizer that would go on for ever."""
+  return ValueError("the optimizer asks for nothing, stays as it is, and is not done")
+
+
+def is_stuck(valid: jax.Array, before: State, after: State) -> jax.Array:
+  """Whether nothing was asked in a round, `valid [B]`, and nothing changed in it. `[]` bool."""
+
+  def equal(old: jax.Array, new: jax.Array) -> jax.Array:
+    old, new = jnp.asarray(old), jnp.asarray(new)
+    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+      old, new = jax.random.key_data(old), jax.random.key_data(new)
+    alike = old == new
+    if jnp.issubdtype(old.dtype, jnp.inexact):
+      alike |= jnp.isnan(old) & jnp.isnan(new)
+    return jnp.all(alike)
+
+  unchanged = map(equal, *map(jax.tree.leaves, (before, after)))
+  return ~valid.any() & functools.reduce(jnp.logical_and, unchanged, jnp.bool_(True))
 
 
 def ask(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:

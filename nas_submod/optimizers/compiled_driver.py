@@ -65,15 +65,16 @@ class _Run(NamedTuple):
   rounds: jax.Array
   clean: jax.Array
   feasible: jax.Array
+  stuck: jax.Array
 
 
 def _begin(optimizer, problem, rng):
   nothing, yes = jnp.int32(0), jnp.bool_(True)
-  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes)
+  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, ~yes)
 
 
 def _unfinished(optimizer, limit, run):
-  return ~checks.done(optimizer, run.state) & (run.evaluations < limit)
+  return ~checks.done(optimizer, run.state) & (run.evaluations < limit) & ~run.stuck
 
 
 def _play_round(optimizer, problem, value, limit, run):
@@ -88,7 +89,8 @@ def _play_round(optimizer, problem, value, limit, run):
   feasible = run.feasible & ~jnp.any(
     valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
   )
-  return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible), info
+  stuck = checks.is_stuck(valid, run.state, state)
+  return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible, stuck), info
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -97,7 +99,15 @@ def _outcome(optimizer, problem, value, run):
   # As on the host: what counts is the value of the set, whatever the optimizer took it for.
   found = value(mask).astype(jnp.float32)
   known = jnp.isneginf(said) | jnp.isclose(said, found, rtol=1e-5)
-  return Outcome(mask, jnp.where(known, said, found), *run[1:])
+  return Outcome(
+    mask=mask,
+    value=jnp.where(known, said, found),
+    evaluations=run.evaluations,
+    rounds=run.rounds,
+    clean=run.clean,
+    feasible=run.feasible,
+    stuck=run.stuck,
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)

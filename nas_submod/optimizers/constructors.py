@@ -34,7 +34,10 @@ def constructor(function: Callable[_P, Optimizer]) -> Callable[_P, Optimizer]:
 
   @functools.wraps(function)
   def construct(*args: _P.args, **kwargs: _P.kwargs) -> Optimizer:
-    bound = signature.bind(*args, **kwargs)
+    try:
+      bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+      raise TypeError(f"{function.__name__}{signature}: {error}") from None
     bound.apply_defaults()
     for name, annotation in named.items():
       bound.arguments[name] = checked(name, bound.arguments[name], annotation)

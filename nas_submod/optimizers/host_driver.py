@@ -51,17 +51,19 @@ def maximize_on_host(
     answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
     for row, key, count in zip(rows, keys, replicates):
       answers[row] = measurements.pooled(key, count)
-    state, info, costs, question = advance(problem, state, *answers.T)
-    info, costs, question = jax.device_get((info, costs, question))
+    state, info, costs, question, stuck = advance(problem, state, question.valid, *answers.T)
+    info, costs, question, stuck = jax.device_get((info, costs, question, stuck))
     ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
     for run in np.flatnonzero(info.accepted & ~(cut & np.isneginf(info.values))):
       reached = info.masks[run], float(info.values[run]), costs[run]
       trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
     if callback is not None:
       callback(rounds, info, state)
+    if stuck and not question.done:
+      raise checks.stuck()
     rounds += 1
   if not measurements.asked:
-    raise ValueError("the optimizer asked for no set")
+    raise checks.asks_nothing()
   mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
   if not feasible:
     raise checks.infeasible("answered", mask)
@@ -103,10 +105,11 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
     state = optimizer.init(problem, rng)
     return state, question(problem, state)
 
-  def advance(problem, state, values, errors):
+  def advance(problem, before, valid, values, errors):
     answers = (values,) if optimizer.replicates is None else (values, errors)
-    state, info = checks.tell(optimizer, state, *answers)
-    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state)
+    state, info = checks.tell(optimizer, before, *answers)
+    stuck = checks.is_stuck(valid, before, state)
+    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state), stuck
 
   def best(problem, state):
     mask, value = checks.best(optimizer, problem, state)

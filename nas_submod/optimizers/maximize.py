@@ -31,11 +31,12 @@ def maximize(
     value: On the host, `masks [K, n] -> values [K]` or `(values, standard_errors)`, called once a
       round at most. Every row is one measurement: a set is there more than once, or again later,
       only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`,
-      also of sets beyond the budgets (for the upper bound). Values are compared as float32: where
-      gains are below 1e-7 of the values, subtract a constant.
+      also of sets beyond the budgets (for the upper bound). Values are float32, and tie where they
+      differ by less than 1e-6 of themselves: where gains are so small, subtract a constant.
     optimizer: Any optimizer of `nas_submod.optimizers`.
-    max_evaluations: Stop after so many measurements; None for as many as the optimizer wants.
-    seed: Seed of all that is random in the optimizer.
+    max_evaluations: Stop after so many measurements (sets asked, if traceable, where one that is
+      asked again counts again); None for as many as the optimizer wants.
+    seed: Seed of all that is random in the optimizer, from 0 to 2**32 - 1.
     traceable: Whether `value` is traceable: then the whole run is one compiled program.
     callback: Called after each round with `(round, info, state)`. With a traceable function a
       round is then a program, and the optimizer's shorter way (`solve`) is not taken.
@@ -52,9 +53,11 @@ def maximize(
     raise ValueError(f"problem must be a Problem, got {problem!r}")
   checks.check_value(problem, value, traceable)
   limit = checked("max_evaluations", max_evaluations, int | None)
+  if not 0 <= checked("seed", seed, int) < 2**32:
+    raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
   if limit is not None:
     at_least_one(max_evaluations=limit)
-  rng = jax.random.key(checked("seed", seed, int))
+  rng = jax.random.key(seed)
   if callback is not None and not callable(callback):
     raise ValueError(f"callback must be a function or None, got {callback!r}")
   at_most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)
@@ -69,10 +72,12 @@ def maximize(
       outcome = drive_round_by_round(optimizer, problem, value, rng, at_most, callback)
   if not np.all(outcome.feasible):
     raise checks.infeasible("asked for")
+  if np.any(outcome.stuck):
+    raise checks.stuck()
   if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
     raise ValueError("value returned NaN or infinity for a feasible set")
   if not outcome.evaluations:
-    raise ValueError("the optimizer asked for no set")
+    raise checks.asks_nothing()
   mask = np.asarray(outcome.mask)
   feasible, cost = jax.device_get(_judge(problem, mask))
   if not feasible:

@@ -31,8 +31,10 @@ def recorded(
     The function. It raises ValueError where the log is that of another run.
 
   Raises:
-    ValueError: If the file is no log, or cannot be written.
+    ValueError: If the file is no log, or cannot be written, or `value` is no function.
   """
+  if not callable(value):
+    raise ValueError(f"value must be a function, got {value!r}")
   path = pathlib.Path(path)
   try:
     path.touch()

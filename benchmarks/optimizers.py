@@ -1,7 +1,7 @@
 """Regret of every optimizer against measurements, on a table of trained networks.
 
 python -m benchmarks.optimizers --table=PATH.csv [--costs=params,flops] [--budgets=grid|diagonal]
-python -m benchmarks.optimizers --synthetic=widths|cells|layers|sensors|proxy
+python -m benchmarks.optimizers --synthetic=widths|cells|layers|sensors|proxy [--problems=3]
 
 `benchmarks/tables.py` says what a table looks like. Budgets are fractions of the costs of the
 largest network: all tuples of 0.2, 0.3, ..., 0.8 (grid), or equal ones from 0.3 on (diagonal);
@@ -59,6 +59,7 @@ except ModuleNotFoundError:
 
 TABLE = flags.DEFINE_string("table", None, "CSV file of trained networks.")
 SYNTHETIC = flags.DEFINE_string("synthetic", None, "A suite of `benchmarks/synthetic.py` instead.")
+PROBLEMS = flags.DEFINE_integer("problems", 3, "Problems of the synthetic suite.", lower_bound=1)
 COSTS = flags.DEFINE_list("costs", [], "Its columns that are costs; by default all that can be.")
 BUDGETS = flags.DEFINE_enum("budgets", "grid", ["grid", "diagonal"], "Budgets of the table.")
 SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer and budget.", lower_bound=1)
@@ -215,10 +216,11 @@ def print_table(
 
 
 def spread(regret: np.ndarray) -> str:
-  """Mean and standard error over seeds of the mean over instances `[I, S]`."""
+  """Mean over instances `[I, S]`, and its standard error over seeds if there are several."""
   means = regret.mean(axis=0)
-  error = means.std(ddof=1) / np.sqrt(means.size) if means.size > 1 else np.nan
-  return f"{means.mean():.3f} ±{error:.3f}"
+  if means.size == 1:
+    return f"{means.mean():.3f}"
+  return f"{means.mean():.3f} ±{means.std(ddof=1) / np.sqrt(means.size):.3f}"
 
 
 def versions() -> str:
@@ -256,9 +258,9 @@ def read_checkpoints() -> list[int]:
 def load_suite() -> Suite:
   """The suite that the flags name."""
   if (TABLE.value is None) == (SYNTHETIC.value is None):
-    raise ValueError("either --table=PATH.csv or --synthetic=NAME is needed")
+    raise ValueError("--table=PATH.csv or --synthetic=NAME is needed, one of them")
   if SYNTHETIC.value:
-    return synthetic.load(SYNTHETIC.value)
+    return synthetic.load(SYNTHETIC.value, PROBLEMS.value)
   table = tables.Table(str(TABLE.value), COSTS.value)
   pairs: Callable[[int], Any] = {"grid": tables.grid, "diagonal": tables.diagonal}[BUDGETS.value]
   instances = table.instances(pairs(len(table.cost_names)))
@@ -279,8 +281,12 @@ def main(argv: list[str]) -> None:
   for name in OPTIMIZERS.value:
     if named.is_own(name):
       own_optimizer(name, limit)
+    elif name.startswith("optuna") and optuna_samplers is None:
+      raise ValueError(f"{name} needs Optuna: pip install -e '.[benchmarks]'")
     elif name not in (*ours, *theirs):
       raise named.unknown(name, [*ours, *theirs])
+  for path in filter(None, (CSV.value, PLOT.value)):
+    pathlib.Path(path).open("ab").close()  # refused now if it cannot be written
   suite = load_suite()
   on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)

@@ -10,7 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import nas_submod as ns
-from benchmarks import optimizers, runs, synthetic, tables
+from benchmarks import optimizers, runs, tables
 from nas_submod.optimizers import Info, Optimizer
 
 SIZES = (3, 2, 3)  # options of the positions of the tiny table
@@ -208,6 +208,21 @@ def tell_lengths(lengths):
   return make
 
 
+def test_what_needs_optuna_says_so_where_it_is_not(monkeypatch):
+  monkeypatch.setattr(optimizers, "optuna_samplers", None)
+  with pytest.raises(
+    ValueError, match=r"optuna_tpe needs Optuna: pip install -e '.\[benchmarks\]'"
+  ):
+    run_main(optimizers=["optuna_tpe"])
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+  monkeypatch.setattr(optimizers, "load_suite", lambda: pytest.fail("work was begun"))
+  for flag in ("csv", "plot"):
+    with pytest.raises(FileNotFoundError, match="missing"):
+      run_main(**{flag: str(tmp_path / "missing" / "file")})
+
+
 def test_an_optimizer_of_ones_own_runs_by_its_module(tmp_path, capsys, monkeypatch):
   lengths = []
   monkeypatch.setattr("benchmarks.tables.made_for_a_test", tell_lengths(lengths), raising=False)
@@ -307,37 +322,6 @@ def test_replicates_are_means_of_the_first_measurements(tmp_path):
   assert np.isnan(errors[0])
   for k in (2, 3):
     assert errors[k - 1] == pytest.approx(draws[:k].std(ddof=1) / np.sqrt(k), abs=1e-4)
-
-
-@pytest.mark.parametrize("name", synthetic.NAMES)
-def test_synthetic_values_are_scaled_like_accuracies(monkeypatch, name):
-  monkeypatch.setattr(synthetic, "anneal", lambda problem, value: 95.0)
-  monkeypatch.setattr(synthetic, "brute_force", lambda problem, value: 95.0)
-  suite = synthetic.load(name)
-  shapes = {"widths": 50, "cells": 180, "layers": 300, "sensors": 40, "proxy": 24}
-  for instance in suite.instances:
-    case = instance.case
-    assert case.problem.n == shapes[name]
-    assert (np.asarray(case.problem.groups) < 0).all() == (name == "sensors")
-    assert case.judge(case.problem.required) < 85
-    sets = synthetic._random_sets(case.problem, jax.random.key(7))
-    values = np.asarray(synthetic._values(case.judge, sets))
-    assert 93 < np.median(values) < 94.5 and values.max() < 95
-  keys = jax.random.split(jax.random.key(0), 500)
-  draws = np.asarray(jax.jit(jax.vmap(case.draw, in_axes=(None, 0)))(sets[0], keys))
-  assert np.std(draws) == pytest.approx(synthetic.NOISE, rel=0.15)
-  assert np.mean(draws) == pytest.approx(float(case.mean(sets[0])), abs=0.03)
-  if name == "proxy":
-    assert all(0.7 < float(c) < 0.9 for c in re.findall(r"0\.\d+", suite.note))
-
-
-def test_annealing_finds_what_brute_force_finds(monkeypatch):
-  monkeypatch.setattr(synthetic, "brute_force", lambda problem, value: 95.0)
-  case = synthetic.load("proxy").instances[0].case
-  monkeypatch.undo()
-  known = synthetic.brute_force(case.problem, case.judge)
-  assert synthetic.anneal(case.problem, case.judge, chains=8, steps=1_000) <= known + 1e-5
-  assert synthetic.anneal(case.problem, case.judge, chains=8, steps=1_000) > known - 0.05
 
 
 @pytest.mark.parametrize("name", ["optuna_tpe", "optuna_nsga2_10"])

@@ -70,12 +70,7 @@ def test_host_driver(entry, setting):
 @EVERY_OPTIMIZER
 @EVERY_SETTING
 def test_both_drivers_agree_and_nothing_recompiles(entry, setting, compilations):
-  make_problem, make_given = SETTINGS[setting]
-  by_values = entry.optimizer.solve is None and setting == "coverage"
-
-  def make_function(seed):
-    return instances.tabulated(make_given(seed)) if by_values else make_given(seed)
-
+  make_problem, make_function = SETTINGS[setting]
   for rows in 2 ** np.arange(9):  # The function on the host compiles for each of these sizes.
     set_functions.on_host(make_function(0))(np.zeros((rows, make_problem(0).n), bool))
   for seed in range(4):
@@ -123,7 +118,7 @@ def test_one_device_finds_what_eight_find(entry, monkeypatch):
 @EVERY_OPTIMIZER
 def test_evaluations_are_limited_and_the_answer_so_far_is_good(entry):
   problem = instances.two_knapsacks(1)
-  function = instances.tabulated(instances.integer_coverage(1))
+  function = instances.integer_coverage(1)
   values = []
   for limit in (1, 2, 5, 9):
     value, asked = watched(problem, function)

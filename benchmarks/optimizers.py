@@ -32,6 +32,7 @@ says how.
 import csv
 import functools
 import importlib.metadata
+import os
 import pathlib
 import sys
 import time
@@ -258,7 +259,8 @@ def read_checkpoints() -> list[int]:
 def load_suite() -> Suite:
   """The suite that the flags name."""
   if (TABLE.value is None) == (SYNTHETIC.value is None):
-    raise ValueError("--table=PATH.csv or --synthetic=NAME is needed, one of them")
+    both = "both are" if TABLE.value else "neither is"
+    raise ValueError(f"--table=PATH.csv or --synthetic=NAME is needed; {both} given")
   if SYNTHETIC.value:
     return synthetic.load(SYNTHETIC.value, PROBLEMS.value)
   table = tables.Table(str(TABLE.value), COSTS.value)
@@ -286,7 +288,8 @@ def main(argv: list[str]) -> None:
     elif name not in (*ours, *theirs):
       raise named.unknown(name, [*ours, *theirs])
   for path in filter(None, (CSV.value, PLOT.value)):
-    pathlib.Path(path).open("ab").close()  # refused now if it cannot be written
+    if not os.access(pathlib.Path(path).absolute().parent, os.W_OK):
+      raise ValueError(f"{path} cannot be written: its folder is missing, or not writable")
   suite = load_suite()
   on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)

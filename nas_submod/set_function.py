@@ -118,7 +118,7 @@ class SetFunction:
       if getattr(found, "shape", None) != shape:
         raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
     after = jax.eval_shape(self.commit, cover, element)
-    if after != cover:
+    if not _alike(after, cover):
       raise ValueError(f"commit must return a cover as init does, {cover}, got {after}")
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -135,6 +135,12 @@ class SetFunction:
     structure, places, n = static
     members = jax.tree.unflatten(structure, [leaves[place] for place in places])
     return cls(**dict(zip(_MEMBERS, members)), n=n)
+
+
+def _alike(left: Cover, right: Cover) -> bool:
+  """Whether two covers have the same structure, shapes and dtypes."""
+  forms = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), c) for c in (left, right)]
+  return bool(forms[0] == forms[1])
 
 
 def as_argument(function: Callable[..., Any]) -> Any:

@@ -147,10 +147,13 @@ def _batched(function, masks):
 
 def _nonnegative(name: str, numbers: Any, ndim: int) -> jax.Array:
   allowed = f"{ndim}-dimensional, finite and nonnegative"
-  array = as_floats(name, numbers, allowed)
+  with np.errstate(over="ignore"):
+    array = as_floats(name, numbers, allowed).astype(np.float32)
   if array.ndim != ndim or not np.isfinite(array).all() or (array < 0).any():
-    raise ValueError(f"{name} must be {allowed}")
-  return jnp.asarray(array, jnp.float32)
+    wrong = array[~np.isfinite(array) | (array < 0)]
+    found = f"the number {wrong[0]}" if wrong.size else f"shape {array.shape}"
+    raise ValueError(f"{name} must be {allowed}, got {found}")
+  return jnp.asarray(array)
 
 
 def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:

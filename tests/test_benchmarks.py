@@ -219,7 +219,7 @@ def test_what_needs_optuna_says_so_where_it_is_not(monkeypatch):
 def test_a_file_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
   monkeypatch.setattr(optimizers, "load_suite", lambda: pytest.fail("work was begun"))
   for flag in ("csv", "plot"):
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(ValueError, match="missing/file cannot be written: its folder is missing"):
       run_main(**{flag: str(tmp_path / "missing" / "file")})
 
 

@@ -114,6 +114,25 @@ def test_arrays_of_no_numbers_are_named(service):
     set_functions.facility_location(service)
 
 
+def test_numbers_beyond_float32_are_refused():
+  with pytest.raises(ValueError, match=r"weights must be .*, got the number inf"):
+    set_functions.modular([1e39, 1.0])
+  with pytest.raises(ValueError, match=r"weights must be 1-dimensional, .*, got shape \(1, 2\)"):
+    set_functions.modular([[1.0, 1.0]])
+
+
+def test_a_check_does_not_mind_weak_types():
+  weights = jnp.arange(4.0)
+  function = SetFunction(
+    value=lambda mask: weights @ mask,
+    init=lambda mask: {"mask": jnp.asarray(mask), "size": 0},
+    marginals=lambda cover: weights * ~cover["mask"],
+    commit=lambda cover, e: {"mask": cover["mask"].at[e].set(True), "size": cover["size"] + 1},
+    n=4,
+  )
+  function.check()
+
+
 def test_a_table_is_a_vector():
   for values in (3.0, np.zeros((2, 2)), np.zeros(3)):
     with pytest.raises(ValueError, match="a table needs a power of two of values"):

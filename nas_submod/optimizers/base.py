@@ -21,7 +21,8 @@ class Optimizer(NamedTuple):
   Attributes:
     init: `(problem, rng) -> state`.
     ask: `state -> (masks [B, n] bool, valid [B] bool)`, the sets whose values are wanted next, in
-      order of urgency; rows that are not valid are ignored.
+      order of urgency; rows that are not valid are ignored. One that asks for nothing in 10,000
+      rounds in a row is refused.
     tell: `(state, values [B]) -> (state, info)`; with `replicates` also `standard_errors [B]`.
     done: `state -> []` bool.
     best: `state -> (mask [n], value [])`, the answer so far, at any time.
@@ -68,7 +69,7 @@ class Outcome(NamedTuple):
 
   `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not, `known` where a
   shorter way cannot tell, as F of a required set is -inf: then rounds of ask and tell do. `stuck`
-  says that the optimizer would have gone on for ever without asking anything.
+  says that the optimizer asks for nothing any more, and is not done.
   """
 
   mask: jax.Array
@@ -103,7 +104,8 @@ class Result(NamedTuple):
       way: greedy answers where it ends, not the best single element it saw.
     value: Its value, the mean of all measurements of it.
     standard_error: Of the value: 0 if exact, NaN if unknown (one measurement, no error stated).
-    cost: Units of each resource it uses. `[m]`.
+    cost: Units of each resource it uses, float32 unless they are whole numbers: whether it fits is
+      for `problem.feasible` to say. `[m]`.
     evaluations: Measurements made with a host function, a set counting as often as it was
       measured; sets asked with a traceable one.
     rounds: Rounds of ask and tell, the parallel depth of the search.

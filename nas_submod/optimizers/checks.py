@@ -12,6 +12,7 @@ from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction, as_argument
 
 _ROUNDING = 1e-6  # of a sum of costs
+_MOST_IDLE = 10_000  # rounds in a row in which nothing is asked
 
 
 def check_value(problem: Problem, value: Any, traceable: bool) -> None:
@@ -65,11 +66,18 @@ def asks_nothing() -> ValueError:
 
 def stuck() -> ValueError:
   """What to say of an optimizer that would go on for ever."""
-  return ValueError("the optimizer asks for nothing, stays as it is, and is not done")
+  return ValueError("the optimizer asks for nothing any more, and is not done")
 
 
-def is_stuck(valid: jax.Array, before: State, after: State) -> jax.Array:
-  """Whether nothing was asked in a round, `valid [B]`, and nothing changed in it. `[]` bool."""
+def idle_rounds(idle: jax.Array, valid: jax.Array, before: State, after: State) -> jax.Array:
+  """Rounds in a row without anything asked, `[]` int; all of them if nothing changed in one.
+
+  Args:
+    idle: What it was before the round.
+    valid: What was asked in it. `[B]` bool.
+    before: The state before it.
+    after: The state after it.
+  """
 
   def equal(old: jax.Array, new: jax.Array) -> jax.Array:
     old, new = jnp.asarray(old), jnp.asarray(new)
@@ -81,7 +89,13 @@ def is_stuck(valid: jax.Array, before: State, after: State) -> jax.Array:
     return jnp.all(alike)
 
   unchanged = map(equal, *map(jax.tree.leaves, (before, after)))
-  return ~valid.any() & functools.reduce(jnp.logical_and, unchanged, jnp.bool_(True))
+  stays = functools.reduce(jnp.logical_and, unchanged, jnp.bool_(True))
+  return jnp.where(valid.any(), 0, jnp.where(stays, _MOST_IDLE, idle + 1))
+
+
+def is_stuck(idle: Any) -> Any:
+  """Whether so many `idle []` rounds mean that nothing will be asked again, `[]` bool."""
+  return idle >= _MOST_IDLE
 
 
 def ask(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
@@ -100,11 +114,15 @@ def ask(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array
   return masks, valid
 
 
-def tell(optimizer: Optimizer, state: State, *answers: jax.Array) -> tuple[State, Info]:
+def tell(
+  optimizer: Optimizer, problem: Problem, state: State, *answers: jax.Array
+) -> tuple[State, Info]:
   """The state after answers, its form checked while it is traced."""
   told = optimizer.tell(state, *answers)
   if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Info):
-    raise ValueError(f"tell must return `(state, Info)`, got {type(told).__name__}")
+    parts = told if isinstance(told, tuple) else (told,)
+    found = ", ".join(type(part).__name__ for part in parts)
+    raise ValueError(f"tell must return `(state, Info)`, got {found}")
   before, now = _forms(state), _forms(told[0])
   for place in before | now:
     was, is_now = before.get(place, "absent"), now.get(place, "absent")
@@ -112,13 +130,15 @@ def tell(optimizer: Optimizer, state: State, *answers: jax.Array) -> tuple[State
       raise ValueError(
         f"tell must return a state of the same form; state{place} was {was}, is {is_now}"
       )
-  _check_info(told[1])
+  _check_info(told[1], problem.n)
   return told
 
 
 def done(optimizer: Optimizer, state: State) -> jax.Array:
   """Whether a state is done, its form checked while it is traced."""
   answer = optimizer.done(state)
+  if answer is None:
+    raise ValueError("done must return one bool, got None")
   form = jnp.result_type(answer), jnp.shape(answer)
   if form != (bool, ()):
     raise ValueError(f"done must return one bool, got {form[0]} {form[1]}")
@@ -136,15 +156,16 @@ def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Arra
   return answer
 
 
-def _check_info(info: Info) -> None:
+def _check_info(info: Info, n: int) -> None:
   fields = {name: field for name, field in info._asdict().items() if field is not None}
   kinds = {name: jnp.bool_ for name in fields} | {"values": jnp.floating}
   fine = all(jnp.issubdtype(jnp.result_type(fields[name]), kinds[name]) for name in fields)
   fine &= all(jnp.ndim(fields[name]) == 1 + (name == "masks") for name in fields)
-  if not fine or len({jnp.shape(field)[0] for field in fields.values()}) > 1:
+  runs = jnp.size(info.accepted)
+  if not fine or any(jnp.shape(f) != (runs, n)[: jnp.ndim(f)] for f in fields.values()):
     found = ", ".join(f"{n} {jnp.result_type(f)} {jnp.shape(f)}" for n, f in fields.items())
     raise ValueError(
-      "tell must return an Info of `R` runs: accepted [R] bool, masks [R, n] bool, values [R], "
+      f"tell must return an Info of `R` runs: accepted [R] bool, masks [R, {n}] bool, values [R], "
       f"ties None or [R] bool; got {found}"
     )
 

@@ -65,16 +65,17 @@ class _Run(NamedTuple):
   rounds: jax.Array
   clean: jax.Array
   feasible: jax.Array
-  stuck: jax.Array
+  idle: jax.Array
 
 
 def _begin(optimizer, problem, rng):
   nothing, yes = jnp.int32(0), jnp.bool_(True)
-  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, ~yes)
+  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, nothing)
 
 
 def _unfinished(optimizer, limit, run):
-  return ~checks.done(optimizer, run.state) & (run.evaluations < limit) & ~run.stuck
+  going = ~checks.done(optimizer, run.state) & ~checks.is_stuck(run.idle)
+  return going & (run.evaluations < limit)
 
 
 def _play_round(optimizer, problem, value, limit, run):
@@ -84,13 +85,13 @@ def _play_round(optimizer, problem, value, limit, run):
   fine = measured < jnp.inf  # NaN is not
   answers = jnp.where(asked & fine, measured, -jnp.inf)
   exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
-  state, info = checks.tell(optimizer, run.state, answers, *exact)
+  state, info = checks.tell(optimizer, problem, run.state, answers, *exact)
   clean = run.clean & ~jnp.any(asked & ~fine)
   feasible = run.feasible & ~jnp.any(
     valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
   )
-  stuck = checks.is_stuck(valid, run.state, state)
-  return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible, stuck), info
+  idle = checks.idle_rounds(run.idle, valid, run.state, state)
+  return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible, idle), info
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -106,7 +107,7 @@ def _outcome(optimizer, problem, value, run):
     rounds=run.rounds,
     clean=run.clean,
     feasible=run.feasible,
-    stuck=run.stuck,
+    stuck=checks.is_stuck(run.idle) & ~checks.done(optimizer, run.state),
   )
 
 

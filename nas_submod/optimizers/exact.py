@@ -48,12 +48,23 @@ def brute_force(batch: int = 256) -> Optimizer:
       best_value=jnp.float32(-jnp.inf),
     )
 
+  def look(problem: Problem, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The subsets from `number []` on, and which of them are to be asked."""
+    numbers = number + jnp.arange(batch)
+    masks = (numbers[:, None] >> jnp.arange(problem.n)) % 2 == 1
+    known = (masks == problem.required).all(axis=1)
+    return masks, jax.vmap(problem.feasible)(masks) & (numbers < 2**problem.n) & ~known
+
+  def skip(problem: Problem, number: jax.Array) -> jax.Array:
+    """The next `number []` whose round asks for something, or the end."""
+
+    def in_vain(number: jax.Array) -> jax.Array:
+      return (number < 2**problem.n) & ~look(problem, number)[1].any()
+
+    return jax.lax.while_loop(in_vain, lambda number: number + batch, number)
+
   def ask(state: BruteForceState) -> tuple[jax.Array, jax.Array]:
-    numbers = state.number + jnp.arange(batch)
-    masks = (numbers[:, None] >> jnp.arange(state.problem.n)) % 2 == 1
-    exists = numbers < 2**state.problem.n
-    known = (masks == state.problem.required).all(axis=1)
-    valid = jax.vmap(state.problem.feasible)(masks) & exists & ~known
+    masks, valid = look(state.problem, state.number)
     first = jnp.arange(batch) == 0
     required = jnp.where(first[:, None], state.problem.required, masks)
     return jnp.where(state.started, masks, required), jnp.where(state.started, valid, first)
@@ -65,7 +76,7 @@ def brute_force(batch: int = 256) -> Optimizer:
     better = winner >= 0
     state = BruteForceState(
       problem=state.problem,
-      number=state.number + jnp.where(state.started, batch, 0),
+      number=skip(state.problem, state.number + jnp.where(state.started, batch, 0)),
       started=jnp.bool_(True),
       best_mask=jnp.where(better, masks[winner], state.best_mask),
       best_value=jnp.where(better, values[winner], state.best_value),

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.optimizers import rounding
 from nas_submod.optimizers.measurements import Measurements
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction, as_argument
 
-ROUNDING = 1e-6  # of the largest value: float32
+ROUNDING = 2 * rounding.ROUNDING  # of the largest value, for a difference of two
 _MOST_SETS = 2048
 _MOST_GAINS = 2**20  # sets times elements
 _MOST_CANONICAL = 128  # sets whose additions are looked up by their canonical forms

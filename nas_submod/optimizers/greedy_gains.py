@@ -64,10 +64,10 @@ def _solve_eagerly(
     return additions.fits, greedy_run.per_price(price), additions.fits.sum()
 
   def add(carry):
-    outcome, mask, value, cover, (fits, rate, count) = carry
+    outcome, mask, value, scale, cover, (fits, rate, count) = carry
     gains = _finite(marginals(cover))
     after = value + gains
-    density = greedy_run.densities(gains, rate, value)
+    density = greedy_run.densities(gains, rate, scale)
     least = jnp.max(jnp.where(fits, density.least, -jnp.inf))  # NaN if a gain is.
     element = rounding.first_true(fits & (density.most >= least))
     accepted = least > greedy_run.LOWEST
@@ -85,12 +85,13 @@ def _solve_eagerly(
     )
     fits, rate, count = openings(added)
     opened = fits, rate, jnp.where(accepted, count, 0)
-    return outcome, added, after[element], commit(cover, element), opened
+    value, cover = after[element], commit(cover, element)
+    return outcome, added, value, jnp.maximum(scale, jnp.abs(value)), cover, opened
 
   start = problem.required
   value = function.value(start).astype(jnp.float32)
   outcome = Outcome(start, value, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
-  carry = (outcome, start, value, function.init(start), openings(start))
+  carry = (outcome, start, value, rounding.size(value), function.init(start), openings(start))
   return jax.lax.while_loop(lambda carry: carry[-1][-1] > 0, add, carry)[0]
 
 
@@ -101,7 +102,7 @@ def _solve_one(
   commit = function.commit
   value = function.value(problem.required).astype(jnp.float32)
   run = greedy_run.start_run(problem, rng)
-  run = run._replace(steps=jnp.int32(0), value=value, best_value=value)
+  run = greedy_run.begin(run, value)
   run = greedy_run.open_run(problem, run, rule, jnp.bool_(True), options)
   cover = function.init(problem.required)
 
@@ -141,11 +142,9 @@ def _measure_all(
   gains = _finite(function.marginals(cover))
   after = run.value + gains
   count = run.open.sum()
-  if options.best_of_all:
-    run = greedy_run.remember_best(run, jnp.arange(gains.size), run.open, after, run.mask)
   run = run._replace(gain=gains, after=after, fresh=run.open)
   nothing_asked = (jnp.zeros(1, jnp.int32), jnp.zeros(1, bool), jnp.zeros(1), jnp.zeros(1))
-  run, accepted = greedy_step.settle(run, *nothing_asked)
+  run, accepted = greedy_step.settle(run, *nothing_asked, options)
   return run, accepted, count
 
 
@@ -157,7 +156,8 @@ def _measure_next(
   batch = min(options.sample or _LAZY_BATCH, run.mask.size)
   elements, valid = greedy_run.next_elements(run, batch)
   gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements))
-  run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains)
+  at_once = options._replace(lazy=False)
+  run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains, at_once)
   return run, accepted, valid.sum()
 
 

@@ -21,6 +21,7 @@ class Run(NamedTuple):
     steps: Elements added; -1 before the required set is measured. `[]` int.
     mask: The set. `[n]` bool.
     value: F(mask). `[]`.
+    scale: Largest |F| on the path, and largest gain of the first step: what rounding goes by. `[]`.
     gain: Last measured F(S + e) - F(S), at this or an earlier set; +inf if never. `[n]`.
     after: F(mask + e) where `fresh`. `[n]`.
     fresh: Whether the gain was measured at this set. `[n]` bool.
@@ -36,6 +37,7 @@ class Run(NamedTuple):
   steps: jax.Array
   mask: jax.Array
   value: jax.Array
+  scale: jax.Array
   gain: jax.Array
   after: jax.Array
   fresh: jax.Array
@@ -84,12 +86,12 @@ class Densities(NamedTuple):
   most: jax.Array
 
 
-def densities(gain: jax.Array, rate: jax.Array, value: jax.Array) -> Densities:
-  """Densities of gains `[n]`, differences from a finite `value []`, at rates `per_price [n]`."""
-  room = rounding.ROUNDING * (jnp.abs(value) + jnp.minimum(jnp.abs(gain), -LOWEST))
+def densities(gain: jax.Array, rate: jax.Array, scale: jax.Array) -> Densities:
+  """Densities of gains `[n]` at rates `per_price [n]`; `scale []` as in `Run`."""
+  room = rounding.ROUNDING * (scale + jnp.minimum(jnp.abs(gain), -LOWEST))
   gain = jnp.where(jnp.abs(gain) <= room, 0.0, gain)  # what rounding alone may make is no gain
   computed = density(gain, rate)
-  room = jnp.where(gain > 0, room * rate, room)
+  room = jnp.where(gain > 0, jnp.minimum(room * rate, 0.5 * computed), room)
   room = jnp.where(gain == 0, 0.0, room)
   return Densities(computed, computed - room, computed + room)
 
@@ -108,6 +110,7 @@ def start_run(problem: Problem, rng: jax.Array) -> Run:
     steps=jnp.int32(-1),
     mask=problem.required,
     value=jnp.float32(-jnp.inf),
+    scale=jnp.float32(0),
     gain=jnp.full(n, jnp.inf),
     after=jnp.full(n, -jnp.inf),
     fresh=nothing,
@@ -194,12 +197,13 @@ def ask_run(run: Run, options: Options) -> tuple[jax.Array, jax.Array]:
 
 def begin(run: Run, value: jax.Array) -> Run:
   """The run at the required set, measured as `value []`."""
-  return run._replace(steps=jnp.int32(0), value=value, best_value=value, best_mask=run.mask)
-
-
-def base_of(run: Run) -> jax.Array:
-  """What gains are differences from: F(mask), or 0 where that could not be measured. `[]`."""
-  return jnp.where(run.value == -jnp.inf, 0.0, run.value)
+  return run._replace(
+    steps=jnp.int32(0),
+    value=value,
+    scale=rounding.size(value),
+    best_value=value,
+    best_mask=run.mask,
+  )
 
 
 def gains_of(run: Run, values: jax.Array) -> jax.Array:
@@ -207,7 +211,7 @@ def gains_of(run: Run, values: jax.Array) -> jax.Array:
 
   Where F(mask) itself could not be measured, the values stand for their gains.
   """
-  gains = values - base_of(run)
+  gains = values - jnp.where(run.value == -jnp.inf, 0.0, run.value)
   return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(gains, LOWEST, -LOWEST))
 
 
@@ -220,6 +224,7 @@ def adopt(run: Run, element: jax.Array, value: jax.Array, accepted: jax.Array) -
     steps=run.steps + accepted,
     mask=mask,
     value=value,
+    scale=jnp.maximum(run.scale, rounding.size(value)),
     best_mask=jnp.where(improved, mask, run.best_mask),
     best_value=jnp.where(improved, value, run.best_value),
   )
@@ -232,19 +237,6 @@ def best_of_run(run: Run) -> tuple[jax.Array, jax.Array]:
   ahead = rounding.beats(after[element], run.best_value)
   mask = jnp.where(ahead, run.mask.at[element].set(True), run.best_mask)
   return mask, jnp.where(ahead, after[element], run.best_value)
-
-
-def remember_best(
-  run: Run, elements: jax.Array, valid: jax.Array, values: jax.Array, mask: jax.Array
-) -> Run:
-  """Lets sets just measured be the answer: `mask` with each of `elements [B]`, `values [B]`."""
-  values = jnp.where(valid, values, -jnp.inf)
-  winner = rounding.best_in_order(values, run.best_value)
-  improved = winner >= 0
-  return run._replace(
-    best_mask=jnp.where(improved, mask.at[elements[winner]].set(True), run.best_mask),
-    best_value=jnp.where(improved, values[winner], run.best_value),
-  )
 
 
 def random_subset(rng: jax.Array, candidates: jax.Array, size: Any) -> jax.Array:

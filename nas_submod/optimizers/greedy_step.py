@@ -15,9 +15,7 @@ def tell_run(run: Run, values: jax.Array, options: Options) -> tuple[Run, jax.Ar
   begun = greedy_run.begin(run, values[0])
   elements, valid = greedy_run.next_elements(run, greedy_run.batch_size(run, options))
   gains = greedy_run.gains_of(run, values)
-  measured, accepted = settle(run, elements, valid, gains, values, one_by_one=options.lazy)
-  if options.best_of_all:
-    measured = greedy_run.remember_best(measured, elements, valid, values, run.mask)
+  measured, accepted = settle(run, elements, valid, gains, values, options)
   started = run.steps >= 0
   run = jax.tree.map(functools.partial(jnp.where, started), measured, begun)
   return run, accepted | ~started
@@ -29,7 +27,7 @@ def settle(
   valid: jax.Array,
   gains: jax.Array,
   values: jax.Array,
-  one_by_one: bool = False,
+  options: Options,
 ) -> tuple[Run, jax.Array]:
   """Looks at measured elements, and adds the best one if that is decided.
 
@@ -37,13 +35,19 @@ def settle(
   and whether it added an element, `[]` bool. What was measured beyond the decision leaves no trace
   in the run.
   """
-  decision = decide(run, run.gain, elements, valid, gains, one_by_one)
+  decision = decide(run, run.gain, elements, valid, gains, options.lazy)
   run = record(run, elements, decision.used, gains, values)
   accepted = decision.safe & (decision.least > LOWEST) & run.open.any()
   run = run._replace(
     open=run.open & (accepted | ~decision.safe),
     failed=~accepted & (run.failed | (run.fresh & (run.gain <= LOWEST))),
   )
+  if options.best_of_all:
+    mask, value = greedy_run.best_of_run(run)
+    run = run._replace(
+      best_mask=jnp.where(accepted, mask, run.best_mask),
+      best_value=jnp.where(accepted, value, run.best_value),
+    )
   return greedy_run.adopt(run, decision.element, run.after[decision.element], accepted), accepted
 
 
@@ -78,7 +82,7 @@ def decide(
     elements: Elements measured. `[B]` int.
     valid: Which of them exist. `[B]` bool.
     gains: Their gains. `[B]`.
-    one_by_one: Whether a decision may need only the first of the elements, or all of them.
+    one_by_one: Whether the first of the elements may decide without the others.
 
   Returns:
     The decision.
@@ -87,13 +91,12 @@ def decide(
   target = jnp.where(valid, elements, size)
   place = jnp.full(size, elements.size).at[target].set(places, mode="drop")
   gain = run.gain.at[target].set(gains, mode="drop")
-  value = greedy_run.base_of(run)
-  rate = greedy_run.per_price(run.price)
-  known = greedy_run.densities(gain, rate, value)
-  bound = greedy_run.densities(bounds, rate, value)
+  rate, scale = greedy_run.per_price(run.price), _scale(run, valid, gains)
+  known = greedy_run.densities(gain, rate, scale)
+  bound = greedy_run.densities(bounds, rate, scale)
 
-  def after(count: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether it is decided once `count []` of the elements are looked at, for which, and how."""
+  def look(count: jax.Array) -> tuple[jax.Array, Decision]:
+    """What is decided once `count []` of the elements are looked at."""
     seen = run.fresh | (place < count)
     least = jnp.max(jnp.where(seen, known.least, -jnp.inf))
     element = rounding.first_true(seen & (known.most >= least))
@@ -101,13 +104,17 @@ def decide(
     ahead = jnp.where(
       jnp.arange(size) < element, bound.most >= least, bound.computed > known.most[element]
     )
-    return ~jnp.any(run.open & ~seen & ahead), element, least
+    safe = ~jnp.any(run.open & ~seen & ahead)
+    return count, Decision(valid & (places < count), safe, element, least)
 
-  counts = 1 + places if one_by_one else jnp.array([elements.size])
-  safe, element, least = jax.vmap(after)(counts)
-  first = jnp.argmax(safe)
-  used = valid & (~safe.any() | (places < counts[first]))
-  return Decision(used, safe.any(), element[first], least[first])
+  total = valid.sum()
+  if not one_by_one:
+    return look(total)[1]
+  # Before an element without a bound is looked at nothing is decided.
+  first = jnp.clip(jnp.sum(valid & (bounds[elements] == jnp.inf)), 1)
+  return jax.lax.while_loop(
+    lambda carry: ~carry[1].safe & (carry[0] < total), lambda carry: look(carry[0] + 1), look(first)
+  )[1]
 
 
 def record(
@@ -118,6 +125,13 @@ def record(
   gain = run.gain.at[target].set(gains, mode="drop")
   return run._replace(
     gain=gain[run.twin],
+    scale=_scale(run, used, gains),
     after=run.after.at[target].set(values, mode="drop"),
     fresh=run.fresh.at[target].set(True, mode="drop"),
   )
+
+
+def _scale(run: Run, used: jax.Array, gains: jax.Array) -> jax.Array:
+  """The scale of the run with gains `[B]` of which some are `used [B]`. `[]`."""
+  largest = jnp.max(jnp.where(used, gains, 0.0), initial=0.0)
+  return jnp.where(run.steps == 0, jnp.maximum(run.scale, largest), run.scale)

@@ -22,6 +22,7 @@ class _Question(NamedTuple):
   canonical: jax.Array
   replicates: jax.Array
   done: jax.Array
+  idle: jax.Array
 
 
 def maximize_on_host(
@@ -51,15 +52,15 @@ def maximize_on_host(
     answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
     for row, key, count in zip(rows, keys, replicates):
       answers[row] = measurements.pooled(key, count)
-    state, info, costs, question, stuck = advance(problem, state, question.valid, *answers.T)
-    info, costs, question, stuck = jax.device_get((info, costs, question, stuck))
+    state, info, costs, question = advance(problem, state, question, *answers.T)
+    info, costs, question = jax.device_get((info, costs, question))
     ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
     for run in np.flatnonzero(info.accepted & ~(cut & np.isneginf(info.values))):
       reached = info.masks[run], float(info.values[run]), costs[run]
       trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
     if callback is not None:
       callback(rounds, info, state)
-    if stuck and not question.done:
+    if checks.is_stuck(question.idle) and not question.done:
       raise checks.stuck()
     rounds += 1
   if not measurements.asked:
@@ -93,23 +94,24 @@ def maximize_on_host(
 def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
   """The functions of an optimizer, jitted once: start, one whole round, best."""
 
-  def question(problem, state):
+  def question(problem, state, idle):
     masks, valid = checks.ask(optimizer, problem, state)
     feasible = jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
     once = jnp.ones(valid.shape, jnp.int32)
     replicates = once if optimizer.replicates is None else optimizer.replicates(state)
     keys = jax.vmap(problem.canonical_form)(masks)
-    return _Question(masks, valid, feasible, keys, replicates, checks.done(optimizer, state))
+    done = checks.done(optimizer, state)
+    return _Question(masks, valid, feasible, keys, replicates, done, idle)
 
   def start(problem, rng):
     state = optimizer.init(problem, rng)
-    return state, question(problem, state)
+    return state, question(problem, state, jnp.int32(0))
 
-  def advance(problem, before, valid, values, errors):
+  def advance(problem, before, answered, values, errors):
     answers = (values,) if optimizer.replicates is None else (values, errors)
-    state, info = checks.tell(optimizer, before, *answers)
-    stuck = checks.is_stuck(valid, before, state)
-    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state), stuck
+    state, info = checks.tell(optimizer, problem, before, *answers)
+    idle = checks.idle_rounds(answered.idle, answered.valid, before, state)
+    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state, idle)
 
   def best(problem, state):
     mask, value = checks.best(optimizer, problem, state)

@@ -35,7 +35,8 @@ def maximize(
       differ by less than 1e-6 of themselves: where gains are so small, subtract a constant.
     optimizer: Any optimizer of `nas_submod.optimizers`.
     max_evaluations: Stop after so many measurements (sets asked, if traceable, where one that is
-      asked again counts again); None for as many as the optimizer wants.
+      asked again counts again); None for as many as the optimizer wants. On the host what is known
+      costs nothing, so that this does not end an optimizer that is never done.
     seed: Seed of all that is random in the optimizer, from 0 to 2**32 - 1.
     traceable: Whether `value` is traceable: then the whole run is one compiled program.
     callback: Called after each round with `(round, info, state)`. With a traceable function a

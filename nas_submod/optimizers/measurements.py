@@ -101,7 +101,7 @@ class Measurements:
     """Other sets of which noise leaves open whether they are better than the set of `key`.
 
     Their mean is higher, or lower by no more than 1.645 standard errors of the difference. 0 where
-    nothing tells the noise.
+    values are exact, or nothing tells the noise.
     """
     found = {other: self.pooled(other) for other in self._samples}
     known = np.array([pooled for pooled in found.values() if np.isfinite(pooled.value)])
@@ -112,7 +112,8 @@ class Measurements:
     error, noise = answer.standard_error, self.noise()
     error = noise if np.isnan(error) else error
     errors = np.where(np.isnan(errors), noise, errors)
-    close = answer.value - values < QUANTILE * np.hypot(errors, error)
+    margin = QUANTILE * np.hypot(errors, error)
+    close = (answer.value - values < margin) & (margin > 0)
     return int(close.sum()) - int(error > 0)  # where there is noise it is close to itself
 
   def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

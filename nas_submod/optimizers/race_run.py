@@ -244,7 +244,7 @@ def _judge(race: Race) -> Verdict:
   noise = _noise(squares, freedom)
   in_race = jnp.where(race.stage == 0, run.fresh, race.goal) & run.fresh
   rate = greedy_run.per_price(run.price)
-  densities = greedy_run.densities(run.gain, rate, greedy_run.base_of(run))
+  densities = greedy_run.densities(run.gain, rate, run.scale)
   least = jnp.max(jnp.where(in_race, densities.least, -jnp.inf))
   leader = rounding.first_true(in_race & (densities.most >= least))
   # Densities are compared crosswise, by gain times the other's price, in units of the larger.

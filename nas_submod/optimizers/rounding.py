@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROUNDING = 5e-7  # of a value: about four times what one float32 operation may change
+ROUNDING = 5e-7  # of a value, or of each of two whose difference is taken; float32 rounds by 6e-8
 
 
-def room(value: jax.Array) -> jax.Array:
-  """How far what was computed of `value [...]` may be from it; 0 where it is infinite. `[...]`."""
-  return jnp.where(jnp.isfinite(value), ROUNDING * jnp.abs(value), 0.0)
+def size(value: jax.Array) -> jax.Array:
+  """What the rounding of `value [...]` goes by: 0 where it is infinite. `[...]`."""
+  return jnp.where(jnp.isfinite(value), jnp.abs(value), 0.0)
 
 
 def beats(value: jax.Array, best: jax.Array) -> jax.Array:
   """Whether `value` is better than `best` by more than rounding, `[...]` bool."""
-  return value > best + room(best)
+  return value > best + ROUNDING * size(best)
 
 
 def first_true(found: jax.Array) -> jax.Array:

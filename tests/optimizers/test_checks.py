@@ -214,8 +214,12 @@ def of_nothing(state):
     (scripted(lambda s: (jnp.ones((1, 4), bool), [True])), "ask must return"),
     (scripted(lambda s: (jnp.zeros((1, 4), bool), jnp.zeros(1, bool))), "asked for no set"),
     (
+      scripted(once)._replace(done=lambda s: s < 0),
+      "the optimizer asks for nothing any more, and is not done",
+    ),
+    (
       scripted(once, stays)._replace(done=lambda s: s > 1),
-      "the optimizer asks for nothing, stays as it is, and is not done",
+      "the optimizer asks for nothing any more, and is not done",
     ),
     (
       scripted(lambda s: (jnp.zeros((1, 4), bool), jnp.ones(1, bool)), lambda s, values: s + 1),
@@ -225,6 +229,17 @@ def of_nothing(state):
       scripted(of_nothing, lambda s, values: (jnp.ones(2), Info(*[jnp.zeros((1, 4), bool)] * 3))),
       r"state of the same form; state was int32 \(\), is float32 \(2,\)",
     ),
+    (
+      scripted(of_nothing, lambda s, values: (s + 1, {})),
+      r"tell must return `\(state, Info\)`, got \w+, dict",
+    ),
+    (
+      scripted(
+        of_nothing, lambda s, values: (s + 1, Info(s[None] < 1, of_all(s)[0][:, :3], values))
+      ),
+      r"Info of `R` runs: .* masks \[R, 4\] bool, .*; got .* masks bool \(1, 3\)",
+    ),
+    (scripted(of_nothing)._replace(done=lambda s: None), "done must return one bool, got None"),
     (scripted(of_nothing)._replace(done=lambda s: s), "done must return one bool, got int32"),
     (
       scripted(of_nothing, lambda s, values: (s + 1, Info(s < 1, s < 1, values[0]))),

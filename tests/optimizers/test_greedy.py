@@ -94,6 +94,32 @@ def test_lazy_is_eager_though_tied_gains_are_rounded(rule):
         assert found.value == pytest.approx(on_host(np.array(path)).max())
 
 
+def cancelling(family, seed, unit):
+  """A table of submodular values that shrink or vanish along a path; whole numbers of a unit."""
+  rng, masks = np.random.default_rng(seed), instances.every_mask(8)
+  values = 3 * set_functions.on_host(instances.integer_coverage(seed))(masks).astype(int)
+  if family == "heavy":  # one element takes F from -10,000 to about 0
+    values += 10_000 * (masks[:, rng.integers(8)].astype(int) - 1)
+  else:
+    values -= masks @ rng.integers(0, 8, 8)
+  return set_functions.table(unit * values)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("family", ["heavy", "costly"])
+def test_gains_tie_by_the_largest_value_of_the_path(family, rule):
+  for seed in range(60):
+    problem = instances.two_knapsacks(seed)
+    exact, rounded = (cancelling(family, seed, unit) for unit in (1, 0.1))
+    expected = ns.maximize(problem, set_functions.on_host(exact), greedy(rule))
+    for optimizer in (greedy(rule), greedy(rule, lazy=True, batch=3)):
+      found = ns.maximize(problem, set_functions.on_host(rounded), optimizer)
+      assert path_of(found) == path_of(expected), seed
+      np.testing.assert_array_equal(found.mask, expected.mask)
+      device = ns.maximize(problem, rounded, optimizer, traceable=True)
+      np.testing.assert_array_equal(device.mask, expected.mask)
+
+
 @pytest.mark.parametrize(
   "make", [lambda b: greedy("joint", lazy=True, batch=b), lambda b: rcas(batch=b)]
 )
@@ -129,6 +155,17 @@ def test_free_elements_come_first_in_order_of_gain():
   assert [np.flatnonzero(step.mask).tolist() for step in result.trace] == [
     [], [2], [1, 2], [0, 1, 2],
   ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_free_element_that_gains_but_rounding_does_not_come_first(lazy):
+  problem = ns.Problem([0, 0], [0.0, 1.0], 1.0)
+  noise = np.float32(0.1) + np.float32(0.2) + np.float32(0.4) - np.float32(0.7)
+  assert noise > 0
+  table = set_functions.table([0, noise, 0.5, 0.5])
+  for traceable, value in ((False, set_functions.on_host(table)), (True, table)):
+    result = ns.maximize(problem, value, greedy("density:0", lazy=lazy), traceable=traceable)
+    assert result.mask.tolist() == [False, True]
 
 
 def test_a_set_that_could_not_be_measured_is_never_chosen():

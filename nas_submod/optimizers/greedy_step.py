@@ -92,8 +92,12 @@ def decide(
   place = jnp.full(size, elements.size).at[target].set(places, mode="drop")
   gain = run.gain.at[target].set(gains, mode="drop")
   rate, scale = greedy_run.per_price(run.price), _scale(run, valid, gains)
-  known = greedy_run.densities(gain, rate, scale)
-  bound = greedy_run.densities(bounds, rate, scale)
+  if one_by_one:
+    known = greedy_run.densities(gain, rate, scale)
+    bound = greedy_run.densities(bounds, rate, scale)
+  else:  # no element is measured but not looked at
+    asked = place < elements.size
+    known = bound = greedy_run.densities(jnp.where(run.fresh | asked, gain, bounds), rate, scale)
 
   def look(count: jax.Array) -> tuple[jax.Array, Decision]:
     """What is decided once `count []` of the elements are looked at."""

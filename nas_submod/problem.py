@@ -42,7 +42,7 @@ class Problem:
   2e-6, so that what fits is feasible in whatever order the costs are summed.
 
   Attributes:
-    groups: Group of each element, -1 if unrestricted. `[n]` int.
+    groups: Group of each element, negative if unrestricted. `[n]` int.
     budget: Units of each resource that a set may use. `[m]`.
     required: Elements of every set that is considered. `[n]` bool.
     canonical: None, or `mask [n] -> mask [n]`: sets with equal results are the same object.
@@ -64,7 +64,7 @@ class Problem:
     """Validates the problem.
 
     Args:
-      groups: Group of each element, -1 if unrestricted. `[n]` int.
+      groups: Group of each element, negative if unrestricted. `[n]` int.
       cost: Cost of each element, `[n, m]` or `[n]` for one resource, nonnegative; or a traceable
         function `mask [n] -> [m]` where the cost of a set is not a sum. Pass the same function
         object again to avoid a recompilation.

@@ -49,7 +49,7 @@ def greedy(
   Args:
     rule: "unit" (every price is 1), "density:i" (units of resource i), or "joint" (the sum of the
       shares of all budgets).
-    lazy: Measure only elements whose last known density is above the best measured one.
+    lazy: Measure only elements whose last known density says that they could still be the best.
     batch: Sets asked in a round, None for all at once. It changes neither the decisions nor their
       order: measurements made ahead of a decision that does not need them are not used.
     race: None, or numbers of replicates such as (1, 3, 6): where F is noisy, all open elements get

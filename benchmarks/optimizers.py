@@ -29,7 +29,6 @@ only if `--optimizers` names them, and with `--optuna_seeds` seeds; `benchmarks/
 says how.
 """
 
-import csv
 import functools
 import importlib.metadata
 import os
@@ -49,6 +48,7 @@ from rich.table import Table as Printed
 
 import nas_submod as ns
 from benchmarks import figures, synthetic, tables
+from benchmarks.regrets import Curve, Runs, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
 from nas_submod import journal
 from nas_submod.optimizers import Optimizer, named
@@ -75,8 +75,6 @@ PLOT = flags.DEFINE_string("plot", None, "Where to write a figure (PNG).")
 
 _SEED = 2019
 _REPEATS = 20  # sets asked for each measurement wanted: what is asked again costs nothing
-Runs = dict[str, list[Curves]]  # of "exact" and of "noisy" F, for each instance
-Curve = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] by the same keys
 
 
 def optimizers(limit: int) -> dict[str, Optimizer]:
@@ -176,22 +174,6 @@ def kinds(suite: Suite) -> list[str]:
   return [kind for kind in wanted if kind == "exact" or suite.noisy]
 
 
-def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Curve]:
-  """Regrets of each optimizer; a largest score that was not known exactly may have been beaten."""
-  scores = {
-    name: {kind: np.stack([c.scores for c in curves], dtype=float) for kind, curves in run.items()}
-    for name, run in runs.items()
-  }
-  optimum = np.array([instance.optimum for instance in suite.instances])
-  for curve in scores.values():
-    for score in curve.values():
-      optimum = np.maximum(optimum, score.max(axis=(1, 2)))
-  return {
-    name: {kind: optimum[:, None, None] - score for kind, score in curve.items()}
-    for name, curve in scores.items()
-  }
-
-
 def print_table(
   console: Console,
   suite: Suite,
@@ -216,34 +198,12 @@ def print_table(
   console.print(printed)
 
 
-def spread(regret: np.ndarray) -> str:
-  """Mean over instances `[I, S]`, and its standard error over seeds if there are several."""
-  means = regret.mean(axis=0)
-  if means.size == 1:
-    return f"{means.mean():.3f}"
-  return f"{means.mean():.3f} ±{means.std(ddof=1) / np.sqrt(means.size):.3f}"
-
-
 def versions() -> str:
   """Device and versions."""
   device = jax.devices()[0]
   packages = ("jax", "numpy", *(["optuna"] if optuna_samplers else []))
   found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
   return f"{device.device_kind} ({device.platform}), {found}"
-
-
-def write_csv(path: str, suite: Suite, results: dict[str, Curve], checkpoints: list[int]) -> None:
-  """One row for each optimizer, kind, instance, seed and number of measurements."""
-  with open(path, "w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file)
-    writer.writerow(["suite", "instance", "optimizer", "kind", "seed", "measurements", "regret"])
-    for name, curve in results.items():
-      for kind, regret in curve.items():
-        for i, instance in enumerate(suite.instances):
-          for seed in range(regret.shape[1]):
-            for t in checkpoints:
-              value = f"{regret[i, seed, t]:.6g}"
-              writer.writerow([suite.title, instance.name, name, kind, seed, t, value])
 
 
 def read_checkpoints() -> list[int]:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.array_arguments import array_of, floats_of
+
 Mask = jax.Array | np.ndarray
 CostFunction = Callable[[Any], jax.Array]
 Canonical = Callable[[Any], jax.Array]
@@ -77,17 +79,17 @@ class Problem:
       ValueError: If a shape or dtype is wrong, a number is NaN, negative or beyond float32, a
         function is not traceable, or `required` is infeasible.
     """
-    group_ids = as_array("groups", groups, "a nonempty vector of ints")
+    group_ids = array_of("groups", groups, "a nonempty vector of ints")
     if group_ids.ndim != 1 or not group_ids.size or group_ids.dtype.kind not in "iu":
       raise ValueError(
         f"groups must be a nonempty vector of ints, got {group_ids.dtype} {group_ids.shape}"
       )
     n = group_ids.size
-    limit = np.atleast_1d(as_floats("budget", budget, "a vector of nonnegative numbers"))
+    limit = np.atleast_1d(floats_of("budget", budget, "a vector of nonnegative numbers"))
     if limit.ndim != 1 or not (limit >= 0).all():
       raise ValueError(f"budget must be a vector of nonnegative numbers, got {budget}")
     start = (
-      np.zeros(n, bool) if required is None else as_array("required", required, f"{n} of bool")
+      np.zeros(n, bool) if required is None else array_of("required", required, f"{n} of bool")
     )
     if start.shape != (n,) or start.dtype != bool:
       raise ValueError(f"required must be bool of shape ({n},), got {start.dtype} {start.shape}")
@@ -244,33 +246,6 @@ def first_of_equal(masks: jax.Array, valid: jax.Array) -> jax.Array:
   return jnp.where(equal.any(axis=1), jnp.argmax(equal, axis=1), masks.shape[0])
 
 
-def as_array(name: str, argument: Any, allowed: str) -> np.ndarray:
-  """An argument as an array; NumPy alone would not say which one cannot be.
-
-  Raises:
-    ValueError: If it cannot be; it says what is `allowed`.
-  """
-  try:
-    return np.asarray(argument)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f"{name} must be {allowed}, got {argument!r:.80}") from error
-
-
-def as_floats(name: str, argument: Any, allowed: str) -> np.ndarray:
-  """An argument as float64; NumPy alone would read numbers in text too.
-
-  Raises:
-    ValueError: As for `as_array`.
-  """
-  array = as_array(name, argument, allowed)
-  try:
-    if array.dtype.kind in "cSU":
-      raise TypeError(f"{name} is {array.dtype}")
-    return array.astype(np.float64)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f"{name} must be {allowed}, got {argument!r:.80}") from error
-
-
 def _shape_of_result(
   name: str, function: Callable[[Any], Any], mask: jax.Array, returns: str
 ) -> tuple[tuple[int, ...], Any]:
@@ -286,7 +261,7 @@ def _shape_of_result(
 
 def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
   allowed = "numbers of shape [n, m] or [n], or a function `mask [n] -> [m]`"
-  matrix = as_floats("cost", cost, allowed)
+  matrix = floats_of("cost", cost, allowed)
   if matrix.ndim == 1:
     matrix = matrix[:, None]
   if matrix.ndim != 2:

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from nas_submod.problem import as_array, as_floats
+from nas_submod.array_arguments import array_of, floats_of, nonnegative_of
+from nas_submod.facility_location import facility_location as facility_location
 from nas_submod.set_function import SetFunction, as_argument
 
 
 def modular(weights: Any) -> SetFunction:
   """The sum of nonnegative `weights [n]`."""
-  weights = _nonnegative("weights", weights, 1)
+  weights = nonnegative_of("weights", weights, 1)
   return SetFunction(
     value=Partial(_modular_value, weights),
     init=Partial(_modular_init),
@@ -45,7 +46,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
     ValueError: If a shape is wrong, `covers` holds other numbers than 0 and 1, or a weight is
       negative or not finite.
   """
-  incidence = as_array("covers", covers, "a matrix of True and False")
+  incidence = array_of("covers", covers, "a matrix of True and False")
   if incidence.ndim != 2 or not ((incidence == 0) | (incidence == 1)).all():
     raise ValueError(
       f"covers must be a matrix of True and False, got {incidence.dtype} {incidence.shape}"
@@ -62,7 +63,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
       n=incidence.shape[0],
     )
   covers = jnp.asarray(incidence, jnp.float32)
-  weights = _nonnegative("weights", weights, 1)
+  weights = nonnegative_of("weights", weights, 1)
   if weights.shape[0] != covers.shape[1]:
     raise ValueError(f"weights has {weights.shape[0]} items, covers has {covers.shape[1]}")
   return SetFunction(
@@ -72,29 +73,6 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
     commit=Partial(_coverage_commit, covers),
     marginal=Partial(_coverage_marginal, covers, weights),
     n=incidence.shape[0],
-  )
-
-
-def facility_location(service: Any) -> SetFunction:
-  """The sum over customers of the best service that a chosen element gives.
-
-  Args:
-    service: How well each element serves each customer, nonnegative. `[n, customers]`.
-
-  Returns:
-    The function.
-
-  Raises:
-    ValueError: If `service` is no matrix, or an entry is negative or not finite.
-  """
-  service = _nonnegative("service", service, 2)
-  return SetFunction(
-    value=Partial(_facility_value, service),
-    init=Partial(_facility_init, service),
-    marginals=Partial(_facility_marginals, service),
-    commit=Partial(_facility_commit, service),
-    marginal=Partial(_facility_marginal, service),
-    n=service.shape[0],
   )
 
 
@@ -108,7 +86,7 @@ def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt
   Returns:
     The function.
   """
-  features, concave = _nonnegative("features", features, 2), Partial(concave)
+  features, concave = nonnegative_of("features", features, 2), Partial(concave)
   return SetFunction(
     value=Partial(_concave_value, concave, features),
     init=Partial(_concave_init, features),
@@ -121,7 +99,7 @@ def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt
 
 def table(values: Any) -> SetFunction:
   """Any set function of few elements: `values [2^n]`, element e being bit e of the index."""
-  values = jnp.asarray(as_floats("values", values, "a vector of numbers"), jnp.float32)
+  values = jnp.asarray(floats_of("values", values, "a vector of numbers"), jnp.float32)
   n = max(values.size.bit_length() - 1, 0)
   if values.shape != (2**n,):
     raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")
@@ -143,40 +121,6 @@ def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.n
 @jax.jit
 def _batched(function, masks):
   return jax.vmap(function)(masks)
-
-
-def _nonnegative(name: str, numbers: Any, ndim: int) -> jax.Array:
-  allowed = f"{ndim}-dimensional, finite and nonnegative"
-  with np.errstate(over="ignore"):
-    array = as_floats(name, numbers, allowed).astype(np.float32)
-  if array.ndim != ndim or not np.isfinite(array).all() or (array < 0).any():
-    wrong = array[~np.isfinite(array) | (array < 0)]
-    found = f"the number {wrong[0]}" if wrong.size else f"shape {array.shape}"
-    raise ValueError(f"{name} must be {allowed}, got {found}")
-  return jnp.asarray(array)
-
-
-def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
-  """Lets `of_sets(matrix, [C, ...])` stand for a function vmapped over its second argument.
-
-  XLA's CPU compiler vectorises additions of row after row, but not the reduction of a matrix: of
-  so many sets at once, the sums take a third of the time.
-  """
-
-  def decorate(function: Callable[..., jax.Array]) -> Any:
-    vmappable = jax.custom_batching.custom_vmap(function)
-
-    @vmappable.def_vmap
-    def _vmapped(axis_size, in_batched, *args):
-      del axis_size
-      at_once = jax.vmap(function, [0 if batched else None for batched in in_batched])
-      if tuple(in_batched) != (False, True):
-        return at_once(*args), True
-      return jax.lax.platform_dependent(*args, cpu=of_sets, default=at_once), True
-
-    return vmappable
-
-  return decorate
 
 
 def _modular_value(weights, mask):
@@ -252,49 +196,6 @@ def _coverage_commit(covers, covered, element):
 
 def _coverage_marginal(covers, weights, covered, element):
   return jnp.sum(covers[element] * jnp.where(covered, 0, weights))
-
-
-def _facility_init_of_sets(service, masks):
-  def open_next(served, element):
-    serves, chosen = element
-    return jnp.maximum(served, serves * chosen[:, None]), None
-
-  nothing = jnp.zeros((masks.shape[0], service.shape[1]))
-  return jax.lax.scan(open_next, nothing, (service, masks.T))[0]
-
-
-@_vmapped_on_cpu_as(_facility_init_of_sets)
-def _facility_init(service, mask):
-  def best() -> jax.Array:
-    return jnp.max(service * mask[:, None], axis=0)
-
-  return jax.lax.cond(jnp.any(mask), best, lambda: jnp.zeros(service.shape[1]))
-
-
-def _facility_value(service, mask):
-  return jnp.sum(_facility_init(service, mask))
-
-
-def _facility_marginals_of_sets(service, served):
-  def serve_next(gains, customer):
-    offered, had = customer
-    return gains + jnp.maximum(offered - had[:, None], 0), None
-
-  nothing = jnp.zeros((served.shape[0], service.shape[0]))
-  return jax.lax.scan(serve_next, nothing, (service.T, served.T))[0]
-
-
-@_vmapped_on_cpu_as(_facility_marginals_of_sets)
-def _facility_marginals(service, served):
-  return jnp.sum(jnp.maximum(service - served, 0), axis=1)
-
-
-def _facility_commit(service, served, element):
-  return jnp.maximum(served, service[element])
-
-
-def _facility_marginal(service, served, element):
-  return jnp.sum(jnp.maximum(service[element] - served, 0))
 
 
 def _concave_init(features, mask):

@@ -1,5 +1,4 @@
 import csv
-import itertools
 import re
 
 import jax
@@ -12,119 +11,7 @@ from absl.testing import flagsaver
 import nas_submod as ns
 from benchmarks import optimizers, runs, tables
 from nas_submod.optimizers import Info, Optimizer
-
-SIZES = (3, 2, 3)  # options of the positions of the tiny table
-
-
-def tiny_rows(name="{}{}{}", canonical=True, shift=0, trainings=("acc0", "acc1", "acc2"), scale=1):
-  """Accuracies with a known optimum, costs of whole networks; the last two positions may move."""
-  rows = []
-  for architecture in itertools.product(*map(range, SIZES)):
-    a, b, c = architecture
-    row = {"arch": name.format(a + shift, b + shift, c + shift)}
-    if canonical:
-      # An empty position before a filled one, where both may hold it, is the same network.
-      b, c = (c, 0) if b == 0 and c == 1 else (b, c)
-      row["canonical"] = name.format(a, b, c)
-    accuracy = 50 + 9 * a + 12 * (b > 0) + 8 * c - a * c
-    for i, training in enumerate(trainings):
-      row[training] = scale * (accuracy + 0.5 * (i - 1))
-    row["params"] = 10 + 5 * a * a + 3 * b + 4 * c
-    row["flops"] = 1000 + 100 * a + 250 * b + 130 * c
-    rows.append(row)
-  return rows
-
-
-def write(path, rows):
-  with open(path, "w", newline="", encoding="utf-8") as file:
-    writer = csv.DictWriter(file, rows[0].keys())
-    writer.writeheader()
-    writer.writerows(rows)
-  return str(path)
-
-
-def optimum_of(rows, fractions):
-  """The best mean accuracy within the budgets, from the rows alone."""
-  trainings = [key for key in rows[0] if re.fullmatch(r"(acc|seed)\d", key)]
-  limits = {
-    cost: fraction * max(row[cost] for row in rows)
-    for cost, fraction in zip(("params", "flops"), fractions)
-  }
-  return max(
-    np.mean([row[training] for training in trainings])
-    for row in rows
-    if all(row[cost] <= limit for cost, limit in limits.items())
-  )
-
-
-FORMATS = {
-  "digits": {},
-  "dashes": {"name": "{}-{}-{}"},
-  "bars_two_digits": {"name": "|{}|{}|{}|", "canonical": False, "shift": 9},
-  "commas_fractions": {"name": "{},{},{}", "canonical": False, "scale": 0.01},
-  "seeds": {"trainings": ("seed0", "seed1")},
-}
-
-
-@pytest.mark.parametrize(
-  ("style", "dense"), [*((style, True) for style in FORMATS), ("bars_two_digits", False)]
-)
-def test_every_row_is_found_in_every_format(tmp_path, monkeypatch, style, dense):
-  if not dense:
-    monkeypatch.setattr(tables, "_DENSE", 0)
-  rows = tiny_rows(**FORMATS[style])
-  table = tables.Table(write(tmp_path / "t.csv", rows))
-  unit = 100 if style == "commas_fractions" else 1
-  assert table.cost_names == ["params", "flops"]
-  assert np.bincount(table.groups).tolist() == [size - 1 for size in SIZES]
-  n = len(table.groups)
-  masks = (np.arange(2**n)[:, None] >> np.arange(n)) % 2 == 1
-  masks = masks[[np.bincount(table.groups[m], minlength=3).max() <= 1 for m in masks]]
-  [instance] = table.instances([(0.7, 0.8)])
-  looks = jax.jit(
-    jax.vmap(lambda mask: (table.row(mask), instance.case.mean(mask), table.cost(mask)))
-  )
-  found, means, costs = jax.device_get(looks(masks))
-  assert sorted(found) == list(range(len(rows)))
-  assert instance.optimum == pytest.approx(unit * optimum_of(rows, (0.7, 0.8)), rel=1e-6)
-  np.testing.assert_allclose(means, table.scores[found].mean(axis=1), rtol=1e-6)
-  np.testing.assert_array_equal(costs, table.costs[found])
-
-
-def test_canonical_form_is_the_row_the_table_names(tmp_path):
-  rows = tiny_rows()
-  table = tables.Table(write(tmp_path / "t.csv", rows))
-  eye = np.eye(5, dtype=bool)
-  moved = eye[3]  # 001: option 1 of the last position
-  np.testing.assert_array_equal(table.canonical(moved), eye[2])  # is 010
-  np.testing.assert_array_equal(table.canonical(eye[4]), eye[4])
-
-
-def test_what_the_table_does_not_hold_is_infeasible(tmp_path):
-  rows = [row for row in tiny_rows() if row["arch"] not in ("000", "110")]
-  table = tables.Table(write(tmp_path / "t.csv", rows))
-  [instance] = table.instances([(1.0, 1.0)])
-  problem = instance.case.problem
-  hole = np.array([True, False, True, False, False])
-  assert not problem.feasible(hole)
-  assert problem.feasible(np.array([True, False, False, False, False]))
-  assert problem.feasible(problem.required) and instance.case.mean(problem.required) == -np.inf
-
-
-@pytest.mark.parametrize(
-  ("change", "message"),
-  [
-    (lambda rows: [{"a": 1}], "no column arch"),
-    (lambda rows: [{"arch": "01", "params": 1}], "no accuracies"),
-    (lambda rows: [{"arch": "01", "acc0": 1}], "of costs"),
-    (lambda rows: [*rows, rows[0] | {"acc1": ""}], r'line 20: acc1 is ""'),
-    (lambda rows: [*rows, rows[0] | {"arch": "0x1"}], r'line 20: "0x1"'),
-    (lambda rows: [*rows, rows[0] | {"arch": "01"}], r"\[2, 3\] positions"),
-  ],
-)
-def test_a_broken_table_is_named(tmp_path, change, message):
-  with pytest.raises(ValueError, match=message):
-    tables.Table(write(tmp_path / "t.csv", change(tiny_rows())))
+from tests.tiny_table import optimum_of, tiny_rows, write
 
 
 def run_main(**values):

@@ -14,49 +14,7 @@ from PIL import Image
 
 from nas_submod import augmentation, data, digits, sources
 from nas_submod.splits import stratify
-
-
-def config(source, validation_size=4, **fields):
-  return ConfigDict({"source": str(source), "validation_size": validation_size, **fields})
-
-
-def arrays(train=40, test=8, classes=4, shape=(5, 5, 3), seed=0):
-  rng = np.random.default_rng(seed)
-  return {
-    "x_train": rng.integers(0, 256, (train, *shape), np.uint8),
-    "y_train": np.arange(train) % classes,
-    "x_test": rng.integers(0, 256, (test, *shape), np.uint8),
-    "y_test": np.arange(test) % classes,
-  }
-
-
-def save(path, **changes):
-  """Writes an npz of `arrays()` with changes; a value of None drops the key."""
-  values = {k: v for k, v in (arrays() | changes).items() if v is not None}
-  np.savez(path / "set.npz", **values)
-  return f"npz:{path / 'set.npz'}"
-
-
-def save_folder(path, train, test=None, size=(6, 6), mode="RGB", suffix=".png"):
-  """Writes images named class and number, each of one colour, which is returned by file."""
-  rng, colours = np.random.default_rng(0), {}
-  for split, numbers in (("train", train), ("test", test or {})):
-    for name, number in numbers.items():
-      (path / split / name).mkdir(parents=True)
-      for i in range(number):
-        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
-        file = path / split / name / f"{i}{suffix}"
-        Image.new("RGB", size, colour).convert(mode).save(file)
-        colours[split, name, i] = colour
-  return colours
-
-
-def per_class(labels, classes):
-  return np.bincount(labels, minlength=classes)
-
-
-def rows(images):
-  return {image.tobytes() for image in images}
+from tests.tiny_data import arrays, config, per_class, rows, save, save_folder
 
 
 @pytest.fixture(scope="module")
@@ -302,78 +260,6 @@ def test_test_set_without_some_class(tmp_path):
   assert len(data.load(config(source)).test.labels) == 8
   with pytest.raises(ValueError, match="no image of class 3"):
     data.load(config(source, test_size=4))
-
-
-@pytest.mark.parametrize("suffix", [".png", ".JPG"])
-def test_folder(tmp_path, suffix):
-  colours = save_folder(tmp_path, {"cat": 5, "ant": 7}, {"cat": 2, "ant": 3}, suffix=suffix)
-  (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
-  loaded = data.load(config(f"folder:{tmp_path}", 2))
-  assert [split.images.shape for split in loaded[:3]] == [
-    (10, 6, 6, 3),
-    (2, 6, 6, 3),
-    (5, 6, 6, 3),
-  ]
-  assert loaded.test.labels.tolist() == [0, 0, 0, 1, 1]
-  expected = [colours["test", name, i] for name, n in (("ant", 3), ("cat", 2)) for i in range(n)]
-  difference = loaded.test.images.astype(int) - np.array(expected)[:, None, None]
-  assert np.abs(difference).max() <= (0 if suffix == ".png" else 4)
-
-
-def test_folder_gray_stays_gray_unless_one_image_is_not(tmp_path):
-  save_folder(tmp_path, {"a": 3, "b": 3}, mode="L")
-  source = config(f"folder:{tmp_path}", 2, test_size=2)
-  gray = data.load(source)
-  assert gray.train.images.shape == (2, 6, 6, 1)
-  Image.new("RGBA", (6, 6), (1, 2, 3, 4)).save(tmp_path / "train" / "a" / "x.png")
-  coloured = data.load(source)
-  assert coloured.train.images.shape == (3, 6, 6, 3)
-
-
-def test_folder_images_of_unequal_size(tmp_path):
-  save_folder(tmp_path, {"a": 3, "b": 3})
-  wide = Image.new("RGB", (12, 6), (255, 0, 0))
-  wide.paste((0, 255, 0), (3, 0, 9, 6))
-  wide.save(tmp_path / "train" / "a" / "0.png")
-  source = f"folder:{tmp_path}"
-  with pytest.raises(
-    ValueError, match=r"train/a/0.png is 6x12, .*train/b/..png is 6x6; .* image_size"
-  ):
-    data.load(config(source, 2, test_size=2))
-  loaded = data.load(config(source, 2, test_size=2, image_size=3))
-  every = np.concatenate([split.images for split in loaded[:3]])
-  assert every.shape == (6, 3, 3, 3)
-  # The centre square of the wide image is green, its sides are cut off.
-  assert (every[:, 1, 1] == (0, 255, 0)).all(-1).sum() == 1
-  assert not (every == (255, 0, 0)).all(-1).any()
-
-
-def test_folder_errors(tmp_path):
-  source = f"folder:{tmp_path}"
-  with pytest.raises(ValueError, match=r"no folder .*train: folder:PATH takes PATH/train/CLASS"):
-    data.load(config(source))
-  (tmp_path / "train").mkdir()
-  with pytest.raises(ValueError, match="has no folders: one for each class"):
-    data.load(config(source))
-  save_folder(tmp_path, {"a": 4, "b": 0}, {"c": 1})
-  with pytest.raises(ValueError, match=r"train/b has no image: allowed are .png, .jpg"):
-    data.load(config(source))
-  Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "0.png")
-  with pytest.raises(ValueError, match="test has classes that train has not: c"):
-    data.load(config(source))
-  (tmp_path / "test" / "c").rename(tmp_path / "test" / "a")
-  with pytest.raises(ValueError, match="class 1 has 1 images, at least 2 are needed"):
-    data.load(config(source))
-  Image.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / "train" / "b" / "1.png")
-  with pytest.raises(ValueError, match=r"b/1.png is not usable: more than 8 bits"):
-    data.load(config(source, 2))
-  (tmp_path / "train" / "b" / "1.png").write_bytes(b"no png")
-  with pytest.raises(ValueError, match=r"b/1.png is not usable: [^\n]*$"):
-    data.load(config(source, 2))
-  whole = (tmp_path / "train" / "a" / "0.png").read_bytes()
-  (tmp_path / "train" / "b" / "1.png").write_bytes(whole[: len(whole) // 2])
-  with pytest.raises(ValueError, match=r"b/1.png is not usable: [^\n]*$"):
-    data.load(config(source, 2))
 
 
 def test_arrays_are_resized_too(tmp_path):

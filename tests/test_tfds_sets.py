@@ -11,7 +11,7 @@ from PIL import Image
 
 from nas_submod import data, pixels, sources, tfds_sets
 from tests.photos import AnyPhotos, GrayPhotos, Photos
-from tests.test_data import config, per_class, rows, save_folder
+from tests.tiny_data import config, per_class, rows, save_folder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from nas_submod.optimizers.greedy_run import Options, Run
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction
 
-_LAZY_BATCH = 64  # gains measured together, all of which are used
+_LAZY_BATCH = 64  # gains measured together
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -106,8 +106,9 @@ def _solve_one(
   run = greedy_run.open_run(problem, run, rule, jnp.bool_(True), options)
   cover = function.init(problem.required)
 
-  measure_all = functools.partial(_measure_all, function, options)
-  measure_next = functools.partial(_measure_next, function, options)
+  at_once = options._replace(lazy=False)  # all gains that are measured together are used
+  measure_all = functools.partial(_measure_all, function, at_once)
+  measure_next = functools.partial(_measure_next, function, at_once)
 
   def measure_lazily(run, cover):
     # What the most promising elements do not decide, a pass over all decides at once.
@@ -156,8 +157,7 @@ def _measure_next(
   batch = min(options.sample or _LAZY_BATCH, run.mask.size)
   elements, valid = greedy_run.next_elements(run, batch)
   gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements))
-  at_once = options._replace(lazy=False)
-  run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains, at_once)
+  run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains, options)
   return run, accepted, valid.sum()
 
 

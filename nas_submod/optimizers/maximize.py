@@ -31,8 +31,8 @@ def maximize(
     value: On the host, `masks [K, n] -> values [K]` or `(values, standard_errors)`, called once a
       round at most. Every row is one measurement: a set is there more than once, or again later,
       only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`,
-      also of sets beyond the budgets (for the upper bound). Values are float32, and tie where they
-      differ by less than 1e-6 of themselves: where gains are so small, subtract a constant.
+      also of sets beyond the budgets (for the upper bound). Values are float32, and their
+      differences tie within 1e-6 of them: where gains are so small, subtract a constant before.
     optimizer: Any optimizer of `nas_submod.optimizers`.
     max_evaluations: Stop after so many measurements (sets asked, if traceable, where one that is
       asked again counts again); None for as many as the optimizer wants. On the host what is known

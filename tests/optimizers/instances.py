@@ -80,6 +80,14 @@ def tabulated(function, n=8):
   return set_functions.table(set_functions.on_host(function)(every_mask(n)))
 
 
+def shaken(function, seed, n=8):
+  """The same set function as a table whose values are off by a last digit here and there."""
+  values = set_functions.on_host(function)(every_mask(n))
+  return set_functions.table(
+    values * (1 + 1e-7 * np.random.default_rng(seed).integers(-1, 2, 2**n))
+  )
+
+
 def stacked(mask):
   """Three positions of three options: what is chosen moves to the first positions."""
   options = jnp.asarray(mask).reshape(3, 3) @ jnp.arange(1, 4)

@@ -1,6 +1,4 @@
-"""What the drivers and the constructors refuse, and the log of a run."""
-
-import json
+"""What the drivers refuse."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,68 +66,6 @@ def test_arguments_that_are_refused(arguments, words):
 
 def test_a_limit_beyond_32_bits_is_no_limit():
   assert ns.maximize(PROBLEM, weigh, o.greedy(), max_evaluations=3_000_000_000).value == 7
-
-
-@pytest.mark.parametrize(
-  ("make", "words"),
-  [
-    (lambda: o.local_search(10.5), "evaluations must be a whole number, got 10.5"),
-    (lambda: o.random_search(0), "evaluations must be at least 1, got 0"),
-    (lambda: o.random_search(stop=1.0), "stop is 0 to below 1, got 1.0"),
-    (lambda: o.random_search(stop="no"), "stop must be a number"),
-    (lambda: o.regularized_evolution(batch=2.0), "batch must be a whole number"),
-    (lambda: o.regularized_evolution(population=1, batch=2), "population must be at least"),
-    (lambda: o.stochastic_greedy(2.5), "sample must be a whole number"),
-    (lambda: o.greedy(batch=2.5), "batch must be a whole number"),
-    (lambda: o.greedy(rule=3), "rule must be a name"),
-    (lambda: o.greedy(race="136"), "race must be whole numbers, such as"),
-    (lambda: o.greedy(race=(1.5, 3)), "race must be whole numbers, such as"),
-    (lambda: o.partial_enumeration(o.greedy(), 1.5), "depth must be a whole number"),
-    (lambda: o.partial_enumeration(o.greedy, 1), "inner must be an Optimizer"),
-    (lambda: o.exchange("rcas"), "inner must be an Optimizer"),
-    (lambda: o.surrogate(batch=0), "batch must be at least 1"),
-    (lambda: o.brute_force(None), "batch must be a whole number"),
-  ],
-)
-def test_constructors_refuse_what_is_no_count_or_optimizer(make, words):
-  with pytest.raises(ValueError, match=words):
-    make()
-
-
-def test_an_unknown_argument_is_named_with_those_there_are():
-  with pytest.raises(TypeError, match=r"^stochastic_greedy\(sample: int, .*argument 'rules'"):
-    o.stochastic_greedy(2, rules="unit")
-
-
-def test_equal_arguments_give_the_same_object_however_they_are_spelled():
-  assert o.greedy() is o.greedy("unit") is o.greedy(rule="unit", batch=np.int64(1))
-  assert o.rcas() is o.rcas(lazy=True)
-  assert o.greedy(race=[1, 3, 6]) is o.greedy(race=(1, 3, 6))
-  assert o.exchange(o.rcas()) is o.exchange(inner=o.rcas(True), batch=1)
-  assert o.greedy() is not o.greedy("joint")
-
-
-def test_constructors_of_ones_own_are_checked_where_it_is_plain_what_is_meant():
-  built = []
-
-  @o.constructor
-  def mine(
-    weights: tuple[float, ...] = (0.5,),
-    heat: int | float = 0.5,
-    how: float | str = "auto",
-    *rules: str,
-    flag=False,
-    inner: o.Optimizer | str = "rcas",
-    **others: int,
-  ) -> Optimizer:
-    built.append((weights, heat, how, rules, flag, inner, others))
-    return o.greedy()
-
-  mine()
-  mine(flag=0)
-  mine(flag=False)
-  mine((0.5,), 0.5, 1.5, "unit", "joint", inner=o.rcas(), k=3)
-  assert [rest for *_, rest, _, _ in built][:2] == [False, 0] and len(built) == 3
 
 
 def quadratic(weights):
@@ -279,45 +215,3 @@ def test_a_cut_run_has_no_steps_that_were_not_measured():
   optimizer = o.partial_enumeration(o.greedy(), 1)
   result = ns.maximize(PROBLEM, weigh, optimizer, max_evaluations=4)
   assert result.trace and np.isfinite([step.value for step in result.trace]).all()
-
-
-@pytest.mark.parametrize("torn", [False, True])
-def test_a_recorded_run_goes_on_where_it_stopped(tmp_path, torn):
-  problem = ns.Problem(np.arange(12) // 3, np.linspace(1, 2, 12), 4.0)
-  weights = np.random.default_rng(0).random(12)
-  optimizer = o.surrogate(evaluations=24, batch=4)
-  calls = []
-
-  def value(masks):
-    if len(calls) == stop:
-      raise RuntimeError("power failure")
-    calls.append(len(masks))
-    return masks @ weights, np.full(len(masks), 0.01)
-
-  stop = None
-  whole = ns.maximize(problem, value, optimizer)
-  path, rounds = tmp_path / "run.jsonl", len(calls)
-  calls, stop = [], 3
-  with pytest.raises(RuntimeError):
-    ns.maximize(problem, o.recorded(value, path), optimizer)
-  if torn:
-    path.write_bytes(path.read_bytes()[:-9])
-  calls, stop = [], None
-  result = ns.maximize(problem, o.recorded(value, path), optimizer)
-  assert len(calls) == rounds - 3 + torn
-  np.testing.assert_equal(result._asdict(), whole._asdict())
-  assert [json.loads(line)["value"] for line in path.read_text().splitlines()]
-
-
-def test_logs_that_are_refused(tmp_path):
-  path = tmp_path / "run.jsonl"
-  path.write_text('{"set": [1], "value": 2.0, "standard_error": 0.1}\n')
-  with pytest.raises(ValueError, match=r"run.jsonl is of another run: it has the set \[1\]"):
-    ns.maximize(PROBLEM, o.recorded(weigh, path), o.greedy())
-  path.write_text("[]\n")
-  with pytest.raises(ValueError, match="line 1, is not a measurement"):
-    o.recorded(weigh, path)
-  with pytest.raises(ValueError, match="cannot be written: No such file"):
-    o.recorded(weigh, tmp_path / "missing" / "run.jsonl")
-  with pytest.raises(ValueError, match="value must be a function, got 3"):
-    o.recorded(3, tmp_path / "new.jsonl")

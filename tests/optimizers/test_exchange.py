@@ -54,3 +54,13 @@ def test_what_two_groups_hold_is_swapped_where_nothing_else_improves():
   problem = ns.Problem([0, 0, 1, 1], np.ones(4), 2)
   result = ns.maximize(problem, set_functions.table(values), exchange(rcas()), traceable=True)
   assert result.mask.tolist() == [False, True, True, False] and result.value == 2
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+def test_a_move_that_gains_but_rounding_is_not_taken(traceable):
+  problem = ns.Problem([0, 0], [1, 1], 1)
+  table = set_functions.table([0, 0.3, np.nextafter(np.float32(0.3), 1), 0])
+  assert table(np.array([False, True])) > table(np.array([True, False]))
+  value = table if traceable else set_functions.on_host(table)
+  result = ns.maximize(problem, value, exchange(best_singleton()), traceable=traceable)
+  assert result.mask.tolist() == [True, False]

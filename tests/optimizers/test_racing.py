@@ -57,6 +57,15 @@ def test_exact_values_give_the_path_of_plain_greedy_and_nothing_is_measured_twic
       assert not any(step.tie for step in raced.trace)
 
 
+def test_without_noise_gains_that_are_rounded_tie_as_in_plain_greedy():
+  for seed in range(60):
+    problem, function = instances.two_knapsacks(seed), instances.integer_coverage(seed, unit=0.1)
+    value = set_functions.on_host(function)
+    plain = ns.maximize(problem, value, greedy("unit", False, None))
+    raced = ns.maximize(problem, exactly(value), greedy("unit", False, None, RACE))
+    assert path_of(raced) == path_of(plain), seed
+
+
 def test_exact_values_as_one_program():
   optimizer = rcas(race=RACE)
   for seed in range(10):

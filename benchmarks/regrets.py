@@ -1,0 +1,48 @@
+"""Regrets of optimizers from their curves: means and errors, and the raw numbers as CSV."""
+
+import csv
+
+import numpy as np
+
+from benchmarks.runs import Curves, Suite
+
+Runs = dict[str, list[Curves]]  # of "exact" and of "noisy" F, for each instance
+Curve = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] by the same keys
+
+
+def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Curve]:
+  """Regrets of each optimizer; a largest score that was not known exactly may have been beaten."""
+  scores = {
+    name: {kind: np.stack([c.scores for c in curves], dtype=float) for kind, curves in run.items()}
+    for name, run in runs.items()
+  }
+  optimum = np.array([instance.optimum for instance in suite.instances])
+  for curve in scores.values():
+    for score in curve.values():
+      optimum = np.maximum(optimum, score.max(axis=(1, 2)))
+  return {
+    name: {kind: optimum[:, None, None] - score for kind, score in curve.items()}
+    for name, curve in scores.items()
+  }
+
+
+def spread(regret: np.ndarray) -> str:
+  """Mean over instances `[I, S]`, and its standard error over seeds if there are several."""
+  means = regret.mean(axis=0)
+  if means.size == 1:
+    return f"{means.mean():.3f}"
+  return f"{means.mean():.3f} ±{means.std(ddof=1) / np.sqrt(means.size):.3f}"
+
+
+def write_csv(path: str, suite: Suite, results: dict[str, Curve], checkpoints: list[int]) -> None:
+  """One row for each optimizer, kind, instance, seed and number of measurements."""
+  with open(path, "w", newline="", encoding="utf-8") as file:
+    writer = csv.writer(file)
+    writer.writerow(["suite", "instance", "optimizer", "kind", "seed", "measurements", "regret"])
+    for name, curve in results.items():
+      for kind, regret in curve.items():
+        for i, instance in enumerate(suite.instances):
+          for seed in range(regret.shape[1]):
+            for t in checkpoints:
+              value = f"{regret[i, seed, t]:.6g}"
+              writer.writerow([suite.title, instance.name, name, kind, seed, t, value])

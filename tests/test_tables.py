@@ -1,0 +1,75 @@
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import tables
+from tests.tiny_table import SIZES, optimum_of, tiny_rows, write
+
+FORMATS = {
+  "digits": {},
+  "dashes": {"name": "{}-{}-{}"},
+  "bars_two_digits": {"name": "|{}|{}|{}|", "canonical": False, "shift": 9},
+  "commas_fractions": {"name": "{},{},{}", "canonical": False, "scale": 0.01},
+  "seeds": {"trainings": ("seed0", "seed1")},
+}
+
+
+@pytest.mark.parametrize(
+  ("style", "dense"), [*((style, True) for style in FORMATS), ("bars_two_digits", False)]
+)
+def test_every_row_is_found_in_every_format(tmp_path, monkeypatch, style, dense):
+  if not dense:
+    monkeypatch.setattr(tables, "_DENSE", 0)
+  rows = tiny_rows(**FORMATS[style])
+  table = tables.Table(write(tmp_path / "t.csv", rows))
+  unit = 100 if style == "commas_fractions" else 1
+  assert table.cost_names == ["params", "flops"]
+  assert np.bincount(table.groups).tolist() == [size - 1 for size in SIZES]
+  n = len(table.groups)
+  masks = (np.arange(2**n)[:, None] >> np.arange(n)) % 2 == 1
+  masks = masks[[np.bincount(table.groups[m], minlength=3).max() <= 1 for m in masks]]
+  [instance] = table.instances([(0.7, 0.8)])
+  looks = jax.jit(
+    jax.vmap(lambda mask: (table.row(mask), instance.case.mean(mask), table.cost(mask)))
+  )
+  found, means, costs = jax.device_get(looks(masks))
+  assert sorted(found) == list(range(len(rows)))
+  assert instance.optimum == pytest.approx(unit * optimum_of(rows, (0.7, 0.8)), rel=1e-6)
+  np.testing.assert_allclose(means, table.scores[found].mean(axis=1), rtol=1e-6)
+  np.testing.assert_array_equal(costs, table.costs[found])
+
+
+def test_canonical_form_is_the_row_the_table_names(tmp_path):
+  rows = tiny_rows()
+  table = tables.Table(write(tmp_path / "t.csv", rows))
+  eye = np.eye(5, dtype=bool)
+  moved = eye[3]  # 001: option 1 of the last position
+  np.testing.assert_array_equal(table.canonical(moved), eye[2])  # is 010
+  np.testing.assert_array_equal(table.canonical(eye[4]), eye[4])
+
+
+def test_what_the_table_does_not_hold_is_infeasible(tmp_path):
+  rows = [row for row in tiny_rows() if row["arch"] not in ("000", "110")]
+  table = tables.Table(write(tmp_path / "t.csv", rows))
+  [instance] = table.instances([(1.0, 1.0)])
+  problem = instance.case.problem
+  hole = np.array([True, False, True, False, False])
+  assert not problem.feasible(hole)
+  assert problem.feasible(np.array([True, False, False, False, False]))
+  assert problem.feasible(problem.required) and instance.case.mean(problem.required) == -np.inf
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda rows: [{"a": 1}], "no column arch"),
+    (lambda rows: [{"arch": "01", "params": 1}], "no accuracies"),
+    (lambda rows: [{"arch": "01", "acc0": 1}], "of costs"),
+    (lambda rows: [*rows, rows[0] | {"acc1": ""}], r'line 20: acc1 is ""'),
+    (lambda rows: [*rows, rows[0] | {"arch": "0x1"}], r'line 20: "0x1"'),
+    (lambda rows: [*rows, rows[0] | {"arch": "01"}], r"\[2, 3\] positions"),
+  ],
+)
+def test_a_broken_table_is_named(tmp_path, change, message):
+  with pytest.raises(ValueError, match=message):
+    tables.Table(write(tmp_path / "t.csv", change(tiny_rows())))

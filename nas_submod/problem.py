@@ -41,7 +41,8 @@ class Problem:
   problem passes through `jit` and `vmap`, and a change of its numbers does not recompile.
   If all costs are whole numbers and those of each resource sum to less than 2^31, they are compared
   exactly (int32). Otherwise (float32) additions may exceed a budget by 1e-6 of it and whole sets by
-  2e-6, so that what fits is feasible in whatever order the costs are summed.
+  2e-6, so that what fits is feasible in whatever order the costs are summed. Matrix products in
+  functions are of full float32 precision, on accelerators too, unless they say another.
 
   Attributes:
     groups: Group of each element, negative if unrestricted. `[n]` int.
@@ -117,7 +118,7 @@ class Problem:
     if canonical is not None:
       if not callable(canonical):
         raise ValueError(f"canonical must be None or a function, got {canonical!r}")
-      form = _shape_of_result("canonical", canonical, self.required, "[n] bool")
+      form = _shape_of_result("canonical", self.canonical_form, self.required, "[n] bool")
       if form != ((n,), bool):
         raise ValueError(f"canonical must return bool of shape ({n},), got {form[1]} {form[0]}")
 
@@ -149,12 +150,16 @@ class Problem:
     """Units of each resource that the set `mask [n]` uses, `[m]`."""
     if self._matrix is None:
       assert self._cost_function is not None
-      return self._cost_function(mask)
+      with jax.default_matmul_precision("highest"):
+        return self._cost_function(mask)
     return jnp.where(jnp.asarray(mask)[:, None], self._matrix, 0).sum(axis=0)
 
   def canonical_form(self, mask: Mask) -> jax.Array:
     """What stands for all sets that are the same object as `mask [n]`, `[n]` bool."""
-    return jnp.asarray(mask) if self.canonical is None else self.canonical(mask)
+    if self.canonical is None:
+      return jnp.asarray(mask)
+    with jax.default_matmul_precision("highest"):
+      return self.canonical(mask)
 
   def within_budget(self, cost: jax.Array) -> jax.Array:
     """Whether the costs of whole sets `[..., m]` keep to every budget, `[...]` bool."""
@@ -212,7 +217,7 @@ class Problem:
     elements = jnp.arange(self.n)
     if self.canonical is None:
       return elements
-    first = first_of_equal(jax.vmap(self.canonical)(mask | jnp.eye(self.n, dtype=bool)), fits)
+    first = first_of_equal(jax.vmap(self.canonical_form)(mask | jnp.eye(self.n, dtype=bool)), fits)
     return jnp.where(fits, first, elements)
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

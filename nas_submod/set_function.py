@@ -81,15 +81,19 @@ class SetFunction:
     n = self.n if n is None else n
     if n is None or not self.incremental:
       raise ValueError("check is of gains, and needs n where the function has none")
-    assert self.init and self.marginals and self.marginal and self.commit
     self._check_shapes(n)
+    with jax.default_matmul_precision("highest"):  # as the drivers compute them
+      self._check_gains(n, seed)
+
+  def _check_gains(self, n: int, seed: int) -> None:
+    assert self.init and self.marginals and self.marginal and self.commit
     order = np.random.default_rng(seed).permutation(n)
-    value, marginals = jax.jit(self.value), jax.jit(self.marginals)
-    marginal = jax.jit(self.marginal)
-    committed = self.init(np.zeros(n, bool))
+    value, init, commit = jax.jit(self.value), jax.jit(self.init), jax.jit(self.commit)
+    marginals, marginal = jax.jit(self.marginals), jax.jit(self.marginal)
+    committed = init(np.zeros(n, bool))
     for size in range(min(_LONGEST, n)):
       mask = np.isin(np.arange(n), order[:size])
-      cover, elements = self.init(mask), order[size : size + _ELEMENTS]
+      cover, elements = init(mask), order[size : size + _ELEMENTS]
       values = np.array([value(mask | (np.arange(n) == e)) for e in elements], np.float64)
       gains = values - float(value(mask))
       for name, found in (
@@ -104,7 +108,7 @@ class SetFunction:
             f"{name} is wrong: element {elements[row]} gains {found[row]:g} at the set "
             f"{sorted(order[:size].tolist())}, its values differ by {gains[row]:g}"
           )
-      committed = self.commit(committed, order[size])
+      committed = commit(committed, order[size])
 
   def _check_shapes(self, n: int) -> None:
     assert self.init and self.marginals and self.marginal and self.commit

@@ -120,7 +120,8 @@ def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.n
 
 @jax.jit
 def _batched(function, masks):
-  return jax.vmap(function)(masks)
+  with jax.default_matmul_precision("highest"):  # as in the compiled driver
+    return jax.vmap(function)(masks)
 
 
 def _modular_value(weights, mask):

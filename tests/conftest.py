@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-jax.config.update("jax_platforms", "cpu")
+# `TEST_PLATFORM=cuda python -m pytest tests/optimizers`: optimizers run there too.
+jax.config.update("jax_platforms", os.environ.get("TEST_PLATFORM", "cpu"))
 jax.config.update("jax_num_cpu_devices", 8)
 
 _compilations = []

@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import nas_submod as ns
-from benchmarks import optimizers, runs, tables
+from benchmarks import convolutions, optimizers, runs, tables
 from nas_submod.optimizers import Info, Optimizer
 from tests.tiny_table import optimum_of, tiny_rows, write
 
@@ -223,3 +223,15 @@ def test_optuna_measures_feasible_networks_once(tmp_path, name):
   assert scores.shape == (2, 13) and (made <= 12).all()
   assert (np.diff(scores, axis=1) >= 0).all() and scores.max() <= instance.optimum + 1e-4
   assert (scores[:, -1] > instance.optimum - 5).all()
+
+
+def test_convolutions_are_timed_in_both_ways(capsys, monkeypatch):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  monkeypatch.setattr(convolutions, "FORMS", [convolutions.Form(4, 6, 6, 3, 2, 6)])
+  with flagsaver.flagsaver(batch_size=2, dtype="float32", repeats=2, untuned=False):
+    convolutions.main(["convolutions"])
+  printed = capsys.readouterr().out
+  assert printed.count("3x3, 4x4x6 -> 6, stride 2, depthwise") == 2 and "n = 2" in printed
+  with flagsaver.flagsaver(untuned=True), pytest.raises(SystemExit, match="is for GPUs"):
+    convolutions.main(["convolutions"])

@@ -56,6 +56,16 @@ def test_products_are_convolutions(kernel, stride, groups):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
 
 
+@pytest.mark.parametrize(
+  "backend, kernel, primitive", [("cpu", 3, 0), ("gpu", 3, 1), ("gpu", 1, 0)]
+)
+def test_accelerators_have_products_for_1x1_alone(backend, kernel, primitive, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  x, weights = jnp.ones((2, 4, 4, 6)), jnp.ones((kernel, kernel, 3, 8))
+  program = jax.make_jaxpr(lambda x, w: convolution.convolve(x, w, 1, 2))(x, weights)
+  assert str(program).count("conv_general_dilated[") == primitive
+
+
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("block", [1, 900, 1 << 18])  # Single rows, several images, everything.

@@ -42,7 +42,8 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
 
 @jax.jit  # which remembers the shapes
 def _evaluate(value, mask):
-  return value(mask)
+  with jax.default_matmul_precision("highest"):  # as in the run: it is traced once
+    return value(mask)
 
 
 def is_feasible(problem: Problem, mask: Any) -> jax.Array:

@@ -9,11 +9,56 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.optimizers import checks
-from nas_submod.optimizers.base import Callback, Optimizer, Outcome, State
+from nas_submod.optimizers.base import Callback, Optimizer, Outcome, Result, State
+from nas_submod.optimizers.certificate import certify_at
 from nas_submod.problem import Problem
 from nas_submod.set_function import as_argument
 
 NO_LIMIT = np.iinfo(np.int32).max
+
+
+def maximize_compiled(
+  problem: Problem,
+  value: Callable[..., Any],
+  optimizer: Optimizer,
+  limit: int,
+  rng: jax.Array,
+  callback: Callback | None,
+) -> Result:
+  """What `maximize` does where `traceable` is true; `limit` is on sets asked."""
+  # Accelerators round the factors of products: F and costs would be others than on a CPU.
+  with jax.default_matmul_precision("highest"):
+    solve = optimizer.solve if limit == NO_LIMIT and callback is None else None
+    outcome = solve(problem, value, rng) if solve else None
+    if outcome is None or not outcome.known:
+      if callback is None:
+        outcome = drive(optimizer, problem, value, rng, limit)
+      else:
+        outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
+    if not np.all(outcome.feasible):
+      raise checks.infeasible("asked for")
+    if np.any(outcome.stuck):
+      raise checks.stuck()
+    if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
+      raise ValueError("value returned NaN or infinity for a feasible set")
+    if not outcome.evaluations:
+      raise checks.asks_nothing()
+    mask = np.asarray(outcome.mask)
+    feasible, cost = jax.device_get(_judge(problem, mask))
+    if not feasible:
+      raise checks.infeasible("answered", mask)
+    upper_bound, violations = certify_at(problem, value, mask)
+    return Result(
+      mask=mask,
+      value=float(outcome.value),
+      standard_error=0.0,
+      cost=cost,
+      evaluations=int(outcome.evaluations),
+      rounds=int(outcome.rounds),
+      trace=(),
+      upper_bound=max(upper_bound, float(outcome.value)),
+      violations=violations,
+    )
 
 
 def drive(
@@ -131,3 +176,8 @@ def _start(optimizer, problem, rng, limit):
 def _play_one(optimizer, problem, value, limit, run):
   run, info = _play_round(optimizer, problem, value, limit, run)
   return run, info, _unfinished(optimizer, limit, run)
+
+
+@jax.jit
+def _judge(problem, mask):
+  return checks.is_feasible(problem, mask), problem.cost(mask)

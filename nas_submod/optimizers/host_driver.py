@@ -123,4 +123,14 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
       problem.canonical_form(mask),
     )
 
-  return jax.jit(start), jax.jit(advance), jax.jit(best)
+  return tuple(jax.jit(_in_full_precision(function)) for function in (start, advance, best))
+
+
+def _in_full_precision(function):
+  """The function with products of matrices whose factors no accelerator rounds."""
+
+  def traced(*args):
+    with jax.default_matmul_precision("highest"):
+      return function(*args)
+
+  return traced

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from nas_submod.optimizers import checks
 from nas_submod.optimizers.arguments import at_least_one, checked
 from nas_submod.optimizers.base import Callback, Optimizer, Result
-from nas_submod.optimizers.certificate import certify_at
-from nas_submod.optimizers.compiled_driver import NO_LIMIT, drive, drive_round_by_round
+from nas_submod.optimizers.compiled_driver import NO_LIMIT, maximize_compiled
 from nas_submod.optimizers.host_driver import maximize_on_host
 from nas_submod.problem import Problem
 
@@ -31,7 +29,8 @@ def maximize(
     value: On the host, `masks [K, n] -> values [K]` or `(values, standard_errors)`, called once a
       round at most. Every row is one measurement: a set is there more than once, or again later,
       only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`,
-      also of sets beyond the budgets (for the upper bound). Values are float32, and their
+      also of sets beyond the budgets (for the upper bound); products of matrices in it are of full
+      float32 precision, on accelerators too, unless they say another. Values are float32, and their
       differences tie within 1e-6 of them: where gains are so small, subtract a constant before.
     optimizer: Any optimizer of `nas_submod.optimizers`.
     max_evaluations: Stop after so many measurements (sets asked, if traceable, where one that is
@@ -62,41 +61,5 @@ def maximize(
   if callback is not None and not callable(callback):
     raise ValueError(f"callback must be a function or None, got {callback!r}")
   at_most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)
-  if not checked("traceable", traceable, bool):
-    return maximize_on_host(problem, value, optimizer, at_most, rng, callback)
-  solve = optimizer.solve if limit is None and callback is None else None
-  outcome = solve(problem, value, rng) if solve else None
-  if outcome is None or not outcome.known:
-    if callback is None:
-      outcome = drive(optimizer, problem, value, rng, at_most)
-    else:
-      outcome = drive_round_by_round(optimizer, problem, value, rng, at_most, callback)
-  if not np.all(outcome.feasible):
-    raise checks.infeasible("asked for")
-  if np.any(outcome.stuck):
-    raise checks.stuck()
-  if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
-    raise ValueError("value returned NaN or infinity for a feasible set")
-  if not outcome.evaluations:
-    raise checks.asks_nothing()
-  mask = np.asarray(outcome.mask)
-  feasible, cost = jax.device_get(_judge(problem, mask))
-  if not feasible:
-    raise checks.infeasible("answered", mask)
-  upper_bound, violations = certify_at(problem, value, mask)
-  return Result(
-    mask=mask,
-    value=float(outcome.value),
-    standard_error=0.0,
-    cost=cost,
-    evaluations=int(outcome.evaluations),
-    rounds=int(outcome.rounds),
-    trace=(),
-    upper_bound=max(upper_bound, float(outcome.value)),
-    violations=violations,
-  )
-
-
-@jax.jit
-def _judge(problem, mask):
-  return checks.is_feasible(problem, mask), problem.cost(mask)
+  run = maximize_compiled if checked("traceable", traceable, bool) else maximize_on_host
+  return run(problem, value, optimizer, at_most, rng, callback)

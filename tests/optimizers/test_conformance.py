@@ -54,10 +54,12 @@ def test_host_driver(entry, setting):
     value, asked = watched(problem, function)
     result = ns.maximize(problem, value, entry.optimizer, seed=seed)
     assert problem.feasible(result.mask)
-    assert result.value == set_functions.on_host(function)(result.mask[None])[0]
+    # A program for one set may sum in another order than one for many.
+    own = set_functions.on_host(function)(result.mask[None])[0]
+    np.testing.assert_allclose(result.value, own, rtol=1e-6)
     assert result.evaluations == len(asked)
     assert result.value >= function(problem.required)
-    np.testing.assert_array_equal(result.cost, problem.cost(result.mask))
+    np.testing.assert_allclose(result.cost, problem.cost(result.mask), rtol=1e-6)
     assert result.trace and all(
       instances.every_feasible(problem, np.stack([s.mask for s in result.trace]))
     )
@@ -108,7 +110,8 @@ def test_ties_are_ties_though_sums_are_rounded(entry):
 
 @EVERY_OPTIMIZER
 def test_one_device_finds_what_eight_find(entry, monkeypatch):
-  assert jax.local_device_count() == 8
+  if jax.default_backend() == "cpu":
+    assert jax.local_device_count() == 8
   cases = [
     (instances.two_knapsacks(0), instances.noisy_table(0)),
     (instances.one_knapsack(0), instances.facility_location(0)),

@@ -1,7 +1,8 @@
 """Greedy runs on set functions that give gains: the same decisions, without a value per set."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +33,10 @@ def solve_by_gains(
     The outcome; an evaluation is one gain of one element.
   """
   keys = jax.random.split(rng, rules.shape[0])
-  eager = not options.lazy and options.sample is None
-  solve = functools.partial(_solve_eagerly if eager else _solve_one, problem, function, options)
+  of_all = options.sample is None
+  solve = functools.partial(_solve_of_all if of_all else _solve_of_samples, problem, function)
   # One rule after the other: vmapped, a lazy run would make every measurement of an eager one.
-  outcomes = jax.lax.map(lambda run: solve(*run), (keys, rules))
+  outcomes = jax.lax.map(lambda run: solve(options, *run), (keys, rules))
   # Sums of gains drift by their rounding: the value of a set is what the function says it is.
   values = jax.vmap(function.value)(outcomes.mask).astype(jnp.float32)
   winner = rounding.best_of_all(values)
@@ -49,75 +50,136 @@ def solve_by_gains(
   )
 
 
-def _solve_eagerly(
+class _Path(NamedTuple):
+  """A run that looks at all elements: of fewer fields than a `Run`, so that a step is quicker.
+
+  `bounds [n]` are the gains last measured, None if none is used again; `fits [n]` and `rate [n]`
+  are of what may be added, `left []` is how many. The others are as in `Outcome` and `Run`.
+  """
+
+  outcome: Outcome
+  mask: jax.Array
+  value: jax.Array
+  scale: jax.Array
+  cover: Any
+  bounds: jax.Array | None
+  fits: jax.Array
+  rate: jax.Array
+  left: jax.Array
+
+
+class _Choice(NamedTuple):
+  """Gains `[n]`; the best element, the least its density is; the scale; gains measured, `[]`."""
+
+  gains: jax.Array
+  element: jax.Array
+  least: jax.Array
+  scale: jax.Array
+  measured: jax.Array
+
+
+def _solve_of_all(
   problem: Problem, function: SetFunction, options: Options, rng: jax.Array, rule: jax.Array
 ) -> Outcome:
-  """Every gain in every step: all that is open is fresh, so that a step needs no more than it."""
+  """All elements are looked at in every step; if lazy, by their bounds first."""
   assert function.init is not None and function.commit is not None
-  assert function.marginals is not None
-  marginals, commit = function.marginals, function.commit
+  commit = function.commit
   del rng
 
-  def openings(mask):
+  def openings(mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     additions = problem.additions(mask)
     price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
     return additions.fits, greedy_run.per_price(price), additions.fits.sum()
 
-  def add(carry):
-    outcome, mask, value, scale, cover, (fits, rate, count) = carry
-    gains = _finite(marginals(cover))
-    after = value + gains
-    density = greedy_run.densities(gains, rate, scale)
-    least = jnp.max(jnp.where(fits, density.least, -jnp.inf))  # NaN if a gain is.
-    element = rounding.first_true(fits & (density.most >= least))
+  def add(path: _Path, measure: Callable[[SetFunction, _Path], _Choice]) -> _Path:
+    gains, element, least, scale, measured = measure(function, path)
+    outcome, after = path.outcome, path.value + gains
     accepted = least > greedy_run.LOWEST
-    added = mask.at[element].set(True)
+    added = path.mask.at[element].set(True)
     candidate = element
     if options.best_of_all:
-      candidate = rounding.first_largest(jnp.where(fits, after, -jnp.inf))
+      candidate = rounding.first_largest(jnp.where(path.fits, after, -jnp.inf))
     better = rounding.beats(after[candidate], outcome.value) & accepted
     outcome = Outcome(
-      mask=jnp.where(better, mask.at[candidate].set(True), outcome.mask),
+      mask=jnp.where(better, path.mask.at[candidate].set(True), outcome.mask),
       value=jnp.where(better, after[candidate], outcome.value),
-      evaluations=outcome.evaluations + count,
-      rounds=outcome.rounds + 1,
+      evaluations=outcome.evaluations + measured,
+      rounds=outcome.rounds + (path.left > 0),
       clean=outcome.clean & ~jnp.isnan(least),
     )
-    fits, rate, count = openings(added)
-    opened = fits, rate, jnp.where(accepted, count, 0)
-    value, cover = after[element], commit(cover, element)
-    return outcome, added, value, jnp.maximum(scale, jnp.abs(value)), cover, opened
+    fits, rate, left = openings(added)
+    value = after[element]
+    return _Path(
+      outcome=outcome,
+      mask=added,
+      value=value,
+      scale=jnp.maximum(scale, jnp.abs(value)),
+      cover=commit(path.cover, element),
+      bounds=gains if options.lazy else None,
+      fits=fits,
+      rate=rate,
+      left=jnp.where(accepted, left, 0),
+    )
 
   start = problem.required
   value = function.value(start).astype(jnp.float32)
   outcome = Outcome(start, value, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
-  carry = (outcome, start, value, rounding.size(value), function.init(start), openings(start))
-  return jax.lax.while_loop(lambda carry: carry[-1][-1] > 0, add, carry)[0]
+  opened = openings(start)
+  path = _Path(outcome, start, value, rounding.size(value), function.init(start), None, *opened)
+  path = add(path, functools.partial(_measure_all, first=True))
+  measure = _measure_lazily if options.lazy else _measure_all
+  return jax.lax.while_loop(
+    lambda path: path.left > 0, functools.partial(add, measure=measure), path
+  ).outcome
 
 
-def _solve_one(
+def _measure_all(function: SetFunction, path: _Path, first: bool = False) -> _Choice:
+  """Measures every element: all that fits is fresh, so that nothing else is looked at."""
+  assert function.marginals is not None
+  gains, scale = _finite(function.marginals(path.cover)), path.scale
+  if first:
+    scale = jnp.maximum(scale, jnp.max(jnp.where(path.fits, gains, 0.0)))
+  density = greedy_run.densities(gains, path.rate, scale)
+  return _Choice(gains, *greedy_step.best_of(density, path.fits), scale, path.left)
+
+
+def _measure_lazily(function: SetFunction, path: _Path) -> _Choice:
+  """Measures the elements of the highest known density, and all if those do not decide."""
+  assert function.marginal is not None and path.bounds is not None
+  size = path.mask.size
+  elements, valid = greedy_run.highest(path.bounds, path.rate, path.fits, min(_LAZY_BATCH, size))
+  target = jnp.where(valid, elements, size)
+  some = _finite(jax.vmap(function.marginal, (None, 0))(path.cover, elements))
+  gains = path.bounds.at[target].set(some, mode="drop")
+  seen = jnp.zeros(size, bool).at[target].set(True, mode="drop")
+  density = greedy_run.densities(gains, path.rate, path.scale)
+  element, least = greedy_step.best_of(density, seen)
+  safe = greedy_step.is_safe(element, least, density, density, path.fits & ~seen)
+  # What the most promising elements do not decide, a pass over all decides at once.
+  found = jax.lax.cond(
+    safe,
+    lambda: _Choice(gains, element, least, path.scale, jnp.int32(0)),
+    lambda: _measure_all(function, path),
+  )
+  return found._replace(measured=found.measured + valid.sum())
+
+
+def _solve_of_samples(
   problem: Problem, function: SetFunction, options: Options, rng: jax.Array, rule: jax.Array
 ) -> Outcome:
+  """A random sample of the elements is looked at in every step."""
   assert function.init is not None and function.commit is not None
   commit = function.commit
   value = function.value(problem.required).astype(jnp.float32)
   run = greedy_run.start_run(problem, rng)
   run = greedy_run.begin(run, value)
   run = greedy_run.open_run(problem, run, rule, jnp.bool_(True), options)
-  cover = function.init(problem.required)
-
   at_once = options._replace(lazy=False)  # all gains that are measured together are used
-  measure_all = functools.partial(_measure_all, function, at_once)
-  measure_next = functools.partial(_measure_next, function, at_once)
 
-  def measure_lazily(run, cover):
-    # What the most promising elements do not decide, a pass over all decides at once.
-    return jax.lax.cond(run.fresh.any(), measure_all, measure_next, run, cover)
-
-  def play_round(carry, measure=measure_lazily if options.lazy else measure_next):
+  def play_round(carry):
     run, cover, evaluations, rounds, clean = carry
     before, may_add = run.mask, run.open
-    run, accepted, count = measure(run, cover)
+    run, accepted, count = _measure_sample(function, at_once, run, cover)
     clean &= ~jnp.isnan(jnp.where(may_add, run.gain, 0.0)).any()
     element = rounding.first_true(run.mask & ~before)
     cover = jax.tree.map(
@@ -126,36 +188,20 @@ def _solve_one(
     run = greedy_run.open_run(problem, run, rule, accepted, options)
     return run, cover, evaluations + count, rounds + 1, clean & ~jnp.isnan(run.value)
 
+  cover = function.init(problem.required)
   carry = (run, cover, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
-  if options.sample is None:
-    carry = play_round(carry, measure_all)  # the first step needs every gain, lazy or not
   carry = jax.lax.while_loop(lambda carry: greedy_run.is_open(carry[0]), play_round, carry)
   run, _, evaluations, rounds, clean = carry
   mask, best_value = greedy_run.best_of_run(run)
   return Outcome(mask, best_value, evaluations, rounds, clean)
 
 
-def _measure_all(
+def _measure_sample(
   function: SetFunction, options: Options, run: Run, cover: Any
 ) -> tuple[Run, jax.Array, jax.Array]:
-  """Measures every element that is open, and adds the best."""
-  assert function.marginals is not None
-  gains = _finite(function.marginals(cover))
-  after = run.value + gains
-  count = run.open.sum()
-  run = run._replace(gain=gains, after=after, fresh=run.open)
-  nothing_asked = (jnp.zeros(1, jnp.int32), jnp.zeros(1, bool), jnp.zeros(1), jnp.zeros(1))
-  run, accepted = greedy_step.settle(run, *nothing_asked, options)
-  return run, accepted, count
-
-
-def _measure_next(
-  function: SetFunction, options: Options, run: Run, cover: Any
-) -> tuple[Run, jax.Array, jax.Array]:
-  """Measures the elements of the highest known density, and adds one if that decides."""
-  assert function.marginal is not None
-  batch = min(options.sample or _LAZY_BATCH, run.mask.size)
-  elements, valid = greedy_run.next_elements(run, batch)
+  """Measures what is open, and adds the best."""
+  assert function.marginal is not None and options.sample is not None
+  elements, valid = greedy_run.next_elements(run, min(options.sample, run.mask.size))
   gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements))
   run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains, options)
   return run, accepted, valid.sum()

@@ -179,7 +179,14 @@ def batch_size(run: Run, options: Options) -> int:
 
 def next_elements(run: Run, batch: int) -> tuple[jax.Array, jax.Array]:
   """The unmeasured elements of the highest known density `[B]`, and whether they exist `[B]`."""
-  key = jnp.where(run.open & ~run.fresh, density(run.gain, per_price(run.price)), -jnp.inf)
+  return highest(run.gain, per_price(run.price), run.open & ~run.fresh, batch)
+
+
+def highest(
+  gain: jax.Array, rate: jax.Array, candidates: jax.Array, batch: int
+) -> tuple[jax.Array, jax.Array]:
+  """The `candidates [n]` of the highest density `[B]`, and whether there are so many `[B]`."""
+  key = jnp.where(candidates, density(gain, rate), -jnp.inf)
   # Without the barriers XLA's CPU compiler fuses the selection into a sort, ten times slower.
   keys, elements = map(jax.lax.optimization_barrier, jax.lax.top_k(key, batch))
   return elements, keys > -jnp.inf

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers import greedy_run, rounding
-from nas_submod.optimizers.greedy_run import LOWEST, Options, Run
+from nas_submod.optimizers.greedy_run import LOWEST, Densities, Options, Run
 
 
 def tell_run(run: Run, values: jax.Array, options: Options) -> tuple[Run, jax.Array]:
@@ -102,13 +102,8 @@ def decide(
   def look(count: jax.Array) -> tuple[jax.Array, Decision]:
     """What is decided once `count []` of the elements are looked at."""
     seen = run.fresh | (place < count)
-    least = jnp.max(jnp.where(seen, known.least, -jnp.inf))
-    element = rounding.first_true(seen & (known.most >= least))
-    # A lower element wins if it could be the highest, another one only if it must be.
-    ahead = jnp.where(
-      jnp.arange(size) < element, bound.most >= least, bound.computed > known.most[element]
-    )
-    safe = ~jnp.any(run.open & ~seen & ahead)
+    element, least = best_of(known, seen)
+    safe = is_safe(element, least, known, bound, run.open & ~seen)
     return count, Decision(valid & (places < count), safe, element, least)
 
   total = valid.sum()
@@ -119,6 +114,25 @@ def decide(
   return jax.lax.while_loop(
     lambda carry: ~carry[1].safe & (carry[0] < total), lambda carry: look(carry[0] + 1), look(first)
   )[1]
+
+
+def best_of(known: Densities, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The lowest element of `seen [n]` that could be the highest, and the least the highest is.
+
+  NaN is the least if a gain that is seen is NaN.
+  """
+  least = jnp.max(jnp.where(seen, known.least, -jnp.inf))
+  return rounding.first_true(seen & (known.most >= least)), least
+
+
+def is_safe(
+  element: jax.Array, least: jax.Array, known: Densities, bound: Densities, unseen: jax.Array
+) -> jax.Array:
+  """Whether none of `unseen [n]`, which has `bound` at most, is better than `best_of` found."""
+  # A lower element wins if it could be the highest, another one only if it must be.
+  lower = jnp.arange(unseen.size) < element
+  ahead = jnp.where(lower, bound.most >= least, bound.computed > known.most[element])
+  return ~jnp.any(unseen & ahead)
 
 
 def record(

@@ -120,6 +120,17 @@ def test_gains_tie_by_the_largest_value_of_the_path(family, rule):
       np.testing.assert_array_equal(device.mask, expected.mask)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_gains_tie_by_the_largest_of_the_first_step_in_both_drivers(lazy):
+  # A float32 of 1,000 knows nothing of 1e-4: by their densities 1 and 1.0001 these two tie.
+  function = set_functions.modular([1_000.0, 1.0001])
+  problem = ns.Problem([-1, -1], [1_000.0, 1.0], 1_000.0)
+  optimizer = greedy("density:0", lazy=lazy)
+  host = ns.maximize(problem, set_functions.on_host(function), optimizer)
+  device = ns.maximize(problem, function, optimizer, traceable=True)
+  assert host.mask.tolist() == device.mask.tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
   "make", [lambda b: greedy("joint", lazy=True, batch=b), lambda b: rcas(batch=b)]
 )

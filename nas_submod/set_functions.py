@@ -98,8 +98,15 @@ def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt
 
 
 def table(values: Any) -> SetFunction:
-  """Any set function of few elements: `values [2^n]`, element e being bit e of the index."""
-  values = jnp.asarray(floats_of("values", values, "a vector of numbers"), jnp.float32)
+  """Any set function of few elements: `values [2^n]`, element e being bit e of the index.
+
+  Raises:
+    ValueError: If there are not so many, or one is NaN or infinity; -inf is a set without a value.
+  """
+  given = floats_of("values", values, "a vector of numbers")
+  if not (given < np.inf).all():
+    raise ValueError(f"values must be numbers or -inf, got {given[~(given < np.inf)][0]}")
+  values = jnp.asarray(given, jnp.float32)
   n = max(values.size.bit_length() - 1, 0)
   if values.shape != (2**n,):
     raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")

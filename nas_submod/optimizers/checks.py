@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.optimizers.arguments import checked
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction, as_argument
 
 _ROUNDING = 1e-6  # of a sum of costs
+_MAY_BE_NONE = ("replicates", "solve")
 _MOST_IDLE = 10_000  # rounds in a row in which nothing is asked
 
 
@@ -38,6 +40,14 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
   is_array = isinstance(found, jax.ShapeDtypeStruct) and found.shape == ()
   if not is_array or not any(jnp.issubdtype(found.dtype, k) for k in (jnp.integer, jnp.floating)):
     raise ValueError(f"value must return one real number for one set, `[n] -> []`, got {found}")
+
+
+def check_optimizer(optimizer: Any) -> None:
+  """Refuses what is no optimizer, before any work."""
+  for name, function in checked("optimizer", optimizer, Optimizer)._asdict().items():
+    if not callable(function) and (function is not None or name not in _MAY_BE_NONE):
+      or_none = " or None" * (name in _MAY_BE_NONE)
+      raise ValueError(f"{name} of the optimizer must be a function{or_none}, got {function!r}")
 
 
 @jax.jit  # which remembers the shapes

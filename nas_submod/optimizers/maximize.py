@@ -48,7 +48,7 @@ def maximize(
     ValueError: If a value is NaN or +inf, an argument is not allowed, or the optimizer breaks its
       protocol.
   """
-  checked("optimizer", optimizer, Optimizer)
+  checks.check_optimizer(optimizer)
   if not isinstance(problem, Problem):
     raise ValueError(f"problem must be a Problem, got {problem!r}")
   checks.check_value(problem, value, traceable)

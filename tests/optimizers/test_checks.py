@@ -50,6 +50,11 @@ def test_functions_that_are_refused(value, traceable, words):
   [
     (dict(problem=None), "problem must be a Problem"),
     (dict(optimizer=o.greedy), "optimizer must be an Optimizer"),
+    (
+      dict(optimizer=o.greedy()._replace(best=None)),
+      "best of the optimizer must be a function, got",
+    ),
+    (dict(optimizer=o.greedy()._replace(solve=1)), "solve of the optimizer .* or None, got 1"),
     (dict(max_evaluations=2.5), "max_evaluations must be a whole number, got 2.5"),
     (dict(max_evaluations=0), "max_evaluations must be at least 1"),
     (dict(seed=0.5), "seed must be a whole number"),

@@ -6,7 +6,8 @@ python -m benchmarks.convolutions [--batch_size=32] [--dtype=float32|bfloat16] [
 Convolutions of RCNet on CIFAR-100, each a program of its own: seconds to compile it, then
 microseconds of a call, mean and standard deviation of the repeats (ten calls each), by turns. The
 gradient is that of the input and of the kernel together. XLA's compiler for GPUs times algorithms
-for every convolution and product (it autotunes); --untuned compiles without that.
+for every convolution and product (it autotunes); --untuned compiles without that, as
+`XLA_FLAGS=--xla_gpu_autotune_level=0` does for all commands.
 """
 
 import sys
@@ -15,12 +16,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.evaluation import BATCH_SIZE, DTYPE, REPEATS
+from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
 from nas_submod import convolution
 
 UNTUNED = flags.DEFINE_bool("untuned", False, "On a GPU: without autotuning.")
@@ -65,7 +67,7 @@ def programs(way: Callable[..., jax.Array], form: Form) -> dict[str, tuple[Any, 
   rng = np.random.default_rng(0)
 
   def draw(*shape: int) -> jax.Array:
-    return jax.numpy.asarray(rng.normal(size=shape), DTYPE.value)
+    return jnp.asarray(rng.normal(size=shape), DTYPE.value)
 
   def convolve(x, kernel):
     return way(x, kernel, form.stride, form.groups)

@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import workload
+from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
 from nas_submod import data as datasets
 from nas_submod import final, journal, networks, objective, resources, spaces, training
 from nas_submod.compilation import CompilationLog
@@ -56,12 +57,7 @@ METHODS = {
 SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Whose networks.")
 NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
-DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", ["float32", "bfloat16"], "Between images and logits; PyTorch's autocast."
-)
 JOURNAL = flags.DEFINE_string("journal", None, "Of a search whose trainings are repeated.")
-REPEATS = flags.DEFINE_integer("repeats", 3, "Processes of each method.", lower_bound=1)
 CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Which rows.")
 _CHILD = flags.DEFINE_string("child", None, "Measure this method here and print JSON.")
 

@@ -48,7 +48,7 @@ from rich.table import Table as Printed
 
 import nas_submod as ns
 from benchmarks import figures, synthetic, tables
-from benchmarks.regrets import Curve, Runs, regrets, spread, write_csv
+from benchmarks.regrets import Regrets, Runs, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
 from nas_submod import journal
 from nas_submod.optimizers import Optimizer, named
@@ -111,13 +111,20 @@ def own_optimizer(name: str, limit: int) -> Optimizer:
 
 
 def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
-  """All seeds of an optimizer, or of a sampler of Optuna, on one instance."""
+  """All seeds of an optimizer, or of a sampler of Optuna, on one instance.
+
+  Raises:
+    ValueError: If an optimizer goes beyond the budgets.
+  """
   ours, exact = optimizers(limit), kind == "exact"
   if name in ours or named.is_own(name):
     optimizer = ours[name] if name in ours else own_optimizer(name, limit)
     rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
     found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(exact))
-    return Curves(*jax.device_get(found))
+    scores, measurements, feasible = jax.device_get(found)
+    if not feasible.all():
+      raise ValueError(f"{name} asked for, or answered, a set that is not feasible")
+    return Curves(scores, measurements)
   sampler, start = optuna_samplers.samplers()[name]
   return optuna_samplers.run(sampler, start, instance.case, limit, OPTUNA_SEEDS.value, exact)
 
@@ -177,7 +184,7 @@ def kinds(suite: Suite) -> list[str]:
 def print_table(
   console: Console,
   suite: Suite,
-  results: dict[str, Curve],
+  results: dict[str, Regrets],
   runs: dict[str, Runs],
   checkpoints: list[int],
 ) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 from benchmarks.runs import Curves, Suite
 
 Runs = dict[str, list[Curves]]  # of "exact" and of "noisy" F, for each instance
-Curve = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] by the same keys
+Regrets = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] by the same keys
 
 
-def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Curve]:
+def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Regrets]:
   """Regrets of each optimizer; a largest score that was not known exactly may have been beaten."""
   scores = {
     name: {kind: np.stack([c.scores for c in curves], dtype=float) for kind, curves in run.items()}
@@ -34,7 +34,7 @@ def spread(regret: np.ndarray) -> str:
   return f"{means.mean():.3f} ±{means.std(ddof=1) / np.sqrt(means.size):.3f}"
 
 
-def write_csv(path: str, suite: Suite, results: dict[str, Curve], checkpoints: list[int]) -> None:
+def write_csv(path: str, suite: Suite, results: dict[str, Regrets], checkpoints: list[int]) -> None:
   """One row for each optimizer, kind, instance, seed and number of measurements."""
   with open(path, "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from nas_submod.optimizers import Optimizer
+from nas_submod.optimizers import Optimizer, checks
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 
 
@@ -69,9 +70,10 @@ class Curves(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
+@full_precision()
 def run_seeds(
   optimizer: Optimizer, limit: int, case: Case, rngs: jax.Array, exact: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Runs the optimizer once for each seed.
 
   As the host driver does: equal canonical sets are measured once, and what is asked again without
@@ -89,25 +91,26 @@ def run_seeds(
     exact: Whether F is measured without noise. `[]` bool.
 
   Returns:
-    The arrays of `Curves`.
+    The arrays of `Curves`, and whether all that was asked and answered is feasible. `[S]` bool.
   """
   return jax.vmap(lambda rng: _run(optimizer, limit, case, rng, exact))(rngs)
 
 
 def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: jax.Array) -> Any:
-  problem = case.problem
+  problem, fits = case.problem, functools.partial(checks.is_feasible, case.problem)
   init_rng, noise_rng = jax.random.split(rng)
   state = optimizer.init(problem, init_rng)
   rows = jax.eval_shape(optimizer.ask, state)[1].shape[0]
   room = limit + rows
 
   def unfinished(carry: Any) -> jax.Array:
-    state, store, _ = carry
+    state, store, *_ = carry
     return ~optimizer.done(state) & (store.total < limit)
 
   def play_round(carry: Any) -> Any:
-    state, store, scores = carry
+    state, store, scores, feasible = carry
     masks, valid = optimizer.ask(state)
+    feasible &= jnp.all(jax.vmap(fits)(masks) | ~valid)
     wanted = jnp.ones(rows, jnp.int32)
     if optimizer.replicates is not None:
       wanted = optimizer.replicates(state)
@@ -115,8 +118,9 @@ def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: ja
     store, (values, errors) = jax.lax.scan(answer, store, (masks, wanted))
     errors_told = () if optimizer.replicates is None else (errors,)
     state, _ = optimizer.tell(state, values, *errors_told)
-    score = case.judge(optimizer.best(state)[0])
-    return state, store, jnp.where(jnp.arange(limit + 1) >= store.total, score, scores)
+    mask = optimizer.best(state)[0]
+    score, since = case.judge(mask), jnp.arange(limit + 1) >= store.total
+    return state, store, jnp.where(since, score, scores), feasible & fits(mask)
 
   def answer(store: _Store, question: Any) -> Any:
     mask, wanted = question
@@ -155,5 +159,6 @@ def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: ja
     total=jnp.int32(0),
   )
   scores = jnp.full(limit + 1, case.judge(optimizer.best(state)[0]))
-  _, store, scores = jax.lax.while_loop(unfinished, play_round, (state, store, scores))
-  return scores, store.total
+  carry = (state, store, scores, jnp.bool_(True))
+  _, store, scores, feasible = jax.lax.while_loop(unfinished, play_round, carry)
+  return scores, store.total, feasible

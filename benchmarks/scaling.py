@@ -41,7 +41,7 @@ GROWTH = flags.DEFINE_bool("growth", False, "Compile and step time as a space gr
 OVERHEAD = flags.DEFINE_bool("overhead", False, "Beside a program for one network.")
 _ROW = flags.DEFINE_string("row", None, "Measure this space on --devices here and print JSON.")
 
-_SETTINGS = evaluation.STEPS, evaluation.BATCH_SIZE, evaluation.REPEATS, evaluation.DTYPE
+_SETTINGS = evaluation.STEPS, workload.BATCH_SIZE, workload.REPEATS, workload.DTYPE
 # Positions of each of two stages, options, channels: from one base one thing grows at a time.
 _SIZES = ((3, 3, 16), (6, 3, 16), (12, 3, 16), (3, 6, 16), (3, 3, 32), (3, 3, 64))
 
@@ -191,7 +191,7 @@ def main(argv: Any) -> None:
   console = Console(width=150, highlight=False)
   try:
     if OVERHEAD.value:
-      console.print(overhead(evaluation.SPACE.value, steps, evaluation.BATCH_SIZE.value))
+      console.print(overhead(evaluation.SPACE.value, steps, workload.BATCH_SIZE.value))
     elif GROWTH.value:
       console.print(growth(steps))
     else:

@@ -175,6 +175,8 @@ def diagonal(resources: int) -> list[tuple[float, ...]]:
 
 
 def _read(path: str) -> tuple[list[str], list[list[str]]]:
+  if not pathlib.Path(path).exists():
+    raise ValueError(f"--table={path}: no such file; benchmarks/tables.py says what a table is")
   with open(path, newline="", encoding="utf-8") as file:
     header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
   if not rows:

@@ -1,4 +1,4 @@
-"""What the speed benchmarks train: networks of every size within a config's budgets, and images."""
+"""What the speed benchmarks share: flags, images, networks of every size within budgets."""
 
 import pathlib
 import time
@@ -7,12 +7,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
 from configs import cifar100, digits
 from nas_submod import journal, resources
 from nas_submod.data import Data, Split
 from nas_submod.search_space import SearchSpace
 
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16"], "Between images and logits; PyTorch's autocast."
+)
+REPEATS = flags.DEFINE_integer("repeats", 3, "Timings of each row.", lower_bound=1)
 CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 
 

@@ -3,8 +3,8 @@
 Inside loops and branches XLA's CPU convolutions are an order of magnitude slower than the same sums
 written as matrix products and shifted multiply-adds; accelerators have fast convolutions. But XLA's
 GPU compiler times algorithms for every one of them, for minutes where a program holds many, and the
-first it finds is an order of magnitude slower. A product needs none of that and is faster too, so
-that 1x1 convolutions are products everywhere (`python -m benchmarks.convolutions`).
+first it finds is an order of magnitude slower. A product needs less of that and is faster too, so
+that 1x1 convolutions of few groups are products everywhere (`python -m benchmarks.convolutions`).
 """
 
 import functools
@@ -26,7 +26,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) 
   Returns:
     Shape `[B, ceil(H / stride), ceil(W / stride), cout]`.
   """
-  if jax.default_backend() == "cpu" or kernel.shape[0] == 1:
+  is_product = kernel.shape[0] == 1 and groups <= _MOST_PRODUCTS
+  if jax.default_backend() == "cpu" or is_product:
     return convolve_by_products(x, kernel, stride, groups)
   return convolve_by_primitive(x, kernel, stride, groups)
 

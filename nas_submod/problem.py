@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.array_arguments import array_of, floats_of
+from nas_submod.precision import full_precision
 
 Mask = jax.Array | np.ndarray
 CostFunction = Callable[[Any], jax.Array]
@@ -131,6 +132,17 @@ class Problem:
     if not bool(self.feasible(self.required)):
       raise ValueError(f"required costs {used.tolist()}, over the budget {limit.tolist()}")
 
+  def __repr__(self) -> str:
+    """Its sizes and budgets."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in (self.groups, self.budget, self.required)):
+      return f"Problem(n={self.n}, m={self.m})"
+    groups = np.unique(np.asarray(self.groups)[np.asarray(self.groups) >= 0]).size
+    required = np.flatnonzero(np.asarray(self.required)).tolist()
+    return (
+      f"Problem(n={self.n}, groups={groups}, budget={np.asarray(self.budget).tolist()}, "
+      f"required={required})"
+    )
+
   @property
   def n(self) -> int:
     """Elements of the ground set."""
@@ -150,7 +162,7 @@ class Problem:
     """Units of each resource that the set `mask [n]` uses, `[m]`."""
     if self._matrix is None:
       assert self._cost_function is not None
-      with jax.default_matmul_precision("highest"):
+      with full_precision():
         return self._cost_function(mask)
     return jnp.where(jnp.asarray(mask)[:, None], self._matrix, 0).sum(axis=0)
 
@@ -158,7 +170,7 @@ class Problem:
     """What stands for all sets that are the same object as `mask [n]`, `[n]` bool."""
     if self.canonical is None:
       return jnp.asarray(mask)
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
       return self.canonical(mask)
 
   def within_budget(self, cost: jax.Array) -> jax.Array:
@@ -272,9 +284,9 @@ def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
   if matrix.ndim != 2:
     raise ValueError(f"cost must be {allowed}, got shape {matrix.shape}")
   if matrix.shape[0] != n:
-    raise ValueError(f"groups has {n} elements, cost has {matrix.shape[0]}")
+    raise ValueError(f"groups has {n} elements, cost [n, m] has {matrix.shape[0]}")
   if matrix.shape[1] != m:
-    raise ValueError(f"budget has {m} resource{'s'[: m != 1]}, cost has {matrix.shape[1]}")
+    raise ValueError(f"budget has {m} resource{'s'[: m != 1]}, cost [n, m] has {matrix.shape[1]}")
   bad = np.argwhere(~np.isfinite(matrix) | (matrix < 0))
   if bad.size:
     element, resource = bad[0]

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from nas_submod.precision import full_precision
+
 _GAINS = ("init", "marginals", "commit")
 _MEMBERS = ("value", *_GAINS, "marginal")
 _LONGEST, _ELEMENTS = 6, 4  # of the sets on which gains are checked; elements of each
@@ -81,8 +83,8 @@ class SetFunction:
     n = self.n if n is None else n
     if n is None or not self.incremental:
       raise ValueError("check is of gains, and needs n where the function has none")
-    self._check_shapes(n)
-    with jax.default_matmul_precision("highest"):  # as the drivers compute them
+    with full_precision():
+      self._check_shapes(n)
       self._check_gains(n, seed)
 
   def _check_gains(self, n: int, seed: int) -> None:
@@ -96,6 +98,10 @@ class SetFunction:
       cover, elements = init(mask), order[size : size + _ELEMENTS]
       values = np.array([value(mask | (np.arange(n) == e)) for e in elements], np.float64)
       gains = values - float(value(mask))
+      if not np.isfinite(gains).all():
+        raise ValueError(
+          f"value is not finite at, or beside, the set {sorted(order[:size].tolist())}"
+        )
       for name, found in (
         ("marginals", np.asarray(marginals(cover))[elements]),
         ("marginal", np.array([marginal(cover, e) for e in elements])),
@@ -104,8 +110,9 @@ class SetFunction:
         close = np.isclose(found, gains, rtol=1e-3, atol=1e-4 * np.abs(values).max())
         if not close.all():
           row = int(np.argmin(close))
+          to_blame = name if name == "commit" else f"{name} or init"
           raise ValueError(
-            f"{name} is wrong: element {elements[row]} gains {found[row]:g} at the set "
+            f"{to_blame} is wrong: element {elements[row]} gains {found[row]:g} at the set "
             f"{sorted(order[:size].tolist())}, its values differ by {gains[row]:g}"
           )
       committed = commit(committed, order[size])

@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from nas_submod.array_arguments import array_of, floats_of, nonnegative_of
 from nas_submod.facility_location import facility_location as facility_location
+from nas_submod.precision import full_precision
 from nas_submod.set_function import SetFunction, as_argument
 
 
@@ -126,9 +127,9 @@ def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.n
 
 
 @jax.jit
+@full_precision()
 def _batched(function, masks):
-  with jax.default_matmul_precision("highest"):  # as in the compiled driver
-    return jax.vmap(function)(masks)
+  return jax.vmap(function)(masks)
 
 
 def _modular_value(weights, mask):

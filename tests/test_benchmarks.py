@@ -148,7 +148,7 @@ def test_brute_force_has_no_regret_and_counts_networks_once(tmp_path):
   [instance] = table.instances([(0.8, 0.8)])
   rngs = jax.random.split(jax.random.key(0), 2)
   optimizer = ns.optimizers.brute_force(batch=4)
-  scores, made = runs.run_seeds(optimizer, 100, instance.case, rngs, jnp.bool_(True))
+  scores, made, _ = runs.run_seeds(optimizer, 100, instance.case, rngs, jnp.bool_(True))
   np.testing.assert_allclose(scores[:, -1], instance.optimum, rtol=1e-6)
   problem = instance.case.problem
   masks = (np.arange(32)[:, None] >> np.arange(5)) % 2 == 1
@@ -159,6 +159,28 @@ def test_brute_force_has_no_regret_and_counts_networks_once(tmp_path):
   result = ns.maximize(problem, lambda asked: np.asarray(mean(asked)), optimizer)
   assert result.evaluations == len(networks)
   assert result.value == pytest.approx(float(scores[0, -1]), rel=1e-6)
+
+
+def greedy_beyond_the_budget(evaluations):
+  inner = ns.optimizers.greedy(batch=None)
+
+  def ask(state):
+    masks, valid = inner.ask(state)
+    return masks.at[-1].set(True), valid.at[-1].set(True)
+
+  return inner._replace(ask=ask, solve=None)
+
+
+def test_an_optimizer_beyond_the_budgets_does_not_win(tmp_path):
+  table = write(tmp_path / "t.csv", tiny_rows())
+  own = f"{__name__}:greedy_beyond_the_budget"
+  with pytest.raises(ValueError, match=f"{own} asked for, or answered, a set that is not feasible"):
+    run_main(table=table, optimizers=[own], measurements=["3"], seeds=1)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+  with pytest.raises(ValueError, match=r"--table=.*none.csv: no such file; benchmarks/tables.py"):
+    run_main(table=str(tmp_path / "none.csv"), measurements=["3"])
 
 
 def replicating(told):
@@ -191,7 +213,7 @@ def test_replicates_are_means_of_the_first_measurements(tmp_path):
 
   def run(exact):
     told.clear()
-    _, made = runs.run_seeds(optimizer, 50, instance.case, rngs, jnp.bool_(exact))
+    _, made, _ = runs.run_seeds(optimizer, 50, instance.case, rngs, jnp.bool_(exact))
     jax.effects_barrier()
     return made.tolist(), *np.array(told).T
 

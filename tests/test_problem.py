@@ -22,7 +22,7 @@ def mask(*elements, n=5):
     ({"groups": [[0, 1]]}, "groups must be a nonempty vector of ints"),
     ({"groups": []}, "groups must be a nonempty vector of ints"),
     ({"groups": [0.5] * 5}, "groups must be a nonempty vector of ints"),
-    ({"cost": np.ones((4, 2))}, "groups has 5 elements, cost has 4"),
+    ({"cost": np.ones((4, 2))}, r"groups has 5 elements, cost \[n, m\] has 4"),
     ({"cost": np.ones((5, 2, 1))}, r"cost must be numbers .*, got shape \(5, 2, 1\)"),
     ({"cost": [[1, 1]] * 4 + [[1]]}, r"cost must be numbers of shape \[n, m\] or \[n\], or a func"),
     ({"cost": [["1", "1"]] * 5}, r"cost must be numbers .*, got \[\['1', '1'\]"),
@@ -39,8 +39,8 @@ def mask(*elements, n=5):
     ({"budget": [1, np.nan]}, "budget must be a vector of nonnegative numbers"),
     ({"budget": {"a": 1}}, "budget must be a vector of nonnegative numbers, got {'a': 1}"),
     ({"budget": "10"}, "budget must be a vector of nonnegative numbers, got '10'"),
-    ({"budget": 1.0}, "budget has 1 resource, cost has 2"),
-    ({"budget": [1, 1, 1]}, "budget has 3 resources, cost has 2"),
+    ({"budget": 1.0}, r"budget has 1 resource, cost \[n, m\] has 2"),
+    ({"budget": [1, 1, 1]}, r"budget has 3 resources, cost \[n, m\] has 2"),
     (
       {"groups": [[1], [1, 2]]},
       r"groups must be a nonempty vector of ints, got \[\[1\], \[1, 2\]\]",
@@ -215,3 +215,11 @@ def test_a_problem_passes_through_jit_and_vmap_without_recompiling():
   seeds = jnp.eye(5, dtype=bool)
   costs = jax.vmap(lambda p, r: p.replace(required=r).cost(r), in_axes=(None, 0))(problem(), seeds)
   np.testing.assert_array_equal(costs, np.arange(10).reshape(5, 2))
+
+
+def test_a_problem_says_what_it_is():
+  problem = ns.Problem([0, 0, -1], np.ones((3, 2)), [2, 1.5], [False, False, True])
+  assert repr(problem) == "Problem(n=3, groups=1, budget=[2, 1], required=[2])"
+  seen = []
+  jax.jit(lambda problem: seen.append(repr(problem)))(problem)
+  assert seen == ["Problem(n=3, m=2)"]

@@ -162,7 +162,13 @@ def test_gains_of_what_is_here_pass_their_check(name):
 )
 def test_a_check_names_the_member_that_is_wrong(member, wrong):
   function = dataclasses.replace(FUNCTIONS["concave"][0], **{member: wrong})
-  with pytest.raises(ValueError, match=f"^{member} is wrong: element . gains"):
+  with pytest.raises(ValueError, match=f"^{member}( or init)? is wrong: element . gains"):
+    function.check()
+
+
+def test_a_check_says_that_values_are_no_numbers():
+  function = dataclasses.replace(FUNCTIONS["concave"][0], value=lambda mask: mask.sum() * jnp.nan)
+  with pytest.raises(ValueError, match=r"value is not finite at, or beside, the set \[\]"):
     function.check()
 
 

@@ -69,7 +69,8 @@ class Outcome(NamedTuple):
 
   `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not, `known` where a
   shorter way cannot tell, as F of a required set is -inf: then rounds of ask and tell do. `stuck`
-  says that the optimizer asks for nothing any more, and is not done.
+  says that the optimizer asks for nothing any more, and is not done; `done` that it came to its end
+  before a limit.
   """
 
   mask: jax.Array
@@ -80,6 +81,7 @@ class Outcome(NamedTuple):
   feasible: jax.Array | bool = True
   known: jax.Array | bool = True
   stuck: jax.Array | bool = False
+  done: jax.Array | bool = True
 
 
 class Step(NamedTuple):
@@ -114,7 +116,8 @@ class Result(NamedTuple):
       `violations` tell; inf where nothing bounds it. See `nas_submod.optimizers.certificate`.
     violations: How far what was measured is from monotone and submodular.
     ties: Other sets measured of which noise leaves open whether they are better than the answer;
-      0 where values are exact, or nothing tells their noise.
+      0 where values are exact, None where nothing tells their noise.
+    done: Whether the optimizer came to its end; else `max_evaluations` did.
   """
 
   mask: np.ndarray
@@ -126,4 +129,23 @@ class Result(NamedTuple):
   trace: tuple[Step, ...]
   upper_bound: float
   violations: Violations
-  ties: int = 0
+  ties: int | None = 0
+  done: bool = True
+
+  def __str__(self) -> str:
+    """What a person wants to know, a line each; `repr` has all of it."""
+    error = f" ± {self.standard_error:.3g}" * (self.standard_error > 0)  # not where it is NaN
+    told = {None: ", of unknown noise", 0: ""}.get(self.ties, f", {self.ties} sets may be as good")
+    cut = "" if self.done else ", cut by max_evaluations"
+    v, bound = self.violations, f"at most {self.upper_bound:.6g} if F is submodular"
+    return "\n".join(
+      [
+        f"elements    {np.flatnonzero(self.mask).tolist()}",
+        f"cost        {', '.join(f'{cost:g}' for cost in self.cost)}",
+        f"value       {self.value:.6g}{error}{told}",
+        f"optimum     {bound if np.isfinite(self.upper_bound) else 'nothing bounds it'}",
+        f"submodular  gains rose in {v.submodularity_failed} of {v.submodularity_checked} checks, "
+        f"additions lost in {v.monotonicity_failed} of {v.monotonicity_checked}",
+        f"found by    {self.evaluations} evaluations in {self.rounds} rounds{cut}",
+      ]
+    )

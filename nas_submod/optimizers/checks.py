@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_submod.optimizers.arguments import checked
 from nas_submod.optimizers.base import Info, Optimizer, State
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction, as_argument
 
@@ -51,9 +52,9 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 @jax.jit  # which remembers the shapes
+@full_precision()
 def _evaluate(value, mask):
-  with jax.default_matmul_precision("highest"):  # as in the run: it is traced once
-    return value(mask)
+  return value(mask)
 
 
 def is_feasible(problem: Problem, mask: Any) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 from nas_submod.optimizers import checks
 from nas_submod.optimizers.base import Callback, Optimizer, Outcome, Result, State
 from nas_submod.optimizers.certificate import certify_at
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_function import as_argument
 
@@ -26,39 +27,41 @@ def maximize_compiled(
   callback: Callback | None,
 ) -> Result:
   """What `maximize` does where `traceable` is true; `limit` is on sets asked."""
-  # Accelerators round the factors of products: F and costs would be others than on a CPU.
-  with jax.default_matmul_precision("highest"):
-    solve = optimizer.solve if limit == NO_LIMIT and callback is None else None
-    outcome = solve(problem, value, rng) if solve else None
-    if outcome is None or not outcome.known:
-      if callback is None:
-        outcome = drive(optimizer, problem, value, rng, limit)
-      else:
-        outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
-    if not np.all(outcome.feasible):
-      raise checks.infeasible("asked for")
-    if np.any(outcome.stuck):
-      raise checks.stuck()
-    if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
-      raise ValueError("value returned NaN or infinity for a feasible set")
-    if not outcome.evaluations:
-      raise checks.asks_nothing()
-    mask = np.asarray(outcome.mask)
-    feasible, cost = jax.device_get(_judge(problem, mask))
-    if not feasible:
-      raise checks.infeasible("answered", mask)
-    upper_bound, violations = certify_at(problem, value, mask)
-    return Result(
-      mask=mask,
-      value=float(outcome.value),
-      standard_error=0.0,
-      cost=cost,
-      evaluations=int(outcome.evaluations),
-      rounds=int(outcome.rounds),
-      trace=(),
-      upper_bound=max(upper_bound, float(outcome.value)),
-      violations=violations,
+  solve = optimizer.solve if limit == NO_LIMIT and callback is None else None
+  outcome = solve(problem, value, rng) if solve else None
+  if outcome is None or not outcome.known:
+    if callback is None:
+      outcome = drive(optimizer, problem, value, rng, limit)
+    else:
+      outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
+  if not np.all(outcome.feasible):
+    raise checks.infeasible("asked for")
+  if np.any(outcome.stuck):
+    raise checks.stuck()
+  if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
+    raise ValueError(
+      "value returned NaN or infinity for a feasible set; a number or -inf (could not be measured) "
+      "is allowed"
     )
+  if not outcome.evaluations:
+    raise checks.asks_nothing()
+  mask = np.asarray(outcome.mask)
+  feasible, cost = jax.device_get(_judge(problem, mask))
+  if not feasible:
+    raise checks.infeasible("answered", mask)
+  upper_bound, violations = certify_at(problem, value, mask)
+  return Result(
+    mask=mask,
+    value=float(outcome.value),
+    standard_error=0.0,
+    cost=cost,
+    evaluations=int(outcome.evaluations),
+    rounds=int(outcome.rounds),
+    trace=(),
+    upper_bound=max(upper_bound, float(outcome.value)),
+    violations=violations,
+    done=bool(outcome.done),
+  )
 
 
 def drive(
@@ -103,7 +106,7 @@ def drive_round_by_round(
 
 
 class _Run(NamedTuple):
-  """A run under way: the optimizer's state, and the numbers of its `Outcome`."""
+  """A run under way: the optimizer's state, the numbers of its `Outcome`, and if a limit cut it."""
 
   state: State
   evaluations: jax.Array
@@ -111,11 +114,12 @@ class _Run(NamedTuple):
   clean: jax.Array
   feasible: jax.Array
   idle: jax.Array
+  cut: jax.Array
 
 
 def _begin(optimizer, problem, rng):
   nothing, yes = jnp.int32(0), jnp.bool_(True)
-  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, nothing)
+  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, nothing, ~yes)
 
 
 def _unfinished(optimizer, limit, run):
@@ -136,14 +140,18 @@ def _play_round(optimizer, problem, value, limit, run):
     valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
   )
   idle = checks.idle_rounds(run.idle, valid, run.state, state)
-  return _Run(state, run.evaluations + asked.sum(), run.rounds + 1, clean, feasible, idle), info
+  cut = run.cut | jnp.any(valid & ~asked)
+  evaluations = run.evaluations + asked.sum()
+  return _Run(state, evaluations, run.rounds + 1, clean, feasible, idle, cut), info
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@full_precision()
 def _outcome(optimizer, problem, value, run):
   mask, said = checks.best(optimizer, problem, run.state)
   # As on the host: what counts is the value of the set, whatever the optimizer took it for.
   found = value(mask).astype(jnp.float32)
+  ended = checks.done(optimizer, run.state)
   known = jnp.isneginf(said) | jnp.isclose(said, found, rtol=1e-5)
   return Outcome(
     mask=mask,
@@ -152,11 +160,13 @@ def _outcome(optimizer, problem, value, run):
     rounds=run.rounds,
     clean=run.clean,
     feasible=run.feasible,
-    stuck=checks.is_stuck(run.idle) & ~checks.done(optimizer, run.state),
+    stuck=checks.is_stuck(run.idle) & ~ended,
+    done=ended & ~run.cut,
   )
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@full_precision()
 def _drive(optimizer, problem, value, rng, limit):
   run = jax.lax.while_loop(
     lambda run: _unfinished(optimizer, limit, run),
@@ -167,17 +177,20 @@ def _drive(optimizer, problem, value, rng, limit):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@full_precision()
 def _start(optimizer, problem, rng, limit):
   run = _begin(optimizer, problem, rng)
   return run, _unfinished(optimizer, limit, run)
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@full_precision()
 def _play_one(optimizer, problem, value, limit, run):
   run, info = _play_round(optimizer, problem, value, limit, run)
   return run, info, _unfinished(optimizer, limit, run)
 
 
 @jax.jit
+@full_precision()
 def _judge(problem, mask):
   return checks.is_feasible(problem, mask), problem.cost(mask)

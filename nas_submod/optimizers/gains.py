@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_submod.optimizers import rounding
 from nas_submod.optimizers.measurements import Measurements
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction, as_argument
 
@@ -65,6 +66,7 @@ def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray)
 
 
 @jax.jit
+@full_precision()
 def _gains_at_ends(problem, value, mask):
   n, groups = problem.n, problem.groups
   masks = jnp.stack([problem.required, mask])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from nas_submod.optimizers import greedy_run, greedy_step, rounding
 from nas_submod.optimizers.base import Outcome
 from nas_submod.optimizers.greedy_run import Options, Run
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_function import SetFunction
 
@@ -17,6 +18,7 @@ _LAZY_BATCH = 64  # gains measured together
 
 
 @functools.partial(jax.jit, static_argnames="options")
+@full_precision()
 def solve_by_gains(
   problem: Problem, function: SetFunction, rng: jax.Array, rules: jax.Array, options: Options
 ) -> Outcome:
@@ -53,8 +55,9 @@ def solve_by_gains(
 class _Path(NamedTuple):
   """A run that looks at all elements: of fewer fields than a `Run`, so that a step is quicker.
 
-  `bounds [n]` are the gains last measured, None if none is used again; `fits [n]` and `rate [n]`
-  are of what may be added, `left []` is how many. The others are as in `Outcome` and `Run`.
+  `bounds [n]` are the gains last measured of what fitted then, +inf if never; None if none is used
+  again. `fits [n]` and `rate [n]` are of what may be added, `left []` is how many, 0 where the run
+  is over. The others are as in `Outcome` and `Run`.
   """
 
   outcome: Outcome
@@ -69,7 +72,7 @@ class _Path(NamedTuple):
 
 
 class _Choice(NamedTuple):
-  """Gains `[n]`; the best element, the least its density is; the scale; gains measured, `[]`."""
+  """Gains `[n]`; the best element, the least that the highest density is, scale, and count `[]`."""
 
   gains: jax.Array
   element: jax.Array
@@ -83,6 +86,7 @@ def _solve_of_all(
 ) -> Outcome:
   """All elements are looked at in every step; if lazy, by their bounds first."""
   assert function.init is not None and function.commit is not None
+  assert not (options.lazy and options.best_of_all), "bounds are no values"
   commit = function.commit
   del rng
 
@@ -91,8 +95,8 @@ def _solve_of_all(
     price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
     return additions.fits, greedy_run.per_price(price), additions.fits.sum()
 
-  def add(path: _Path, measure: Callable[[SetFunction, _Path], _Choice]) -> _Path:
-    gains, element, least, scale, measured = measure(function, path)
+  def add(path: _Path, measure: Callable[..., _Choice], **settings: bool) -> _Path:
+    gains, element, least, scale, measured = measure(function, path, **settings)
     outcome, after = path.outcome, path.value + gains
     accepted = least > greedy_run.LOWEST
     added = path.mask.at[element].set(True)
@@ -115,7 +119,7 @@ def _solve_of_all(
       value=value,
       scale=jnp.maximum(scale, jnp.abs(value)),
       cover=commit(path.cover, element),
-      bounds=gains if options.lazy else None,
+      bounds=None if path.bounds is None else jnp.where(path.fits, gains, path.bounds),
       fits=fits,
       rate=rate,
       left=jnp.where(accepted, left, 0),
@@ -125,8 +129,9 @@ def _solve_of_all(
   value = function.value(start).astype(jnp.float32)
   outcome = Outcome(start, value, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
   opened = openings(start)
-  path = _Path(outcome, start, value, rounding.size(value), function.init(start), None, *opened)
-  path = add(path, functools.partial(_measure_all, first=True))
+  bounds = jnp.full(problem.n, jnp.inf) if options.lazy else None
+  path = _Path(outcome, start, value, rounding.size(value), function.init(start), bounds, *opened)
+  path = add(path, _measure_all, first=True)
   measure = _measure_lazily if options.lazy else _measure_all
   return jax.lax.while_loop(
     lambda path: path.left > 0, functools.partial(add, measure=measure), path

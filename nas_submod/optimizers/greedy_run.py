@@ -88,7 +88,8 @@ class Densities(NamedTuple):
 
 def densities(gain: jax.Array, rate: jax.Array, scale: jax.Array) -> Densities:
   """Densities of gains `[n]` at rates `per_price [n]`; `scale []` as in `Run`."""
-  room = rounding.ROUNDING * (scale + jnp.minimum(jnp.abs(gain), -LOWEST))
+  # Not the rounding of the sum, which may be beyond float32.
+  room = rounding.ROUNDING * scale + rounding.ROUNDING * jnp.minimum(jnp.abs(gain), -LOWEST)
   gain = jnp.where(jnp.abs(gain) <= room, 0.0, gain)  # what rounding alone may make is no gain
   computed = density(gain, rate)
   room = jnp.where(gain > 0, jnp.minimum(room * rate, 0.5 * computed), room)

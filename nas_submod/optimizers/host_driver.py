@@ -12,6 +12,7 @@ from nas_submod.optimizers import checks
 from nas_submod.optimizers.base import Callback, Optimizer, Result, Step
 from nas_submod.optimizers.certificate import certify_measured
 from nas_submod.optimizers.measurements import UNKNOWN, Measurements
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 
 
@@ -87,6 +88,7 @@ def maximize_on_host(
     upper_bound=max(upper_bound, best_value),
     violations=violations,
     ties=measurements.ties(key),
+    done=not cut,
   )
 
 
@@ -123,14 +125,4 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
       problem.canonical_form(mask),
     )
 
-  return tuple(jax.jit(_in_full_precision(function)) for function in (start, advance, best))
-
-
-def _in_full_precision(function):
-  """The function with products of matrices whose factors no accelerator rounds."""
-
-  def traced(*args):
-    with jax.default_matmul_precision("highest"):
-      return function(*args)
-
-  return traced
+  return tuple(jax.jit(full_precision()(function)) for function in (start, advance, best))

@@ -97,13 +97,15 @@ class Measurements:
       np.sqrt(np.sum(freedom * counts[known] * errors[known] ** 2) / max(freedom.sum(), 1))
     )
 
-  def ties(self, key: bytes) -> int:
+  def ties(self, key: bytes) -> int | None:
     """Other sets of which noise leaves open whether they are better than the set of `key`.
 
     Their mean is higher, or lower by no more than 1.645 standard errors of the difference. 0 where
-    values are exact, or nothing tells the noise.
+    values are exact, None where nothing tells the noise.
     """
     found = {other: self.pooled(other) for other in self._samples}
+    if all(np.isnan(pooled.standard_error) for pooled in found.values()):
+      return None
     known = np.array([pooled for pooled in found.values() if np.isfinite(pooled.value)])
     answer = found.get(key, UNKNOWN)
     if not np.isfinite(answer.value):

@@ -113,8 +113,7 @@ def encode(problem: Problem, samples: jax.Array) -> Encoding:
 
 def featurize(problem: Problem, encoding: Encoding, masks: jax.Array) -> Features:
   """Features of sets `masks [K, n]`."""
-  if problem.canonical is not None:
-    masks = jax.vmap(problem.canonical)(masks)
+  masks = jax.vmap(problem.canonical_form)(masks)
   elements = masks.astype(jnp.float32)
   costs = jax.vmap(problem.cost)(masks).astype(jnp.float32) / encoding.unit
   sums = jnp.concatenate(

@@ -1,5 +1,7 @@
 """Greedy by the gains of a set function with more elements than a lazy run measures together."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,3 +87,44 @@ def test_what_could_not_be_measured_ends_a_lazy_run():
   for lazy in (False, True):
     found = ns.maximize(problem, function, greedy(lazy=lazy), traceable=True)
     assert np.flatnonzero(found.mask).tolist() == [0, 1, 2, 3, 4] and found.value == 5
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_values_near_the_end_of_float32(lazy):
+  problem, optimizer = ns.Problem([-1] * 3, np.ones(3), 1.0), greedy(lazy=lazy)
+  function = set_functions.modular([1e30, 3e38, 1.0])
+  for run in (function, set_functions.on_host(function)):
+    found = ns.maximize(problem, run, optimizer, traceable=run is function)
+    assert found.mask.tolist() == [False, True, False]
+  weights = jnp.array([1.0, jnp.inf, 2.0])
+  function = dataclasses.replace(function, value=lambda mask: jnp.where(mask, weights, 0).sum())
+  function = dataclasses.replace(function, marginals=lambda mask: jnp.where(mask, 0, weights))
+  with pytest.raises(ValueError, match="value returned NaN or infinity"):
+    ns.maximize(problem, function, optimizer, traceable=True)
+
+
+@pytest.mark.parametrize("nothing", [jnp.nan, -jnp.inf])
+def test_what_a_gain_was_before_the_element_fitted_is_no_bound(nothing):
+  """Element 1 fits once 0 is in, and only then there is a gain of it."""
+
+  def cost(mask):
+    return (jnp.sum(mask[2:]) + 50 * (mask[1] & ~mask[0]))[None].astype(jnp.int32)
+
+  def gains(mask):
+    of_one = jnp.where(mask[0], 50.0, nothing)
+    return jnp.where(mask, 0, jnp.where(jnp.arange(N) == 1, of_one, 3.0).at[0].set(4.0))
+
+  def value(mask):
+    of_one = jnp.where(mask[1], jnp.where(mask[0], 50.0, nothing), 0)
+    return 3.0 * jnp.sum(mask[2:]) + 4.0 * mask[0] + of_one
+
+  function = set_functions.SetFunction(
+    value=value,
+    init=lambda mask: mask,
+    marginals=gains,
+    commit=lambda mask, element: mask.at[element].set(True),
+  )
+  problem = ns.Problem([-1] * N, cost, 3)
+  for lazy in (False, True):
+    found = ns.maximize(problem, function, greedy(lazy=lazy), traceable=True)
+    assert found.value == 4 + 50 + 3 * 3

@@ -213,7 +213,7 @@ def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others
 
 
 @pytest.mark.parametrize(
-  ("errors", "ties"), [([0, 0, 0], 0), ([1, 1, 1], 1), ([2.5, 1, 1], 2), ([np.nan] * 3, 0)]
+  ("errors", "ties"), [([0, 0, 0], 0), ([1, 1, 1], 1), ([2.5, 1, 1], 2), ([np.nan] * 3, None)]
 )
 def test_sets_that_noise_leaves_open_are_counted(errors, ties):
   # The answer is 5.0; the others are 4 and 1 below it: a difference of 1.645 errors is a tie.
@@ -225,3 +225,28 @@ def test_sets_that_noise_leaves_open_are_counted(errors, ties):
 
   result = ns.maximize(PROBLEM, value, ns.optimizers.best_singleton())
   assert result.value == 5 and result.ties == ties
+
+
+def test_a_result_says_what_was_found_how_sure_it_is_and_whether_it_was_cut():
+  def value(masks):
+    return masks @ np.array([3.0, 1.0, 2.0, 4.0])[: masks.shape[1]], np.full(len(masks), 0.5)
+
+  whole = ns.maximize(PROBLEM, value, ns.optimizers.greedy())
+  assert whole.done
+  lines = str(whole).splitlines()
+  chosen = np.flatnonzero(whole.mask).tolist()
+  assert lines[0] == f"elements    {chosen}" and f"{whole.value:g} ± 0.5" in lines[2]
+  assert lines[-1] == f"found by    {whole.evaluations} evaluations in {whole.rounds} rounds"
+  on_device = ns.maximize(
+    PROBLEM, lambda mask: 1.0 * mask.sum(), ns.optimizers.greedy(), traceable=True
+  )
+  assert on_device.done and "±" not in str(on_device)
+  exact = ns.maximize(PROBLEM, lambda masks: masks.sum(1), ns.optimizers.greedy(), 3)
+  assert not exact.done and str(exact).endswith("rounds, cut by max_evaluations")
+  assert "of unknown noise" in str(exact) and "nothing bounds it" in str(exact)
+  for limit in (1, 3, 1_000):
+    host, device = (
+      ns.maximize(PROBLEM, function, ns.optimizers.greedy(), limit, traceable=traceable)
+      for traceable, function in ((False, lambda m: m.sum(1)), (True, lambda m: 1.0 * m.sum()))
+    )
+    assert host.done == device.done == (limit == 1_000)

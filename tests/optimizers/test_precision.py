@@ -7,7 +7,8 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import greedy, partial_enumeration, surrogate
+from nas_submod.optimizers import greedy, partial_enumeration, stochastic_greedy, surrogate
+from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.set_function import SetFunction
 
 WEIGHTS = jnp.asarray(np.random.default_rng(0).random(6), jnp.float32)
@@ -24,49 +25,72 @@ def recording(seen, function):
   return recorded
 
 
-def recorded_problem(seen):
+def recorded_problem(seen, by_values):
+  """Its costs are no sums; by gains a `canonical` function is not allowed."""
   costs = jnp.linspace(1, 2, 6)
-  canonical = recording(seen, lambda mask: mask)
-  cost = recording(seen, lambda mask: (mask @ costs)[None])
-  return ns.Problem([-1] * 6, cost, 4.0, canonical=canonical)
-
-
-def recorded_optimizer(seen, optimizer):
-  return optimizer._replace(
-    **{
-      name: recording(seen, function)
-      for name, function in optimizer._asdict().items()
-      if function is not None
-    }
+  canonical = recording(seen, lambda mask: mask) if by_values else None
+  return ns.Problem(
+    [-1] * 6, recording(seen, lambda m: (m @ costs)[None]), 4.0, canonical=canonical
   )
 
 
-@pytest.mark.parametrize(
-  "optimizer", [greedy(lazy=True), partial_enumeration(greedy(), 1), surrogate(9, batch=2)]
+def recorded_function(seen):
+  return SetFunction(
+    value=recording(seen, lambda mask: WEIGHTS @ mask),
+    init=recording(seen, lambda mask: mask),
+    marginals=recording(seen, lambda mask: WEIGHTS * ~mask),
+    commit=recording(seen, lambda mask, element: mask.at[element].set(True)),
+    n=6,
+  )
+
+
+def recorded_optimizer(seen, optimizer):
+  members = {k: f if f is None else recording(seen, f) for k, f in optimizer._asdict().items()}
+  return optimizer._replace(
+    **members | {"solve": optimizer.solve}
+  )  # it calls programs, and is none
+
+
+OPTIMIZERS = (
+  greedy(lazy=True),
+  stochastic_greedy(3),
+  partial_enumeration(greedy(lazy=True), 1),
+  surrogate(9, batch=2),
 )
-def test_what_a_run_computes_is_of_full_precision(optimizer):
-  seen = []
-  problem, optimizer = recorded_problem(seen), recorded_optimizer(seen, optimizer)
-  value = recording(seen, lambda mask: WEIGHTS @ mask)
+
+
+@pytest.mark.parametrize("by_values", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_a_run_computes_is_of_full_precision(optimizer, by_values):
+  seen, own = [], []
+  problem, optimizer = recorded_problem(seen, by_values), recorded_optimizer(seen, optimizer)
+  value = recorded_function(seen)
+  value = value.value if by_values else value
   with jax.default_matmul_precision("bfloat16"):  # what a user may want for networks
     for run in (
       lambda: ns.maximize(problem, set_functions.on_host(value), optimizer),
       lambda: ns.maximize(problem, value, optimizer, traceable=True),
-      lambda: ns.maximize(problem, value, optimizer, 9, traceable=True, callback=lambda *_: None),
+      lambda: ns.maximize(
+        problem, value, optimizer, 9, traceable=True, callback=recording(own, lambda *_: None)
+      ),
     ):
       before = len(seen)
       run()
       assert len(seen) > before
-  assert set(seen) == {"highest"}
+  assert set(seen) == {"highest"} and set(own) == {"bfloat16"}
+
+
+def test_a_run_inside_a_program_is_of_full_precision_too():
+  seen = []
+  optimizer, problem = recorded_optimizer(seen, greedy()), recorded_problem(seen, True)
+  seen.clear()
+  drive(optimizer, problem, recorded_function(seen).value, jax.random.key(0))
+  assert len(seen) > 5 and set(seen) == {"highest"}
 
 
 def test_networks_are_trained_in_the_precision_that_the_user_set():
   seen = []
-
-  def measure(masks):
-    seen.append(getattr(jax.config, PRECISIONS))
-    return np.zeros(len(masks))
-
+  measure = recording(seen, lambda masks: np.zeros(len(masks)))
   with jax.default_matmul_precision("bfloat16"):
     ns.maximize(ns.Problem([-1] * 3, np.ones(3), 2.0), measure, greedy())
   assert set(seen) == {"bfloat16"}
@@ -74,12 +98,5 @@ def test_networks_are_trained_in_the_precision_that_the_user_set():
 
 def test_gains_are_checked_in_full_precision():
   seen = []
-  function = SetFunction(
-    value=recording(seen, lambda mask: WEIGHTS @ mask),
-    init=lambda mask: mask,
-    marginals=recording(seen, lambda mask: WEIGHTS * ~mask),
-    commit=lambda mask, element: mask.at[element].set(True),
-    n=6,
-  )
-  function.check()
-  assert "highest" in seen
+  recorded_function(seen).check()
+  assert set(seen) == {"highest"}

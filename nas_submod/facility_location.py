@@ -84,7 +84,9 @@ def _facility_marginals_of_sets(service, served):
     return gains + jnp.maximum(offered - had[:, None], 0), None
 
   nothing = jnp.zeros((served.shape[0], service.shape[0]))
-  return jax.lax.scan(serve_next, nothing, (service.T, served.T))[0]
+  # The barrier lets XLA transpose it once, before the loop of a run, and not in every step.
+  service_of_customers = jax.lax.optimization_barrier(service.T)
+  return jax.lax.scan(serve_next, nothing, (service_of_customers, served.T))[0]
 
 
 @_vmapped_on_cpu_as(_facility_marginals_of_sets)

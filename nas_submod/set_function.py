@@ -28,8 +28,8 @@ class SetFunction:
     init: `mask [n] -> cover`, or None where gains are no cheaper than values.
     marginals: `cover -> [n]`, the gain of every element outside the set.
     commit: `(cover, element) -> cover`, of the set with that element.
-    marginal: `(cover, element) -> []`, the gain of one element outside the set; by default that of
-      `marginals`.
+    marginal: `(cover, element) -> []`, the gain of one element outside the set. By default that of
+      `marginals`; a lazy run then measures all, as it could not measure less.
     n: Elements of the ground set; None where that is not said, and so not checked.
 
   Raises:
@@ -68,6 +68,11 @@ class SetFunction:
   def incremental(self) -> bool:
     """Whether gains are cheaper than values."""
     return self.init is not None
+
+  @property
+  def selective(self) -> bool:
+    """Whether the gain of one element is cheaper than those of all."""
+    return self.marginal is not None and getattr(self.marginal, "func", None) is not _one_of_all
 
   def check(self, n: int | None = None, seed: int = 0) -> None:
     """Checks that gains are differences of values, on a random chain of sets.

@@ -30,7 +30,7 @@ from nas_submod.problem import Problem
 
 _CHANCE = 0.05  # of a check that fails beyond this quantile by noise alone
 _REFINED = 64  # sets whose bounds are computed precisely
-_GOLDEN = (5**0.5 - 1) / 2
+_PRECISE = 1e-9  # of a bound
 
 
 class Violations(NamedTuple):
@@ -148,14 +148,19 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
   labels = np.where(groups < 0, groups.size + np.arange(groups.size), groups)
   order = np.argsort(labels, kind="stable")
   starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+  sizes = np.diff(np.append(starts, groups.size))
 
-  def of_groups(weights):
-    """The best of each group, together. `[S]`."""
+  def of_groups(worth, cost):
+    """The sum of what the best of each group is worth, if anything, and of its cost. `[S]` each."""
     if starts.size == groups.size:
-      return weights.sum(axis=1)
-    return np.maximum.reduceat(weights[:, order], starts, axis=1).sum(axis=1)
+      return np.maximum(worth, 0).sum(axis=1), (worth > 0) @ cost
+    worth, cost = worth[:, order], cost[order]
+    best = np.maximum(np.maximum.reduceat(worth, starts, axis=1), 0)
+    is_best = (worth > 0) & (worth == np.repeat(best, sizes, axis=1))
+    spent = np.minimum.reduceat(np.where(is_best, cost, np.inf), starts, axis=1)
+    return best.sum(axis=1), np.where(best > 0, spent, 0).sum(axis=1)
 
-  least = np.min(values + of_groups(weights))
+  least = np.min(values + of_groups(weights, np.zeros(groups.size))[0])
   if problem.cost_matrix is None:
     return float(least)
   costs = np.asarray(problem.cost_matrix, np.float64)
@@ -175,31 +180,40 @@ def _knapsack(
   weights: np.ndarray,
   cost: np.ndarray,
   room: float,
-  of_groups: Callable[[np.ndarray], np.ndarray],
+  of_groups: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
   steps: int,
 ) -> np.ndarray:
   """The fractional multiple-choice knapsack, `[S]`: the least over prices of its dual.
 
-  Any price gives a bound; a search by golden section on a logarithmic scale finds the best.
+  Any price gives a bound. It is convex in the price, so that the least is between one where too
+  much is bought and one where not all is; where their tangents meet the next one is tried, until
+  the bound is on them.
   """
-  paid = cost > 0
-  highest = np.max(weights[:, paid] / cost[paid], axis=1)
+  ratios = np.divide(weights, cost, out=np.zeros_like(weights), where=cost > 0)
 
-  def bound(exponent):
-    price = highest * 10.0**-exponent
-    return price * room + of_groups(np.maximum(weights - price[:, None] * cost, 0.0))
+  def bound(price):
+    """At `price [S]`: the bound, and its slope."""
+    worth, spent = of_groups(weights - price[:, None] * cost, cost)
+    return price * room + worth, room - spent
 
-  low, high = np.zeros(len(weights)), np.full(len(weights), 12.0)
-  left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-  at_left, at_right = bound(left), bound(right)
+  low, high = np.zeros(len(weights)), ratios.max(axis=1)
+  (at_low, falls), (at_high, rises) = bound(low), bound(high)
+  least = np.minimum(at_low, at_high)
   for _ in range(steps):
-    beyond = at_left > at_right
-    low, high = np.where(beyond, left, low), np.where(beyond, high, right)
-    tried = np.where(beyond, low + _GOLDEN * (high - low), high - _GOLDEN * (high - low))
-    left, right = np.where(beyond, right, tried), np.where(beyond, tried, left)
-    at_tried = bound(tried)
-    at_left, at_right = (
-      np.where(beyond, at_right, at_tried),
-      np.where(beyond, at_tried, at_left),
+    between = (falls < 0) & (falls < rises)  # else the least is at price 0
+    slope = np.where(between, falls - rises, -1)
+    meet = ((at_high - rises * high) - (at_low - falls * low)) / slope
+    price = np.where(between, np.clip(meet, low, high), low)
+    tangent = at_low + falls * (price - low)
+    at_price, found = bound(price)
+    least = np.minimum(least, at_price)
+    if np.all(~between | (at_price - tangent <= _PRECISE * np.abs(at_price))):
+      break
+    left = found < 0
+    low, at_low, falls = (
+      np.where(left, new, old) for new, old in ((price, low), (at_price, at_low), (found, falls))
     )
-  return np.minimum(at_left, at_right)
+    high, at_high, rises = (
+      np.where(left, old, new) for new, old in ((price, high), (at_price, at_high), (found, rises))
+    )
+  return least

@@ -84,10 +84,10 @@ class _Choice(NamedTuple):
 def _solve_of_all(
   problem: Problem, function: SetFunction, options: Options, rng: jax.Array, rule: jax.Array
 ) -> Outcome:
-  """All elements are looked at in every step; if lazy, by their bounds first."""
+  """All elements are looked at in every step; if lazy and that saves anything, by bounds first."""
   assert function.init is not None and function.commit is not None
-  assert not (options.lazy and options.best_of_all), "bounds are no values"
-  commit = function.commit
+  lazy, commit = options.lazy and function.selective, function.commit
+  assert not (lazy and options.best_of_all), "bounds are no values"
   del rng
 
   def openings(mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -129,10 +129,10 @@ def _solve_of_all(
   value = function.value(start).astype(jnp.float32)
   outcome = Outcome(start, value, jnp.int32(1), jnp.int32(1), ~jnp.isnan(value))
   opened = openings(start)
-  bounds = jnp.full(problem.n, jnp.inf) if options.lazy else None
+  bounds = jnp.full(problem.n, jnp.inf) if lazy else None
   path = _Path(outcome, start, value, rounding.size(value), function.init(start), bounds, *opened)
   path = add(path, _measure_all, first=True)
-  measure = _measure_lazily if options.lazy else _measure_all
+  measure = _measure_lazily if lazy else _measure_all
   return jax.lax.while_loop(
     lambda path: path.left > 0, functools.partial(add, measure=measure), path
   ).outcome

@@ -6,6 +6,7 @@ import instances
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 import nas_submod as ns
 from nas_submod import set_functions
@@ -228,3 +229,24 @@ def test_of_many_sets_those_of_the_least_bounds_are_refined():
     for row in range(300)
   ]
   assert certificate._least_bound(problem, values, weights) == pytest.approx(min(alone), rel=1e-6)
+
+
+def test_the_knapsack_of_one_resource_is_that_of_linear_programming():
+  for seed in range(100):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(2, 25)
+    groups = np.where(rng.random(n) < 0.5 * (seed % 2), rng.integers(0, 5, n), -1)
+    cost = rng.random(n) * 10 ** rng.uniform(-6, 6) * (rng.random(n) < 0.9)
+    room = rng.choice([0.0, cost.sum() * rng.random()])
+    problem = ns.Problem(groups, cost, room)
+    weights = rng.random((2, n)) * 10 ** rng.uniform(-3, 3) * (rng.random((2, n)) < 0.9)
+    found = certificate._least_bound(problem, np.zeros(2), weights)
+    one_of_a_group = [groups == group for group in np.unique(groups[groups >= 0])]
+    costs = np.asarray(problem.cost_matrix, float)[:, 0]
+    limit = float(problem.limit[0]) * (1 + certificate.ROUNDING)
+    unit, worth = max(costs.max(), 1e-30), max(weights.max(), 1e-30)
+    bounds = [limit / unit] + [1.0] * len(one_of_a_group)
+    left = np.array([costs / unit, *one_of_a_group], float)
+    programs = [linprog(-row / worth, left, bounds, bounds=(0, 1)) for row in weights]
+    expected = min(-program.fun for program in programs) * worth
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * worth)

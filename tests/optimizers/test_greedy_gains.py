@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,12 @@ from nas_submod.optimizers import greedy
 N = 150
 
 
+def counted_one_by_one(function):
+  """Unweighted coverage measures all gains at once; here those of some elements too."""
+  marginals = function.marginals
+  return dataclasses.replace(function, marginal=lambda cover, e: 1.0 * marginals(cover)[e])
+
+
 def copies():
   """A hundred copies of a set of ten items, then fifty sets of two or three of their own."""
   covers = np.zeros((N, 160), bool)
@@ -20,13 +27,14 @@ def copies():
   for place in range(50):
     begin = 10 + 3 * place
     covers[100 + place, begin : begin + 2 + place % 2] = True
-  return set_functions.coverage(covers)
+  return counted_one_by_one(set_functions.coverage(covers))
 
 
 def random_function(name, seed):
   rng = np.random.default_rng(seed)
   if name == "coverage":  # of few items: ties abound
-    return set_functions.coverage(rng.random((N, 40)) < rng.uniform(0, 0.2, (N, 1)))
+    covers = rng.random((N, 40)) < rng.uniform(0, 0.2, (N, 1))
+    return counted_one_by_one(set_functions.coverage(covers))
   if name == "weighted coverage":
     return set_functions.coverage(rng.random((N, 40)) < 0.1, 0.1 * rng.integers(1, 4, 40))
   service = np.exp(-5 * (rng.random((N, 1)) - rng.random(30)) ** 2)
@@ -47,6 +55,19 @@ def test_where_the_most_promising_do_not_decide_all_are_measured():
   # The required set; all; 64 copies and then all that is left; the 64 best of those.
   assert found.evaluations == 1 + N + (64 + N - 1) + 64
   assert found.rounds == 1 + 3
+
+
+def test_where_one_gain_costs_as_much_as_all_lazy_is_eager():
+  problem = ns.Problem([-1] * N, np.ones(N), 3.0)
+  function = set_functions.coverage(np.random.default_rng(0).random((N, 40)) < 0.1)
+  assert not function.selective and counted_one_by_one(function).selective
+  assert not jax.tree.map(lambda leaf: leaf, function).selective
+  for some in (
+    function,
+    dataclasses.replace(set_functions.facility_location(np.eye(N)), marginal=None),
+  ):
+    lazy = ns.maximize(problem, some, greedy(lazy=True), traceable=True)
+    assert lazy.evaluations == 1 + N + (N - 1) + (N - 2)
 
 
 def test_where_nothing_fits_no_round_is_played():

@@ -22,9 +22,11 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import workload
 from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
 from nas_submod import convolution
 
+flags.adopt_module_key_flags(workload)
 UNTUNED = flags.DEFINE_bool("untuned", False, "On a GPU: without autotuning.")
 
 _CALLS = 10

@@ -54,6 +54,7 @@ METHODS = {
   "torch_compile": "PyTorch torch.compile",
 }
 
+flags.adopt_module_key_flags(workload)
 SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Whose networks.")
 NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)

@@ -123,7 +123,9 @@ def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
     found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(exact))
     scores, measurements, feasible = jax.device_get(found)
     if not feasible.all():
-      raise ValueError(f"{name} asked for, or answered, a set that is not feasible")
+      raise ValueError(
+        f"{name} asked for, or answered, a set that is not feasible ({kind}, {instance.name})"
+      )
     return Curves(scores, measurements)
   sampler, start = optuna_samplers.samplers()[name]
   return optuna_samplers.run(sampler, start, instance.case, limit, OPTUNA_SEEDS.value, exact)

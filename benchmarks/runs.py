@@ -159,6 +159,6 @@ def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: ja
     total=jnp.int32(0),
   )
   scores = jnp.full(limit + 1, case.judge(optimizer.best(state)[0]))
-  carry = (state, store, scores, jnp.bool_(True))
+  carry = (state, store, scores, fits(optimizer.best(state)[0]))
   _, store, scores, feasible = jax.lax.while_loop(unfinished, play_round, carry)
   return scores, store.total, feasible

@@ -36,6 +36,7 @@ from benchmarks.speed import Speed, half_filled
 from nas_submod import blocks, parallel, resources, spaces
 from nas_submod.search_space import SearchSpace, Stage
 
+flags.adopt_module_key_flags(workload)
 DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
 GROWTH = flags.DEFINE_bool("growth", False, "Compile and step time as a space grows.")
 OVERHEAD = flags.DEFINE_bool("overhead", False, "Beside a program for one network.")

@@ -18,7 +18,9 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_boun
 DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Between images and logits; PyTorch's autocast."
 )
-REPEATS = flags.DEFINE_integer("repeats", 3, "Timings of each row.", lower_bound=1)
+REPEATS = flags.DEFINE_integer(
+  "repeats", 3, "Timings of each row; processes, where each has one.", lower_bound=1
+)
 CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 
 

@@ -133,9 +133,11 @@ class Problem:
       raise ValueError(f"required costs {used.tolist()}, over the budget {limit.tolist()}")
 
   def __repr__(self) -> str:
-    """Its sizes and budgets."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in (self.groups, self.budget, self.required)):
-      return f"Problem(n={self.n}, m={self.m})"
+    """Its sizes and budgets, where it holds arrays and not what transformations put there."""
+    leaves = self.groups, self.budget, self.required
+    arrays = all(isinstance(leaf, jax.Array) and leaf.ndim == 1 for leaf in leaves)
+    if not arrays or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+      return "Problem(...)"
     groups = np.unique(np.asarray(self.groups)[np.asarray(self.groups) >= 0]).size
     required = np.flatnonzero(np.asarray(self.required)).tolist()
     return (

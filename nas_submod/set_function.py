@@ -82,8 +82,8 @@ class SetFunction:
       seed: Seed of the chain.
 
     Raises:
-      ValueError: If `marginals`, `marginal` or `commit` disagrees with `value`, or something has
-        another shape than it must have; it says where.
+      ValueError: If `marginals`, `marginal` or `commit` disagrees with `value`, a value is not
+        finite, or something has another shape than it must have; it says where.
     """
     n = self.n if n is None else n
     if n is None or not self.incremental:
@@ -102,11 +102,12 @@ class SetFunction:
       mask = np.isin(np.arange(n), order[:size])
       cover, elements = init(mask), order[size : size + _ELEMENTS]
       values = np.array([value(mask | (np.arange(n) == e)) for e in elements], np.float64)
-      gains = values - float(value(mask))
-      if not np.isfinite(gains).all():
+      here = float(value(mask))
+      if not np.isfinite([here, *values]).all():
         raise ValueError(
           f"value is not finite at, or beside, the set {sorted(order[:size].tolist())}"
         )
+      gains = values - here
       for name, found in (
         ("marginals", np.asarray(marginals(cover))[elements]),
         ("marginal", np.array([marginal(cover, e) for e in elements])),

@@ -103,10 +103,11 @@ def table(values: Any) -> SetFunction:
   Raises:
     ValueError: If there are not so many, or one is NaN or infinity; -inf is a set without a value.
   """
-  given = floats_of("values", values, "a vector of numbers")
+  with np.errstate(over="ignore"):
+    given = floats_of("values", values, "a vector of numbers").astype(np.float32)
   if not (given < np.inf).all():
     raise ValueError(f"values must be numbers or -inf, got {given[~(given < np.inf)][0]}")
-  values = jnp.asarray(given, jnp.float32)
+  values = jnp.asarray(given)
   n = max(values.size.bit_length() - 1, 0)
   if values.shape != (2**n,):
     raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")

@@ -174,7 +174,7 @@ def greedy_beyond_the_budget(evaluations):
 def test_an_optimizer_beyond_the_budgets_does_not_win(tmp_path):
   table = write(tmp_path / "t.csv", tiny_rows())
   own = f"{__name__}:greedy_beyond_the_budget"
-  with pytest.raises(ValueError, match=f"{own} asked for, or answered, a set that is not feasible"):
+  with pytest.raises(ValueError, match=f"{own} asked for, .*, a set that is not feasible .exact, "):
     run_main(table=table, optimizers=[own], measurements=["3"], seeds=1)
 
 

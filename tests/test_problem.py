@@ -222,4 +222,7 @@ def test_a_problem_says_what_it_is():
   assert repr(problem) == "Problem(n=3, groups=1, budget=[2, 1], required=[2])"
   seen = []
   jax.jit(lambda problem: seen.append(repr(problem)))(problem)
-  assert seen == ["Problem(n=3, m=2)"]
+  batched = jax.tree.map(lambda leaf: leaf[None], problem)
+  for other in (jax.tree.map(lambda leaf: None, problem), batched):
+    seen.append(repr(other))
+  assert set(seen) == {"Problem(...)"}

@@ -117,7 +117,7 @@ class Result(NamedTuple):
     violations: How far what was measured is from monotone and submodular.
     ties: Other sets measured of which noise leaves open whether they are better than the answer;
       0 where values are exact, None where nothing tells their noise.
-    done: Whether the optimizer came to its end; else `max_evaluations` did.
+    done: False if `max_evaluations` stopped the run before its end.
   """
 
   mask: np.ndarray
@@ -135,13 +135,14 @@ class Result(NamedTuple):
   def __str__(self) -> str:
     """What a person wants to know, a line each; `repr` has all of it."""
     error = f" ± {self.standard_error:.3g}" * (self.standard_error > 0)  # not where it is NaN
-    told = {None: ", of unknown noise", 0: ""}.get(self.ties, f", {self.ties} sets may be as good")
+    told = {None: ", of unknown noise", 0: ""}.get(self.ties, f", ties with {self.ties}")
+    noisy = "" if self.standard_error == 0 else " (noise apart)"
     cut = "" if self.done else ", cut by max_evaluations"
-    v, bound = self.violations, f"at most {self.upper_bound:.6g} if F is submodular"
+    v, bound = self.violations, f"at most {self.upper_bound:.6g} if F is submodular{noisy}"
     return "\n".join(
       [
         f"elements    {np.flatnonzero(self.mask).tolist()}",
-        f"cost        {', '.join(f'{cost:g}' for cost in self.cost)}",
+        f"cost        {', '.join(f'{cost:.9g}' for cost in self.cost.tolist())}",
         f"value       {self.value:.6g}{error}{told}",
         f"optimum     {bound if np.isfinite(self.upper_bound) else 'nothing bounds it'}",
         f"submodular  gains rose in {v.submodularity_failed} of {v.submodularity_checked} checks, "

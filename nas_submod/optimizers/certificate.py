@@ -168,9 +168,10 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
   budget = np.asarray(problem.limit, np.float64) * (1 + ROUNDING)
   for cost, room in zip(costs.T, budget - costs[np.asarray(problem.required)].sum(axis=0)):
     if np.isfinite(room) and (cost > 0).any():
+      room = max(room, 0.0)  # the rounding of what is required may be beyond it
       best = np.arange(len(values))
       if len(best) > _REFINED:
-        best = np.argsort(values + _knapsack(weights, cost, room, of_groups, steps=8))[:_REFINED]
+        best = np.argsort(values + _knapsack(weights, cost, room, of_groups, steps=16))[:_REFINED]
       fine = values[best] + _knapsack(weights[best], cost, room, of_groups, steps=45)
       least = min(least, fine.min())
   return float(least)
@@ -185,9 +186,9 @@ def _knapsack(
 ) -> np.ndarray:
   """The fractional multiple-choice knapsack, `[S]`: the least over prices of its dual.
 
-  Any price gives a bound. It is convex in the price, so that the least is between one where too
-  much is bought and one where not all is; where their tangents meet the next one is tried, until
-  the bound is on them.
+  Any price gives a bound. It is convex in the price: its slope is what is left of the room by the
+  cheapest of the best. The least is between a price where that is negative and one where it is
+  not; where their tangents meet is the next, until the bound there is no higher than they are.
   """
   ratios = np.divide(weights, cost, out=np.zeros_like(weights), where=cost > 0)
 

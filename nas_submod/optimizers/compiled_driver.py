@@ -28,12 +28,13 @@ def maximize_compiled(
 ) -> Result:
   """What `maximize` does where `traceable` is true; `limit` is on sets asked."""
   solve = optimizer.solve if limit == NO_LIMIT and callback is None else None
-  outcome = solve(problem, value, rng) if solve else None
-  if outcome is None or not outcome.known:
-    if callback is None:
-      outcome = drive(optimizer, problem, value, rng, limit)
-    else:
-      outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
+  if callback is None:
+    with full_precision():  # also a `solve` of one's own
+      outcome = solve(problem, value, rng) if solve else None
+      if outcome is None or not outcome.known:
+        outcome = drive(optimizer, problem, value, rng, limit)
+  else:
+    outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
   if not np.all(outcome.feasible):
     raise checks.infeasible("asked for")
   if np.any(outcome.stuck):
@@ -122,9 +123,9 @@ def _begin(optimizer, problem, rng):
   return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, nothing, ~yes)
 
 
-def _unfinished(optimizer, limit, run):
+def _unfinished(optimizer, run):
   going = ~checks.done(optimizer, run.state) & ~checks.is_stuck(run.idle)
-  return going & (run.evaluations < limit)
+  return going & ~run.cut
 
 
 def _play_round(optimizer, problem, value, limit, run):
@@ -169,7 +170,7 @@ def _outcome(optimizer, problem, value, run):
 @full_precision()
 def _drive(optimizer, problem, value, rng, limit):
   run = jax.lax.while_loop(
-    lambda run: _unfinished(optimizer, limit, run),
+    lambda run: _unfinished(optimizer, run),
     lambda run: _play_round(optimizer, problem, value, limit, run)[0],
     _begin(optimizer, problem, rng),
   )
@@ -180,14 +181,14 @@ def _drive(optimizer, problem, value, rng, limit):
 @full_precision()
 def _start(optimizer, problem, rng, limit):
   run = _begin(optimizer, problem, rng)
-  return run, _unfinished(optimizer, limit, run)
+  return run, _unfinished(optimizer, run)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 @full_precision()
 def _play_one(optimizer, problem, value, limit, run):
   run, info = _play_round(optimizer, problem, value, limit, run)
-  return run, info, _unfinished(optimizer, limit, run)
+  return run, info, _unfinished(optimizer, run)
 
 
 @jax.jit

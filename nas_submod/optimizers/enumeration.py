@@ -16,6 +16,7 @@ from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
 from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.rounding import best_in_order, best_on_host
+from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_function import as_argument
 
@@ -167,6 +168,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   def replicates(state: EnumerationState) -> jax.Array:
     return in_lanes(inner.replicates, state).reshape(-1)
 
+  @full_precision()
   def complete(shared: Any, lane: jax.Array) -> Outcome:
     problem, value, seeds, rng = shared
     solve_inner = inner.solve or functools.partial(drive, inner)

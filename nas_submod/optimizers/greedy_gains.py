@@ -95,8 +95,9 @@ def _solve_of_all(
     price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
     return additions.fits, greedy_run.per_price(price), additions.fits.sum()
 
-  def add(path: _Path, measure: Callable[..., _Choice], **settings: bool) -> _Path:
-    gains, element, least, scale, measured = measure(function, path, **settings)
+  def add(path: _Path, measure: Callable[[SetFunction, _Path], _Choice]) -> _Path:
+    """Adds the best; if none is accepted the path ends, and what it then holds is not looked at."""
+    gains, element, least, scale, measured = measure(function, path)
     outcome, after = path.outcome, path.value + gains
     accepted = least > greedy_run.LOWEST
     added = path.mask.at[element].set(True)
@@ -108,7 +109,7 @@ def _solve_of_all(
       mask=jnp.where(better, path.mask.at[candidate].set(True), outcome.mask),
       value=jnp.where(better, after[candidate], outcome.value),
       evaluations=outcome.evaluations + measured,
-      rounds=outcome.rounds + (path.left > 0),
+      rounds=outcome.rounds + (path.left > 0),  # nothing may fit in the first step
       clean=outcome.clean & ~jnp.isnan(least),
     )
     fits, rate, left = openings(added)
@@ -131,7 +132,7 @@ def _solve_of_all(
   opened = openings(start)
   bounds = jnp.full(problem.n, jnp.inf) if lazy else None
   path = _Path(outcome, start, value, rounding.size(value), function.init(start), bounds, *opened)
-  path = add(path, _measure_all, first=True)
+  path = add(path, functools.partial(_measure_all, first=True))
   measure = _measure_lazily if lazy else _measure_all
   return jax.lax.while_loop(
     lambda path: path.left > 0, functools.partial(add, measure=measure), path

@@ -104,7 +104,8 @@ class Measurements:
     values are exact, None where nothing tells the noise.
     """
     found = {other: self.pooled(other) for other in self._samples}
-    if all(np.isnan(pooled.standard_error) for pooled in found.values()):
+    told = [p.standard_error for p in found.values() if np.isfinite(p.value)]
+    if told and np.isnan(told).all():
       return None
     known = np.array([pooled for pooled in found.values() if np.isfinite(pooled.value)])
     answer = found.get(key, UNKNOWN)

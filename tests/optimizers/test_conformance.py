@@ -142,6 +142,15 @@ def test_evaluations_are_limited_and_the_answer_so_far_is_good(entry):
     values.append(result.value)
   assert values == sorted(values)
 
+  def limited(limit):
+    on_host, on_device = watched(problem, function)[0], dict(traceable=True)
+    host = ns.maximize(problem, on_host, entry.optimizer, limit[0])
+    return host, ns.maximize(problem, function, entry.optimizer, limit[1], **on_device)
+
+  needed = [result.evaluations for result in limited((10_000, 10_000))]
+  for enough, whole in ((True, needed), (False, [n - 1 for n in needed])):
+    assert [result.done for result in limited(whole)] == [enough, enough]
+
 
 @EVERY_OPTIMIZER
 def test_never_worse_than_the_best_singleton_where_a_ratio_is_claimed(entry):

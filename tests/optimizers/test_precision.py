@@ -46,9 +46,7 @@ def recorded_function(seen):
 
 def recorded_optimizer(seen, optimizer):
   members = {k: f if f is None else recording(seen, f) for k, f in optimizer._asdict().items()}
-  return optimizer._replace(
-    **members | {"solve": optimizer.solve}
-  )  # it calls programs, and is none
+  return optimizer._replace(**members)
 
 
 OPTIMIZERS = (

@@ -108,7 +108,6 @@ def main(argv: Any) -> None:
     sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
   if UNTUNED.value and jax.default_backend() != "gpu":
     sys.exit(f"error: --untuned is for GPUs, this is {jax.default_backend()}")
-  jax.config.update("jax_enable_compilation_cache", False)
   device = jax.local_devices()[0].device_kind
   tuned = ", untuned" if UNTUNED.value else ""
   table = Table(

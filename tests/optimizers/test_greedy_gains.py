@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 import nas_submod as ns
 from nas_submod import set_functions
@@ -16,8 +17,11 @@ N = 150
 
 def counted_one_by_one(function):
   """Unweighted coverage measures all gains at once; here those of some elements too."""
-  marginals = function.marginals
-  return dataclasses.replace(function, marginal=lambda cover, e: 1.0 * marginals(cover)[e])
+  return dataclasses.replace(function, marginal=Partial(gain_of_one, function.marginals))
+
+
+def gain_of_one(marginals, cover, element):
+  return marginals(cover)[element]
 
 
 def copies():

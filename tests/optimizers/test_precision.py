@@ -49,16 +49,18 @@ def recorded_optimizer(seen, optimizer):
   return optimizer._replace(**members)
 
 
-OPTIMIZERS = (
-  greedy(lazy=True),
-  stochastic_greedy(3),
-  partial_enumeration(greedy(lazy=True), 1),
-  surrogate(9, batch=2),
-)
+RUNS = [(surrogate(9, batch=2), True)] + [
+  (optimizer, by_values)
+  for optimizer in (
+    greedy(lazy=True),
+    stochastic_greedy(3),
+    partial_enumeration(greedy(lazy=True), 1),
+  )
+  for by_values in (False, True)
+]
 
 
-@pytest.mark.parametrize("by_values", [False, True])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("optimizer", "by_values"), RUNS)
 def test_what_a_run_computes_is_of_full_precision(optimizer, by_values):
   seen, own = [], []
   problem, optimizer = recorded_problem(seen, by_values), recorded_optimizer(seen, optimizer)

@@ -20,10 +20,10 @@ def array_of(name: str, argument: Any, allowed: str) -> np.ndarray:
 
 
 def floats_of(name: str, argument: Any, allowed: str) -> np.ndarray:
-  """An argument as float64; NumPy alone would read numbers in text too.
+  """An argument as float64 of its own shape; NumPy alone would read numbers in text too.
 
   Raises:
-    ValueError: As for `array_of`.
+    ValueError: As for `array_of`, and if it is text or complex.
   """
   array = array_of(name, argument, allowed)
   try:
@@ -35,10 +35,10 @@ def floats_of(name: str, argument: Any, allowed: str) -> np.ndarray:
 
 
 def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
-  """An argument as float32 of so many dimensions, finite and nonnegative.
+  """An argument as float32 of `ndim` dimensions, finite and nonnegative.
 
   Raises:
-    ValueError: If it is not.
+    ValueError: If it is not, or beyond float32.
   """
   allowed = f"{ndim}-dimensional, finite and nonnegative"
   with np.errstate(over="ignore"):

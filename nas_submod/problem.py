@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.array_arguments import array_of, floats_of
+from nas_submod.equal_sets import first_of_equal
 from nas_submod.precision import full_precision
 
 Mask = jax.Array | np.ndarray
@@ -246,23 +247,6 @@ class Problem:
     problem.groups, problem.budget, problem.required, problem._matrix = leaves
     problem._cost_function, problem.canonical, problem._grouped = static
     return problem
-
-
-def same_sets(left: jax.Array, right: jax.Array) -> jax.Array:
-  """Which sets of `left [L, n]` and `right [R, n]`, of 0 and 1, are equal. `[L, R]` bool.
-
-  Two sets are equal if they are of one size and their intersection is of that size too, which
-  makes the comparison of all pairs one matrix product.
-  """
-  left, right = left.astype(jnp.float32), right.astype(jnp.float32)
-  size = left.sum(axis=1)[:, None]
-  return (left @ right.T == size) & (right.sum(axis=1) == size)
-
-
-def first_of_equal(masks: jax.Array, valid: jax.Array) -> jax.Array:
-  """For each row of `masks [K, n]` the lowest valid row equal to it, `[K]` int (K if none)."""
-  equal = same_sets(masks, masks) & valid[None, :]
-  return jnp.where(equal.any(axis=1), jnp.argmax(equal, axis=1), masks.shape[0])
 
 
 def _shape_of_result(

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import same_sets
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.rounding import best_in_order
-from nas_submod.problem import Problem, same_sets
+from nas_submod.problem import Problem
 
 _PATIENCE = 200  # draws in a row that were all known, after which random search gives up
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import first_of_equal
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.rounding import beats
-from nas_submod.problem import Problem, first_of_equal
+from nas_submod.problem import Problem
 
 _WINDOW = 128  # moves whose costs are computed together when the next feasible ones are sought
 

@@ -92,8 +92,8 @@ def _solve_of_all(
 
   def openings(mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     additions = problem.additions(mask)
-    price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
-    return additions.fits, greedy_run.per_price(price), additions.fits.sum()
+    rate = greedy_run.per_price(greedy_run.price_of(additions, rule))
+    return additions.fits, rate, additions.fits.sum()
 
   def add(path: _Path, measure: Callable[[SetFunction, _Path], _Choice]) -> _Path:
     """Adds the best; if none is accepted the path ends, and what it then holds is not looked at."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers import rounding
-from nas_submod.problem import Problem
+from nas_submod.problem import Additions, Problem
 
 LOWEST = float(jnp.finfo(jnp.float32).min)  # what -inf is clipped to: measured, never chosen
 SMALLEST_PRICE = 1e-20  # free elements come first, in order of their gain
@@ -65,6 +65,12 @@ class Options(NamedTuple):
   max_additions: int | None = None
   sample: int | None = None
   best_of_all: bool = False
+
+
+def price_of(additions: Additions, rule: jax.Array) -> jax.Array:
+  """What elements cost in the currency of a `rule [1 + m]`: an offset, and weights of resources."""
+  # `additions.cost @ weights` would turn whole-number ties into float noise on some devices.
+  return rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
 
 
 def per_price(price: jax.Array) -> jax.Array:
@@ -132,8 +138,7 @@ def open_run(
   A sample of which nothing could be measured is drawn again among the others.
   """
   additions = problem.additions(run.mask)
-  # `additions.cost @ weights` would turn whole-number ties into float noise on some devices.
-  price = rule[0] + jnp.sum(additions.cost * rule[1:], axis=-1)
+  price = price_of(additions, rule)
   can_open = additions.fits & (additions.twin == jnp.arange(problem.n))
   if options.max_additions is not None:
     can_open &= run.steps < options.max_additions

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import first_of_equal
 from nas_submod.optimizers import greedy_run, race_run
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.greedy_run import Options
 from nas_submod.optimizers.race_run import Race
 from nas_submod.optimizers.rounding import best_of_all
-from nas_submod.problem import Problem, first_of_equal
+from nas_submod.problem import Problem
 
 
 class Finalists(NamedTuple):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.equal_sets import first_of_equal, same_sets
 from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.baselines import random_set
@@ -31,7 +32,7 @@ from nas_submod.optimizers.surrogate_posterior import (
   warp,
 )
 from nas_submod.optimizers.surrogate_search import climb, draw
-from nas_submod.problem import Problem, first_of_equal, same_sets
+from nas_submod.problem import Problem
 
 _SAMPLES = 64  # random sets that set the scales of the features
 _CHAINS, _RESTARTS = 32, 4  # posterior draws in a round; those that start from a new random set

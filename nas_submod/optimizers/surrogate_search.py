@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import same_sets
 from nas_submod.optimizers.surrogate_model import Encoding, Features, featurize
 from nas_submod.optimizers.surrogate_posterior import Posterior, covariances
-from nas_submod.problem import Problem, same_sets
+from nas_submod.problem import Problem
 
 _WAVES = 64  # random Fourier features of a draw
 _STEPS, _PROPOSALS = 12, 16  # of a chain in a round; proposals of a step

@@ -120,17 +120,6 @@ def test_gains_tie_by_the_largest_value_of_the_path(family, rule):
       np.testing.assert_array_equal(device.mask, expected.mask)
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_gains_tie_by_the_largest_of_the_first_step_in_both_drivers(lazy):
-  # A float32 of 1,000 knows nothing of 1e-4: by their densities 1 and 1.0001 these two tie.
-  function = set_functions.modular([1_000.0, 1.0001])
-  problem = ns.Problem([-1, -1], [1_000.0, 1.0], 1_000.0)
-  optimizer = greedy("density:0", lazy=lazy)
-  host = ns.maximize(problem, set_functions.on_host(function), optimizer)
-  device = ns.maximize(problem, function, optimizer, traceable=True)
-  assert host.mask.tolist() == device.mask.tolist() == [True, False]
-
-
 @pytest.mark.parametrize(
   "make", [lambda b: greedy("joint", lazy=True, batch=b), lambda b: rcas(batch=b)]
 )
@@ -226,53 +215,6 @@ def test_a_rule_needs_its_resource():
 def test_batch_of_nothing_is_refused():
   with pytest.raises(ValueError, match="batch must be at least 1"):
     greedy(batch=0)
-
-
-@pytest.mark.parametrize("lazy", [False, True])
-def test_a_gain_that_is_no_number_is_an_error(lazy):
-  function = set_functions.modular([1.0, 2.0, 3.0])
-  nan = jax.tree.map(lambda weights: weights.at[1].set(np.nan), function)
-  broken = dataclasses.replace(function, marginals=nan.marginals, marginal=nan.marginal)
-  problem = ns.Problem(-np.ones(3, int), np.ones(3), 2.0)
-  with pytest.raises(ValueError, match="value returned NaN"):
-    ns.maximize(problem, broken, greedy("unit", lazy=lazy), traceable=True)
-
-
-def free_and_tiny(seed):
-  """A modular function some of whose elements are free, and some gain next to nothing."""
-  rng = np.random.default_rng(seed)
-  weights = rng.choice([0.0, 1e-8, 1e-4, 0.9, 1.0, 2.0], 23)
-  cost = rng.choice([0.0, 1e-9, 1.0, 20.0], 23, p=[0.15, 0.15, 0.6, 0.1])
-  return ns.Problem(-np.ones(23, int), cost, 20.0), weights
-
-
-@pytest.mark.parametrize("rule", ["unit", "density:0"])
-def test_lazy_by_gains_goes_on_after_a_gain_that_rounds_away(rule):
-  for seed in range(20):
-    problem, weights = free_and_tiny(seed)
-    function = set_functions.modular(weights)
-    masks = [
-      ns.maximize(problem, function, greedy(rule, lazy=lazy), traceable=True).mask @ weights
-      for lazy in (True, False)
-    ]
-    assert masks[0] == pytest.approx(masks[1], abs=1e-6), seed
-
-
-def test_a_free_element_of_tiny_gain_does_not_end_rcas():
-  weights = np.array([1.0, 1e-8, *[0.9] * 20, 2.0])
-  cost = np.array([0.0, 0.0, *[1.0] * 20, 20.0])
-  problem = ns.Problem(-np.ones(23, int), cost, 20.0)
-  result = ns.maximize(problem, set_functions.modular(weights), rcas(), traceable=True)
-  assert result.value == pytest.approx(19.0)
-
-
-def test_the_value_is_that_of_the_set_and_no_sum_of_gains():
-  function = set_functions.modular(np.full(2000, 0.1))
-  problem = ns.Problem(-np.ones(2000, int), np.zeros(2000), 1.0)
-  for lazy in (False, True):
-    result = ns.maximize(problem, function, greedy(lazy=lazy), traceable=True)
-    assert result.value == function(result.mask)
-    assert result.upper_bound == pytest.approx(200, abs=1e-3)
 
 
 def test_a_sample_without_gain_does_not_end_the_run():

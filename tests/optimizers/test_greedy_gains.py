@@ -16,7 +16,7 @@ N = 150
 
 
 def counted_one_by_one(function):
-  """Unweighted coverage measures all gains at once; here those of some elements too."""
+  """The function with gains of single elements, without which a lazy run measures all."""
   return dataclasses.replace(function, marginal=Partial(gain_of_one, function.marginals))
 
 
@@ -109,9 +109,11 @@ def test_what_could_not_be_measured_ends_a_lazy_run():
     commit=lambda mask, element: mask.at[element].set(True),
   )
   problem = ns.Problem([-1] * N, np.ones(N), 10.0)
+  function = counted_one_by_one(function)
   for lazy in (False, True):
     found = ns.maximize(problem, function, greedy(lazy=lazy), traceable=True)
     assert np.flatnonzero(found.mask).tolist() == [0, 1, 2, 3, 4] and found.value == 5
+    assert found.rounds == 1 + 5 + 1  # the last adds nothing
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -149,7 +151,7 @@ def test_what_a_gain_was_before_the_element_fitted_is_no_bound(nothing):
     marginals=gains,
     commit=lambda mask, element: mask.at[element].set(True),
   )
-  problem = ns.Problem([-1] * N, cost, 3)
+  problem, function = ns.Problem([-1] * N, cost, 3), counted_one_by_one(function)
   for lazy in (False, True):
     found = ns.maximize(problem, function, greedy(lazy=lazy), traceable=True)
     assert found.value == 4 + 50 + 3 * 3

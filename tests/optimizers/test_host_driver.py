@@ -250,3 +250,4 @@ def test_a_result_says_what_was_found_how_sure_it_is_and_whether_it_was_cut():
       for traceable, function in ((False, lambda m: m.sum(1)), (True, lambda m: 1.0 * m.sum()))
     )
     assert host.done == device.done == (limit == 1_000)
+    assert host.rounds == device.rounds

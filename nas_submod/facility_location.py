@@ -57,13 +57,18 @@ def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
   return decorate
 
 
+def _larger(left, right):
+  # Of numbers: `jnp.maximum` looks for NaN as well, which is three operations on a CPU.
+  return jnp.where(left > right, left, right)
+
+
 def _facility_init_of_sets(service, masks):
-  def open_next(served, element):
-    serves, chosen = element
-    return jnp.maximum(served, serves * chosen[:, None]), None
+  def open_next(served, elements):
+    served_by = [jnp.where(chosen[:, None], serves, 0) for serves, chosen in zip(*elements)]
+    return _larger(served, _in_pairs(_larger, served_by)), None
 
   nothing = jnp.zeros((masks.shape[0], service.shape[1]))
-  return jax.lax.scan(open_next, nothing, (service, masks.T))[0]
+  return jax.lax.scan(open_next, nothing, (_dealt(service, 2), _dealt(masks.T, 2)))[0]
 
 
 @_vmapped_on_cpu_as(_facility_init_of_sets)
@@ -79,14 +84,29 @@ def _facility_value(service, mask):
 
 
 def _facility_marginals_of_sets(service, served):
-  def serve_next(gains, customer):
-    offered, had = customer
-    return gains + jnp.maximum(offered - had[:, None], 0), None
+  def serve_next(gains, customers):
+    offers, had = customers
+    # What they would have less what they had: one subtraction for all of them. Where nothing is
+    # gained it is exactly 0, as both are sums of the same numbers in the same order.
+    would_have = [_larger(offered, have[:, None]) for offered, have in zip(offers, had)]
+    return gains + (_in_pairs(jnp.add, would_have) - _in_pairs(jnp.add, had)[:, None]), None
 
   nothing = jnp.zeros((served.shape[0], service.shape[0]))
-  # The barrier lets XLA transpose it once, before the loop of a run, and not in every step.
-  service_of_customers = jax.lax.optimization_barrier(service.T)
-  return jax.lax.scan(serve_next, nothing, (service_of_customers, served.T))[0]
+  return jax.lax.scan(serve_next, nothing, (_dealt(service.T, 8), _dealt(served.T, 8)))[0]
+
+
+def _dealt(rows, hands):
+  """Rows `[K, ...]` dealt by turns to so many hands; 0 to those who get one less."""
+  padded = jnp.pad(rows, [(0, -rows.shape[0] % hands), *[(0, 0)] * (rows.ndim - 1)])
+  # The barriers let XLA deal the service once, before the loop of a run, and not in every step.
+  return tuple(jax.lax.optimization_barrier(padded[hand::hands]) for hand in range(hands))
+
+
+def _in_pairs(operation, rows):
+  """Reduces a power of two of arrays."""
+  while len(rows) > 1:
+    rows = [operation(left, right) for left, right in zip(rows[::2], rows[1::2])]
+  return rows[0]
 
 
 @_vmapped_on_cpu_as(_facility_marginals_of_sets)
@@ -95,7 +115,7 @@ def _facility_marginals(service, served):
 
 
 def _facility_commit(service, served, element):
-  return jnp.maximum(served, service[element])
+  return _larger(served, service[element])
 
 
 def _facility_marginal(service, served, element):

@@ -48,7 +48,7 @@ def solve_by_gains(
     evaluations=outcomes.evaluations.sum(),
     rounds=outcomes.rounds.max(),
     clean=outcomes.clean.all(),
-    known=~jnp.isneginf(function.value(problem.required)),  # a gain over -inf says nothing
+    known=outcomes.known.all(),
   )
 
 
@@ -136,7 +136,7 @@ def _solve_of_all(
   measure = _measure_lazily if lazy else _measure_all
   return jax.lax.while_loop(
     lambda path: path.left > 0, functools.partial(add, measure=measure), path
-  ).outcome
+  ).outcome._replace(known=_is_known(value))
 
 
 def _measure_all(function: SetFunction, path: _Path, first: bool = False) -> _Choice:
@@ -199,7 +199,7 @@ def _solve_of_samples(
   carry = jax.lax.while_loop(lambda carry: greedy_run.is_open(carry[0]), play_round, carry)
   run, _, evaluations, rounds, clean = carry
   mask, best_value = greedy_run.best_of_run(run)
-  return Outcome(mask, best_value, evaluations, rounds, clean)
+  return Outcome(mask, best_value, evaluations, rounds, clean, known=_is_known(value))
 
 
 def _measure_sample(
@@ -211,6 +211,11 @@ def _measure_sample(
   gains = _finite(jax.vmap(function.marginal, (None, 0))(cover, elements))
   run, accepted = greedy_step.settle(run, elements, valid, gains, run.value + gains, options)
   return run, accepted, valid.sum()
+
+
+def _is_known(value: jax.Array) -> jax.Array:
+  """Whether gains say something: over a required set of -inf they do not."""
+  return ~jnp.isneginf(value)
 
 
 def _finite(gains: jax.Array) -> jax.Array:

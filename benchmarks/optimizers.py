@@ -1,6 +1,7 @@
 """Regret of every optimizer against measurements, on a table of trained networks.
 
 python -m benchmarks.optimizers --table=PATH.csv [--costs=params,flops] [--budgets=grid|diagonal]
+                                [--measured=acc0]
 python -m benchmarks.optimizers --synthetic=widths|cells|layers|sensors|proxy [--problems=3]
 
 `benchmarks/tables.py` says what a table looks like. Budgets are fractions of the costs of the
@@ -41,6 +42,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 from absl import app, flags
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
@@ -62,6 +64,7 @@ TABLE = flags.DEFINE_string("table", None, "CSV file of trained networks.")
 SYNTHETIC = flags.DEFINE_string("synthetic", None, "A suite of `benchmarks/synthetic.py` instead.")
 PROBLEMS = flags.DEFINE_integer("problems", 3, "Problems of the synthetic suite.", lower_bound=1)
 COSTS = flags.DEFINE_list("costs", [], "Its columns that are costs; by default all that can be.")
+MEASURED = flags.DEFINE_string("measured", None, "Its accuracy that is F, a proxy for the others.")
 BUDGETS = flags.DEFINE_enum("budgets", "grid", ["grid", "diagonal"], "Budgets of the table.")
 SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer and budget.", lower_bound=1)
 OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Names, or module:function; by default all.")
@@ -231,14 +234,21 @@ def load_suite() -> Suite:
     both = "both are" if TABLE.value else "neither is"
     raise ValueError(f"--table=PATH.csv or --synthetic=NAME is needed; {both} given")
   if SYNTHETIC.value:
+    if MEASURED.value:
+      raise ValueError("--measured is of a --table; --synthetic=proxy has a proxy of its own")
     return synthetic.load(SYNTHETIC.value, PROBLEMS.value)
-  table = tables.Table(str(TABLE.value), COSTS.value)
+  table = tables.Table(str(TABLE.value), COSTS.value, MEASURED.value)
   pairs: Callable[[int], Any] = {"grid": tables.grid, "diagonal": tables.diagonal}[BUDGETS.value]
   instances = table.instances(pairs(len(table.cost_names)))
   if not instances:
     raise ValueError(f"{TABLE.value}: no budget of the {BUDGETS.value} allows any network")
   title = f"{table.name}, budgets on {', '.join(table.cost_names)} ({BUDGETS.value})"
-  return Suite(title, instances, noisy=table.scores.shape[1] > 1)
+  note = ""
+  if MEASURED.value:
+    title += f", measured {MEASURED.value}"
+    alike = scipy.stats.spearmanr(table.scores[:, 0], table.final).statistic
+    note = f"rank correlation of what is measured with the final score: {alike:.2f}"
+  return Suite(title, instances, table.scores.shape[1] > 1, note)
 
 
 def main(argv: list[str]) -> None:

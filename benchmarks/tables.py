@@ -6,7 +6,9 @@ The first line names the columns:
   canonical  optional: the row that is the same network in its normal form
   acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`; F is their mean, one of
              them a noisy measurement. Without them `mean_acc`, `mean`, `accuracy` or `acc` is F,
-             and there is no noise. Fractions are turned into percent.
+             and there is no noise. Fractions are turned into percent. `--measured` names the one
+             that is F, without noise; the mean of the others is the final score then, in which
+             regret is counted: what a proxy such as a short training is worth.
   others     numbers: costs of the whole network (`--costs` chooses)
 
 An element is a position with an option. What stands where no element of a position is chosen: with
@@ -42,17 +44,19 @@ class Table:
   Attributes:
     name: Name of the file.
     groups: Position of each element. `[n]` int.
-    scores: Accuracies of the trainings, in percent. `[N, trainings]`.
+    scores: Accuracies of the trainings that are measured, in percent. `[N, trainings]`.
+    final: Accuracy in which regret is counted, in percent. `[N]`.
     costs: Costs of the rows. `[N, m]`.
     cost_names: Their names.
   """
 
-  def __init__(self, path: str, costs: Sequence[str] = ()):
+  def __init__(self, path: str, costs: Sequence[str] = (), measured: str | None = None):
     """Reads the table.
 
     Args:
       path: A CSV file.
       costs: Columns that are costs; none: all numbers that are not accuracies.
+      measured: The accuracy that is F, where the others are the final score; None: all are F.
 
     Raises:
       ValueError: If a column is missing, or a cell is no number or no architecture.
@@ -74,12 +78,23 @@ class Table:
     if missing or not names:
       raise ValueError(f"{path} has no column {missing[0] if missing else 'of costs'}")
 
+    if measured is not None and (measured not in trainings or len(trainings) == 1):
+      others = [name for name in trainings if name != measured]
+      raise ValueError(
+        f"--measured={measured}: {path} needs that accuracy and others; it has {', '.join(others)}"
+      )
+
     self.name = pathlib.Path(path).stem
     self.cost_names = names
     self.costs = _numbers(path, columns, names)
     self.scores = _numbers(path, columns, trainings)
     if self.scores.max() <= 1:
       self.scores = self.scores * 100
+    self.final = self.scores.mean(axis=1)
+    if measured is not None:
+      column = trainings.index(measured)
+      self.final = np.delete(self.scores, column, axis=1).mean(axis=1)
+      self.scores = self.scores[:, [column]]
     tokens = [_positions(path, line, arch) for line, arch in enumerate(columns["arch"], 2)]
     canonical = None
     if "canonical" in columns:
@@ -106,6 +121,7 @@ class Table:
     )
     self._scores = jnp.asarray(self.scores, jnp.float32)
     self._means = jnp.asarray(self.scores.mean(axis=1), jnp.float32)
+    self._final = jnp.asarray(self.final, jnp.float32)
 
   def options(self, mask: jax.Array) -> jax.Array:
     """The option of each position in the set `mask [n]`, 0 where none is chosen. `[P]` int."""
@@ -140,7 +156,7 @@ class Table:
       The instances whose budgets allow the set without elements.
     """
     canonical = None if self._canonical_rows is None else self.canonical
-    mean = Partial(self._mean, self._means)
+    mean, judge = Partial(self._mean, self._means), Partial(self._mean, self._final)
     draw = Partial(self._draw, self._scores)
     start = np.asarray(self.cost(jnp.zeros(len(self.groups), bool)))
     instances = []
@@ -150,10 +166,10 @@ class Table:
         continue
       problem = Problem(self.groups, self.cost, budget, canonical=canonical)
       fits = np.asarray(problem.within_budget(self._costs[:-1]))
-      optimum = float(np.asarray(self._means)[fits].max(initial=-np.inf))
+      optimum = float(np.asarray(self._final)[fits].max(initial=-np.inf))
       if np.isfinite(optimum):
         name = " ".join(f"{fraction:.2g}" for fraction in fractions)
-        instances.append(Instance(name, Case(problem, mean, draw, mean), optimum))
+        instances.append(Instance(name, Case(problem, mean, draw, judge), optimum))
     return instances
 
   def _mean(self, means: jax.Array, mask: jax.Array) -> jax.Array:

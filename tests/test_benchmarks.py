@@ -178,6 +178,22 @@ def test_an_optimizer_beyond_the_budgets_does_not_win(tmp_path):
     run_main(table=table, optimizers=[own], measurements=["3"], seeds=1)
 
 
+def test_a_proxy_is_measured_and_the_final_score_judged(tmp_path, capsys):
+  rows = tiny_rows(trainings=("acc1", "acc2"))
+  proxied = [row | {"acc0": 100 - row["acc1"]} for row in rows]
+  settings = {"table": write(tmp_path / "t.csv", proxied), "budgets": "diagonal"}
+  brute_force = "nas_submod.optimizers:brute_force"
+  run_main(**settings, measurements=["40"], optimizers=[brute_force], measured="acc0")
+  printed = " ".join(capsys.readouterr().out.split())
+  assert "measured acc0: 3 problems" in printed and "final score: -1.00" in printed
+  # What is measured is best where the final score is worst: for the set without elements.
+  worst = (rows[0]["acc1"] + rows[0]["acc2"]) / 2
+  regret = np.mean([optimum_of(rows, (f, f)) - worst for f in (0.6, 0.7, 0.8)])
+  assert f"{regret:.3f}" in printed and "noisy" not in printed
+  with pytest.raises(ValueError, match="--measured is of a --table"):
+    run_main(table=None, synthetic="proxy", measured="acc0")
+
+
 def test_a_table_that_is_not_there_is_named(tmp_path):
   with pytest.raises(ValueError, match=r"--table=.*none.csv: no such file; benchmarks/tables.py"):
     run_main(table=str(tmp_path / "none.csv"), measurements=["3"])

@@ -59,6 +59,29 @@ def test_what_the_table_does_not_hold_is_infeasible(tmp_path):
   assert problem.feasible(problem.required) and instance.case.mean(problem.required) == -np.inf
 
 
+def test_what_is_measured_is_one_accuracy_and_the_others_judge(tmp_path):
+  rows = [row | {"acc0": 100 - row["acc0"]} for row in tiny_rows()]  # ranks the other way round
+  path = write(tmp_path / "t.csv", rows)
+  table = tables.Table(path, measured="acc0")
+  [instance] = table.instances([(1.0, 1.0)])
+  of_others = [(row["acc1"] + row["acc2"]) / 2 for row in rows]
+  assert instance.optimum == pytest.approx(max(of_others))
+  masks = np.vstack([np.zeros(5, bool), np.eye(5, dtype=bool)])
+  at = [int(table.row(mask)) for mask in masks]
+  case, rng = instance.case, jax.random.key(0)
+  for found, wanted in (
+    ([case.mean(mask) for mask in masks], [rows[row]["acc0"] for row in at]),
+    ([case.draw(mask, rng) for mask in masks], [rows[row]["acc0"] for row in at]),
+    ([case.judge(mask) for mask in masks], [of_others[row] for row in at]),
+  ):
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+  with pytest.raises(ValueError, match=r"--measured=acc7: .* it has acc0, acc1, acc2"):
+    tables.Table(path, measured="acc7")
+  alone = write(tmp_path / "alone.csv", tiny_rows(trainings=("acc0",)))
+  with pytest.raises(ValueError, match="needs that accuracy and others"):
+    tables.Table(alone, measured="acc0")
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [

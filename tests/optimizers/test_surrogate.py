@@ -13,6 +13,7 @@ from nas_submod.optimizers import surrogate_model as model
 from nas_submod.optimizers import surrogate_posterior as posterior_of
 from nas_submod.optimizers import surrogate_search as search_of
 from nas_submod.optimizers.surrogate import _choose
+from nas_submod.precision import full_precision
 
 NOISE = 0.05
 
@@ -66,6 +67,7 @@ def conditioned(seed):
   )
 
 
+@full_precision()  # as the drivers trace it
 def test_the_posterior_is_that_of_an_independent_implementation():
   problem, encoding, data, others, posterior = conditioned(0)
   features = model.featurize(problem, encoding, others)
@@ -103,6 +105,7 @@ def test_the_gradient_of_the_evidence_is_that_of_finite_differences():
   )
 
 
+@full_precision()
 def test_draws_have_the_moments_of_the_posterior():
   problem, encoding, _, others, posterior = conditioned(1)
   features = model.featurize(problem, encoding, others)

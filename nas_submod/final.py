@@ -117,6 +117,7 @@ def plan(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Plan:
     ValueError: If the data do not fit the space, or a setting is not possible.
   """
   check_fit(space, data)
+  training.check_seed(config["seed"])
   settings = config["final"]
   data, evaluated = choose_splits(data, settings["evaluate_on"])
   recipe = training.recipe(settings, data)

@@ -89,8 +89,7 @@ def prepare(config: Mapping[str, Any]) -> Setup:
   # What is asked ahead of a decision counts against a limit, and is what others inherit from.
   width = _FIXED_BATCH if trains_less or search["max_evaluations"] else parallel.device_count()
   optimizer, runs = make_optimizer(search["optimizer"], search["options"], names, width)
-  if not 0 <= config["seed"] < 2**32:
-    raise ValueError(f"config.seed is {config['seed']}; allowed is 0 to 2**32 - 1")
+  training.check_seed(config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
       raise ValueError(f"config.search.{name} is {search[name]}; at least {least}")

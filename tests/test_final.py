@@ -259,6 +259,10 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tm
 def test_wrong_settings(changes, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     final.train(tiny_space(), ARCHITECTURE, digits(), config(**changes), tmp_path)
+  wrong = config()
+  wrong.seed = 2**32
+  with pytest.raises(ValueError, match=r"config\.seed is 4294967296; allowed is 0 to"):
+    final.plan(tiny_space(), digits(), wrong)
 
 
 def test_validation_images_are_held_out_when_they_choose_the_best():

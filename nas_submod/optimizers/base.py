@@ -67,9 +67,10 @@ Callback = Callable[[int, Info, State], None]  # round, what happened in it, the
 class Outcome(NamedTuple):
   """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
 
-  `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not, `known` where a
-  shorter way cannot tell, as F of a required set is -inf: then rounds of ask and tell do. `stuck`
-  says that the optimizer asks for nothing any more, and is not done; `done` that it came to its end
+  `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not; then `culprit [n]`
+  is the first such set, None where a shorter way does not tell. `known` is false where a shorter
+  way cannot answer, as F of a required set is -inf: then rounds of ask and tell do. `stuck` says
+  that the optimizer asks for nothing any more, and is not done; `done` that it came to its end
   before a limit.
   """
 
@@ -79,6 +80,7 @@ class Outcome(NamedTuple):
   rounds: jax.Array
   clean: jax.Array
   feasible: jax.Array | bool = True
+  culprit: jax.Array | None = None
   known: jax.Array | bool = True
   stuck: jax.Array | bool = False
   done: jax.Array | bool = True

@@ -67,8 +67,19 @@ def is_feasible(problem: Problem, mask: Any) -> jax.Array:
 
 def infeasible(did: str, mask: np.ndarray | None = None) -> ValueError:
   """What to say of an optimizer that asked for such a set or answered it, if it is known which."""
-  of = "" if mask is None else f", of elements {np.flatnonzero(mask).tolist()}"
-  return ValueError(f"the optimizer {did} a set that is not feasible{of}")
+  return ValueError(f"the optimizer {did} a set that is not feasible{_of(mask)}")
+
+
+def no_number(mask: np.ndarray | None) -> ValueError:
+  """What to say of a traceable function whose value of a set is none, if it is known which."""
+  return ValueError(
+    f"value returned NaN or infinity for a feasible set{_of(mask)}; a number or -inf (could not be "
+    "measured) is allowed"
+  )
+
+
+def _of(mask: np.ndarray | None) -> str:
+  return "" if mask is None else f", of elements {np.flatnonzero(mask).tolist()}"
 
 
 def asks_nothing() -> ValueError:

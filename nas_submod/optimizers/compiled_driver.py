@@ -35,15 +35,13 @@ def maximize_compiled(
         outcome = drive(optimizer, problem, value, rng, limit)
   else:
     outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
+  culprit = None if outcome.culprit is None else np.asarray(outcome.culprit)
   if not np.all(outcome.feasible):
-    raise checks.infeasible("asked for")
+    raise checks.infeasible("asked for", culprit)
   if np.any(outcome.stuck):
     raise checks.stuck()
   if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
-    raise ValueError(
-      "value returned NaN or infinity for a feasible set; a number or -inf (could not be measured) "
-      "is allowed"
-    )
+    raise checks.no_number(culprit if not outcome.clean else np.asarray(outcome.mask))
   if not outcome.evaluations:
     raise checks.asks_nothing()
   mask = np.asarray(outcome.mask)
@@ -107,20 +105,22 @@ def drive_round_by_round(
 
 
 class _Run(NamedTuple):
-  """A run under way: the optimizer's state, the numbers of its `Outcome`, and if a limit cut it."""
+  """A run under way: the optimizer's state, the parts of its `Outcome`, and if a limit cut it."""
 
   state: State
   evaluations: jax.Array
   rounds: jax.Array
   clean: jax.Array
   feasible: jax.Array
+  culprit: jax.Array
   idle: jax.Array
   cut: jax.Array
 
 
 def _begin(optimizer, problem, rng):
   nothing, yes = jnp.int32(0), jnp.bool_(True)
-  return _Run(optimizer.init(problem, rng), nothing, nothing, yes, yes, nothing, ~yes)
+  state = optimizer.init(problem, rng)
+  return _Run(state, nothing, nothing, yes, yes, problem.required, nothing, ~yes)
 
 
 def _unfinished(optimizer, run):
@@ -136,14 +136,15 @@ def _play_round(optimizer, problem, value, limit, run):
   answers = jnp.where(asked & fine, measured, -jnp.inf)
   exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
   state, info = checks.tell(optimizer, problem, run.state, answers, *exact)
-  clean = run.clean & ~jnp.any(asked & ~fine)
-  feasible = run.feasible & ~jnp.any(
-    valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
-  )
+  bad = asked & ~fine
+  beyond = valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
+  clean, feasible = run.clean & ~bad.any(), run.feasible & ~beyond.any()
+  first = masks[jnp.argmax(jnp.where(beyond.any(), beyond, bad))]
+  culprit = jnp.where(run.clean & run.feasible, first, run.culprit)
   idle = checks.idle_rounds(run.idle, valid, run.state, state)
   cut = run.cut | jnp.any(valid & ~asked)
   evaluations = run.evaluations + asked.sum()
-  return _Run(state, evaluations, run.rounds + 1, clean, feasible, idle, cut), info
+  return _Run(state, evaluations, run.rounds + 1, clean, feasible, culprit, idle, cut), info
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -161,6 +162,7 @@ def _outcome(optimizer, problem, value, run):
     rounds=run.rounds,
     clean=run.clean,
     feasible=run.feasible,
+    culprit=run.culprit,
     stuck=checks.is_stuck(run.idle) & ~ended,
     done=ended & ~run.cut,
   )

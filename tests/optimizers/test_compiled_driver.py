@@ -102,10 +102,11 @@ def played(*rounds):
 @pytest.mark.parametrize(
   ("optimizer", "of_first", "words"),
   [
-    (played([ALL], [NOTHING]), 3.0, "asked for a set that is not feasible"),
-    (played([NOTHING], [ALL], [NOTHING]), 3.0, "asked for a set that is not feasible"),
-    (played([FIRST], [NOTHING]), jnp.nan, "NaN or infinity"),
-    (played([NOTHING], [FIRST], [NOTHING]), jnp.inf, "NaN or infinity"),
+    (played([ALL], [NOTHING]), 3.0, r"asked for a set that is not feasible, of elements \[0, 1, 2"),
+    (played([NOTHING], [ALL], [FIRST]), jnp.nan, r"not feasible, of elements \[0, 1, 2"),
+    (played([FIRST, ALL], [NOTHING, NOTHING]), jnp.nan, r"not feasible, of elements \[0, 1, 2"),
+    (played([FIRST], [NOTHING]), jnp.nan, r"NaN or infinity for a feasible set, of elements \[0\]"),
+    (played([NOTHING], [FIRST], [NOTHING]), jnp.inf, r"NaN or infinity .* of elements \[0\];"),
     (played([NOTHING], [FIRST], [NOTHING]), -jnp.inf, None),
     (played([NOTHING, ([0], False)], [NOTHING, ([0, 1, 2, 3], False)]), jnp.nan, None),
   ],

@@ -145,14 +145,16 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
 def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> float:
   """The least bound over sets of `values [S]` where elements gain at most `weights [S, n]`."""
   groups = np.asarray(problem.groups)
-  labels = np.where(groups < 0, groups.size + np.arange(groups.size), groups)
-  order = np.argsort(labels, kind="stable")
-  starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-  sizes = np.diff(np.append(starts, groups.size))
+  grouped = bool((groups >= 0).any())
+  if grouped:
+    labels = np.where(groups < 0, groups.size + np.arange(groups.size), groups)
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    sizes = np.diff(np.append(starts, groups.size))
 
   def of_groups(worth, cost):
     """The sum of what the best of each group is worth, if anything, and of its cost. `[S]` each."""
-    if starts.size == groups.size:
+    if not grouped:
       return np.maximum(worth, 0).sum(axis=1), (worth > 0) @ cost
     worth, cost = worth[:, order], cost[order]
     best = np.maximum(np.maximum.reduceat(worth, starts, axis=1), 0)

@@ -8,7 +8,8 @@ python -m benchmarks.optimizers --synthetic=widths|cells|layers|sensors|proxy [-
 largest network: all tuples of 0.2, 0.3, ..., 0.8 (grid), or equal ones from 0.3 on (diagonal);
 those that nothing fits are left out. F is measured exactly (mean of all trainings) or noisily (one
 training drawn anew for each measurement). An optimizer answers with `best(state)`; its regret is
-how far the mean accuracy of that set is below the best one within the budgets, in points. Printed
+how far the mean accuracy of that set is below the best one within the budgets, in points; with
+`--measured` F is that accuracy alone, and regret is in the mean of the others. Printed
 are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
 Every run goes through init, ask, tell and best, as one compiled program for all seeds; "made" is
 how many measurements a run made on average.
@@ -42,7 +43,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from absl import app, flags
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
@@ -50,7 +50,7 @@ from rich.table import Table as Printed
 
 import nas_submod as ns
 from benchmarks import figures, synthetic, tables
-from benchmarks.regrets import Regrets, Runs, regrets, spread, write_csv
+from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
 from nas_submod import journal
 from nas_submod.optimizers import Optimizer, named
@@ -243,11 +243,9 @@ def load_suite() -> Suite:
   if not instances:
     raise ValueError(f"{TABLE.value}: no budget of the {BUDGETS.value} allows any network")
   title = f"{table.name}, budgets on {', '.join(table.cost_names)} ({BUDGETS.value})"
-  note = ""
   if MEASURED.value:
     title += f", measured {MEASURED.value}"
-    alike = scipy.stats.spearmanr(table.scores[:, 0], table.final).statistic
-    note = f"rank correlation of what is measured with the final score: {alike:.2f}"
+  note = proxy_note([(table.scores[:, 0], table.final)]) if MEASURED.value else ""
   return Suite(title, instances, table.scores.shape[1] > 1, note)
 
 
@@ -270,6 +268,8 @@ def main(argv: list[str]) -> None:
     if not os.access(pathlib.Path(path).absolute().parent, os.W_OK):
       raise ValueError(f"{path} cannot be written: its folder is missing, or not writable")
   suite = load_suite()
+  if not kinds(suite):
+    raise ValueError("--noise=noisy: what is measured has no noise, there is one training of each")
   on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   runs = run_all(OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)], suite, limit)

@@ -1,8 +1,10 @@
 """Regrets of optimizers from their curves: means and errors, and the raw numbers as CSV."""
 
 import csv
+from collections.abc import Sequence
 
 import numpy as np
+import scipy.stats
 
 from benchmarks.runs import Curves, Suite
 
@@ -24,6 +26,13 @@ def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Regrets]:
     name: {kind: optimum[:, None, None] - score for kind, score in curve.items()}
     for name, curve in scores.items()
   }
+
+
+def proxy_note(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+  """How what is measured ranks networks, from `(measured [N], final score [N])` of each problem."""
+  found = sorted(float(scipy.stats.spearmanr(*pair).statistic) for pair in pairs)
+  span = f"{found[0]:.2f}" + (f" to {found[-1]:.2f}" if len(found) > 1 else "")
+  return f"rank correlation of what is measured with the final score: {span}"
 
 
 def spread(regret: np.ndarray) -> str:

@@ -44,7 +44,7 @@ class Suite(NamedTuple):
     title: What they are.
     instances: The instances.
     noisy: Whether a measurement varies at all.
-    note: How the optima were found, if not by looking at all sets.
+    note: What is printed below the table.
   """
 
   title: str

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax.tree_util import Partial
 
+from benchmarks.regrets import proxy_note
 from benchmarks.runs import Case, Instance, Suite
 from nas_submod.optimizers.baselines import random_set
 from nas_submod.optimizers.evolution import mutate
@@ -172,7 +172,7 @@ def load(name: str, problems: int = 3) -> Suite:
   if name not in _SUITES:
     raise ValueError(f"no synthetic suite {name!r}; there are {', '.join(NAMES)}")
   total, draw = _SUITES[name]
-  instances, correlations = [], []
+  instances, proxied = [], []
   for i, share in zip(range(problems), itertools.cycle((0.3, 0.5, 0.7))):
     rng = np.random.default_rng([NAMES.index(name), i])
     problem, weights = draw(rng, share)
@@ -183,17 +183,13 @@ def load(name: str, problems: int = 3) -> Suite:
       factors = np.exp(rng.normal(0, _PROXY_SPREAD, weights.options.shape))
       distorted = weights._replace(options=weights.options * jnp.asarray(factors, jnp.float32))
       mean = _scaled(Partial(total, distorted), sets)
-      correlations.append(_rank_correlation(_values(mean, sets), _values(judge, sets)))
+      proxied.append((np.asarray(_values(mean, sets)), np.asarray(_values(judge, sets))))
     case = Case(problem, mean, Partial(_noisy, mean), judge)
     find = brute_force if name == "proxy" else anneal
     instances.append(Instance(f"{i}: {share}", case, find(problem, judge)))
   title = f"synthetic {name}, n = {instances[0].case.problem.n}"
-  if name == "proxy":
-    found = f"{min(correlations):.2f} to {max(correlations):.2f}"
-    return Suite(title, instances, True, f"rank correlation with the final score: {found}")
-  return Suite(
-    title, instances, True, "largest value: the best of 32 annealed chains, or of any run"
-  )
+  annealed = "largest value: the best of 32 annealed chains, or of any run"
+  return Suite(title, instances, True, proxy_note(proxied) if proxied else annealed)
 
 
 @jax.jit
@@ -209,10 +205,6 @@ def _values(value: Partial, masks: jax.Array) -> jax.Array:
 def _scaled(total: Partial, sets: jax.Array) -> Partial:
   """The accuracy of a total, of which the mean over `sets [K, n]` is typical."""
   return Partial(_accuracy, total, _values(total, sets).mean())
-
-
-def _rank_correlation(first: jax.Array, second: jax.Array) -> float:
-  return float(scipy.stats.spearmanr(np.asarray(first), np.asarray(second)).statistic)
 
 
 def brute_force(problem: Problem, value: Partial) -> float:

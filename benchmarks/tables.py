@@ -6,9 +6,9 @@ The first line names the columns:
   canonical  optional: the row that is the same network in its normal form
   acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`; F is their mean, one of
              them a noisy measurement. Without them `mean_acc`, `mean`, `accuracy` or `acc` is F,
-             and there is no noise. Fractions are turned into percent. `--measured` names the one
-             that is F, without noise; the mean of the others is the final score then, in which
-             regret is counted: what a proxy such as a short training is worth.
+             and there is no noise. Columns of fractions are turned into percent. `--measured`
+             names the one that is F, without noise; the mean of the others is the final score
+             then, in which regret is counted: what a proxy such as a short training is worth.
   others     numbers: costs of the whole network (`--costs` chooses)
 
 An element is a position with an option. What stands where no element of a position is chosen: with
@@ -79,17 +79,16 @@ class Table:
       raise ValueError(f"{path} has no column {missing[0] if missing else 'of costs'}")
 
     if measured is not None and (measured not in trainings or len(trainings) == 1):
-      others = [name for name in trainings if name != measured]
       raise ValueError(
-        f"--measured={measured}: {path} needs that accuracy and others; it has {', '.join(others)}"
+        f"--measured={measured}: that accuracy and others are needed; {path} has "
+        f"{', '.join(trainings)}"
       )
 
     self.name = pathlib.Path(path).stem
     self.cost_names = names
     self.costs = _numbers(path, columns, names)
     self.scores = _numbers(path, columns, trainings)
-    if self.scores.max() <= 1:
-      self.scores = self.scores * 100
+    self.scores *= np.where(self.scores.max(axis=0) <= 1, 100, 1)
     self.final = self.scores.mean(axis=1)
     if measured is not None:
       column = trainings.index(measured)

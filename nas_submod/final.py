@@ -18,6 +18,7 @@ from nas_submod.checkpoints import Checkpoints
 from nas_submod.data import Data, Split
 from nas_submod.metrics_log import MetricsLog, Window
 from nas_submod.objective import check_fit
+from nas_submod.optimizers.arguments import checked_seed
 from nas_submod.search_space import SearchSpace
 
 AXIS = "batch"  # Of the devices that share a batch.
@@ -117,7 +118,7 @@ def plan(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Plan:
     ValueError: If the data do not fit the space, or a setting is not possible.
   """
   check_fit(space, data)
-  training.check_seed(config["seed"])
+  checked_seed("config.seed", config["seed"])
   settings = config["final"]
   data, evaluated = choose_splits(data, settings["evaluate_on"])
   recipe = training.recipe(settings, data)

@@ -71,8 +71,8 @@ class Problem:
     Args:
       groups: Group of each element, negative if unrestricted. `[n]` int.
       cost: Cost of each element, `[n, m]` or `[n]` for one resource, nonnegative; or a traceable
-        function `mask [n] -> [m]` where the cost of a set is not a sum. Pass the same function
-        object again to avoid a recompilation.
+        function `mask [n] -> [m]` where the cost of a set is not a sum: nonnegative, or NaN for a
+        set that does not fit. Pass the same function object again to avoid a recompilation.
       budget: Nonnegative, may be infinite. `[m]` or a number.
       required: Elements of every set (the start set). `[n]` bool; empty if None.
       canonical: A traceable function `mask [n] -> mask [n]`; sets with equal canonical masks have
@@ -256,7 +256,10 @@ def _shape_of_result(
   try:
     result = jax.eval_shape(function, mask)
   except Exception as error:
-    raise ValueError(f"{name} must be a traceable function `mask [n] -> {returns}`") from error
+    reason = str(error).splitlines()[0]
+    raise ValueError(
+      f"{name} must be a traceable function `mask [n] -> {returns}`: {reason}"
+    ) from error
   if not isinstance(result, jax.ShapeDtypeStruct):
     raise ValueError(f"{name} must return an array {returns}, got {type(result).__name__}")
   return result.shape, result.dtype

@@ -15,6 +15,7 @@ from nas_submod import data as datasets
 from nas_submod import optimizers, parallel, resources, spaces, training
 from nas_submod.objective import SCORES, check_fit
 from nas_submod.optimizers import Optimizer, named
+from nas_submod.optimizers.arguments import checked_seed
 from nas_submod.problem import Problem
 from nas_submod.search_space import SearchSpace
 
@@ -89,7 +90,7 @@ def prepare(config: Mapping[str, Any]) -> Setup:
   # What is asked ahead of a decision counts against a limit, and is what others inherit from.
   width = _FIXED_BATCH if trains_less or search["max_evaluations"] else parallel.device_count()
   optimizer, runs = make_optimizer(search["optimizer"], search["options"], names, width)
-  training.check_seed(config["seed"])
+  checked_seed("config.seed", config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
       raise ValueError(f"config.search.{name} is {search[name]}; at least {least}")

@@ -50,9 +50,9 @@ class SetFunction:
       raise ValueError(f"value must be a function `mask [n] -> []`, got {self.value!r}")
     if self.n is not None and not (isinstance(self.n, int | np.integer) and self.n > 0):
       raise ValueError(f"n must be a number of elements or None, got {self.n!r}")
-    gains = [getattr(self, name) is None for name in _GAINS]
-    if any(gains) and not all([*gains, self.marginal is None]):
-      raise ValueError(f"gains need {', '.join(_GAINS)}; absent: {_GAINS[gains.index(True)]}")
+    absent = [name for name in _GAINS if getattr(self, name) is None]
+    if absent and not (len(absent) == len(_GAINS) and self.marginal is None):
+      raise ValueError(f"gains need {', '.join(_GAINS)}; absent: {', '.join(absent)}")
     for name in _MEMBERS:
       member = getattr(self, name)
       if member is not None and not isinstance(member, Partial):
@@ -124,17 +124,24 @@ class SetFunction:
       committed = commit(committed, order[size])
 
   def _check_shapes(self, n: int) -> None:
-    assert self.init and self.marginals and self.marginal and self.commit
     mask, element = jax.ShapeDtypeStruct((n,), bool), jax.ShapeDtypeStruct((), np.int32)
-    cover = jax.eval_shape(self.init, mask)
+
+    def form_of(name: str, *arguments: Any) -> Any:
+      try:
+        return jax.eval_shape(getattr(self, name), *arguments)
+      except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} cannot be traced for sets of {n} elements: {reason}") from error
+
+    cover = form_of("init", mask)
     for name, found, shape in (
-      ("value", jax.eval_shape(self.value, mask), ()),
-      ("marginals", jax.eval_shape(self.marginals, cover), (n,)),
-      ("marginal", jax.eval_shape(self.marginal, cover, element), ()),
+      ("value", form_of("value", mask), ()),
+      ("marginals", form_of("marginals", cover), (n,)),
+      ("marginal", form_of("marginal", cover, element), ()),
     ):
       if getattr(found, "shape", None) != shape:
         raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
-    after = jax.eval_shape(self.commit, cover, element)
+    after = form_of("commit", cover, element)
     if not _alike(after, cover):
       raise ValueError(f"commit must return a cover as init does, {cover}, got {after}")
 

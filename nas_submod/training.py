@@ -130,16 +130,6 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   )
 
 
-def check_seed(seed: int) -> None:
-  """Refuses what is no seed of JAX's.
-
-  Raises:
-    ValueError: If it is negative or over 32 bits.
-  """
-  if not 0 <= seed < 2**32:
-    raise ValueError(f"config.seed is {seed}; allowed is 0 to 2**32 - 1")
-
-
 def batch_order(seed: tuple[int, ...], train_size: int, batch_size: int, steps: int) -> np.ndarray:
   """Which images each step sees: a fresh permutation an epoch, incomplete batches dropped.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from jax.tree_util import Partial
 
 import nas_submod as ns
 from benchmarks import convolutions, optimizers, runs, tables
@@ -190,6 +191,8 @@ def test_a_proxy_is_measured_and_the_final_score_judged(tmp_path, capsys):
   worst = (rows[0]["acc1"] + rows[0]["acc2"]) / 2
   regret = np.mean([optimum_of(rows, (f, f)) - worst for f in (0.6, 0.7, 0.8)])
   assert f"{regret:.3f}" in printed and "noisy" not in printed
+  with pytest.raises(ValueError, match="--noise=noisy: what is measured has no noise"):
+    run_main(**settings, measured="acc0", noise="noisy")
   with pytest.raises(ValueError, match="--measured is of a --table"):
     run_main(table=None, synthetic="proxy", measured="acc0")
 
@@ -261,6 +264,9 @@ def test_optuna_measures_feasible_networks_once(tmp_path, name):
   assert scores.shape == (2, 13) and (made <= 12).all()
   assert (np.diff(scores, axis=1) >= 0).all() and scores.max() <= instance.optimum + 1e-4
   assert (scores[:, -1] > instance.optimum - 5).all()
+  judged = instance.case._replace(judge=Partial(lambda mask: -instance.case.mean(mask)))
+  other, _ = optuna_samplers.run(sampler, start, judged, 12, seeds=2, exact=True)
+  np.testing.assert_allclose(other, -scores)
 
 
 def test_convolutions_are_timed_in_both_ways(capsys, monkeypatch):

@@ -259,9 +259,13 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tm
 def test_wrong_settings(changes, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     final.train(tiny_space(), ARCHITECTURE, digits(), config(**changes), tmp_path)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_stands_for_another_is_refused(seed):
   wrong = config()
-  wrong.seed = 2**32
-  with pytest.raises(ValueError, match=r"config\.seed is 4294967296; allowed is 0 to"):
+  wrong.seed = seed
+  with pytest.raises(ValueError, match=rf"config\.seed must be from 0 to 2\*\*32 - 1, got {seed}"):
     final.plan(tiny_space(), digits(), wrong)
 
 

@@ -60,7 +60,7 @@ def mask(*elements, n=5):
     ({"cost": lambda m: [m.sum(), m.sum()]}, r"cost must return an array \[m\] .*, got list"),
     (
       {"cost": lambda m: np.ones(2) * float(m[0])},
-      r"cost must be a traceable function `mask \[n\] -> \[m\] of ints or floats`",
+      r"cost must be a traceable function `mask \[n\] -> \[m\] of ints or floats`: \S+",
     ),
     ({"canonical": 3}, "canonical must be None or a function, got 3"),
     (

@@ -9,6 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from nas_submod import set_functions
+from nas_submod.optimizers import rounding
 from nas_submod.set_function import SetFunction
 
 SERVICE = np.random.default_rng(0).random((5, 4)).astype(np.float32)
@@ -103,6 +104,19 @@ def test_facility_location_of_many_sets_at_once(customers):
   np.testing.assert_allclose(of_both(functions, covers), [gains, twice], rtol=1e-5, atol=1e-6)
 
 
+def test_gains_of_many_sets_at_once_are_those_of_one_but_for_what_ties():
+  rng = np.random.default_rng(3)
+  service = rng.random((12, 2_000)).astype(np.float32)
+  service[:, ::250] = 1e5  # beside customers that weigh so much others are lost in rounding
+  function = set_functions.facility_location(service)
+  masks = rng.random((30, 12)) < 0.3
+  served = np.where(masks[:, :, None], service, 0).max(axis=1)
+  gains = np.maximum(service - served[:, None].astype(np.float64), 0).sum(axis=2)
+  found = jax.vmap(function.marginals)(jax.vmap(function.init)(masks))
+  room = rounding.ROUNDING * np.maximum(served, service[:1]).sum(axis=1, dtype=np.float64)
+  assert (np.abs(found - gains) < room[:, None]).all()
+
+
 @pytest.mark.parametrize("covers", [[[0.2, np.nan], [1, 0]], [[2, 0]], [[1], [1, 0]]])
 def test_covers_are_true_or_false(covers):
   with pytest.raises(ValueError, match="covers must be a matrix of True and False"):
@@ -187,6 +201,12 @@ def test_a_check_says_that_values_are_no_numbers():
 def test_a_check_names_the_member_of_the_wrong_shape(member, wrong, words):
   function = dataclasses.replace(FUNCTIONS["concave"][0], **{member: wrong})
   with pytest.raises(ValueError, match=words):
+    function.check()
+
+
+def test_a_check_says_which_member_is_of_other_sets():
+  function = dataclasses.replace(set_functions.facility_location(SERVICE), n=7)
+  with pytest.raises(ValueError, match="init cannot be traced for sets of 7 elements: "):
     function.check()
 
 

@@ -75,10 +75,14 @@ def test_what_is_measured_is_one_accuracy_and_the_others_judge(tmp_path):
     ([case.judge(mask) for mask in masks], [of_others[row] for row in at]),
   ):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
-  with pytest.raises(ValueError, match=r"--measured=acc7: .* it has acc0, acc1, acc2"):
+  fractions = [row | {"acc1": row["acc1"] / 100, "acc2": row["acc2"] / 100} for row in rows]
+  mixed = tables.Table(write(tmp_path / "mixed.csv", fractions), measured="acc0")
+  np.testing.assert_allclose(mixed.final, table.final)
+  np.testing.assert_allclose(mixed.scores, table.scores)
+  with pytest.raises(ValueError, match=r"--measured=acc7: .* has acc0, acc1, acc2"):
     tables.Table(path, measured="acc7")
   alone = write(tmp_path / "alone.csv", tiny_rows(trainings=("acc0",)))
-  with pytest.raises(ValueError, match="needs that accuracy and others"):
+  with pytest.raises(ValueError, match=r"others are needed; .* has acc0"):
     tables.Table(alone, measured="acc0")
 
 

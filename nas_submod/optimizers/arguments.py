@@ -41,6 +41,17 @@ def at_least_one(**numbers: int) -> None:
       raise ValueError(f"{name} must be at least 1, got {number}")
 
 
+def checked_seed(name: str, seed: Any) -> int:
+  """A seed that no other one stands for: JAX drops what is above 32 bits.
+
+  Raises:
+    ValueError: If it is no whole number, negative, or more than 32 bits.
+  """
+  if not 0 <= checked(name, seed, int) < 2**32:
+    raise ValueError(f"{name} must be from 0 to 2**32 - 1, got {seed}")
+  return int(seed)
+
+
 def _instance_of(kind: type) -> Callable[[Any], Any]:
   def convert(argument):
     if not isinstance(argument, kind):

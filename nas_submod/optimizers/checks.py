@@ -70,16 +70,24 @@ def infeasible(did: str, mask: np.ndarray | None = None) -> ValueError:
   return ValueError(f"the optimizer {did} a set that is not feasible{_of(mask)}")
 
 
-def no_number(mask: np.ndarray | None) -> ValueError:
+def no_number(value: Any, mask: np.ndarray | None) -> ValueError:
   """What to say of a traceable function whose value of a set is none, if it is known which."""
+  has_gains = isinstance(value, SetFunction) and value.incremental
+  says = "; its check() says of gains whether they are wrong" * has_gains
   return ValueError(
-    f"value returned NaN or infinity for a feasible set{_of(mask)}; a number or -inf (could not be "
-    "measured) is allowed"
+    f"value{' or a gain' * has_gains} returned NaN or infinity for a feasible set{_of(mask)}; a "
+    f"number or -inf (could not be measured) is allowed{says}"
   )
 
 
 def _of(mask: np.ndarray | None) -> str:
   return "" if mask is None else f", of elements {np.flatnonzero(mask).tolist()}"
+
+
+def check_cost(mask: np.ndarray, cost: np.ndarray) -> None:
+  """Refuses the cost of an answer if a function of one's own made it negative."""
+  if (cost < 0).any():
+    raise ValueError(f"cost must be nonnegative, got {cost.tolist()} for the set{_of(mask)}")
 
 
 def asks_nothing() -> ValueError:
@@ -174,7 +182,7 @@ def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Arra
   forms = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(answer)]
   fine = isinstance(answer, tuple) and len(answer) == len(forms) == 2
   if not fine or forms[0] != ((problem.n,), bool) or forms[1][0]:
-    found = ", ".join(f"{dtype} {shape}" for shape, dtype in forms)
+    found = ", ".join(f"{dtype} {shape}" for shape, dtype in forms) or repr(answer)
     raise ValueError(f"best must return `(mask [{problem.n}] bool, value [])`; got {found}")
   return answer
 

@@ -40,14 +40,17 @@ def maximize_compiled(
     raise checks.infeasible("asked for", culprit)
   if np.any(outcome.stuck):
     raise checks.stuck()
-  if not outcome.clean or np.isnan(outcome.value) or outcome.value == np.inf:
-    raise checks.no_number(culprit if not outcome.clean else np.asarray(outcome.mask))
+  if not outcome.clean:
+    raise checks.no_number(value, culprit)
   if not outcome.evaluations:
     raise checks.asks_nothing()
   mask = np.asarray(outcome.mask)
   feasible, cost = jax.device_get(_judge(problem, mask))
   if not feasible:
     raise checks.infeasible("answered", mask)
+  checks.check_cost(mask, cost)
+  if not outcome.value < np.inf:  # NaN is not
+    raise checks.no_number(value, mask)
   upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
@@ -140,7 +143,8 @@ def _play_round(optimizer, problem, value, limit, run):
   beyond = valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
   clean, feasible = run.clean & ~bad.any(), run.feasible & ~beyond.any()
   first = masks[jnp.argmax(jnp.where(beyond.any(), beyond, bad))]
-  culprit = jnp.where(run.clean & run.feasible, first, run.culprit)
+  worse = jnp.where(beyond.any(), run.feasible, bad.any() & run.clean & run.feasible)
+  culprit = jnp.where(worse, first, run.culprit)
   idle = checks.idle_rounds(run.idle, valid, run.state, state)
   cut = run.cut | jnp.any(valid & ~asked)
   evaluations = run.evaluations + asked.sum()

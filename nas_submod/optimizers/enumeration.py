@@ -192,6 +192,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     ]
     outcome = jax.tree.map(lambda *rows: np.concatenate(rows), *outcomes)
     winner = best_on_host(outcome.value)
+    wrong = ~(outcome.clean if outcome.feasible.all() else outcome.feasible)
     return Outcome(
       mask=outcome.mask[winner],
       value=outcome.value[winner],
@@ -199,6 +200,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       rounds=sum(chunk_outcome.rounds.max() for chunk_outcome in outcomes),
       clean=outcome.clean.all(),
       feasible=outcome.feasible.all(),
+      culprit=None if outcome.culprit is None else outcome.culprit[wrong.argmax()],
       known=outcome.known.all(),
       stuck=outcome.stuck.any(),
     )

@@ -69,6 +69,7 @@ def maximize_on_host(
   mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
   if not feasible:
     raise checks.infeasible("answered", mask)
+  checks.check_cost(mask, cost)
   key = np.packbits(key).tobytes()
   if key not in measurements.asked.values():
     raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from nas_submod.optimizers import checks
-from nas_submod.optimizers.arguments import at_least_one, checked
+from nas_submod.optimizers.arguments import at_least_one, checked, checked_seed
 from nas_submod.optimizers.base import Callback, Optimizer, Result
 from nas_submod.optimizers.compiled_driver import NO_LIMIT, maximize_compiled
 from nas_submod.optimizers.host_driver import maximize_on_host
@@ -53,11 +53,9 @@ def maximize(
     raise ValueError(f"problem must be a Problem, got {problem!r}")
   checks.check_value(problem, value, traceable)
   limit = checked("max_evaluations", max_evaluations, int | None)
-  if not 0 <= checked("seed", seed, int) < 2**32:
-    raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
   if limit is not None:
     at_least_one(max_evaluations=limit)
-  rng = jax.random.key(seed)
+  rng = jax.random.key(checked_seed("seed", seed))
   if callback is not None and not callable(callback):
     raise ValueError(f"callback must be a function or None, got {callback!r}")
   at_most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)

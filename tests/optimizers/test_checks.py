@@ -190,6 +190,7 @@ def of_nothing(state):
       scripted(of_nothing, answer=lambda s: jnp.zeros(4, bool)),
       r"best must return .*; got bool \(4,\)",
     ),
+    (scripted(of_nothing, answer=lambda s: None), "best must return .*; got None"),
     (
       scripted(of_nothing, answer=lambda s: (jnp.zeros(4), 0.0)),
       r"best must .*; got float32 \(4,\), ",
@@ -200,6 +201,21 @@ def test_optimizers_that_break_the_protocol_are_told(optimizer, words, traceable
   value = set_functions.modular(WEIGHTS) if traceable else weigh
   with pytest.raises(ValueError, match=words):
     ns.maximize(PROBLEM, value, optimizer, traceable=traceable)
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+def test_a_cost_of_ones_own_is_nonnegative_or_nan_where_a_set_does_not_fit(traceable):
+  value = set_functions.modular(WEIGHTS) if traceable else weigh
+
+  def solve(of_two):
+    problem = ns.Problem(
+      -np.ones(4, int), lambda mask: jnp.where(mask.sum() < 2, 0.5, of_two)[None], 1.0
+    )
+    return ns.maximize(problem, value, o.greedy(), traceable=traceable)
+
+  assert solve(jnp.nan).value == 4
+  with pytest.raises(ValueError, match=r"nonnegative, got \[-5.0\] for the set, of elements \["):
+    solve(-5.0)
 
 
 def test_the_value_is_that_of_the_answer_whatever_the_optimizer_says():

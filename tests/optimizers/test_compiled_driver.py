@@ -43,8 +43,11 @@ def test_a_callback_sees_every_round_of_a_compiled_run(name, limit, compilations
   assert compilations() == before
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_gains_give_way_to_values_where_the_required_set_has_none(lazy):
+@pytest.mark.parametrize(
+  "optimizer",
+  [ns.optimizers.greedy(), ns.optimizers.greedy(lazy=True), ns.optimizers.stochastic_greedy(4)],
+)
+def test_gains_give_way_to_values_where_the_required_set_has_none(optimizer):
   weights = jnp.asarray(WEIGHTS)
 
   def value(mask):
@@ -57,7 +60,7 @@ def test_gains_give_way_to_values_where_the_required_set_has_none(lazy):
     commit=lambda mask, element: mask.at[element].set(True),
     n=4,
   )
-  result = ns.maximize(PROBLEM, function, ns.optimizers.greedy(lazy=lazy), traceable=True)
+  result = ns.maximize(PROBLEM, function, optimizer, traceable=True)
   assert np.flatnonzero(result.mask).tolist() == [0, 3] and result.value == 7
 
 
@@ -104,6 +107,7 @@ def played(*rounds):
   [
     (played([ALL], [NOTHING]), 3.0, r"asked for a set that is not feasible, of elements \[0, 1, 2"),
     (played([NOTHING], [ALL], [FIRST]), jnp.nan, r"not feasible, of elements \[0, 1, 2"),
+    (played([FIRST], [([1, 2, 3], True)]), jnp.nan, r"not feasible, of elements \[1, 2, 3\]"),
     (played([FIRST, ALL], [NOTHING, NOTHING]), jnp.nan, r"not feasible, of elements \[0, 1, 2"),
     (played([FIRST], [NOTHING]), jnp.nan, r"NaN or infinity for a feasible set, of elements \[0\]"),
     (played([NOTHING], [FIRST], [NOTHING]), jnp.inf, r"NaN or infinity .* of elements \[0\];"),
@@ -123,6 +127,30 @@ def test_a_compiled_run_remembers_what_was_wrong_in_an_earlier_round(optimizer, 
       solve()
   else:
     assert solve().value == 0
+
+
+def test_an_answer_that_was_never_asked_is_named():
+  def value(mask):
+    return jnp.where(mask[0], jnp.nan, jnp.asarray(WEIGHTS) @ mask)
+
+  for chosen, words in (
+    ([0], r"NaN .* of elements \[0\];"),
+    ([0, 1, 2], "answered a set that is not"),
+  ):
+    mask = jnp.zeros(4, bool).at[jnp.array(chosen)].set(True)
+    optimizer = played([NOTHING])._replace(best=lambda state, mask=mask: (mask, jnp.float32(0)))
+    with pytest.raises(ValueError, match=words):
+      ns.maximize(PROBLEM, value, optimizer, traceable=True)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_enumeration_names_the_set_without_a_number(depth):
+  def value(mask):
+    return jnp.where(mask[2] & mask[3], jnp.nan, jnp.asarray(WEIGHTS) @ mask)
+
+  optimizer = ns.optimizers.partial_enumeration(ns.optimizers.greedy(), depth)
+  with pytest.raises(ValueError, match=r"NaN .* of elements \[2, 3\];"):
+    ns.maximize(PROBLEM, value, optimizer, traceable=True)
 
 
 @pytest.mark.parametrize("function", [set_functions.modular(WEIGHTS), lambda m: WEIGHTS @ m])

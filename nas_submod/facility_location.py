@@ -97,7 +97,10 @@ def _facility_marginals_of_sets(service, served):
 
 
 def _dealt(rows, hands):
-  """Rows `[K, ...]` dealt by turns to so many hands; 0 to those who get one less."""
+  """Rows `[K, ...]` dealt by turns to so many hands, 0 to those who get one less.
+
+  How many is what was fastest in `benchmarks.set_functions`.
+  """
   padded = jnp.pad(rows, [(0, -rows.shape[0] % hands), *[(0, 0)] * (rows.ndim - 1)])
   # The barriers let XLA deal the service once, before the loop of a run, and not in every step.
   return tuple(jax.lax.optimization_barrier(padded[hand::hands]) for hand in range(hands))

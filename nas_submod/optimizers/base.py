@@ -69,10 +69,9 @@ class Outcome(NamedTuple):
 
   `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not; then `culprit [n]`
   is the first set that was not feasible, or else the first without a number; None where a shorter
-  way does not tell. `known` is false where a shorter
-  way cannot answer, as F of a required set is -inf: then rounds of ask and tell do. `stuck` says
-  that the optimizer asks for nothing any more, and is not done; `done` that it came to its end
-  before a limit.
+  way does not tell. `known` is false where a shorter way cannot answer, as F of a required set is
+  -inf: then rounds of ask and tell do. `stuck` says that the optimizer asks for nothing any more,
+  and is not done; `done` that it came to its end before a limit.
   """
 
   mask: jax.Array

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from nas_submod import parallel
-from nas_submod.tfds_sets import first_line
+from nas_submod.errors import first_line
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas_submod import parallel, stream, training
 from nas_submod.data import Split
-from nas_submod.tfds_sets import first_line
+from nas_submod.errors import first_line
 
 _EVAL_BATCH = 256  # Images on each device.
 

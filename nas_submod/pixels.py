@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nas_submod.tfds_sets import first_line
+from nas_submod.errors import first_line
 
 
 def cores() -> int:

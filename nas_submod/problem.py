@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_submod.array_arguments import array_of, floats_of
 from nas_submod.equal_sets import first_of_equal
+from nas_submod.errors import first_line
 from nas_submod.precision import full_precision
 
 Mask = jax.Array | np.ndarray
@@ -256,9 +257,8 @@ def _shape_of_result(
   try:
     result = jax.eval_shape(function, mask)
   except Exception as error:
-    reason = str(error).splitlines()[0]
     raise ValueError(
-      f"{name} must be a traceable function `mask [n] -> {returns}`: {reason}"
+      f"{name} must be a traceable function `mask [n] -> {returns}`: {first_line(error)}"
     ) from error
   if not isinstance(result, jax.ShapeDtypeStruct):
     raise ValueError(f"{name} must return an array {returns}, got {type(result).__name__}")

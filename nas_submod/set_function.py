@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from nas_submod.errors import first_line
 from nas_submod.precision import full_precision
 
 _GAINS = ("init", "marginals", "commit")
@@ -130,8 +131,9 @@ class SetFunction:
       try:
         return jax.eval_shape(getattr(self, name), *arguments)
       except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name} cannot be traced for sets of {n} elements: {reason}") from error
+        raise ValueError(
+          f"{name} cannot be traced for sets of {n} elements: {first_line(error)}"
+        ) from error
 
     cover = form_of("init", mask)
     for name, found, shape in (

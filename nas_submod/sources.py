@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from nas_submod import fake_images
+from nas_submod.errors import first_line
 from nas_submod.pixels import as_array, decode, fit, mode_of, on_threads
 from nas_submod.tfds_sets import (
   ALLOWED,
   encoded_records,
   find_builder,
-  first_line,
   not_prepared,
   read_labels,
 )

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nas_submod.errors import first_line
+
 ALLOWED = '"digits", the name of a TFDS set such as "fashion_mnist", "npz:PATH" or "folder:PATH"'
 
 
@@ -121,8 +123,3 @@ def not_prepared(name: str, builder: Any) -> str:
     )
   command = f"python -m experiments.prepare --dataset={name} --data_dir={builder.data_dir_root}"
   return f"{name} is not prepared in {builder.data_dir_root}: {command}"
-
-
-def first_line(error: Exception) -> str:
-  """What an exception says, cut to one line."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0]

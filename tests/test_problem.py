@@ -16,6 +16,10 @@ def mask(*elements, n=5):
   return np.isin(np.arange(n), elements)
 
 
+def fails(mask):
+  raise ZeroDivisionError  # that says nothing
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
@@ -62,6 +66,7 @@ def mask(*elements, n=5):
       {"cost": lambda m: np.ones(2) * float(m[0])},
       r"cost must be a traceable function `mask \[n\] -> \[m\] of ints or floats`: \S+",
     ),
+    ({"cost": fails}, "cost must be a traceable function .*: ZeroDivisionError"),
     ({"canonical": 3}, "canonical must be None or a function, got 3"),
     (
       {"canonical": lambda m: m[:2]},

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.errors import first_line
 from nas_submod.optimizers.arguments import checked
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.precision import full_precision
@@ -36,7 +37,7 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
   except Exception as error:
     raise ValueError(
       f"value cannot be traced for one set, `mask [{problem.n}] -> value []` (a function of "
-      f"batches on the host needs traceable=False): {str(error).splitlines()[0]}"
+      f"batches on the host needs traceable=False): {first_line(error)}"
     ) from error
   is_array = isinstance(found, jax.ShapeDtypeStruct) and found.shape == ()
   if not is_array or not any(jnp.issubdtype(found.dtype, k) for k in (jnp.integer, jnp.floating)):

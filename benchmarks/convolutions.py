@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks import workload
 from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
-from nas_submod import convolution
+from nas_submod.networks import convolution
 
 flags.adopt_module_key_flags(workload)
 UNTUNED = flags.DEFINE_bool("untuned", False, "On a GPU: without autotuning.")

@@ -39,10 +39,13 @@ from rich.table import Table
 from benchmarks import workload
 from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
 from nas_submod import data as datasets
-from nas_submod import final, journal, networks, objective, resources, spaces, training
+from nas_submod import networks, resources, training
 from nas_submod.compilation import CompilationLog
-from nas_submod.data import Data
-from nas_submod.search_space import SearchSpace
+from nas_submod.data.loading import Data
+from nas_submod.evaluation import journal, objective
+from nas_submod.networks import spaces
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.training import final
 
 METHODS = {
   "ours": "ours: one program for all",

@@ -25,8 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.train import imagenet_modern
-from nas_submod import architectures, feed, final, networks, parallel, pixels, spaces, training
 from nas_submod import data as datasets
+from nas_submod import networks, parallel, training
+from nas_submod.data import pixels
+from nas_submod.networks import architectures, spaces
+from nas_submod.training import feed, final
 
 SOURCE = flags.DEFINE_string("source", "fake", "As config.data.source; it has 1,000 classes.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS sets live.")
@@ -91,7 +94,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
     state = jax.jit(
       lambda rng: training.start(final.initial(network, rng), recipe.transformation, True)
     )(rng)
-    states = [parallel.replicate(state, devices, final.AXIS)]
+    states = [parallel.copy_to_devices(state, devices, final.AXIS)]
 
     def step(batch):
       states[0], metrics = programs.train(states[0], (), batch)

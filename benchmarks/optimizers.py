@@ -52,8 +52,8 @@ import nas_submod as ns
 from benchmarks import figures, synthetic, tables
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
-from nas_submod import journal
-from nas_submod.optimizers import Optimizer, named
+from nas_submod.evaluation import journal
+from nas_submod.optimizers import Optimizer, constructors
 
 try:
   from benchmarks import optuna_samplers
@@ -105,10 +105,10 @@ def own_optimizer(name: str, limit: int) -> Optimizer:
   Raises:
     ValueError: If there is no such function, or it returns no optimizer, or needs more arguments.
   """
-  constructor = named.own_constructor(name, list(optimizers(limit)))
-  given = {"evaluations": limit} if named.takes(constructor, "evaluations") else {}
+  constructor = constructors.own_constructor(name, list(optimizers(limit)))
+  given = {"evaluations": limit} if constructors.takes(constructor, "evaluations") else {}
   try:
-    return named.make(name, constructor, given)
+    return constructors.make(name, constructor, given)
   except TypeError as error:
     raise ValueError(f"optimizer {name!r} with {given or 'no arguments'}: {error}") from error
 
@@ -120,7 +120,7 @@ def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
     ValueError: If an optimizer goes beyond the budgets.
   """
   ours, exact = optimizers(limit), kind == "exact"
-  if name in ours or named.is_own(name):
+  if name in ours or constructors.is_own(name):
     optimizer = ours[name] if name in ours else own_optimizer(name, limit)
     rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
     found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(exact))
@@ -258,12 +258,12 @@ def main(argv: list[str]) -> None:
   ours = optimizers(limit)
   theirs = list(optuna_samplers.samplers()) if optuna_samplers else []
   for name in OPTIMIZERS.value:
-    if named.is_own(name):
+    if constructors.is_own(name):
       own_optimizer(name, limit)
     elif name.startswith("optuna") and optuna_samplers is None:
       raise ValueError(f"{name} needs Optuna: pip install -e '.[benchmarks]'")
     elif name not in (*ours, *theirs):
-      raise named.unknown(name, [*ours, *theirs])
+      raise constructors.unknown(name, [*ours, *theirs])
   for path in filter(None, (CSV.value, PLOT.value)):
     if not os.access(pathlib.Path(path).absolute().parent, os.W_OK):
       raise ValueError(f"{path} cannot be written: its folder is missing, or not writable")

@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 
 from benchmarks.runs import Case, Curves
-from nas_submod.optimizers.baselines import random_set
+from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
 
 NSGA2_POPULATIONS = (10, 20, 50)

@@ -26,18 +26,11 @@ from rich.table import Table
 from scipy import stats
 
 from experiments import common
-from nas_submod import (
-  final,
-  journal,
-  objective,
-  optimizers,
-  parallel,
-  search,
-  search_setup,
-  training,
-)
-from nas_submod.journal import Journal
-from nas_submod.search_setup import Setup
+from nas_submod import files, optimizers, parallel, search, training
+from nas_submod.evaluation import journal, objective
+from nas_submod.evaluation.journal import Journal
+from nas_submod.search.setup import Setup, first_additions, prepare
+from nas_submod.training import final
 
 NETWORKS = flags.DEFINE_integer("ranked", 16, "Networks that are ranked.", lower_bound=9)
 SEEDS = flags.DEFINE_integer("runs", 3, "Rankings or searches of each kind.", lower_bound=1)
@@ -132,7 +125,7 @@ def measure(
       proxy.scores(level, [[0]] * len(level))
   values = np.array(proxy.scores(networks, [[0]] * len(networks)))[:, 0]
   if _races(config):  # As in a search, where these are the first to be trained.
-    return race_first_step(search_setup.prepare(config), proxy, networks)
+    return race_first_step(prepare(config), proxy, networks)
   return values
 
 
@@ -164,11 +157,11 @@ def _races(config: ConfigDict) -> bool:
 
 def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   """How values of each way rank the networks, beside the mean of other plain trainings."""
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   networks = random_chains(setup, NETWORKS.value)
   if first := FIRST_ADDITIONS.value:
-    additions = map(setup.space.canonical, search_setup.first_additions(setup))
+    additions = map(setup.space.canonical, first_additions(setup))
     networks = [tuple(network.tolist()) for network in additions]
   log = open_log(config, workdir / "reference")
   replicates = range(_FIRST_REFERENCE, _FIRST_REFERENCE + REFERENCES.value)
@@ -205,11 +198,11 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     Steps of the search and of its finalists, networks trained, seconds of their training, accuracy
     (a share) and loss (nats) of the answer on the test images.
   """
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   log = open_log(config, workdir)
   path = workdir / "result.json"
   if not path.exists():
-    journal.write_json(path, search.run(setup, log))
+    files.write_json(path, search.run(setup, log))
   result = json.loads(path.read_text())
   fresh = setup.most_measurements * config.search.replicates
   steps = [[e.steps for e in log if (e.replicate >= fresh) == finalist] for finalist in (0, 1)]
@@ -229,7 +222,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> Table:
   """Whole searches each way, and random search at the cost of two of them."""
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   rows: dict[str, list[dict[str, float]]] = {}
   for name, changes in chosen_ways(config, steps).items():

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from nas_submod import training
-from nas_submod.data import Data
-from nas_submod.search_space import SearchSpace
+from nas_submod.data.loading import Data
+from nas_submod.networks.search_space import SearchSpace
 
 _EVAL_BATCH = 256
 

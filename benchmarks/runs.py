@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from nas_submod.optimizers import Optimizer, checks
+from nas_submod.optimizers import Optimizer
+from nas_submod.optimizers.drivers import checks
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 

@@ -33,8 +33,9 @@ from rich.table import Table
 
 from benchmarks import evaluation, workload
 from benchmarks.speed import Speed, half_filled
-from nas_submod import blocks, parallel, resources, spaces
-from nas_submod.search_space import SearchSpace, Stage
+from nas_submod import parallel, resources
+from nas_submod.networks import blocks, spaces
+from nas_submod.networks.search_space import SearchSpace, Stage
 
 flags.adopt_module_key_flags(workload)
 DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")

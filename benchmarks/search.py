@@ -18,7 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import common
-from nas_submod import data, final, journal, objective, search, search_setup
+from nas_submod import data, files, search
+from nas_submod.evaluation import journal, objective
+from nas_submod.search.setup import prepare
+from nas_submod.training import final
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "Searches of each kind.")
 JUDGES = flags.DEFINE_integer("judges", 8, "Trainings that judge an answer.")
@@ -28,11 +31,11 @@ _FIRST_JUDGE = 1_000  # A replicate that no search uses.
 
 def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """One search and the judgement of its answer; kept in the workdir."""
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   log = journal.Journal(journal.open_workdir(workdir, config.to_dict()) / journal.JOURNAL_FILE)
   path = workdir / "result.json"
   if not path.exists():
-    journal.write_json(path, search.run(setup, log))
+    files.write_json(path, search.run(setup, log))
   result = json.loads(path.read_text())
   judge = objective.ProxyObjective(setup.space, setup.data, config, log)
   replicates = range(_FIRST_JUDGE, _FIRST_JUDGE + JUDGES.value)

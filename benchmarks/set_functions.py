@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 import nas_submod as ns
-from nas_submod.set_functions import SetFunction, coverage, facility_location
+from nas_submod.set_functions.closed_form import SetFunction, coverage, facility_location
 
 SIZES = flags.DEFINE_list("sizes", ["500", "2000", "10000"], "Elements of the ground set.")
 REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Runs that are timed.", lower_bound=1)

@@ -10,12 +10,13 @@ import numpy as np
 
 from benchmarks import workload
 from configs import digits
-from nas_submod import final, networks, parallel, training
-from nas_submod.blocks import Option
+from nas_submod import networks, parallel, training
 from nas_submod.compilation import CompilationLog, compile_together
-from nas_submod.layers import Layer
-from nas_submod.programs import make_programs
-from nas_submod.search_space import SearchSpace
+from nas_submod.evaluation.candidates import make_programs
+from nas_submod.networks.blocks import Option
+from nas_submod.networks.layers import Layer
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.training import final
 
 _COLLECTIVE = re.compile(
   r"\b(all-reduce|all-gather|all-to-all|reduce-scatter|collective-\w+)(?:-start)?\("
@@ -74,7 +75,7 @@ class Speed:
     order = training.batch_order((0, 0), len(images.train.labels), batch_size, self.recipe.steps)
     self._orders = np.tile(order, (devices, 1, 1))
     self._lengths = np.full(devices, self.recipe.steps, np.int32)
-    self._split = parallel.replicate(images.train)
+    self._split = parallel.copy_to_devices(images.train)
     states, arguments = self._start(half_filled(space))
     log = CompilationLog()
     with log.counting():

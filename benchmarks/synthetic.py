@@ -26,8 +26,8 @@ from jax.tree_util import Partial
 
 from benchmarks.regrets import proxy_note
 from benchmarks.runs import Case, Instance, Suite
-from nas_submod.optimizers.baselines import random_set
 from nas_submod.optimizers.evolution import mutate
+from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
 
 NOISE = 0.15

@@ -10,9 +10,10 @@ import numpy as np
 from absl import flags
 
 from configs import cifar100, digits
-from nas_submod import journal, resources
-from nas_submod.data import Data, Split
-from nas_submod.search_space import SearchSpace
+from nas_submod import resources
+from nas_submod.data.loading import Data, Split
+from nas_submod.evaluation import journal
+from nas_submod.networks.search_space import SearchSpace
 
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
 DTYPE = flags.DEFINE_enum(

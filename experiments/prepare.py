@@ -15,7 +15,8 @@ from typing import Any
 from absl import app, flags, logging
 
 from experiments import common
-from nas_submod import sources, tfds_sets
+from nas_submod.data import sources
+from nas_submod.data.prepare import prepare
 
 DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS set, or folder:PATH.", required=True)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where sets live; by default where TFDS has them.")
@@ -28,7 +29,7 @@ def main(argv: Any) -> None:
     return common.fail(f"unknown argument {argv[1]!r}; options begin with --")
   logging.set_verbosity(logging.WARNING)
   try:
-    builder = tfds_sets.prepare(DATASET.value, DATA_DIR.value, MANUAL_DIR.value)
+    builder = prepare(DATASET.value, DATA_DIR.value, MANUAL_DIR.value)
     name = builder.name if DATASET.value.startswith("folder:") else DATASET.value
   except ValueError as error:
     return common.fail(error)

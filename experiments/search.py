@@ -10,8 +10,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import common
-from nas_submod import dry_run, journal, live, parallel, report, search, search_setup
-from nas_submod.inherit import MissingWeightsError
+from nas_submod import files, parallel, search
+from nas_submod.evaluation import journal
+from nas_submod.evaluation.inherit import MissingWeightsError
+from nas_submod.report import dry_run, live, page, text
+from nas_submod.search.setup import prepare
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
@@ -20,7 +23,7 @@ def main(config: ConfigDict) -> None:
   """Prepares, searches, reports."""
   try:
     console = common.start_console()
-    setup = search_setup.prepare(config)
+    setup = prepare(config)
     if DRY_RUN.value:
       console.print(dry_run.plan(setup), markup=False)
       return
@@ -40,9 +43,9 @@ def main(config: ConfigDict) -> None:
     return common.stop(f"stopped; the same command continues (trainings kept: {len(log)})", code)
   if jax.process_index() > 0:
     return
-  journal.write_json(workdir / "result.json", result)
-  report.write_page(setup, result, log, workdir / "report.html")
-  console.print(report.summary(setup, result, workdir), markup=False)
+  files.write_json(workdir / "result.json", result)
+  page.write_page(setup, result, log, workdir / "report.html")
+  console.print(text.summary(setup, result, workdir), markup=False)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,11 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import (
-  architectures,
-  data,
-  final,
-  journal,
-  parallel,
-  preemption,
-  report,
-  resources,
-  spaces,
-)
+from nas_submod import data, files, parallel, preemption, resources
+from nas_submod.evaluation import journal
+from nas_submod.networks import architectures, spaces
+from nas_submod.report import text
+from nas_submod.training import final
 
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train, if not the config's.")
 
@@ -50,7 +44,7 @@ def main(config: ConfigDict) -> None:
     decides = {"config": config.to_dict(), "architecture": architecture}
     workdir = common.workdir() / "train"
     parallel.on_first_process(lambda: journal.make_workdir(workdir, decides))
-    console.print(report.draw(space, architecture), markup=False)
+    console.print(text.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
     loss_column = TextColumn("training loss {task.fields[loss]:.4f}, {task.description}")
     with Progress(*columns, loss_column, TimeRemainingColumn(), console=console) as progress:
@@ -67,7 +61,7 @@ def main(config: ConfigDict) -> None:
   except KeyboardInterrupt:
     return common.stop("stopped; the same command continues from the last checkpoint", 130)
   if jax.process_index() == 0:
-    journal.write_json(workdir / "metrics.json", metrics)
+    files.write_json(workdir / "metrics.json", metrics)
   costs = resources.network_cost(space, architecture)
   test = metrics["test"]
   console.print(

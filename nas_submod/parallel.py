@@ -183,7 +183,7 @@ def axis_size(axis_name: str | None) -> int:
   return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def replicate(tree: Any, devices: int | None = None, axis_name: str = "devices") -> Any:
+def copy_to_devices(tree: Any, devices: int | None = None, axis_name: str = "devices") -> Any:
   """Copies arrays to devices once, for arguments that a pmapped function maps with None.
 
   Args:

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_submod.array_arguments import array_of, floats_of
-from nas_submod.equal_sets import first_of_equal
-from nas_submod.errors import first_line
 from nas_submod.precision import full_precision
+from nas_submod.validation import array_of, first_line, floats_of
 
 Mask = jax.Array | np.ndarray
 CostFunction = Callable[[Any], jax.Array]
@@ -28,12 +26,12 @@ class Additions(NamedTuple):
   Attributes:
     fits: The element is not in the set, and may be added: the set with it is feasible. `[n]` bool.
     cost: cost(S + e) - cost(S); zero or negative is possible for costs that are not sums. `[n, m]`.
-    twin: The lowest fitting element whose addition gives the same canonical set. `[n]` int.
+    representative: The lowest fitting element that leads to the same canonical set. `[n]` int.
   """
 
   fits: jax.Array
   cost: jax.Array
-  twin: jax.Array
+  representative: jax.Array
 
 
 @jax.tree_util.register_pytree_node_class
@@ -208,7 +206,7 @@ class Problem:
       # XLA's CPU compiler makes four times as much work of `used + marginal <= limit`.
       within = jnp.all(marginal <= limit - used, axis=-1)
     fits = ~mask & self._group_is_free(mask) & within
-    return Additions(fits, marginal.astype(jnp.float32), self._twins(mask, fits))
+    return Additions(fits, marginal.astype(jnp.float32), self._representatives(mask, fits))
 
   def replace(self, *, budget: jax.Array | None = None, required: Mask | None = None) -> "Problem":
     """The same problem with another budget or required set of the same dtype, unchecked."""
@@ -229,7 +227,7 @@ class Problem:
       return jnp.ones_like(mask)
     return (self.groups < 0) | (self._group_sizes(mask)[jnp.maximum(self.groups, 0)] == 0)
 
-  def _twins(self, mask: jax.Array, fits: jax.Array) -> jax.Array:
+  def _representatives(self, mask: jax.Array, fits: jax.Array) -> jax.Array:
     elements = jnp.arange(self.n)
     if self.canonical is None:
       return elements
@@ -289,3 +287,20 @@ def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
     raise ValueError(f"costs of a resource sum to {total.max()}, float32 holds up to {most}")
   whole = (matrix == np.floor(matrix)).all() and total.max(initial=0) < 2**31
   return jnp.asarray(matrix, jnp.int32 if whole else jnp.float32)
+
+
+def same_sets(left: jax.Array, right: jax.Array) -> jax.Array:
+  """Which sets of `left [L, n]` and `right [R, n]`, of 0 and 1, are equal. `[L, R]` bool.
+
+  Two sets are equal if they are of one size and their intersection is of that size too, which
+  makes the comparison of all pairs one matrix product.
+  """
+  left, right = left.astype(jnp.float32), right.astype(jnp.float32)
+  size = left.sum(axis=1)[:, None]
+  return (left @ right.T == size) & (right.sum(axis=1) == size)
+
+
+def first_of_equal(masks: jax.Array, valid: jax.Array) -> jax.Array:
+  """For each row of `masks [K, n]` the lowest valid row equal to it, `[K]` int (K if none)."""
+  equal = same_sets(masks, masks) & valid[None, :]
+  return jnp.where(equal.any(axis=1), jnp.argmax(equal, axis=1), masks.shape[0])

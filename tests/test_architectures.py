@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from nas_submod import architectures, resources, spaces, training
+from nas_submod import resources, training
+from nas_submod.networks import architectures, spaces
 from tests.test_training import make_data
 
 RCNET = json.loads((pathlib.Path(__file__).parent / "data" / "rcnet.json").read_text())["nets"]

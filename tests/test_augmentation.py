@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import augmentation
+from nas_submod.training import augmentation
 
 
 def windows(image, padding, flip):

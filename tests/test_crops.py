@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas_submod import sources, stream
+from nas_submod.data import sources, stream
 
 
 def ramp(height, width):

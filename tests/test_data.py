@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nas_submod import augmentation, data, digits, sources
-from nas_submod.splits import stratify
+from nas_submod import data
+from nas_submod.data import digits, sources
+from nas_submod.data.splits import stratify
+from nas_submod.training import augmentation
 from tests.tiny_data import arrays, config, per_class, rows, save, save_folder
 
 

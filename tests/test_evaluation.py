@@ -15,7 +15,9 @@ from rich.console import Console
 
 from benchmarks import evaluation, workload
 from configs import digits
-from nas_submod import journal, resources, spaces
+from nas_submod import resources
+from nas_submod.evaluation import journal
+from nas_submod.networks import spaces
 
 ROOT = pathlib.Path(__file__).parent.parent
 

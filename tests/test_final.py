@@ -16,18 +16,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nas_submod import (
-  blocks,
-  checkpoints,
-  final,
-  layers,
-  metrics_log,
-  parallel,
-  preemption,
-  spaces,
-  training,
-)
-from nas_submod.data import Data, Split
+from nas_submod import parallel, preemption, training
+from nas_submod.data.loading import Data, Split
+from nas_submod.networks import blocks, layers, spaces
+from nas_submod.training import checkpoints, final, metrics_log
 from tests import tiny_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -77,9 +69,9 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
   found = {}
   for devices in (1, 8):
     programs = final.make_programs(recipe, network, jax.random.key(1), devices)
-    images = parallel.replicate(data.train, devices)
+    images = parallel.copy_to_devices(data.train, devices)
     state = training.start(network.init(jax.random.key(0)), recipe.transformation)
-    state = parallel.replicate(state, devices, "batch")
+    state = parallel.copy_to_devices(state, devices, "batch")
     found[devices] = []
     for step in range(20):
       rows = parallel.shards_of(order[step], devices)

@@ -5,20 +5,21 @@ import pytest
 from scipy import stats
 
 from configs import digits
-from nas_submod import search, search_setup
-from nas_submod.journal import Journal
+from nas_submod import search
+from nas_submod.evaluation.journal import Journal
+from nas_submod.search.setup import prepare
 from tests.test_search import Computed, config_of
 
 
 @pytest.fixture
 def computed(monkeypatch):
-  monkeypatch.setattr(search, "ProxyObjective", Computed)
+  monkeypatch.setattr(search.loop, "ProxyObjective", Computed)
 
 
 def test_the_answer_is_a_finalist_where_no_run_went_there(computed):
   config = config_of("greedy_plus_max", rule="density:0")
   config.budget = {"params": 1_000}
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   result = search.run(setup, Journal(None))
   [step] = [step for step in result["path"] if step["run"] == "answer"]
   assert step["value"] > max(s["value"] for s in result["path"] if s is not step)
@@ -39,7 +40,7 @@ def test_no_network_is_a_finalist_twice(computed):
   config.search.optimizer = "partial_enumeration"
   config.search.options = {"depth": 1, "inner": "greedy", "chunk": 8}
   config.search.finalists = 4
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   finalists = search.run(setup, Journal(None))["finalists"]
   assert len({setup.space.key(f["architecture"]) for f in finalists}) == 4
 

@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_submod import inherit, networks, search_setup, spaces
-from nas_submod.inherit import Ancestors, MissingWeightsError, Weights
-from nas_submod.journal import Evaluation, Journal
-from nas_submod.layers import Variables
+from nas_submod import networks
+from nas_submod.evaluation import inherit
+from nas_submod.evaluation.inherit import Ancestors, MissingWeightsError, Weights
+from nas_submod.evaluation.journal import Evaluation, Journal
+from nas_submod.networks import spaces
+from nas_submod.networks.layers import Variables
+from nas_submod.search.setup import prepare
 from tests import tiny_config
 from tests.test_experiments import ROOT, call, command, outcome, trainings
 from tests.test_objective import BOTH, EMPTY, FIRST, SPACE, make
@@ -230,4 +233,4 @@ def test_what_cannot_be_done_is_refused(changes, words):
   config = tiny_config.get_config()
   config.update_from_flattened_dict(changes)
   with pytest.raises(ValueError, match=words):
-    search_setup.prepare(config)
+    prepare(config)

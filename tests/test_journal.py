@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nas_submod import journal
-from nas_submod.journal import Evaluation, Journal
+from nas_submod.evaluation import journal
+from nas_submod.evaluation.journal import Evaluation, Journal
 
 ONE = Evaluation("1.0|2", 0, {"accuracy": 0.5, "loss": 1.25}, 0.1)
 FAILED = Evaluation("1.1|2", 3, None, 0.1)

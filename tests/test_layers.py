@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import blocks, convolution, layers
+from nas_submod.networks import blocks, convolution, layers
 
 LAYERS = {
   "conv": layers.conv(4, 6, 3, 2, groups=2),

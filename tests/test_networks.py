@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import blocks, layers, networks, resources, spaces, training
-from nas_submod.choice import _unpack as unpack
-from nas_submod.choice import choose
-from nas_submod.search_space import SearchSpace, Stage
+from nas_submod import networks, resources, training
+from nas_submod.networks import blocks, layers, spaces, universal
+from nas_submod.networks.choice import _unpack as unpack
+from nas_submod.networks.choice import choose
+from nas_submod.networks.search_space import SearchSpace, Stage
 
 # Sums of float32 products in another order; the gradient is compared as a whole, because biases
 # before a batch norm have a true gradient of zero and hold nothing but rounding.
@@ -121,11 +122,11 @@ def test_dedicated_parameters_are_counted_and_initialised_alike():
 
 
 def test_openings_of_equal_input_are_one_branch():
-  index = networks._stage(SPACES["digits"], 2, 16, 32).opening_index
+  index = universal._stage(SPACES["digits"], 2, 16, 32).opening_index
   # Behind the stem and behind stage 0 there are 8 channels, behind stage 1 there are 16.
   np.testing.assert_array_equal(index[0], index[1])
   np.testing.assert_array_equal(np.sort(index[[0, 2], 1:], axis=None), np.arange(12))
-  index = networks._stage(SPACES["small"], 1, 8, 8).opening_index
+  index = universal._stage(SPACES["small"], 1, 8, 8).opening_index
   assert index[0, 0] == index[1, 0]  # An empty stage passes on what it gets.
   assert set(index[0, 1:]).isdisjoint(index[1, 1:])
 

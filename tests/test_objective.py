@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from nas_submod import blocks, objective
-from nas_submod.data import Data, Split
-from nas_submod.journal import Journal
-from nas_submod.objective import ProxyObjective
-from nas_submod.search_space import SearchSpace, Stage
+from nas_submod.data.loading import Data, Split
+from nas_submod.evaluation import objective
+from nas_submod.evaluation.journal import Journal
+from nas_submod.evaluation.objective import ProxyObjective
+from nas_submod.networks import blocks
+from nas_submod.networks.search_space import SearchSpace, Stage
 from tests.test_training import CONFIG
 
 SPACE = SearchSpace(

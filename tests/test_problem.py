@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nas_submod as ns
-from nas_submod.equal_sets import first_of_equal
+from nas_submod.problem import first_of_equal
 
 
 def problem(**changes):
@@ -196,8 +196,8 @@ def test_only_budget_and_required_are_replaced():
 
 def test_twins_are_elements_that_give_the_same_object():
   p = ns.Problem([0, 1, 2], np.zeros((3, 1)), [0], canonical=lambda m: jnp.sort(m)[::-1])
-  np.testing.assert_array_equal(p.additions(np.zeros(3, bool)).twin, [0, 0, 0])
-  np.testing.assert_array_equal(p.additions(mask(0, n=3)).twin, [0, 1, 1])
+  np.testing.assert_array_equal(p.additions(np.zeros(3, bool)).representative, [0, 0, 0])
+  np.testing.assert_array_equal(p.additions(mask(0, n=3)).representative, [0, 1, 1])
 
 
 def test_first_of_equal_compares_whole_rows():

@@ -7,12 +7,13 @@ from absl.testing import flagsaver
 
 from benchmarks import proxies
 from configs import cifar100, digits
-from nas_submod import resources, search_setup, training
+from nas_submod import resources, training
+from nas_submod.search.setup import check_less_training, first_additions, prepare
 from tests import tiny_config
 
 
 def test_chains_are_distinct_fit_and_each_network_has_a_parent():
-  setup = search_setup.prepare(digits.get_config())
+  setup = prepare(digits.get_config())
   found = proxies.random_chains(setup, 16)
   assert len(set(found)) == 16 and found[0] == setup.space.start
   assert len({np.count_nonzero(network) for network in found}) > 3
@@ -26,12 +27,12 @@ def test_chains_are_distinct_fit_and_each_network_has_a_parent():
 
 @pytest.mark.parametrize("config", [digits.get_config(), cifar100.get_config()])
 def test_the_short_way_is_a_third_in_all(config):
-  setup = search_setup.prepare(digits.get_config())
+  setup = prepare(digits.get_config())
   steps = training.recipe(config.train, setup.data).steps
   for name, changes in proxies.ways(config, steps).items():
     changed = proxies.changed(config, 7, changes)
     assert changed.seed == 7 and config.seed == 0
-    search_setup.check_less_training(changed, training.recipe(changed.train, setup.data).steps)
+    check_less_training(changed, training.recipe(changed.train, setup.data).steps)
     if name == "short":
       short = training.recipe(changed.train, setup.data)
       full = training.recipe(config.train, setup.data)
@@ -44,8 +45,8 @@ def test_the_short_way_is_a_third_in_all(config):
 def test_the_first_step_of_a_race_means_replicates_of_what_is_close_and_goes_no_further():
   config = tiny_config.get_config()
   config.search.options = {"race": [1, 3, 6]}
-  setup = search_setup.prepare(config)
-  networks = [setup.space.canonical(a) for a in search_setup.first_additions(setup)]
+  setup = prepare(config)
+  networks = [setup.space.canonical(a) for a in first_additions(setup)]
   networks = [tuple(network.tolist()) for network in networks]
   rng = np.random.default_rng(0)
   asked = {}

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_submod import networks, resources, spaces
+from nas_submod import networks, resources
+from nas_submod.networks import spaces
 
 RCNET = json.loads((pathlib.Path(__file__).parent / "data" / "rcnet.json").read_text())["nets"]
 MACRO = {  # NAS-Bench-Macro: params and FLOPs, which include the 12,800 of the classifier.

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from nas_submod import inherit, objective, parallel, search, search_setup
-from nas_submod.inherit import Weights
-from nas_submod.journal import Evaluation, Journal
+from nas_submod import parallel, search
+from nas_submod.evaluation import inherit, objective
+from nas_submod.evaluation.inherit import Weights
+from nas_submod.evaluation.journal import Evaluation, Journal
+from nas_submod.search.setup import prepare
 from tests import tiny_config
 from tests.test_search import Computed
 from tests.test_search import outcome as decisions
@@ -42,7 +44,7 @@ class ComputedByParent(Computed):
 def test_decisions_depend_neither_on_devices_nor_on_a_kill(
   optimizer, options, screen_steps, monkeypatch
 ):
-  monkeypatch.setattr(search, "ProxyObjective", ComputedByParent)
+  monkeypatch.setattr(search.loop, "ProxyObjective", ComputedByParent)
   monkeypatch.setattr(inherit, "_KEPT", 8)
   racing_after_screening = bool(options and screen_steps)
   monkeypatch.setattr(ComputedByParent, "NOISE", 0.6 if racing_after_screening else 0.1)
@@ -55,7 +57,7 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
   for devices in (1, 8):
     monkeypatch.setattr(parallel, "device_count", lambda devices=devices: devices)
     log = Journal(None)
-    results.append(decisions(search.run(search_setup.prepare(config), log)))
+    results.append(decisions(search.run(prepare(config), log)))
     inherited = [e for e in log if e.parent is not None]
     assert len(inherited) > 5 and {e.steps for e in inherited} == {4, screen_steps or 4}
     screened = {e.key for e in log if e.replicate == -1}
@@ -68,7 +70,7 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
   for thirds in (1, 2):
     part = Journal(None)
     part.add(list(log)[: thirds * len(log) // 3])
-    assert decisions(search.run(search_setup.prepare(config), part)) == results[-1]
+    assert decisions(search.run(prepare(config), part)) == results[-1]
 
 
 @pytest.mark.parametrize("gain_of_steps", [1.0, -1.0])
@@ -78,7 +80,7 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
   monkeypatch.setattr(ComputedByParent, "GAIN_OF_STEPS", gain_of_steps)
   config = tiny_config.get_config()
   config.train.screen_steps = 3
-  setup, log = search_setup.prepare(config), Journal(None)
+  setup, log = prepare(config), Journal(None)
   proxy = ComputedByParent(setup.space, setup.data, config, log)
   networks_asked = [(0, 0, 1, o) for o in (1, 2)] + [
     (o, p, 1, 0) for o in (1, 2) for p in (0, 1, 2)
@@ -113,7 +115,7 @@ def test_all_of_a_large_call_are_screened_and_the_better_half_is_trained_in_full
 def test_a_screened_network_that_a_race_trains_in_full_may_be_a_parent():
   config = tiny_config.get_config()
   config.train.screen_steps, config.train.inherit_steps = 3, 6
-  setup, log = search_setup.prepare(config), Journal(None)
+  setup, log = prepare(config), Journal(None)
   key = setup.space.key
   proxy = ComputedByParent(setup.space, setup.data, config, log)
   proxy.scores([setup.space.start], [[0]])

@@ -8,9 +8,12 @@ import pytest
 
 from configs import digits
 from examples.new_optimizer import simulated_annealing
-from nas_submod import dry_run, estimate, journal, live, parallel, report, search, search_setup
-from nas_submod.journal import Evaluation, Journal
-from nas_submod.objective import ProxyObjective
+from nas_submod import files, parallel, search
+from nas_submod.evaluation.journal import Evaluation, Journal
+from nas_submod.evaluation.objective import ProxyObjective
+from nas_submod.report import dry_run, live, page, text
+from nas_submod.search import estimate
+from nas_submod.search.setup import prepare
 from tests import tiny_config
 
 EXAMPLE = "examples.new_optimizer:simulated_annealing"
@@ -33,7 +36,7 @@ class Computed(ProxyObjective):
 
 @pytest.fixture
 def computed(monkeypatch):
-  monkeypatch.setattr(search, "ProxyObjective", Computed)
+  monkeypatch.setattr(search.loop, "ProxyObjective", Computed)
 
 
 def config_of(optimizer, **options):
@@ -61,7 +64,7 @@ def outcome(result):
 
 @pytest.mark.parametrize("optimizer", SEARCHES)
 def test_a_search_is_reported_and_its_journal_replays(optimizer, computed, tmp_path):
-  setup = search_setup.prepare(config_of(optimizer, **SEARCHES[optimizer]))
+  setup = prepare(config_of(optimizer, **SEARCHES[optimizer]))
   log, shown = Journal(None), []
   result = search.run(setup, log, search.Display(shown.append))
   assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
@@ -73,12 +76,12 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, computed, tmp_p
   assert ties or optimizer != "rcas"
   assert not ties or "race" in SEARCHES[optimizer]
 
-  printed = report.summary(setup, result, tmp_path)
+  printed = text.summary(setup, result, tmp_path)
   assert "bound   " in printed and "added blocks lowered it" in printed
   assert ("ties    " in printed) == ties
-  report.write_page(setup, result, log, tmp_path / "report.html")
+  page.write_page(setup, result, log, tmp_path / "report.html")
   assert "added blocks lowered it" in (tmp_path / "report.html").read_text()
-  journal.write_json(tmp_path / "result.json", result)
+  files.write_json(tmp_path / "result.json", result)
   assert "NaN" not in (tmp_path / "result.json").read_text()
   assert dry_run.plan(setup)
 
@@ -120,7 +123,7 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, computed, tmp_p
 )
 def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
   with pytest.raises(ValueError, match=words) as error:
-    search_setup.prepare(config_of(optimizer, **options))
+    prepare(config_of(optimizer, **options))
   assert "\n" not in str(error.value)
 
 
@@ -128,21 +131,21 @@ def test_a_negative_seed_is_refused():
   config = tiny_config.get_config()
   config.seed = -1
   with pytest.raises(ValueError, match=r"config\.seed must be from 0 to"):
-    search_setup.prepare(config)
+    prepare(config)
 
 
 def test_a_bound_below_the_answer_is_none(computed, tmp_path):
-  setup = search_setup.prepare(config_of("greedy"))
+  setup = prepare(config_of("greedy"))
   result = search.run(setup, Journal(None)) | {"value": -0.5, "score": "negative_loss"}
   for bound, words in ((-0.4, "bound   -0.4000: no network"), (-0.6, "bound   none: the answer's")):
-    assert words in report.summary(setup, result | {"upper_bound": bound}, tmp_path)
+    assert words in text.summary(setup, result | {"upper_bound": bound}, tmp_path)
 
 
 def test_brute_force_of_too_many_elements_is_refused_before_any_training():
   config = digits.get_config()
   config.search.optimizer = "brute_force"
   with pytest.raises(ValueError, match="brute_force takes at most 24 elements, got"):
-    search_setup.prepare(config)
+    prepare(config)
 
 
 @pytest.mark.parametrize("shortened", ["screen_steps", "inherit_steps"])
@@ -151,10 +154,10 @@ def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
 ):
   config = config_of("greedy")
   config.train[shortened] = 4
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   result = search.run(setup, Journal(None))
   assert result["upper_bound"] is None and result["violations"] is None
-  assert "bound   none: some values are of shorter trainings" in report.summary(
+  assert "bound   none: some values are of shorter trainings" in text.summary(
     setup, result, tmp_path
   )
 
@@ -179,7 +182,7 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer, computed):
     config.budget = {"params": 12_000, "madds": 150_000}
   config.search.max_evaluations = 12
   config.search.finalists = 4
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   expected, log = estimate.estimate(setup), Journal(None)
   search.run(setup, log)
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
@@ -205,7 +208,7 @@ def test_the_estimate_is_of_the_right_size(optimizer, options, computed, monkeyp
   config = config_of(optimizer, **options)
   config.space = {"name": "digits"}
   config.budget = {"params": 12_000, "madds": 150_000}
-  setup, log = search_setup.prepare(config), Journal(None)
+  setup, log = prepare(config), Journal(None)
   expected = estimate.estimate(setup).search
   search.run(setup, log)
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
@@ -214,7 +217,7 @@ def test_the_estimate_is_of_the_right_size(optimizer, options, computed, monkeyp
 
 def test_an_estimate_ends_where_the_search_is_long(monkeypatch):
   monkeypatch.setattr(estimate, "_MOST_TRIED", 5)
-  setup = search_setup.prepare(config_of("partial_enumeration", depth=1))
+  setup = prepare(config_of("partial_enumeration", depth=1))
   assert estimate.estimate(setup).search is None
 
 
@@ -222,7 +225,7 @@ def test_the_stand_in_is_a_function_of_networks(monkeypatch):
   monkeypatch.setattr(estimate, "_NOISE", 0.0)
   config = digits.get_config()
   config.search.replicates = 4
-  setup = search_setup.prepare(config)
+  setup = prepare(config)
   values, errors = estimate._stand_in(setup)(
     setup.space.mask(np.array([[0, 2, 0, 0] * 3, [2, 0, 0, 0] * 3, [2, 2, 0, 0] * 3]))
   )
@@ -234,14 +237,14 @@ def test_the_plan_counts_short_trainings_apart():
   config = digits.get_config()
   config.search.options = {"batch": 1}  # else as devices are, and four where some are short
   config.train.screen_steps = 100
-  plan = dry_run.plan(search_setup.prepare(config))
+  plan = dry_run.plan(prepare(config))
   full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
   config.train.screen_steps = 0
-  plan = dry_run.plan(search_setup.prepare(config))
+  plan = dry_run.plan(prepare(config))
   assert f"about {full + 8} trainings in the search" in plan
   config.train.screen_steps, config.search.optimizer = 100, "random_search"
   config.search.options = {}
-  plan = dry_run.plan(search_setup.prepare(config))
+  plan = dry_run.plan(prepare(config))
   assert "in full in the search (short ones of large calls apart)" in plan
 
 
@@ -249,11 +252,11 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
   endless = lambda: simulated_annealing(10**6)  # noqa: E731
   monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)
   config = config_of("examples.new_optimizer:endless")
-  plan = dry_run.plan(search_setup.prepare(config))
+  plan = dry_run.plan(prepare(config))
   assert "more than 1,000 trainings in the search" in plan
   assert "set config.search.max_evaluations to limit it" in plan
   config.search.max_evaluations = 7
-  assert "at most 7 trainings in the search" in dry_run.plan(search_setup.prepare(config))
+  assert "at most 7 trainings in the search" in dry_run.plan(prepare(config))
 
 
 def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does_not(monkeypatch):
@@ -263,7 +266,7 @@ def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does
     found = []
     for devices in (1, 8):
       monkeypatch.setattr(parallel, "device_count", lambda devices=devices: devices)
-      found.append(search_setup.prepare(config).optimizer)
+      found.append(prepare(config).optimizer)
     return found
 
   config = tiny_config.get_config()
@@ -275,7 +278,7 @@ def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does
 
 
 def test_the_time_left_falls_with_the_finalists_and_counts_steps():
-  watch = live._Watch(search_setup.prepare(tiny_config.get_config()))
+  watch = live._Watch(prepare(tiny_config.get_config()))
   final = watch.expected.final
   done = types.SimpleNamespace(trained=20, steps=60, reused=0, failed=0, train_seconds=30.0)
   watch.progress(done, 0.0, "finalists")  # 12 steps each, of half a second
@@ -290,9 +293,9 @@ def test_the_time_left_falls_with_the_finalists_and_counts_steps():
 def test_a_search_that_a_limit_ended_says_so():
   config = tiny_config.get_config()
   config.search.max_evaluations = 10
-  setup = search_setup.prepare(config)
-  assert report.limit_lines(setup, {"measured": 9}) == []
-  [line] = report.limit_lines(setup, {"measured": 10})
+  setup = prepare(config)
+  assert text.limit_lines(setup, {"measured": 9}) == []
+  [line] = text.limit_lines(setup, {"measured": 10})
   assert "config.search.max_evaluations=10" in line
-  unlimited = search_setup.prepare(tiny_config.get_config())
-  assert report.limit_lines(unlimited, {"measured": 10}) == []
+  unlimited = prepare(tiny_config.get_config())
+  assert text.limit_lines(unlimited, {"measured": 10}) == []

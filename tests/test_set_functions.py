@@ -9,8 +9,8 @@ import pytest
 from jax.tree_util import Partial
 
 from nas_submod import set_functions
-from nas_submod.optimizers import rounding
-from nas_submod.set_function import SetFunction
+from nas_submod.optimizers import ties
+from nas_submod.set_functions.base import SetFunction
 
 SERVICE = np.random.default_rng(0).random((5, 4)).astype(np.float32)
 FUNCTIONS = {
@@ -68,12 +68,12 @@ def test_coverage_of_few_and_of_many_items(share, items, weighted):
   mask = rng.random(40) < 0.2
   covered = covers[mask].any(axis=0)
   assert float(function(mask)) == weights[covered].sum()
-  cover = function.init(jnp.asarray(mask))
+  state = function.init(jnp.asarray(mask))
   gains = [weights[row & ~covered].sum() for row in covers]
-  np.testing.assert_array_equal(function.marginals(cover), gains)
-  np.testing.assert_array_equal([function.marginal(cover, e) for e in range(5)], gains[:5])
+  np.testing.assert_array_equal(function.gains(state), gains)
+  np.testing.assert_array_equal([function.gain(state, e) for e in range(5)], gains[:5])
   element = int(np.argmax(gains))
-  together = function.commit(cover, element)
+  together = function.add(state, element)
   np.testing.assert_array_equal(together, function.init(mask | (np.arange(40) == element)))
 
 
@@ -95,11 +95,11 @@ def test_facility_location_of_many_sets_at_once(customers):
   covers = jax.vmap(function.init)(masks)
   np.testing.assert_array_equal(covers, served)
   np.testing.assert_allclose(jax.vmap(function)(masks), np.sum(served, axis=1), rtol=1e-6)
-  found = jax.vmap(function.marginals)(covers)
+  found = jax.vmap(function.gains)(covers)
   np.testing.assert_allclose(found, gains, rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(np.asarray(found)[masks], 0)  # of what is chosen, exactly
   functions = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), function)
-  of_both = jax.vmap(jax.vmap(lambda f, cover: f.marginals(cover), (None, 0)), (0, None))
+  of_both = jax.vmap(jax.vmap(lambda f, state: f.gains(state), (None, 0)), (0, None))
   twice = [np.maximum(2 * service - had, 0).sum(axis=1) for had in served]
   np.testing.assert_allclose(of_both(functions, covers), [gains, twice], rtol=1e-5, atol=1e-6)
 
@@ -112,8 +112,8 @@ def test_gains_of_many_sets_at_once_are_those_of_one_but_for_what_ties():
   masks = rng.random((30, 12)) < 0.3
   served = np.where(masks[:, :, None], service, 0).max(axis=1)
   gains = np.maximum(service - served[:, None].astype(np.float64), 0).sum(axis=2)
-  found = jax.vmap(function.marginals)(jax.vmap(function.init)(masks))
-  room = rounding.ROUNDING * np.maximum(served, service[:1]).sum(axis=1, dtype=np.float64)
+  found = jax.vmap(function.gains)(jax.vmap(function.init)(masks))
+  room = ties.ROUNDING * np.maximum(served, service[:1]).sum(axis=1, dtype=np.float64)
   assert (np.abs(found - gains) < room[:, None]).all()
 
 
@@ -143,8 +143,8 @@ def test_a_check_does_not_mind_weak_types():
   function = SetFunction(
     value=lambda mask: weights @ mask,
     init=lambda mask: {"mask": jnp.asarray(mask), "size": 0},
-    marginals=lambda cover: weights * ~cover["mask"],
-    commit=lambda cover, e: {"mask": cover["mask"].at[e].set(True), "size": cover["size"] + 1},
+    gains=lambda state: weights * ~state["mask"],
+    add=lambda state, e: {"mask": state["mask"].at[e].set(True), "size": state["size"] + 1},
     n=4,
   )
   function.check()
@@ -172,9 +172,9 @@ def test_gains_of_what_is_here_pass_their_check(name):
 @pytest.mark.parametrize(
   ("member", "wrong"),
   [
-    ("marginals", lambda cover: jnp.arange(5.0)),
-    ("marginal", lambda cover, element: jnp.float32(1)),
-    ("commit", lambda cover, element: cover),
+    ("gains", lambda state: jnp.arange(5.0)),
+    ("gain", lambda state, element: jnp.float32(1)),
+    ("add", lambda state, element: state),
   ],
 )
 def test_a_check_names_the_member_that_is_wrong(member, wrong):
@@ -193,9 +193,9 @@ def test_a_check_says_that_values_are_no_numbers():
   ("member", "wrong", "words"),
   [
     ("value", lambda mask: mask * 1.0, r"value must return an array of shape \(\), got .*\(5,\)"),
-    ("marginals", lambda cover: jnp.zeros(4), r"marginals must return .* \(5,\), got .*\(4,\)"),
-    ("marginal", lambda cover, element: jnp.zeros(2), r"marginal must return .* \(\), got"),
-    ("commit", lambda cover, element: cover[:2], "commit must return a cover as init does"),
+    ("gains", lambda state: jnp.zeros(4), r"gains must return .* \(5,\), got .*\(4,\)"),
+    ("gain", lambda state, element: jnp.zeros(2), r"gain must return .* \(\), got"),
+    ("add", lambda state, element: state[:2], "add must return a state as init does"),
   ],
 )
 def test_a_check_names_the_member_of_the_wrong_shape(member, wrong, words):

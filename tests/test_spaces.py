@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from nas_submod import blocks, resources, spaces
-from nas_submod.search_space import SearchSpace, Stage
+from nas_submod import resources
+from nas_submod.networks import blocks, spaces
+from nas_submod.networks.search_space import SearchSpace, Stage
 
 OWN = {
   "name": "mine",

@@ -13,18 +13,10 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from nas_submod import (
-  data,
-  fake_images,
-  feed,
-  final,
-  metrics_log,
-  parallel,
-  pixels,
-  sources,
-  spaces,
-  stream,
-)
+from nas_submod import data, parallel
+from nas_submod.data import fake, pixels, sources, stream
+from nas_submod.networks import spaces
+from nas_submod.training import feed, final, metrics_log
 from tests import tiny_config
 from tests.photos import AnyPhotos
 
@@ -125,7 +117,7 @@ def test_nothing_is_decoded_but_what_is_wanted(photos, monkeypatch):
     return pixels.decode(file, name, mode)
 
   monkeypatch.setattr(sources, "decode", decode)
-  monkeypatch.setattr(data, "_SAMPLE", 7)
+  monkeypatch.setattr(data.loading, "_SAMPLE", 7)
   loaded = data.load(ConfigDict(photos), may_stream=True)
   # Seven for mean and standard deviation, one of each split for its channels.
   assert len(opened) <= 7 + 3
@@ -289,7 +281,7 @@ def test_fake_images_are_of_the_size_of_imagenet():
   loaded = data.load(ConfigDict(fields), may_stream=True)
   assert [len(split.labels) for split in loaded[:3]] == [1_271_167, 10_000, 50_000]
   assert loaded.classes == 1000 and loaded.train.images.shape[1:] == (224, 224, 3)
-  files = [fake_images.jpeg(i) for i in range(40)]
+  files = [fake.jpeg(i) for i in range(40)]
   assert len(set(files)) == 32 and files[39] == files[7]
   assert 90_000 < np.mean([len(file) for file in files]) < 130_000
   assert pixels.extent(sources.find("fake", None)[0].read(5)) == (375, 500)

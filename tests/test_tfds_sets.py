@@ -1,5 +1,6 @@
 """Sets of TensorFlow Datasets and folders that become one: prepared, found, read."""
 
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from nas_submod import data, pixels, sources, tfds_sets
+from nas_submod import data
+from nas_submod.data import pixels, sources, tfds_sets
+from nas_submod.data.prepare import prepare as prepare_set
 from tests.photos import AnyPhotos, GrayPhotos, Photos
 from tests.tiny_data import config, per_class, rows, save_folder
 
@@ -124,7 +127,7 @@ def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
   np.testing.assert_array_equal(prepared.test.labels, direct.test.labels)
   assert rows(prepared.test.images) == rows(direct.test.images)
   with pytest.raises(ValueError, match=r"flowers/1.0.0 is there already, [^\n]*rename the folder"):
-    tfds_sets.prepare(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images.
+    prepare_set(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images.
 
 
 def test_an_image_of_any_side_is_scaled():
@@ -138,13 +141,13 @@ def test_a_folder_that_cannot_be_prepared(tmp_path):
   for name in ("My-Flowers", "cifar10", "fake"):
     save_folder(tmp_path / name, {"a": 1})
     with pytest.raises(ValueError, match=rf'^a set cannot be named "{name}", [^\n]*rename'):
-      tfds_sets.prepare(f"folder:{tmp_path / name}", str(tmp_path))
+      prepare_set(f"folder:{tmp_path / name}", str(tmp_path))
   save_folder(tmp_path / "flowers", {"a": 2})
   (tmp_path / "flowers" / "train" / "a" / "1.png").write_bytes(b"no png")
   with pytest.raises(ValueError, match=r"^[^\n]*a/1.png is not usable: [^\n]*$"):
-    tfds_sets.prepare(f"folder:{tmp_path / 'flowers'}", str(tmp_path))
+    prepare_set(f"folder:{tmp_path / 'flowers'}", str(tmp_path))
   with pytest.raises(ValueError, match=r"no folder .*/none/train"):
-    tfds_sets.prepare(f"folder:{tmp_path / 'none'}", str(tmp_path))
+    prepare_set(f"folder:{tmp_path / 'none'}", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
 
   monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
   with pytest.raises(ValueError, match=message):
-    tfds_sets.prepare("mnist", None, "archives")
+    prepare_set("mnist", None, "archives")
 
 
 def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
@@ -178,11 +181,11 @@ def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
       """Finds it prepared."""
 
   monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
-  monkeypatch.setattr(tfds_sets.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(ValueError, match=r'"mnist" is prepared with TensorFlow: pip install'):
-    tfds_sets.prepare("mnist", None)
+    prepare_set("mnist", None)
   Builder.data_path.mkdir()
-  tfds_sets.prepare("mnist", None)
+  prepare_set("mnist", None)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import layers, parallel, schedules, training
-from nas_submod.data import Data, Split
+from nas_submod import parallel, training
+from nas_submod.data.loading import Data, Split
+from nas_submod.networks import layers
+from nas_submod.training import schedules
 
 CONFIG = {
   "steps": 20,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nas_submod.optimizers.certificate import Violations
+from nas_submod.optimizers.certificate.bound import Violations
 
 State = Any
 
@@ -67,21 +67,21 @@ Callback = Callable[[int, Info, State], None]  # round, what happened in it, the
 class Outcome(NamedTuple):
   """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
 
-  `clean` is false if a value was NaN or +inf, `feasible` if a set asked was not; then `culprit [n]`
-  is the first set that was not feasible, or else the first without a number; None where a shorter
-  way does not tell. `known` is false where a shorter way cannot answer, as F of a required set is
-  -inf: then rounds of ask and tell do. `stuck` says that the optimizer asks for nothing any more,
-  and is not done; `done` that it came to its end before a limit.
+  `finite` is false if a value was NaN or +inf, `feasible` if a set asked was not. `bad_set [n]` is
+  then the first infeasible set, or else the first without a finite value; None where `solve` does
+  not report it. `answered` is false where `solve` cannot answer, because F of a required set is
+  -inf: then the driver runs rounds of ask and tell. `stuck` says that
+  the optimizer is not done but asks nothing any more; `done` that it ended before a limit.
   """
 
   mask: jax.Array
   value: jax.Array
   evaluations: jax.Array
   rounds: jax.Array
-  clean: jax.Array
+  finite: jax.Array
   feasible: jax.Array | bool = True
-  culprit: jax.Array | None = None
-  known: jax.Array | bool = True
+  bad_set: jax.Array | None = None
+  answered: jax.Array | bool = True
   stuck: jax.Array | bool = False
   done: jax.Array | bool = True
 

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import parallel
-from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
-from nas_submod.optimizers.compiled_driver import drive
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.rounding import best_in_order, best_on_host
+from nas_submod.optimizers.drivers.compiled import drive
+from nas_submod.optimizers.ties import best_in_order, best_on_host
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
-from nas_submod.set_function import as_argument
+from nas_submod.set_functions.base import as_argument
+from nas_submod.validation import at_least_one
 
 _MOST_SEEDS = 2**21
 _CHUNK_ENTRIES = 2**20  # numbers in the states of a chunk, unless it is given: a cache holds them
@@ -192,16 +192,16 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     ]
     outcome = jax.tree.map(lambda *rows: np.concatenate(rows), *outcomes)
     winner = best_on_host(outcome.value)
-    wrong = ~(outcome.clean if outcome.feasible.all() else outcome.feasible)
+    wrong = ~(outcome.finite if outcome.feasible.all() else outcome.feasible)
     return Outcome(
       mask=outcome.mask[winner],
       value=outcome.value[winner],
       evaluations=outcome.evaluations.sum(),
       rounds=sum(chunk_outcome.rounds.max() for chunk_outcome in outcomes),
-      clean=outcome.clean.all(),
+      finite=outcome.finite.all(),
       feasible=outcome.feasible.all(),
-      culprit=None if outcome.culprit is None else outcome.culprit[wrong.argmax()],
-      known=outcome.known.all(),
+      bad_set=None if outcome.bad_set is None else outcome.bad_set[wrong.argmax()],
+      answered=outcome.answered.all(),
       stuck=outcome.stuck.any(),
     )
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers.arguments import at_least_one
 from nas_submod.optimizers.base import Info, Optimizer
-from nas_submod.optimizers.baselines import Incumbent, no_incumbent, random_set
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.rounding import first_largest
+from nas_submod.optimizers.random_sets import Incumbent, no_incumbent, random_set
+from nas_submod.optimizers.ties import first_largest
 from nas_submod.problem import Problem
+from nas_submod.validation import at_least_one
 
 _ATTEMPTS = 100  # mutations tried for a child that is feasible, before it is a copy
 

@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import brute_force, certificate, greedy, random_search, rcas
-from nas_submod.optimizers.gains import Gains
+from nas_submod.optimizers.certificate.measured_gains import Gains
 
 MASKS = instances.every_mask(8)
 

@@ -83,11 +83,11 @@ def quadratic(weights):
   return set_functions.SetFunction(
     value=value,
     init=lambda mask: (mask, mask @ weights),
-    marginals=lambda cover: cover[1] * ~cover[0],
-    marginal=lambda cover, element: cover[1][element] * ~cover[0][element],
-    commit=lambda cover, element: (
-      cover[0].at[element].set(True),
-      cover[1] + jnp.asarray(weights)[element],
+    gains=lambda state: state[1] * ~state[0],
+    gain=lambda state, element: state[1][element] * ~state[0][element],
+    add=lambda state, element: (
+      state[0].at[element].set(True),
+      state[1] + jnp.asarray(weights)[element],
     ),
     n=len(weights),
   )

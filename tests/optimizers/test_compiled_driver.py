@@ -8,7 +8,7 @@ import pytest
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import Info, Optimizer
-from nas_submod.set_function import SetFunction
+from nas_submod.set_functions.base import SetFunction
 
 WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
 PROBLEM = ns.Problem([-1] * 4, np.ones(4), 2)
@@ -56,8 +56,8 @@ def test_gains_give_way_to_values_where_the_required_set_has_none(optimizer):
   function = SetFunction(
     value=value,
     init=lambda mask: mask,
-    marginals=lambda mask: jnp.where(mask.any(), weights * ~mask, jnp.inf),
-    commit=lambda mask, element: mask.at[element].set(True),
+    gains=lambda mask: jnp.where(mask.any(), weights * ~mask, jnp.inf),
+    add=lambda mask, element: mask.at[element].set(True),
     n=4,
   )
   result = ns.maximize(PROBLEM, function, optimizer, traceable=True)
@@ -174,11 +174,11 @@ def test_gains_give_way_to_values_where_a_seed_has_none(lazy):
   values = jnp.asarray([worth.get(elements, -np.inf) for elements in sets], jnp.float32)
   table = set_functions.table(values)
 
-  def marginals(mask):
+  def gains(mask):
     return jnp.stack([table(mask.at[element].set(True)) for element in range(4)]) - table(mask)
 
   function = SetFunction(
-    table.value, lambda mask: mask, marginals, lambda mask, e: mask.at[e].set(True), n=4
+    table.value, lambda mask: mask, gains, lambda mask, e: mask.at[e].set(True), n=4
   )
   optimizer = ns.optimizers.partial_enumeration(ns.optimizers.greedy(lazy=lazy), 1)
   result = ns.maximize(PROBLEM, function, optimizer, traceable=True)

@@ -12,7 +12,7 @@ from nas_submod.optimizers import greedy, rcas, stochastic_greedy
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 cost_of = jax.jit(lambda problem, mask: problem.cost(mask))
 sequence_value = set_functions.on_host(instances.sequence_function)
-GAINS = ("init", "marginals", "commit", "marginal")
+GAINS = ("init", "gains", "add", "gain")
 RULES = ("unit", "density:0", "density:1", "joint")
 
 

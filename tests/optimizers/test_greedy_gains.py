@@ -17,11 +17,11 @@ N = 150
 
 def counted_one_by_one(function):
   """The function with gains of single elements, without which a lazy run measures all."""
-  return dataclasses.replace(function, marginal=Partial(gain_of_one, function.marginals))
+  return dataclasses.replace(function, gain=Partial(gain_of_one, function.gains))
 
 
-def gain_of_one(marginals, cover, element):
-  return marginals(cover)[element]
+def gain_of_one(gains, state, element):
+  return gains(state)[element]
 
 
 def copies():
@@ -68,7 +68,7 @@ def test_where_one_gain_costs_as_much_as_all_lazy_is_eager():
   assert not jax.tree.map(lambda leaf: leaf, function).selective
   for some in (
     function,
-    dataclasses.replace(set_functions.facility_location(np.eye(N)), marginal=None),
+    dataclasses.replace(set_functions.facility_location(np.eye(N)), gain=None),
   ):
     lazy = ns.maximize(problem, some, greedy(lazy=True), traceable=True)
     assert lazy.evaluations == 1 + N + (N - 1) + (N - 2)
@@ -105,8 +105,8 @@ def test_what_could_not_be_measured_ends_a_lazy_run():
   function = set_functions.SetFunction(
     value=lambda mask: jnp.sum(jnp.where(mask, weights, 0)),
     init=lambda mask: mask,
-    marginals=lambda mask: jnp.where(mask, 0, weights),
-    commit=lambda mask, element: mask.at[element].set(True),
+    gains=lambda mask: jnp.where(mask, 0, weights),
+    add=lambda mask, element: mask.at[element].set(True),
   )
   problem = ns.Problem([-1] * N, np.ones(N), 10.0)
   function = counted_one_by_one(function)
@@ -125,7 +125,7 @@ def test_values_near_the_end_of_float32(lazy):
     assert found.mask.tolist() == [False, True, False]
   weights = jnp.array([1.0, jnp.inf, 2.0])
   function = dataclasses.replace(function, value=lambda mask: jnp.where(mask, weights, 0).sum())
-  function = dataclasses.replace(function, marginals=lambda mask: jnp.where(mask, 0, weights))
+  function = dataclasses.replace(function, gains=lambda mask: jnp.where(mask, 0, weights))
   with pytest.raises(ValueError, match="value or a gain returned NaN or infinity"):
     ns.maximize(problem, function, optimizer, traceable=True)
 
@@ -148,8 +148,8 @@ def test_what_a_gain_was_before_the_element_fitted_is_no_bound(nothing):
   function = set_functions.SetFunction(
     value=value,
     init=lambda mask: mask,
-    marginals=gains,
-    commit=lambda mask, element: mask.at[element].set(True),
+    gains=gains,
+    add=lambda mask, element: mask.at[element].set(True),
   )
   problem, function = ns.Problem([-1] * N, cost, 3), counted_one_by_one(function)
   for lazy in (False, True):
@@ -172,7 +172,7 @@ def test_gains_tie_by_the_largest_of_the_first_step_in_both_drivers(lazy):
 def test_a_gain_that_is_no_number_is_an_error(lazy):
   function = set_functions.modular([1.0, 2.0, 3.0])
   nan = jax.tree.map(lambda weights: weights.at[1].set(np.nan), function)
-  broken = dataclasses.replace(function, marginals=nan.marginals, marginal=nan.marginal)
+  broken = dataclasses.replace(function, gains=nan.gains, gain=nan.gain)
   problem = ns.Problem(-np.ones(3, int), np.ones(3), 2.0)
   with pytest.raises(ValueError, match=r"value or a gain returned NaN .*; its check\(\) says"):
     ns.maximize(problem, broken, greedy("unit", lazy=lazy), traceable=True)

@@ -12,8 +12,8 @@ from jax.tree_util import Partial
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import Info, Optimizer
-from nas_submod.optimizers.compiled_driver import drive
-from nas_submod.set_function import SetFunction
+from nas_submod.optimizers.drivers.compiled import drive
+from nas_submod.set_functions.base import SetFunction
 
 WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
 ROUNDS = 3
@@ -201,7 +201,7 @@ def test_random_search_measures_the_same_sets_whatever_the_batch():
 
 def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others_are_refused():
   whole = instances.facility_location(0)
-  members = {name: getattr(whole, name) for name in ("value", "init", "marginals", "commit")}
+  members = {name: getattr(whole, name) for name in ("value", "init", "gains", "add")}
   for lazy in (False, True):
     greedy = ns.optimizers.greedy("density:0", lazy=lazy)
     case = instances.one_knapsack(0), greedy
@@ -209,8 +209,8 @@ def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others
     found = ns.maximize(case[0], SetFunction(**members, n=8), case[1], traceable=True)
     np.testing.assert_array_equal(found.mask, expected.mask)
     assert (found.value, found.evaluations) == (expected.value, expected.evaluations)
-  del members["marginals"]
-  with pytest.raises(ValueError, match="gains need init, marginals, commit; absent: marginals"):
+  del members["gains"]
+  with pytest.raises(ValueError, match="gains need init, gains, add; absent: gains"):
     SetFunction(**members)
 
 

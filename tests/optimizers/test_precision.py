@@ -8,8 +8,8 @@ import pytest
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import greedy, partial_enumeration, stochastic_greedy, surrogate
-from nas_submod.optimizers.compiled_driver import drive
-from nas_submod.set_function import SetFunction
+from nas_submod.optimizers.drivers.compiled import drive
+from nas_submod.set_functions.base import SetFunction
 
 WEIGHTS = jnp.asarray(np.random.default_rng(0).random(6), jnp.float32)
 PRECISIONS = "jax_default_matmul_precision"
@@ -38,8 +38,8 @@ def recorded_function(seen):
   return SetFunction(
     value=recording(seen, lambda mask: WEIGHTS @ mask),
     init=recording(seen, lambda mask: mask),
-    marginals=recording(seen, lambda mask: WEIGHTS * ~mask),
-    commit=recording(seen, lambda mask, element: mask.at[element].set(True)),
+    gains=recording(seen, lambda mask: WEIGHTS * ~mask),
+    add=recording(seen, lambda mask, element: mask.at[element].set(True)),
     n=6,
   )
 

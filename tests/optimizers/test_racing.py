@@ -9,7 +9,8 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import Optimizer, greedy, greedy_run, racing, rcas
+from nas_submod.optimizers import Optimizer, greedy, rcas
+from nas_submod.optimizers.greedy_family import path, racing
 
 RACE = (1, 3, 6)
 
@@ -191,7 +192,7 @@ def test_the_last_stage_asks_no_network_twice_and_the_last_replicates_of_close_o
   def watch(number, info, state):
     del number, info
     masks, valid, wanted = map(np.asarray, question(state))
-    if valid.any() and not np.asarray(greedy_run.is_open(state.races.run)).any():
+    if valid.any() and not np.asarray(path.is_open(state.races.run)).any():
       asked[-1].append((masks[valid], set(wanted[valid])))
 
   for seed in range(8):

@@ -9,10 +9,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import random_search, surrogate
-from nas_submod.optimizers import surrogate_model as model
-from nas_submod.optimizers import surrogate_posterior as posterior_of
-from nas_submod.optimizers import surrogate_search as search_of
-from nas_submod.optimizers.surrogate import _choose
+from nas_submod.optimizers.bayesian import kernel as model
+from nas_submod.optimizers.bayesian import posterior as posterior_of
+from nas_submod.optimizers.bayesian import thompson as search_of
+from nas_submod.optimizers.bayesian.surrogate import _choose
 from nas_submod.precision import full_precision
 
 NOISE = 0.05

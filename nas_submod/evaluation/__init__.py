@@ -1,0 +1,1 @@
+"""The value of a set: a network trained briefly and scored."""

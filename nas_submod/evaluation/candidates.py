@@ -1,0 +1,198 @@
+"""The compiled programs that train and evaluate every architecture, another one on each device."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod import networks, parallel, training
+from nas_submod.compilation import compile_together
+from nas_submod.data.loading import Data
+from nas_submod.evaluation.inherit import Weights, collect, graft
+from nas_submod.networks.search_space import SearchSpace
+
+_EVAL_BATCH = 256
+
+
+class Job(NamedTuple):
+  """One network to train.
+
+  Attributes:
+    architecture: Canonical.
+    replicate: Seed of initial values and of the order of the data; below zero as 0.
+    parent: Key of the network whose weights it starts from, if any.
+    steps: Length of the training.
+  """
+
+  architecture: tuple[int, ...]
+  replicate: int
+  parent: str | None = None
+  steps: int = 0
+
+
+class Programs(NamedTuple):
+  """The three programs of a search; leading axis `[D]` = devices.
+
+  Attributes:
+    start: `(seed [D, 2], architecture [D, positions]) -> TrainState`.
+    train: `(TrainState, seed, architecture, order [D, steps, B], length [D], images, labels, stop)
+      -> TrainState`: goes on to step `stop` of a training of `length` steps.
+    evaluate: `(TrainState, architecture, images [batches, B, ...], labels) -> Metrics [D]`.
+  """
+
+  start: jax.stages.Wrapped
+  train: jax.stages.Wrapped
+  evaluate: jax.stages.Wrapped
+
+
+def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
+  """Makes the programs that train any architecture of a space."""
+  network = networks.build_universal(space)
+
+  def key_of(seed):
+    return jax.random.fold_in(jax.random.key(seed[0]), seed[1])
+
+  def apply_of(architecture):
+    return lambda params, state, x, train: network.apply(params, state, architecture, x, train)
+
+  def start(seed, architecture):
+    variables = network.init(key_of(seed), architecture)
+    return training.start(variables, recipe.transformation)
+
+  def train(train_state, seed, architecture, order, length, images, labels, stop):
+    rng = jax.random.fold_in(key_of(seed), 1)
+    # The length is data, so that a shorter training is the same program.
+    paced = recipe._replace(transformation=recipe.at_pace(recipe.steps / length))
+
+    def step(state):
+      rows = order[state.step]
+      batch = images[rows], labels[rows]
+      return training.train_step(paced, apply_of(architecture), state, rng, *batch)[0]
+
+    last = jnp.minimum(stop, length)
+    return jax.lax.while_loop(lambda state: state.step < last, step, train_state)
+
+  def evaluate(train_state, architecture, images, labels):
+    def step(total, batch):
+      metrics = training.eval_step(
+        recipe, apply_of(architecture), train_state.params, train_state.state, *batch
+      )
+      return jax.tree.map(jnp.add, total, metrics), None
+
+    zeros = training.Metrics(*(jnp.zeros((), t) for t in (int, int, float, int)))
+    return jax.lax.scan(step, zeros, (images, labels))[0]
+
+  return Programs(
+    parallel.pmap_candidates(start, (0, 0)),
+    parallel.pmap_candidates(train, (0, 0, 0, 0, 0, None, None, None), donate=(0,)),
+    parallel.pmap_candidates(evaluate, (0, 0, None, None)),
+  )
+
+
+class Trainer:
+  """Trains networks of a space, one on each device at a time.
+
+  Attributes:
+    recipe: How; its steps are the most that a training has.
+  """
+
+  def __init__(
+    self,
+    space: SearchSpace,
+    data: Data,
+    config: Mapping[str, Any],
+    on_progress: Callable[[float], None],
+  ):
+    """Puts the data on the devices; compiles nothing yet. Arguments as for `ProxyObjective`."""
+    self._space, self._on_progress = space, on_progress
+    self._seed = config["seed"]
+    self._steps_per_call = config["train"]["steps_per_call"]
+    self.recipe = training.recipe(config["train"], data)
+    self._network = networks.build_universal(space)
+    self._train = parallel.copy_to_devices(data.train)
+    self._validation = parallel.copy_to_devices(training.batches(data.validation, _EVAL_BATCH))
+    self._orders: dict[int, np.ndarray] = {}
+    self._compiled: list[jax.stages.Compiled] = []
+
+  def train(
+    self, jobs: Sequence[Job], weights: Mapping[str, Weights]
+  ) -> tuple[training.TrainState, training.Metrics]:
+    """Trains networks, and evaluates them on the validation split.
+
+    Args:
+      jobs: At most one a device.
+      weights: Those of all parents.
+
+    Returns:
+      The states after training and the metrics, on the devices of this process.
+    """
+    jobs = parallel.own_part([*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))])
+    replicates = [max(job.replicate, 0) for job in jobs]
+    seeds = np.array([(self._seed, replicate) for replicate in replicates], np.uint32)
+    architectures = np.array([job.architecture for job in jobs], np.int32)
+    orders = np.stack([self._order(replicate) for replicate in replicates])
+    lengths = np.array([job.steps for job in jobs], np.int32)
+    self._on_progress(0.0)
+    if not self._compiled:
+      self._compiled = self._compile(seeds, architectures, orders, lengths)
+    start, train, evaluate = self._compiled
+    states = start(seeds, architectures)
+    if weights:
+      states = self._grafted(states, jobs, weights)
+    steps, chunk = int(lengths.max()), self._steps_per_call
+    for stop in [*range(chunk, steps, chunk), steps]:
+      states = train(states, seeds, architectures, orders, lengths, *self._train, np.int32(stop))
+      jax.block_until_ready(states.step)
+      self._on_progress(stop / steps)
+    metrics = evaluate(states, architectures, *self._validation)
+    return states.replace(optimizer=()), metrics
+
+  def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
+    """The weights of one of the networks that `train` returned, as NumPy arrays."""
+    return collect(self._network, _row(states.best_variables, row), job.architecture)
+
+  def _grafted(
+    self, states: training.TrainState, jobs: Sequence[Job], weights: Mapping[str, Weights]
+  ) -> training.TrainState:
+    """The states of networks that start from their parents' weights."""
+    variables = jax.tree.map(np.array, states.best_variables)
+    for row, job in enumerate(jobs):
+      if job.parent is not None:
+        parent = self._space.from_key(job.parent)
+        own = _row(variables, row)
+        graft(self._network, own, job.architecture, weights[job.parent], parent)
+    return states.replace(**parallel.spread(variables._asdict()))
+
+  def _compile(
+    self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
+  ) -> list[jax.stages.Compiled]:
+    """The programs, compiled for arguments like these."""
+    programs = make_programs(self._space, self.recipe)
+    start = programs.start.lower(seeds, architectures)
+    # In several processes pmap lowers for arrays alone; what it compiles takes those of one process
+    # as they are, since it maps over no other devices.
+    states = parallel.spread(
+      jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), start.out_info)
+    )
+    return compile_together(
+      lambda: start,
+      lambda: programs.train.lower(
+        states, seeds, architectures, orders, lengths, *self._train, np.int32(0)
+      ),
+      lambda: programs.evaluate.lower(states, architectures, *self._validation),
+    )
+
+  def _order(self, replicate: int) -> np.ndarray:
+    if replicate not in self._orders:
+      size = self._train.labels.shape[0]
+      self._orders[replicate] = training.batch_order(
+        (self._seed, replicate), size, self.recipe.batch_size, self.recipe.steps
+      )
+    return self._orders[replicate]
+
+
+def _row(tree: Any, row: int) -> Any:
+  """What one candidate has of arrays `[D, ...]`."""
+  return jax.tree.map(lambda leaf: leaf[row], tree)

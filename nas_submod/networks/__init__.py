@@ -1,0 +1,30 @@
+"""Networks of sets: layers, blocks, search spaces, and the programs built from them."""
+
+from nas_submod.networks.layers import Layer, Variables
+from nas_submod.networks.single import (
+  block,
+  build,
+  head,
+  opening_block,
+  opening_options,
+  output_channels,
+  predecessors,
+  stem,
+)
+from nas_submod.networks.universal import Place, Universal, build_universal
+
+__all__ = [
+  "Layer",
+  "Place",
+  "Universal",
+  "Variables",
+  "block",
+  "build",
+  "build_universal",
+  "head",
+  "opening_block",
+  "opening_options",
+  "output_channels",
+  "predecessors",
+  "stem",
+]

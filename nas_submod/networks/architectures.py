@@ -1,0 +1,69 @@
+"""Architectures by name, and how an architecture is read from what a person types."""
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+
+from nas_submod.networks.search_space import SearchSpace
+
+# The reference of the paper, which its search must beat: stages of 2, 3, 4, 3, 3 and 1 blocks.
+_MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"
+
+# By name of the space. Xiong et al. 2019: "rcnet" is Table 2 on CIFAR-100 and Table 3 on ImageNet,
+# "rcnet_b" Table 3, "rcnet_adapted" Table 5 of the supplement (CIFAR-100's moved to ImageNet).
+ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
+  "rcnet_cifar100": {
+    "rcnet": "e6 e6g2p2 e3 e3 | e6 e3p2 e6g2p2 e6g2p2 e6 | e6 e6g2p2 e6g2p2 e12g2p4"
+    " | e3 e12g2p4 e6p2 e12g2p4 | e6 e6p2 e12g2p4 e6p2 e3 | .",
+    "mobilenet_v2": _MOBILENET_V2,
+  },
+  "rcnet_imagenet": {
+    "rcnet": "e6 e3 e6p2 | e6 e3 | e6 e3p2 e6p2 | e3 e12g2p4 e6p2 e12g2p4"
+    " | e6 e6g2p2 e6g2p2 e12g2p4 e6g2p2 | e12g2p4",
+    "rcnet_b": "e6 e6g2p2 e6 e3 | e6 e3p2 e6 e6g2p2 e6g2p2 e6 | e6 e6 e6g2p2 e6 e6 e12g2p4"
+    " | e6 e3 e6 e6 e6p2 e6 | e6 e6p2 e6 e6 e6p2 e6 | . e6",
+    "rcnet_adapted": "e6 e6g2p2 e3 e3 e3 e6 | e6 e3p2 e6g2p2 e6g2p2 e6"
+    " | e6 e6g2p2 e6g2p2 e12g2p4 | e3 e12g2p4 e6p2 e12g2p4 | e6 e6p2 e12g2p4 e6p2 e3 | e12g2p4",
+    "mobilenet_v2": _MOBILENET_V2,
+  },
+}
+
+
+def read(space: SearchSpace, text: str) -> tuple[int, ...]:
+  """The architecture that a text names, in a space.
+
+  Args:
+    space: The space.
+    text: A path of a search's result.json, a name in ARCHITECTURES, numbers such as
+      "5,3,0,0,...", or a line as `SearchSpace.text` writes it.
+
+  Returns:
+    An option for every position.
+
+  Raises:
+    ValueError: If it is none of these, or does not belong to the space.
+  """
+  if text.endswith(".json"):
+    return space.check(_from_file(pathlib.Path(text)))
+  named = ARCHITECTURES.get(space.name, {})
+  if text in named:
+    return space.parse(named[text])
+  if re.fullmatch(r"[\d\s,\[\]()]+", text):
+    return space.check([int(number) for number in re.findall(r"\d+", text)])
+  if "|" not in text and len(space.stages) > 1:
+    raise ValueError(
+      f"unknown architecture {text!r}; allowed: {', '.join([*named, 'a result.json'])}, "
+      f"{space.positions} numbers, or a line such as {space.text(space.start)!r}"
+    )
+  return space.parse(text)
+
+
+def _from_file(path: pathlib.Path) -> list[int]:
+  if not path.is_file():
+    raise ValueError(f"there is no {path}: run experiments.search first")
+  try:
+    found = json.loads(path.read_text())["architecture"]
+    return [int(option) for option in found]
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{path} is no result.json of a search: it names no architecture") from error

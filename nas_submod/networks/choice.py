@@ -1,0 +1,212 @@
+"""One of several layers, chosen by an index that is data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.networks.layers import Layer, Variables
+
+
+class Choice(NamedTuple):
+  """Several layers in one; parameters and state are vectors, long enough for each of them.
+
+  Attributes:
+    sizes: Lengths `(P, S)` of the two vectors.
+    init: `(standard normal noise [P], index) -> Variables` of vectors.
+    apply: `(params [P], state [S], index, x, train) -> (y, state [S])`.
+    apply_row: `(params [N, P], state [N, S], indices [N], count, x, train) -> (y, state [N, S])`:
+      the first `count` of N in a row, for layers that keep the shape of x. What is not applied
+      costs no time.
+    unpack: `(Variables of vectors, index as a number) -> Variables` of the layer itself.
+    identity_factors: `index as a number -> [P]` of 0 and 1, by which the parameters are multiplied
+      to make the layer return its input, still able to learn; None where that is not possible.
+  """
+
+  sizes: tuple[int, int]
+  init: Callable[[jax.Array, jax.Array], Variables]
+  apply: Callable[..., tuple[jax.Array, jax.Array]]
+  apply_row: Callable[..., tuple[jax.Array, jax.Array]]
+  unpack: Callable[[Variables, int], Variables]
+  identity_factors: Callable[[int], np.ndarray | None]
+
+
+def choose(options: Sequence[Layer]) -> Choice:
+  """Joins layers of equal output shape; a `lax.switch` picks one."""
+  rng = jax.random.key(0)
+  forms = [jax.eval_shape(layer.init, rng) for layer in options]
+  params_size, state_size = (max(_size(form[i]) for form in forms) for i in range(2))
+
+  def init(noise, index):
+    def start(layer):
+      def branch(noise):
+        mean, mean_state = layer.init(rng, lambda _, shape: jnp.zeros(shape))
+        one, _ = layer.init(rng, lambda _, shape: jnp.ones(shape))
+        mean, one = _pack(mean, params_size), _pack(one, params_size)
+        return mean + (one - mean) * noise, _pack(mean_state, state_size)
+
+      return branch
+
+    return Variables(*jax.lax.switch(index, [start(layer) for layer in options], noise))
+
+  def branches(train):
+    def branch(layer, form):
+      def step(params, state, x):
+        y, moved = layer.apply(_unpack(params, form.params), _unpack(state, form.state), x, train)
+        return y, _pack(moved, state_size)
+
+      return step
+
+    return [branch(*pair) for pair in zip(options, forms)]
+
+  def apply(params, state, index, x, train):
+    return _switch(branches(train), index, params, state, x)
+
+  def apply_row(params, state, indices, count, x, train):
+    if not len(indices):
+      return x, state
+    return _switch_row(branches(train), indices, count, params, state, x)
+
+  def unpack(variables, index):
+    form = forms[index]
+    return Variables(_unpack(variables.params, form.params), _unpack(variables.state, form.state))
+
+  def identity_factors(index):
+    to_identity = options[index].to_identity
+    if to_identity is None:
+      return None
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), forms[index].params)
+    factors = [leaf.ravel() for leaf in jax.tree.leaves(to_identity(ones))]
+    return np.concatenate([*factors, np.ones(params_size - _size(ones), np.float32)])
+
+  return Choice((params_size, state_size), init, apply, apply_row, unpack, identity_factors)
+
+
+def _switch(
+  branches: Sequence[Callable[..., Any]],
+  index: jax.Array,
+  params: jax.Array,
+  state: jax.Array,
+  x: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """`branches[index](params, state, x)`; what it returns beside y takes no gradient.
+
+  The gradient computes the branch again: differentiated by JAX a switch would keep what every
+  branch needs. Said by hand it is traced in half the time of a rematerialised switch.
+  """
+
+  @jax.custom_vjp
+  def run(params, state, index, x):
+    return jax.lax.switch(index, branches, params, state, x)
+
+  def forward(*arguments):
+    return run(*arguments), arguments
+
+  def backward(arguments, cotangents):
+    params, state, index, x = arguments
+    of_params, of_x = jax.lax.switch(index, _gradients(branches), params, state, x, cotangents[0])
+    return of_params, None, None, of_x
+
+  run.defvjp(forward, backward)
+  return run(params, state, index, x)
+
+
+def _switch_row(
+  branches: Sequence[Callable[..., Any]],
+  indices: jax.Array,
+  count: jax.Array,
+  params: jax.Array,
+  state: jax.Array,
+  x: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """`_switch` by the first `count` of the indices, one after the other, and so its gradient."""
+
+  def of_slots(functions):
+    return [lambda slot, p, s, *rest, f=f: f(p[slot], s[slot], *rest) for f in functions]
+
+  def through(params, state, indices, count, x, *inputs):
+    """Also what came into each slot, in an array if one is given."""
+
+    def step(slot, carry):
+      x, states, *inputs = carry
+      y, moved = jax.lax.switch(indices[slot], of_slots(branches), slot, params, states, x)
+      return y, states.at[slot].set(moved), *(seen.at[slot].set(x) for seen in inputs)
+
+    return jax.lax.fori_loop(0, count, step, (x, state, *inputs))
+
+  @jax.custom_vjp
+  def run(params, state, indices, count, x):
+    return through(params, state, indices, count, x)
+
+  def forward(params, state, indices, count, x):
+    empty = jax.lax.empty((len(params), *x.shape), x.dtype)
+    y, moved, inputs = through(params, state, indices, count, x, empty)
+    return (y, moved), (params, state, indices, count, inputs)
+
+  def backward(arguments, cotangents):
+    params, state, indices, count, inputs = arguments
+
+    def step(done, carry):
+      of_x, of_params = carry
+      slot = count - 1 - done
+      calls = of_slots(_gradients(branches))
+      found, of_x = jax.lax.switch(indices[slot], calls, slot, params, state, inputs[slot], of_x)
+      return of_x, of_params.at[slot].set(found)
+
+    start = cotangents[0], jnp.zeros_like(params)
+    of_x, of_params = jax.lax.fori_loop(0, count, step, start)
+    return of_params, None, None, None, of_x
+
+  run.defvjp(forward, backward)
+  return run(params, state, indices, count, x)
+
+
+def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any]]:
+  """For each branch, `(params, state, x, cotangent of y) -> ` those of params and x."""
+
+  def pull(branch):
+    def gradient(params, state, x, cotangent):
+      _, transpose, _ = jax.vjp(lambda params, x: branch(params, state, x), params, x, has_aux=True)
+      return transpose(cotangent)
+
+    return gradient
+
+  return [pull(branch) for branch in branches]
+
+
+def _size(form: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(form))
+
+
+def _pack(tree: Any, size: int) -> jax.Array:
+  """The leaves one after the other, then zeros."""
+  leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+  used = sum(leaf.size for leaf in leaves)
+  return jnp.concatenate([*leaves, jnp.zeros(size - used)])
+
+
+def _unpack(vector: jax.Array, form: Any) -> Any:
+  leaves, structure = jax.tree.leaves(form), jax.tree.structure(form)
+  ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
+
+  @jax.custom_vjp
+  def unpack(vector):
+    parts = jnp.split(vector, ends)
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)]
+
+  def forward(vector):
+    return unpack(vector), None
+
+  def backward(_, gradients):
+    # Not concatenated: XLA's CPU compiler would compute a sum in there, as of the gradient of a
+    # bias, for every number of the vector.
+    packed, begin = jnp.zeros_like(vector), 0
+    for gradient in gradients:
+      packed = jax.lax.dynamic_update_slice(packed, gradient.ravel(), (begin,))
+      begin += gradient.size
+    return (packed,)
+
+  unpack.defvjp(forward, backward)
+  return jax.tree.unflatten(structure, unpack(vector))

@@ -1,0 +1,249 @@
+"""Pure-function layer constructors.
+
+A layer is three functions, after `jax.example_libraries.stax`: how to start, how to apply, what it
+costs. Combinators return layers, so that a network is an expression. Images are `[B, H, W, C]`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.networks import convolution, normalization
+
+Params = Any
+State = Any
+Shape = tuple[int, ...]
+Cost = dict[str, int]
+
+
+class Variables(NamedTuple):
+  """What a layer carries."""
+
+  params: Params  # Learned by gradient descent.
+  state: State  # Running statistics of batch norm.
+
+
+class Layer(NamedTuple):
+  """A layer as pure functions.
+
+  Attributes:
+    init: `(rng, draw=jax.random.normal) -> Variables`. Every initial value is affine in what
+      `draw(rng, shape)` gives, so a caller can tabulate mean and scale with constant draws.
+    apply: `(params, state, x, train) -> (y, state)`. With `train` batch norm uses the statistics
+      of the batch and returns moved running ones; without, it uses the running ones. The name of
+      a mapped axis as `train` says that the batch is spread over that axis; differentiate inside
+      the mapped function then.
+    cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
+      all learned numbers. Madds are multiply-adds of convolutions for one image, as the paper
+      counts them (no batch norm, no classifier).
+    to_zero: None, or `params -> params`, each times 0 or 1: it then returns zeros, but can learn.
+    to_identity: None, or the same with which it returns its input.
+  """
+
+  init: Callable[..., Variables]
+  apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
+  cost: Callable[[Shape], tuple[Shape, Cost]]
+  to_zero: Callable[[Params], Params] | None = None
+  to_identity: Callable[[Params], Params] | None = None
+
+
+def parameter_free(
+  function: Callable[[jax.Array], jax.Array], output_shape: Callable[[Shape], Shape] = lambda s: s
+) -> Layer:
+  """Makes a layer of a function without parameters.
+
+  Args:
+    function: `x [B, ...] -> y [B, ...]`.
+    output_shape: The shape of one output example from that of one input example.
+  """
+  return Layer(
+    init=lambda rng, draw=jax.random.normal: Variables((), ()),
+    apply=lambda params, state, x, train: (function(x), state),
+    cost=lambda shape: (output_shape(shape), {"params": 0, "madds": 0}),
+  )
+
+
+def identity() -> Layer:
+  """Returns its input."""
+  return parameter_free(lambda x: x)
+
+
+def relu() -> Layer:
+  """The rectifier."""
+  return parameter_free(jax.nn.relu)
+
+
+def global_average_pool() -> Layer:
+  """Averages over space: `[B, H, W, C] -> [B, C]`."""
+  return parameter_free(lambda x: x.mean((1, 2)), lambda shape: (shape[-1],))
+
+
+def channel_shuffle(groups: int) -> Layer:
+  """Interleaves channel groups, so that grouped convolutions exchange features (ShuffleNet)."""
+
+  def shuffle(x):
+    *lead, channels = x.shape
+    return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(x.shape)
+
+  return identity() if groups == 1 else parameter_free(shuffle)
+
+
+def conv(
+  cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False
+) -> Layer:
+  """A 2-d convolution with padding `(kernel - 1) / 2`, He-normal by fan out.
+
+  Args:
+    cin: Input channels.
+    cout: Output channels.
+    kernel: Odd side of the kernel, in pixels.
+    stride: Step in both directions, in pixels.
+    groups: Independent groups of channels; `groups == cin == cout` is a depthwise convolution.
+    bias: Whether to add a bias, zero at first.
+
+  Raises:
+    ValueError: If channels do not divide into groups, or the kernel is even.
+  """
+  if cin % groups or cout % groups:
+    raise ValueError(f"conv: {cin} -> {cout} channels do not divide into {groups} groups")
+  if kernel % 2 == 0:
+    raise ValueError(f"conv: kernel {kernel} is even; allowed are odd sizes")
+  shape = (kernel, kernel, cin // groups, cout)
+  scale = (2 * groups / (kernel * kernel * cout)) ** 0.5
+
+  def init(rng, draw=jax.random.normal):
+    params = {"kernel": scale * draw(rng, shape)}
+    return Variables(params | ({"bias": jnp.zeros(cout)} if bias else {}), ())
+
+  def apply(params, state, x, train):
+    y = convolution.convolve(x, params["kernel"].astype(x.dtype), stride, groups)
+    return (y + params["bias"].astype(x.dtype) if bias else y), state
+
+  def cost(in_shape):
+    height, width = -(-in_shape[0] // stride), -(-in_shape[1] // stride)
+    weights = kernel * kernel * (cin // groups) * cout
+    params = weights + (cout if bias else 0)
+    return (height, width, cout), {"params": params, "madds": weights * height * width}
+
+  return Layer(init, apply, cost)
+
+
+def depthwise_conv(channels: int, kernel: int = 3, stride: int = 1) -> Layer:
+  """A convolution of every channel by itself."""
+  return conv(channels, channels, kernel, stride, groups=channels)
+
+
+def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
+  """Batch normalisation over all axes but the last (Ioffe and Szegedy 2015).
+
+  Args:
+    channels: Size of the last axis.
+    momentum: Share of the old running statistics kept at a step.
+    epsilon: Added to the variance.
+  """
+
+  def init(rng, draw=jax.random.normal):
+    params = {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}
+    return Variables(params, {"mean": jnp.zeros(channels), "var": jnp.ones(channels)})
+
+  def apply(params, state, x, train):
+    scale, bias = params["scale"], params["bias"]
+    if not train:
+      return normalization.normalize(x, scale, bias, state["mean"], state["var"], epsilon), state
+    y, mean, var = normalization.normalize_batch(x, scale, bias, epsilon, train)
+    moved = {"mean": mean, "var": var}
+    return y, jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state, moved)
+
+  def to_zero(params):
+    return jax.tree.map(lambda leaf: 0 * leaf, params)
+
+  return Layer(init, apply, lambda shape: (shape, {"params": 2 * channels, "madds": 0}), to_zero)
+
+
+def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:
+  """A fully connected layer `[B, cin] -> [B, cout]`; its multiply-adds are not counted."""
+
+  def init(rng, draw=jax.random.normal):
+    return Variables({"kernel": scale * draw(rng, (cin, cout)), "bias": jnp.zeros(cout)}, ())
+
+  def apply(params, state, x, train):
+    return x @ params["kernel"].astype(x.dtype) + params["bias"].astype(x.dtype), state
+
+  return Layer(init, apply, lambda shape: ((cout,), {"params": (cin + 1) * cout, "madds": 0}))
+
+
+def serial(*layers: Layer) -> Layer:
+  """Applies layers one after the other."""
+
+  def init(rng, draw=jax.random.normal):
+    rngs = jax.random.split(rng, max(len(layers), 1))
+    variables = [layer.init(rng, draw) for layer, rng in zip(layers, rngs)]
+    return Variables(tuple(v.params for v in variables), tuple(v.state for v in variables))
+
+  def apply(params, state, x, train):
+    states = []
+    for layer, layer_params, layer_state in zip(layers, params, state):
+      x, moved = layer.apply(layer_params, layer_state, x, train)
+      states.append(moved)
+    return x, tuple(states)
+
+  def cost(shape):
+    total = {"params": 0, "madds": 0}
+    for layer in layers:
+      shape, part = layer.cost(shape)
+      total = {name: total[name] + part[name] for name in total}
+    return shape, total
+
+  last_to_zero = layers[-1].to_zero if layers else None
+  if last_to_zero is None:
+    return Layer(init, apply, cost)
+  return Layer(init, apply, cost, lambda params: (*params[:-1], last_to_zero(params[-1])))
+
+
+def _parallel(
+  left: Layer, right: Layer, combine: Callable[[jax.Array, jax.Array], jax.Array]
+) -> Layer:
+  """Applies two layers to the same input and combines their outputs of equal shape."""
+
+  def init(rng, draw=jax.random.normal):
+    variables = [layer.init(r, draw) for layer, r in zip((left, right), jax.random.split(rng))]
+    return Variables(tuple(v.params for v in variables), tuple(v.state for v in variables))
+
+  def apply(params, state, x, train):
+    y, left_state = left.apply(params[0], state[0], x, train)
+    z, right_state = right.apply(params[1], state[1], x, train)
+    return combine(y, z), (left_state, right_state)
+
+  def cost(shape):
+    out_shape, one = left.cost(shape)
+    _, other = right.cost(shape)
+    return out_shape, {name: one[name] + other[name] for name in one}
+
+  return Layer(init, apply, cost)
+
+
+def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
+  """`branch(x) + shortcut(x)`, the identity by default (He et al. 2016)."""
+  layer = _parallel(branch, identity() if shortcut is None else shortcut, jnp.add)
+  to_zero = branch.to_zero
+  if shortcut is not None or to_zero is None:
+    return layer
+  return layer._replace(to_identity=lambda params: (to_zero(params[0]), params[1]))
+
+
+def squeeze_excite(channels: int, reduction: int = 4) -> Layer:
+  """Scales channels by a gate computed from their averages (Hu et al. 2018).
+
+  Its two 1x1 convolutions of the averages, with biases, count as convolutions.
+  """
+  squeezed = max(channels // reduction, 1)
+  gate = serial(
+    parameter_free(lambda x: x.mean((1, 2), keepdims=True), lambda shape: (1, 1, shape[-1])),
+    conv(channels, squeezed, bias=True),
+    relu(),
+    conv(squeezed, channels, bias=True),
+    parameter_free(jax.nn.hard_sigmoid),
+  )
+  return _parallel(identity(), gate, jnp.multiply)

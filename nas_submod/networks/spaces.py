@@ -1,0 +1,134 @@
+"""The known search spaces, and those that a config describes."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nas_submod.networks import blocks
+from nas_submod.networks.blocks import Option
+from nas_submod.networks.search_space import SearchSpace, Stage, numbers_of
+
+_RCNET_CHANNELS = (24, 32, 64, 96, 160, 320)
+
+
+def _rcnet(
+  name: str, side: int, classes: int, stem_stride: int, strides: Sequence[int]
+) -> SearchSpace:
+  start = [0] * 36
+  for position in (0, 6, 12, 24):
+    start[position] = 5
+  return SearchSpace(
+    name=name,
+    image_shape=(side, side, 3),
+    classes=classes,
+    stem_channels=32,
+    stem_stride=stem_stride,
+    stem_block_channels=16,
+    stages=tuple(Stage(c, 6, stride) for c, stride in zip(_RCNET_CHANNELS, strides)),
+    options=blocks.rcnet_options(),
+    start=tuple(start),
+    head_channels=1280,
+  )
+
+
+def rcnet_cifar100() -> SearchSpace:
+  """The paper's space for 32x32 images of 100 classes: 36 positions, 6 types."""
+  return _rcnet("rcnet_cifar100", 32, 100, 1, (1, 2, 2, 1, 2, 1))
+
+
+def rcnet_imagenet() -> SearchSpace:
+  """The paper's space for 224x224 images of 1,000 classes: 36 positions, 6 types."""
+  return _rcnet("rcnet_imagenet", 224, 1000, 2, (2, 2, 2, 1, 2, 1))
+
+
+def nas_bench_macro() -> SearchSpace:
+  """NAS-Bench-Macro (Su et al., CVPR 2021): 8 positions, 2 options, CIFAR-10."""
+  block = functools.partial(blocks.inverted_residual_option, shuffle=False)
+  return SearchSpace(
+    name="nas_bench_macro",
+    image_shape=(32, 32, 3),
+    classes=10,
+    stem_channels=32,
+    stages=tuple(Stage(c, p, 2, projection=True) for c, p in ((64, 2), (128, 3), (256, 3))),
+    options=(block(expansion=3), block(expansion=6, kernel=5)),
+    head_channels=1280,
+  )
+
+
+def digits() -> SearchSpace:
+  """RCNet scaled down to 8x8 images of ten digits: 12 positions, the six types of the paper.
+
+  The start network has one block, of the cheapest type, where the resolution changes last.
+  """
+  return SearchSpace(
+    name="digits",
+    image_shape=(8, 8, 1),
+    classes=10,
+    stem_channels=8,
+    stem_stride=2,
+    stem_block_channels=8,
+    stages=(Stage(8, 4), Stage(16, 4), Stage(32, 4, 2)),
+    options=blocks.rcnet_options(),
+    start=(0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0),
+  )
+
+
+SPACES: Mapping[str, Callable[[], SearchSpace]] = {
+  space.__name__: space for space in (rcnet_cifar100, rcnet_imagenet, nas_bench_macro, digits)
+}
+
+
+@functools.cache
+def get(name: str) -> SearchSpace:
+  """The space of that name.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  if name not in SPACES:
+    raise ValueError(f"unknown space {name!r}; allowed: {', '.join(SPACES)}")
+  return SPACES[name]()
+
+
+def from_config(config: Mapping[str, Any]) -> SearchSpace:
+  """The space that a config describes: a known one, changed in some fields, or the user's own.
+
+  Args:
+    config: `name` and any fields of `SearchSpace`. With a known name the others override it.
+      `stages` are tuples of `Stage`'s fields or mappings, `options` mappings of the arguments of
+      `blocks.inverted_residual_option` (or `Option`s), `start` text as for `parse` or integers.
+
+  Raises:
+    ValueError: If a field is unknown or missing.
+  """
+  fields = {key: value for key, value in config.items() if value is not None}
+  allowed = [field.name for field in dataclasses.fields(SearchSpace)]
+  if unknown := sorted(set(fields) - set(allowed)):
+    raise ValueError(f"unknown field {unknown[0]!r} of a space; allowed: {', '.join(allowed)}")
+  if "stages" in fields:
+    fields["stages"] = tuple(
+      Stage(**stage) if isinstance(stage, Mapping) else Stage(*stage) for stage in fields["stages"]
+    )
+  if "options" in fields:
+    fields["options"] = tuple(
+      option if isinstance(option, Option) else blocks.inverted_residual_option(**option)
+      for option in fields["options"]
+    )
+  if "image_shape" in fields:
+    fields["image_shape"] = tuple(fields["image_shape"])
+  start = fields.pop("start", None)
+  if fields.get("name") in SPACES:
+    base = get(fields["name"])
+    if start is None and {"stages", "options"}.isdisjoint(fields):
+      return dataclasses.replace(base, **fields)
+    fields = {f: getattr(base, f) for f in allowed if f != "start"} | fields
+  else:
+    required = [f.name for f in dataclasses.fields(SearchSpace) if f.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in fields]:
+      raise ValueError(
+        f"a space of one's own needs {', '.join(missing)}; known names: {', '.join(SPACES)}"
+      )
+  if isinstance(start, str):
+    start = numbers_of(start, fields["stages"], fields["options"])
+  return SearchSpace(**fields, start=tuple(start or ()))

@@ -1,0 +1,216 @@
+"""Networks of sets: one set with its own program, or one program for every set.
+
+The universal network takes the architecture as data. Every stage has an opening position, whose
+input depends on which stage before it has a block, and others of equal shape: a loop runs as many
+as are filled, so that empty ones cost no time. What stands at a position is a `lax.switch` over
+layers; its parameters are one vector, long enough for each of them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.networks.choice import Choice, choose
+from nas_submod.networks.layers import Layer, Params, State, Variables
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.networks.single import (
+  block,
+  head,
+  opening_block,
+  opening_options,
+  output_channels,
+  predecessors,
+  stem,
+)
+
+
+class Place(NamedTuple):
+  """Where a layer of a network stands in the universal one.
+
+  Attributes:
+    part: Index of its vectors among parameters and states.
+    slot: Its row there; None where the part is one vector.
+    choice: The layers that may stand there.
+    option: Index of the one that does.
+    form: Type of block, input channels, output channels, stride; equal forms are equal layers.
+  """
+
+  part: int
+  slot: int | None
+  choice: Choice
+  option: int
+  form: tuple[int, int, int, int]
+
+  def of(self, variables: Variables) -> Variables:
+    """Its vectors among those of the universal network."""
+    vectors = (field[self.part] for field in variables)
+    return Variables(*(v if self.slot is None else v[self.slot] for v in vectors))
+
+
+class Universal(NamedTuple):
+  """One network for every set of a space that contains the start set's stages.
+
+  Attributes:
+    init: `(rng, architecture [positions]) -> Variables`. What two architectures have in common
+      starts at the same values.
+    apply: `(params, state, architecture, x, train) -> (logits, state)`.
+    specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
+    places: `architecture -> ` where its layers stand, a list for each stage and one for the head.
+  """
+
+  init: Callable[[jax.Array, jax.Array], Variables]
+  apply: Callable[[Params, State, jax.Array, jax.Array, bool], tuple[jax.Array, State]]
+  specialize: Callable[[Variables, Sequence[int]], Variables]
+  places: Callable[[Sequence[int]], list[list[Place]]]
+
+
+def _widen(x: jax.Array, channels: int) -> jax.Array:
+  """Pads channels with zeros."""
+  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])
+
+
+def _on_first_channels(layer: Layer, cin: int, width: int, keep: bool) -> Layer:
+  """The layer on the first `cin` channels of a wider array, its output made `width` wide.
+
+  Args:
+    layer: The layer.
+    cin: Its input channels.
+    width: Channels to return.
+    keep: Whether the other channels of the input pass by, or zeros are added.
+  """
+
+  def apply(params, state, x, train):
+    y, state = layer.apply(params, state, x[..., :cin], train)
+    return jnp.concatenate([y, x[..., cin:]], -1) if keep else _widen(y, width), state
+
+  return layer._replace(apply=apply)
+
+
+class _Stage(NamedTuple):
+  """A stage of the universal network."""
+
+  opening: Choice
+  opening_index: np.ndarray  # [stages + 1 predecessors, options + 1]
+  others: Choice
+
+
+def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
+  stage = space.stages[index]
+  opening: list[Layer] = []
+  # Layers of equal input are one branch: branches are what there is to compile.
+  known: dict[tuple[int, int], int] = {}
+  table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
+  for predecessor in predecessors(space, index):
+    for option in opening_options(space, index):
+      empty = option == 0 and not stage.projection
+      cin = width_in if empty else output_channels(space, predecessor)
+      if (cin, option) not in known:
+        known[cin, option] = len(opening)
+        layer = opening_block(space, index, predecessor, option)
+        opening.append(_on_first_channels(layer, cin, width, keep=False))
+      table[predecessor, option] = known[cin, option]
+  channels = stage.channels
+  others = [
+    _on_first_channels(block(space, option, channels, channels, 1), channels, width, keep=True)
+    for option in range(len(space.options) + 1)
+  ]
+  return _Stage(choose(opening), table, choose(others))
+
+
+@functools.cache
+def build_universal(space: SearchSpace) -> Universal:
+  """The network that takes its architecture as data.
+
+  Where a stage may be empty its output is as wide as the widest of what may come out of it, zeros
+  added, and the next block is chosen by its true number of input channels too.
+  """
+  width, stages = output_channels(space, 0), []
+  for index, stage in enumerate(space.stages):
+    width_in = width
+    width = max(width, stage.channels) if space.may_be_empty(index) else stage.channels
+    stages.append(_stage(space, index, width_in, width))
+  last_index = np.zeros(len(space.stages) + 1, np.int32)
+  before_head = predecessors(space, len(space.stages))
+  last_index[list(before_head)] = range(len(before_head))
+  channels_before = [output_channels(space, p) for p in before_head]
+  last = choose(
+    [_on_first_channels(head(space, c), c, space.classes, keep=False) for c in channels_before]
+  )
+  first = stem(space)
+
+  def walk(architecture):
+    """Yields each stage, the index of its opening layer and the options of its others."""
+    canonical = space.canonical(jnp.asarray(architecture))
+    predecessor = jnp.zeros((), jnp.int32)
+    for number, (form, where) in enumerate(zip(stages, space.stage_slices)):
+      option = canonical[where.start]
+      yield form, jnp.asarray(form.opening_index)[predecessor, option], canonical[where][1:]
+      filled = (option > 0) | space.stages[number].projection
+      predecessor = jnp.where(filled, number + 1, predecessor)
+    yield None, jnp.asarray(last_index)[predecessor], None
+
+  def init(rng, architecture):
+    begin, end, *rngs = jax.random.split(rng, len(stages) + 2)
+    parts = []
+    for rng, (form, index, options) in zip([*rngs, end], walk(architecture)):
+      choice = last if form is None else form.opening
+      parts.append(choice.init(jax.random.normal(rng, choice.sizes[:1]), index))
+      if form is not None:
+        shape = (options.shape[0], form.others.sizes[0])
+        noise = jax.random.normal(jax.random.fold_in(rng, 1), shape)
+        parts.append(jax.lax.map(lambda slot, form=form: form.others.init(*slot), (noise, options)))
+    start = first.init(begin)
+    params, state = ([getattr(part, name) for part in parts] for name in Variables._fields)
+    return Variables((start.params, *params), (start.state, *state))
+
+  def apply(params, state, architecture, x, train):
+    x, moved = first.apply(params[0], state[0], x, train)
+    states, parts = [moved], iter(zip(params[1:], state[1:]))
+    for form, index, options in walk(architecture):
+      choice = last if form is None else form.opening
+      x, moved = choice.apply(*next(parts), index, x, train)
+      states.append(moved)
+      if form is not None:
+        count = (options > 0).sum()  # Filled positions come first.
+        x, moved = form.others.apply_row(*next(parts), options, count, x, train)
+        states.append(moved)
+    return x, tuple(states)
+
+  def places(architecture):
+    canonical = space.canonical(np.array(space.check(architecture)))
+    predecessor, found = 0, []
+    for number, (form, stage) in enumerate(zip(stages, space.stages)):
+      part, channels = 1 + 2 * number, stage.channels
+      option, *options = canonical[space.stage_slices[number]].tolist()
+      filled = []
+      if option or stage.projection:
+        index = int(form.opening_index[predecessor, option])
+        of_opening = option, output_channels(space, predecessor), channels, stage.stride
+        filled.append(Place(part, None, form.opening, index, of_opening))
+        predecessor = number + 1
+      for slot, option in enumerate(options):
+        if option:
+          of_other = option, channels, channels, 1
+          filled.append(Place(part + 1, slot, form.others, option, of_other))
+      found.append(filled)
+    of_head = 0, output_channels(space, predecessor), space.classes, 1
+    head = Place(1 + 2 * len(stages), None, last, int(last_index[predecessor]), of_head)
+    return [*found, [head]]
+
+  def specialize(variables, architecture):
+    *found, (head_found,) = [
+      [place.choice.unpack(place.of(variables), place.option) for place in stage]
+      for stage in places(architecture)
+    ]
+
+    def collect(field):
+      blocks_found = tuple(tuple(getattr(layer, field) for layer in stage) for stage in found)
+      return (getattr(variables, field)[0], blocks_found, getattr(head_found, field))
+
+    return Variables(collect("params"), collect("state"))
+
+  return Universal(init, apply, specialize, places)

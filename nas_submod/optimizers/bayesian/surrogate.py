@@ -1,0 +1,297 @@
+"""Bayesian optimisation of sets, by a model made for diminishing returns.
+
+After a few random maximal sets, each round fits the model of `surrogate_model.py` to all that was
+measured, draws functions from its posterior, climbs them under the budgets
+(`surrogate_search.py`), and asks, of the sets so found and the best ones measured, for those
+whose measurement would raise the value of the final answer most: the knowledge gradient (Frazier,
+Powell and Dayanik 2009), which is expected improvement where F is exact, and which asks for a
+replicate where noise hides which of the best sets is the better one.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.optimizers.bayesian.kernel import Encoding, Features, encode, featurize
+from nas_submod.optimizers.bayesian.posterior import (
+  Data,
+  Fit,
+  Targets,
+  condition,
+  improve,
+  measured_means,
+  predict,
+  start_fit,
+  warp,
+)
+from nas_submod.optimizers.bayesian.thompson import climb, draw
+from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.random_sets import random_set
+from nas_submod.problem import Problem, first_of_equal, same_sets
+from nas_submod.validation import at_least_one
+
+_SAMPLES = 64  # random sets that set the scales of the features
+_CHAINS, _RESTARTS = 32, 4  # posterior draws in a round; those that start from a new random set
+_CONTENDERS = 16  # best sets measured, candidates for a replicate
+_PATIENCE = 6  # rounds without anything to ask, after which the space is exhausted
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+
+
+class SurrogateState(NamedTuple):
+  """State of `surrogate` for `E` evaluations in batches of `B`.
+
+  Attributes:
+    problem: The problem.
+    rng: Random key of the next round.
+    encoding: How sets become numbers.
+    data: What was measured. `[E]` rows.
+    means: What F is thought to be at the sets measured, -inf in free rows. `[E]`.
+    fit: Hyperparameters.
+    chains: Where the chains of the last round ended. `[C, n]` bool.
+    asked: Measurements asked for so far. `[]` int.
+    idle: Rounds since there was something to ask. `[]` int.
+    masks: The sets to ask next. `[B, n]` bool.
+    valid: Which of them count. `[B]` bool.
+  """
+
+  problem: Problem
+  rng: jax.Array
+  encoding: Encoding
+  data: Data
+  means: jax.Array
+  fit: Fit
+  chains: jax.Array
+  asked: jax.Array
+  idle: jax.Array
+  masks: jax.Array
+  valid: jax.Array
+
+
+@constructor
+def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimizer:
+  """Measures the sets that promise most, according to a model fitted to all that was measured.
+
+  A set may be asked again, to tell noise from signal: the answer is the measured set with the best
+  posterior mean. Where two repeated measurements agree to the last digit, or are stated to be
+  without error, F counts as exact, and few or none are repeated.
+
+  Args:
+    evaluations: Measurements at most; the state has a row for each.
+    batch: Sets asked in a round.
+    design: Sets measured before the model is used: the required one, then random maximal ones.
+
+  Returns:
+    The optimizer.
+  """
+  at_least_one(evaluations=evaluations, batch=batch, design=design)
+
+  def init(problem: Problem, rng: jax.Array) -> SurrogateState:
+    rng, set_key, share_key, keep_key = jax.random.split(rng, 4)
+    maximal = _random_sets(problem, set_key, _SAMPLES + _CHAINS)
+    samples, chains = maximal[:_SAMPLES], maximal[_SAMPLES:]
+    kept = jax.random.uniform(keep_key, samples.shape)
+    kept = kept < jax.random.uniform(share_key, (_SAMPLES, 1))  # sets of all sizes
+    encoding = encode(problem, problem.required | (samples & kept))
+    rows = jnp.zeros((evaluations, problem.n), bool)
+    zeros = jnp.zeros(evaluations)
+    return SurrogateState(
+      problem=problem,
+      rng=rng,
+      encoding=encoding,
+      data=Data(rows, featurize(problem, encoding, rows), zeros, zeros.astype(int), zeros),
+      means=zeros - jnp.inf,
+      fit=start_fit(),
+      chains=chains,
+      asked=jnp.int32(0),
+      idle=jnp.int32(0),
+      masks=jnp.zeros((batch, problem.n), bool).at[0].set(problem.required),
+      valid=jnp.arange(batch) == 0,
+    )
+
+  def ask(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
+    return state.masks, state.valid
+
+  def replicates(state: SurrogateState) -> jax.Array:
+    row, _ = _locate(state, featurize(state.problem, state.encoding, state.masks))
+    return state.data.counts.at[row].get(mode="fill", fill_value=0) + 1
+
+  def tell(
+    state: SurrogateState, values: jax.Array, standard_errors: jax.Array
+  ) -> tuple[SurrogateState, Info]:
+    before, _ = best(state)
+    started = state.asked > 0
+    data = _record(state, values, standard_errors)
+    state = state._replace(
+      data=data,
+      means=jnp.where(data.counts > 0, data.values, -jnp.inf),
+      asked=state.asked + state.valid.sum(),
+    )
+    by_design = (state.asked < design) & (state.idle == 0)
+    state = jax.lax.cond(by_design, plan_design, plan_by_model, state)
+    valid = state.valid & (state.asked + jnp.cumsum(state.valid) <= evaluations)
+    state = state._replace(valid=valid, idle=jnp.where(valid.any(), 0, state.idle + 1))
+    mask, value = best(state)
+    moved = (mask != before).any() | ~started
+    return state, Info(moved[None], mask[None], value[None])
+
+  def plan_design(state: SurrogateState) -> SurrogateState:
+    """Random maximal sets, since F is thought monotone."""
+    rng, key = jax.random.split(state.rng)
+    masks = _random_sets(state.problem, key, 4 * batch)
+    row, first = _locate(state, featurize(state.problem, state.encoding, masks))
+    new = (row == evaluations) & first
+    chosen = jnp.argsort(~new)[:batch]
+    valid = new[chosen] & (state.asked + jnp.arange(batch) < design)
+    return state._replace(rng=rng, masks=masks[chosen], valid=valid)
+
+  def plan_by_model(state: SurrogateState) -> SurrogateState:
+    problem, encoding, data = state.problem, state.encoding, state.data
+    rng, draw_key, start_key, climb_key = jax.random.split(state.rng, 4)
+    targets = warp(data)
+    fit = improve(state.fit, encoding, data, targets)
+    posterior = condition(fit.parameters, encoding, data, targets)
+    means = jnp.where(jnp.isfinite(data.values), measured_means(posterior), -jnp.inf)
+    leaders = jax.lax.top_k(means, min(_CONTENDERS, evaluations))[1]
+
+    waves, draws = draw(posterior, encoding, draw_key, boldness=jnp.linspace(0.0, 1.0, _CHAINS))
+    chain = jnp.arange(_CHAINS)[:, None]
+    starts = data.masks[leaders[chain[:, 0] // 2 % len(leaders)]] | problem.required
+    starts = jnp.where(chain % 2 == 0, state.chains, starts)
+    fresh = _random_sets(problem, start_key, _RESTARTS)
+    every = _CHAINS // _RESTARTS
+    starts = starts.at[every - 1 :: every].set(fresh)
+    chains, found, is_new = climb(problem, encoding, posterior, waves, draws, starts, climb_key)
+
+    pool = jnp.concatenate([found, data.masks[leaders]])
+    features = featurize(problem, encoding, pool)
+    row, first = _locate(state, features)
+    measured = jnp.pad(data.counts[leaders] > 0, (_CHAINS, 0))
+    new = (jnp.arange(len(pool)) < _CHAINS) & first
+    new &= jnp.pad(is_new, (0, len(leaders)))
+    mean, covariance = predict(posterior, encoding, features, row)
+    again = jnp.pad(jnp.isfinite(means[leaders]), (_CHAINS, 0)) & ~targets.exact
+    candidates = new | (measured & again)
+    order, valid = _choose(mean, covariance, posterior.noise, measured, candidates, batch)
+    state = state._replace(
+      rng=rng,
+      means=jnp.where(targets.exact & (data.counts > 0), data.values, means),
+      fit=fit,
+      chains=chains,
+      masks=pool[order],
+      valid=valid,
+    )
+    return probe_noise(state, targets, leaders[0])
+
+  def probe_noise(state: SurrogateState, targets: Targets, leader: jax.Array) -> SurrogateState:
+    """Asks the best set again, now and then, while F may be without noise."""
+    data = state.data
+    repeats = jnp.maximum(data.counts - 1, 0).sum()
+    stated = ((data.counts == 1) & (data.variances >= 0)).any()
+    probe = ~stated & (targets.exact | (repeats == 0)) & (state.asked >= design * 2**repeats)
+    probe &= jnp.isfinite(state.means[leader])
+    elsewhere = (state.masks == data.masks[leader]).all(axis=1)
+    return state._replace(
+      masks=jnp.where(probe, state.masks.at[0].set(data.masks[leader]), state.masks),
+      valid=(state.valid & ~(probe & elsewhere)).at[0].set(state.valid[0] | probe),
+    )
+
+  def done(state: SurrogateState) -> jax.Array:
+    return (state.asked >= evaluations) | (state.idle >= _PATIENCE)
+
+  def best(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
+    data = state.data
+    winner = jnp.argmax(state.means)
+    found = jnp.isfinite(state.means[winner])
+    return (
+      jnp.where(found, data.masks[winner], state.problem.required),
+      jnp.where(found, data.values[winner], -jnp.inf),
+    )
+
+  return Optimizer(init, ask, tell, done, best, replicates)
+
+
+def _random_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
+  """Random maximal feasible sets. `[count, n]` bool."""
+  keys = jax.random.split(rng, count)
+  return jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
+
+
+def _locate(state: SurrogateState, features: Features) -> tuple[jax.Array, jax.Array]:
+  """Row of the data of each of `K` sets (E if none), and whether it is the first of its kind."""
+  used = state.data.counts > 0
+  same = same_sets(features.elements, state.data.features.elements) & used
+  row = jnp.where(same.any(axis=1), jnp.argmax(same, axis=1), len(used))
+  return row, first_of_equal(features.elements, jnp.ones(len(row), bool)) == jnp.arange(len(row))
+
+
+def _record(state: SurrogateState, values: jax.Array, standard_errors: jax.Array) -> Data:
+  """The data with the round's values, each the mean of all measurements of its set."""
+  data = state.data
+  features = featurize(state.problem, state.encoding, state.masks)
+  row, _ = _locate(state, features)
+  rows = len(data.counts)
+  count = data.counts.at[row].get(mode="fill", fill_value=0) + 1
+  new = state.valid & (row == rows)
+  row = jnp.where(new, (data.counts > 0).sum() + jnp.cumsum(new) - 1, row)
+  row = jnp.where(state.valid, row, rows)
+
+  def put(old: jax.Array, entry: jax.Array) -> jax.Array:
+    return old.at[row].set(entry, mode="drop")
+
+  return Data(
+    masks=put(data.masks, state.masks),
+    features=jax.tree.map(put, data.features, features),
+    values=put(data.values, values),
+    counts=put(data.counts, count),
+    variances=put(data.variances, standard_errors**2 * count),
+  )
+
+
+def _choose(
+  mean: jax.Array,
+  covariance: jax.Array,
+  noise: jax.Array,
+  answers: jax.Array,
+  candidates: jax.Array,
+  batch: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The batch with the largest knowledge gradients, one after the other.
+
+  Measuring x moves the posterior means by covariance[:, x] / sqrt(variance[x] + noise) times a
+  standard normal; its worth is the expected rise of the best mean among `answers` and x. The next
+  one is chosen with the covariance that remains once x is measured.
+
+  Args:
+    mean: Of the pool. `[K]`.
+    covariance: Of the pool. `[K, K]`.
+    noise: Variance of a measurement. `[]`.
+    answers: Sets already measured, which may be the final answer. `[K]` bool.
+    candidates: Sets that may be asked. `[K]` bool.
+    batch: How many to choose.
+
+  Returns:
+    Indices `[batch]`, and whether there was one left, `[batch]` bool.
+  """
+
+  def choose_one(carry, _):
+    covariance, answers, candidates = carry
+    variance = jnp.maximum(jnp.diagonal(covariance), 0)
+    move = covariance / jnp.sqrt(variance + noise + 1e-6)
+    current = jnp.max(jnp.where(answers, mean, -jnp.inf))
+    current = jnp.where(answers.any(), current, 0.0)
+    future = (mean - current)[:, None, None] + move[:, :, None] * _NODES
+    eligible = answers[:, None] | jnp.eye(len(mean), dtype=bool)
+    future = jnp.where(eligible[:, :, None], future, -jnp.inf).max(axis=0)
+    worth = future @ (_WEIGHTS / _WEIGHTS.sum())
+    worth += 1e-4 * jnp.sqrt(variance)  # where nothing is worth measuring, the least known set
+    worth = jnp.where(candidates, worth, -jnp.inf)
+    winner = jnp.argmax(worth)
+    covariance -= jnp.outer(move[:, winner], move[:, winner])
+    carry = covariance, answers.at[winner].set(True), candidates.at[winner].set(False)
+    return carry, (winner, candidates.any())
+
+  _, chosen = jax.lax.scan(choose_one, (covariance, answers, candidates), length=batch)
+  return chosen

@@ -1,0 +1,193 @@
+"""Sets worth measuring: maximisers of functions drawn from the surrogate's posterior.
+
+Each of `C` chains climbs its own draw under the budgets, by random additions, removals, exchanges
+and swaps, from where it stood a round ago, from the best sets measured, or from a new random set.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.optimizers.bayesian.kernel import Encoding, Features, featurize
+from nas_submod.optimizers.bayesian.posterior import Posterior, covariances
+from nas_submod.problem import Problem, same_sets
+
+_WAVES = 64  # random Fourier features of a draw
+_STEPS, _PROPOSALS = 12, 16  # of a chain in a round; proposals of a step
+
+
+class Waves(NamedTuple):
+  """`W` random Fourier features: frequencies `[n, W]` and `[d, W]`, phases `[W]`."""
+
+  frequencies: Features
+  phases: jax.Array
+
+
+class Draws(NamedTuple):
+  """`C` functions drawn from the posterior of F.
+
+  Attributes:
+    constant: `[C]`.
+    weights: Of the features. `[C, n]` and `[C, d]`.
+    amplitudes: Of the waves. `[C, W]`.
+    updates: Weights of the covariances with the data. `[C, E]`.
+  """
+
+  constant: jax.Array
+  weights: Features
+  amplitudes: jax.Array
+  updates: jax.Array
+
+
+def draw(
+  posterior: Posterior, encoding: Encoding, rng: jax.Array, boldness: jax.Array
+) -> tuple[Waves, Draws]:
+  """Functions drawn from the posterior by pathwise conditioning (Wilson et al. 2020).
+
+  A draw is a function from the prior, made of additive weights and of random waves (Rahimi and
+  Recht 2007), plus the covariances with the data times weights that make it agree with them.
+
+  Args:
+    posterior: The posterior.
+    encoding: The encoding.
+    rng: Random key.
+    boldness: Factor on each draw's deviation from the posterior mean; 0 gives the mean. `[C]`.
+
+  Returns:
+    The waves that all draws share, and the draws.
+  """
+  parameters, data = posterior.parameters, posterior.features
+  n, d = data.elements.shape[1], data.concave.shape[1]
+  count, rows = boldness.shape[0], posterior.used.shape[0]
+  bold = boldness[:, None]
+  # One generator for all: each would be compiled by itself.
+  width = 2 * n + d
+  normal_key, phase_key = jax.random.split(rng)
+  normals = jax.random.normal(normal_key, (count * (1 + width + _WAVES + rows) + _WAVES * width,))
+  shared, own = normals[: _WAVES * width], normals[_WAVES * width :].reshape(count, -1)
+  weights, constant, amplitudes, errors = jnp.split(
+    own, [width, width + 1, width + 1 + _WAVES], axis=1
+  )
+  frequencies = _weights(encoding, shared.reshape(_WAVES, -1), 2 * jnp.exp(parameters.rates))
+  phases = jax.random.uniform(phase_key, (_WAVES,), maxval=2 * jnp.pi)
+  waves = Waves(jax.tree.map(jnp.transpose, frequencies), phases)
+  height = jnp.sqrt(2 * jnp.exp(parameters.interactions) / _WAVES)
+  prior = Draws(
+    constant=boldness * constant[:, 0],
+    weights=_weights(encoding, bold * weights, jnp.exp(parameters.additive)),
+    amplitudes=bold * height * amplitudes,
+    updates=jnp.zeros((count, rows)),
+  )
+  values = jax.vmap(_prior_values, in_axes=(None, 0, None))(waves, prior, data)
+  measured = values + bold * jnp.sqrt(posterior.variances) * errors
+  residual = jnp.where(posterior.used, posterior.targets - measured, 0.0)
+  return waves, prior._replace(updates=residual @ posterior.whitening.T @ posterior.whitening)
+
+
+def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Features:
+  """Weights of linear functions with kernel sum_b variances_b <S, S'>_b, from `[K, 2 n + d]`."""
+  n = encoding.groups.shape[0]
+  deviation = jnp.sqrt(variances * encoding.weights)
+  each, by_group, concave = jnp.split(normals, [n, 2 * n], axis=1)
+  by_level = encoding.levels * by_group[:, encoding.groups]
+  return Features(deviation[0] * each + deviation[1] * by_level, deviation[2] * concave)
+
+
+def _prior_values(waves: Waves, draw: Draws, features: Features) -> jax.Array:
+  """Values `[K]` at sets of the prior part of one draw."""
+  angles = features.elements @ waves.frequencies.elements
+  angles += features.concave @ waves.frequencies.concave + waves.phases
+  additive = features.elements @ draw.weights.elements + features.concave @ draw.weights.concave
+  return draw.constant + additive + jnp.cos(angles) @ draw.amplitudes
+
+
+def propose(problem: Problem, mask: jax.Array, chances: jax.Array) -> jax.Array:
+  """A random neighbour of a set: one or two elements toggled, perhaps one more removed.
+
+  An added element takes the place of the one in its group.
+
+  Args:
+    problem: The problem.
+    mask: The set. `[n]` bool.
+    chances: Uniform random numbers. `[5]`.
+
+  Returns:
+    The neighbour, which may be infeasible. `[n]` bool.
+  """
+
+  def toggle(mask: jax.Array, chance: jax.Array) -> jax.Array:
+    element = jnp.int32(chance * problem.n)
+    group = problem.groups[element]
+    mates = (problem.groups == group) & (group >= 0)
+    after = (mask & ~mates).at[element].set(~mask[element])
+    return jnp.where(problem.required[element], mask, after)
+
+  moved = toggle(mask, chances[0])
+  moved = jnp.where(chances[1] < 0.5, toggle(moved, chances[2]), moved)
+  free = mask & moved & ~problem.required
+  victim = free & (jnp.cumsum(free) == 1 + jnp.int32(chances[3] * free.sum()))
+  return moved & ~(victim & (chances[4] < 0.5))
+
+
+def climb(
+  problem: Problem,
+  encoding: Encoding,
+  posterior: Posterior,
+  waves: Waves,
+  draws: Draws,
+  masks: jax.Array,
+  rng: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Improves each set on its own draw for some steps.
+
+  Args:
+    problem: The problem.
+    encoding: The encoding.
+    posterior: The posterior of the draws.
+    waves: What the draws share.
+    draws: `C` functions.
+    masks: Feasible sets, one for each. `[C, n]` bool.
+    rng: Random key.
+
+  Returns:
+    The sets reached `[C, n]`; the best sets on the way that were not measured yet `[C, n]`, and
+    whether there was one `[C]`.
+  """
+
+  def look(masks: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Values of each draw at its own sets `[C, P, n]`, and whether they are new. `[C, P]`."""
+    shape = masks.shape[:2]
+    flat = featurize(problem, encoding, masks.reshape(-1, problem.n))
+    cross = covariances(posterior, encoding, flat).reshape(*shape, -1)
+    new = ~jnp.any(same_sets(flat.elements, posterior.features.elements) & posterior.used, axis=1)
+    features = jax.tree.map(lambda x: x.reshape(*shape, -1), flat)
+    prior = jax.vmap(_prior_values, in_axes=(None, 0, 0))(waves, draws, features)
+    return prior + jnp.einsum("cpe,ce->cp", cross, draws.updates), new.reshape(shape)
+
+  def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+    masks, heights, found, found_heights = carry
+    chances = jax.random.uniform(key, (len(masks), _PROPOSALS, 5))
+    near = jax.vmap(jax.vmap(propose, (None, None, 0)), (None, 0, 0))(problem, masks, chances)
+    values, new = look(near)
+    values = jnp.where(jax.vmap(jax.vmap(problem.feasible))(near), values, -jnp.inf)
+    masks, heights = _better(near, values, masks, heights)
+    found, found_heights = _better(near, jnp.where(new, values, -jnp.inf), found, found_heights)
+    return (masks, heights, found, found_heights), None
+
+  heights, new = look(masks[:, None])
+  unmeasured = jnp.where(new, heights, -jnp.inf)
+  carry = masks, heights[:, 0], masks, unmeasured[:, 0]
+  carry, _ = jax.lax.scan(step, carry, jax.random.split(rng, _STEPS))
+  masks, _, found, found_heights = carry
+  return masks, found, found_heights > -jnp.inf
+
+
+def _better(
+  near: jax.Array, values: jax.Array, masks: jax.Array, heights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Each chain's best of its proposals `[C, P, n]`, where it is higher than what it has."""
+  winner = jnp.argmax(values, axis=1)[:, None]
+  best = jnp.take_along_axis(values, winner, axis=1)[:, 0]
+  candidate = jnp.take_along_axis(near, winner[:, :, None], axis=1)[:, 0]
+  return jnp.where((best > heights)[:, None], candidate, masks), jnp.maximum(best, heights)

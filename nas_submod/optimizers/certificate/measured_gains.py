@@ -1,0 +1,164 @@
+"""What elements gain at the sets that were measured."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.optimizers import ties
+from nas_submod.optimizers.measurements import Measurements
+from nas_submod.precision import full_precision
+from nas_submod.problem import Problem
+from nas_submod.set_functions.base import SetFunction, as_argument
+
+ROUNDING = 2 * ties.ROUNDING  # of the largest value, for a difference of two
+_MOST_SETS = 2048
+_MOST_GAINS = 2**20  # sets times elements
+_MOST_CANONICAL = 128  # sets whose additions are looked up by their canonical forms
+_CHUNK = 32
+
+
+class Gains(NamedTuple):
+  """Measured sets and what elements gain there.
+
+  Attributes:
+    masks: The sets, the required set first. `[K, n]` bool.
+    values: F of them. `[K]`.
+    gains: F(S + e) - F(S); NaN where not measured. `[K, n]`.
+    errors: Standard errors of the values, 0 where nothing tells them. `[K]`.
+    gain_errors: The same of the gains. `[K, n]`.
+  """
+
+  masks: np.ndarray
+  values: np.ndarray
+  gains: np.ndarray
+  errors: np.ndarray
+  gain_errors: np.ndarray
+
+
+@jax.jit
+def addable(problem: Problem) -> jax.Array:
+  """What may be in a feasible set beside the required one, `[n]` bool.
+
+  Whole sets may use more than what is added one by one.
+  """
+  return problem.replace(budget=problem.limit).additions(problem.required).fits
+
+
+def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray) -> Gains:
+  """Gains at the required set and at the answer `mask [n]`, `value` traceable.
+
+  At the answer elements that no longer fit are asked too. A loss there is that of a function which
+  is not monotone, or does not go on there: then the answer is left out.
+  """
+  found_at_ends = _gains_at_ends(problem, as_argument(value), mask)
+  fits, masks, values, gains = jax.device_get(found_at_ends)
+  gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
+  loses = gains[1] < -ROUNDING * np.abs(values).max()
+  loses_beyond = (loses & ~fits[1] & ~masks[1]).any()
+  unknown = masks | np.stack([~fits[0], ~fits[1] & (gains[1] < 0)])
+  gains = np.where(unknown, np.nan, gains)
+  found = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
+  distinct = 1 + bool((masks[0] != masks[1]).any() and not loses_beyond)
+  return Gains(*(rows[:distinct] for rows in found))
+
+
+@jax.jit
+@full_precision()
+def _gains_at_ends(problem, value, mask):
+  n, groups = problem.n, problem.groups
+  masks = jnp.stack([problem.required, mask])
+  values = jnp.stack([value(mask) for mask in masks])
+
+  def gain(place):
+    row, element = jnp.divmod(place, n)
+    begin, before = masks[row], values[row]
+    if not isinstance(value, SetFunction):  # it may know feasible sets only: without the rivals
+      begin &= (groups != groups[element]) | (groups < 0)
+      before = value(begin)
+    return value(begin.at[element].set(True)) - before
+
+  if isinstance(value, SetFunction) and value.init and value.gains:
+    gains = jnp.stack([value.gains(value.init(mask)) for mask in masks])
+  else:
+    gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
+  fits = jnp.stack([addable(problem), problem.additions(mask).fits])
+  return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
+
+
+def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
+  """Gains of all elements at the sets asked, wherever both values are known.
+
+  Of more than two thousand sets those of the most gains are used, the best-valued among equals. At
+  the first of them gains are also found by what is the same set.
+  """
+  masks, keys, values, errors = _known_sets(problem, measurements)
+  smaller, larger, elements = _pairs(masks)
+  additions = np.bincount(smaller, minlength=len(masks))
+  most = min(_MOST_SETS, max(_MOST_GAINS // problem.n, 1))
+  rows = np.append(0, 1 + np.lexsort((-values[1:], -additions[1:]))[: most - 1])
+  row_of = np.full(len(masks), -1)
+  row_of[rows] = np.arange(len(rows))
+  after = np.full((len(rows), problem.n), -1)  # which set the row is with the element
+  kept = row_of[smaller] >= 0
+  after[row_of[smaller[kept]], elements[kept]] = larger[kept]
+  if problem.canonical is not None:
+    some = min(len(rows), _MOST_CANONICAL)
+    after[:some] = _same_additions(problem, masks[rows[:some]], keys)
+  gains = np.where(after >= 0, values[after] - values[rows, None], np.nan)
+  gain_errors = np.hypot(errors[after], errors[rows, None])
+  return Gains(masks[rows], values[rows], gains, errors[rows], gain_errors)
+
+
+def _known_sets(
+  problem: Problem, measurements: Measurements
+) -> tuple[np.ndarray, list[bytes], np.ndarray, np.ndarray]:
+  """Sets that have a value: masks `[K, n]`, what stands for each, values and errors, `[K]`."""
+  packed = np.frombuffer(b"".join(measurements.asked), np.uint8)
+  rows = packed.reshape(len(measurements.asked), -1)
+  masks = np.unpackbits(rows, axis=1, count=problem.n) == 1
+  keys = list(measurements.asked.values())
+  values, errors = np.array([measurements.pooled(key) for key in keys]).T
+  errors = np.where(np.isnan(errors), measurements.noise(), errors)
+  known = np.flatnonzero(np.isfinite(values))
+  return masks[known], [keys[row] for row in known], values[known], errors[known]
+
+
+def _pairs(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Rows of a set and of the set with an element more, and the element, `[P]` each.
+
+  Sets are looked up by random 64-bit sums: of 2^20 additions and 10^4 sets, one is mistaken for
+  another with probability 10^-9.
+  """
+  codes = np.random.default_rng(0).integers(0, 2**64, masks.shape[1], np.uint64)
+  names = masks @ codes
+  order = np.argsort(names)
+  larger, elements = np.nonzero(masks)
+  wanted = names[larger] - codes[elements]
+  smaller = order[np.minimum(np.searchsorted(names, wanted, sorter=order), len(order) - 1)]
+  found = names[smaller] == wanted
+  return smaller[found], larger[found], elements[found]
+
+
+def _same_additions(problem: Problem, masks: np.ndarray, keys: list[bytes]) -> np.ndarray:
+  """The row of what is the same as each of `masks [S, n]` with each element; -1: none. `[S, n]`."""
+  row_of: dict[bytes, int] = {}
+  for row, key in enumerate(keys):
+    row_of.setdefault(key, row)
+  groups = np.asarray(problem.groups)
+  mates = (groups[:, None] == groups) & (groups >= 0)
+  taken = masks | (masks @ mates)  # two of a group are no set: they have no form
+  found = []
+  for begin in range(0, len(masks), _CHUNK):
+    some = masks[begin : begin + _CHUNK]
+    forms = _canonical_additions(problem, np.resize(some, (_CHUNK, problem.n)))
+    packed = np.packbits(np.asarray(forms)[: len(some)], axis=2)
+    found += [[row_of.get(form.tobytes(), -1) for form in of_set] for of_set in packed]
+  return np.where(taken, -1, found)
+
+
+@jax.jit
+def _canonical_additions(problem, masks):
+  return jax.vmap(jax.vmap(problem.canonical_form))(masks[:, None] | jnp.eye(problem.n, dtype=bool))

@@ -1,0 +1,1 @@
+"""The drivers: one for a traceable function, one for a function on the host."""

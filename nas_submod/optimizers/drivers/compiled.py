@@ -1,0 +1,203 @@
+"""The driver of a traceable function: a run is one compiled program, or one for each round."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.optimizers.base import Callback, Optimizer, Outcome, Result, State
+from nas_submod.optimizers.certificate.bound import certify_at
+from nas_submod.optimizers.drivers import checks
+from nas_submod.precision import full_precision
+from nas_submod.problem import Problem
+from nas_submod.set_functions.base import as_argument
+
+NO_LIMIT = np.iinfo(np.int32).max
+
+
+def maximize_compiled(
+  problem: Problem,
+  value: Callable[..., Any],
+  optimizer: Optimizer,
+  limit: int,
+  rng: jax.Array,
+  callback: Callback | None,
+) -> Result:
+  """What `maximize` does where `traceable` is true; `limit` is on sets asked."""
+  solve = optimizer.solve if limit == NO_LIMIT and callback is None else None
+  if callback is None:
+    with full_precision():  # also a `solve` of one's own
+      outcome = solve(problem, value, rng) if solve else None
+      if outcome is None or not outcome.answered:
+        outcome = drive(optimizer, problem, value, rng, limit)
+  else:
+    outcome = drive_round_by_round(optimizer, problem, value, rng, limit, callback)
+  bad_set = None if outcome.bad_set is None else np.asarray(outcome.bad_set)
+  if not np.all(outcome.feasible):
+    raise checks.infeasible("asked for", bad_set)
+  if np.any(outcome.stuck):
+    raise checks.stuck()
+  if not outcome.finite:
+    raise checks.no_number(value, bad_set)
+  if not outcome.evaluations:
+    raise checks.asks_nothing()
+  mask = np.asarray(outcome.mask)
+  feasible, cost = jax.device_get(_judge(problem, mask))
+  if not feasible:
+    raise checks.infeasible("answered", mask)
+  checks.check_cost(mask, cost)
+  if not outcome.value < np.inf:  # NaN is not
+    raise checks.no_number(value, mask)
+  upper_bound, violations = certify_at(problem, value, mask)
+  return Result(
+    mask=mask,
+    value=float(outcome.value),
+    standard_error=0.0,
+    cost=cost,
+    evaluations=int(outcome.evaluations),
+    rounds=int(outcome.rounds),
+    trace=(),
+    upper_bound=max(upper_bound, float(outcome.value)),
+    violations=violations,
+    done=bool(outcome.done),
+  )
+
+
+def drive(
+  optimizer: Optimizer,
+  problem: Problem,
+  value: Callable[..., Any],
+  rng: jax.Array,
+  limit: Any = NO_LIMIT,
+) -> Outcome:
+  """Runs the optimizer as one program; may be called under `jit`, `vmap` and `pmap`.
+
+  Args:
+    optimizer: The optimizer.
+    problem: What may be chosen.
+    value: `mask [n] -> value []`; compiled again for another function object. Arrays in a
+      `jax.tree_util.Partial` are arguments of the program, not constants of it.
+    rng: Random key.
+    limit: Sets that may be asked, `[]` int.
+
+  Returns:
+    The outcome.
+  """
+  return _drive(optimizer._replace(solve=None), problem, as_argument(value), rng, limit)
+
+
+def drive_round_by_round(
+  optimizer: Optimizer,
+  problem: Problem,
+  value: Callable[..., Any],
+  rng: jax.Array,
+  limit: int,
+  callback: Callback,
+) -> Outcome:
+  """The same answer by a program for each round; between them `callback` is called."""
+  optimizer, value = optimizer._replace(solve=None), as_argument(value)
+  run, unfinished = _start(optimizer, problem, rng, limit)
+  while unfinished:
+    played = int(run.rounds)
+    run, info, unfinished = _play_one(optimizer, problem, value, limit, run)
+    callback(played, jax.device_get(info), run.state)
+  return _outcome(optimizer, problem, value, run)
+
+
+class DriverState(NamedTuple):
+  """A run under way: the optimizer's state, the parts of its `Outcome`, and if a limit cut it."""
+
+  state: State
+  evaluations: jax.Array
+  rounds: jax.Array
+  finite: jax.Array
+  feasible: jax.Array
+  bad_set: jax.Array
+  idle: jax.Array
+  cut: jax.Array
+
+
+def _begin(optimizer, problem, rng):
+  nothing, yes = jnp.int32(0), jnp.bool_(True)
+  state = optimizer.init(problem, rng)
+  return DriverState(state, nothing, nothing, yes, yes, problem.required, nothing, ~yes)
+
+
+def _unfinished(optimizer, run):
+  going = ~checks.done(optimizer, run.state) & ~checks.is_stuck(run.idle)
+  return going & ~run.cut
+
+
+def _play_round(optimizer, problem, value, limit, run):
+  masks, valid = checks.ask(optimizer, problem, run.state)
+  asked = valid & (run.evaluations + jnp.cumsum(valid) <= limit)
+  measured = jax.vmap(value)(masks).astype(jnp.float32)
+  fine = measured < jnp.inf  # NaN is not
+  answers = jnp.where(asked & fine, measured, -jnp.inf)
+  exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
+  state, info = checks.tell(optimizer, problem, run.state, answers, *exact)
+  bad = asked & ~fine
+  beyond = valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
+  finite, feasible = run.finite & ~bad.any(), run.feasible & ~beyond.any()
+  first = masks[jnp.argmax(jnp.where(beyond.any(), beyond, bad))]
+  worse = jnp.where(beyond.any(), run.feasible, bad.any() & run.finite & run.feasible)
+  bad_set = jnp.where(worse, first, run.bad_set)
+  idle = checks.idle_rounds(run.idle, valid, run.state, state)
+  cut = run.cut | jnp.any(valid & ~asked)
+  evaluations = run.evaluations + asked.sum()
+  return DriverState(state, evaluations, run.rounds + 1, finite, feasible, bad_set, idle, cut), info
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@full_precision()
+def _outcome(optimizer, problem, value, run):
+  mask, said = checks.best(optimizer, problem, run.state)
+  # As on the host: what counts is the value of the set, whatever the optimizer took it for.
+  found = value(mask).astype(jnp.float32)
+  ended = checks.done(optimizer, run.state)
+  known = jnp.isneginf(said) | jnp.isclose(said, found, rtol=1e-5)
+  return Outcome(
+    mask=mask,
+    value=jnp.where(known, said, found),
+    evaluations=run.evaluations,
+    rounds=run.rounds,
+    finite=run.finite,
+    feasible=run.feasible,
+    bad_set=run.bad_set,
+    stuck=checks.is_stuck(run.idle) & ~ended,
+    done=ended & ~run.cut,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@full_precision()
+def _drive(optimizer, problem, value, rng, limit):
+  run = jax.lax.while_loop(
+    lambda run: _unfinished(optimizer, run),
+    lambda run: _play_round(optimizer, problem, value, limit, run)[0],
+    _begin(optimizer, problem, rng),
+  )
+  return _outcome(optimizer, problem, value, run)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@full_precision()
+def _start(optimizer, problem, rng, limit):
+  run = _begin(optimizer, problem, rng)
+  return run, _unfinished(optimizer, run)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@full_precision()
+def _play_one(optimizer, problem, value, limit, run):
+  run, info = _play_round(optimizer, problem, value, limit, run)
+  return run, info, _unfinished(optimizer, run)
+
+
+@jax.jit
+@full_precision()
+def _judge(problem, mask):
+  return checks.is_feasible(problem, mask), problem.cost(mask)

@@ -1,0 +1,129 @@
+"""The driver of a function on the host: a compiled program asks, Python measures."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.optimizers.base import Callback, Optimizer, Result, Step
+from nas_submod.optimizers.certificate.bound import certify_measured
+from nas_submod.optimizers.drivers import checks
+from nas_submod.optimizers.measurements import UNKNOWN, Measurements
+from nas_submod.precision import full_precision
+from nas_submod.problem import Problem
+
+
+class _Question(NamedTuple):
+  masks: jax.Array
+  valid: jax.Array
+  feasible: jax.Array
+  canonical: jax.Array
+  replicates: jax.Array
+  done: jax.Array
+  idle: jax.Array
+
+
+def maximize_on_host(
+  problem: Problem,
+  value: Callable[..., Any],
+  optimizer: Optimizer,
+  limit: int,
+  rng: jax.Array,
+  callback: Callback | None,
+) -> Result:
+  """What `maximize` does where `traceable` is false; `limit` is on measurements."""
+  start, advance, best = _compiled(optimizer)
+  measurements = Measurements(value)
+  trace: list[Step] = []
+  rounds = 0
+  cut = False
+  state, question = start(problem, rng)
+  question = jax.device_get(question)
+  while not question.done and not cut:
+    rows = np.flatnonzero(question.valid)
+    wrong = rows[~question.feasible[rows]]
+    if wrong.size:
+      raise checks.infeasible("asked for", question.masks[wrong[0]])
+    keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
+    replicates = question.replicates[rows]
+    cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
+    answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
+    for row, key, count in zip(rows, keys, replicates):
+      answers[row] = measurements.pooled(key, count)
+    state, info, costs, question = advance(problem, state, question, *answers.T)
+    info, costs, question = jax.device_get((info, costs, question))
+    ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
+    for run in np.flatnonzero(info.accepted & ~(cut & np.isneginf(info.values))):
+      reached = info.masks[run], float(info.values[run]), costs[run]
+      trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
+    if callback is not None:
+      callback(rounds, info, state)
+    if checks.is_stuck(question.idle) and not question.done:
+      raise checks.stuck()
+    rounds += 1
+  if not measurements.asked:
+    raise checks.asks_nothing()
+  mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
+  if not feasible:
+    raise checks.infeasible("answered", mask)
+  checks.check_cost(mask, cost)
+  key = np.packbits(key).tobytes()
+  if key not in measurements.asked.values():
+    raise ValueError(
+      f"the optimizer answered a set that it never asked for, of {np.flatnonzero(mask).tolist()}"
+    )
+  pooled = measurements.pooled(key)
+  best_value = float(best_value) if pooled is UNKNOWN else pooled.value
+  upper_bound, violations = certify_measured(problem, measurements)
+  return Result(
+    mask=mask,
+    value=best_value,
+    standard_error=pooled.standard_error,
+    cost=cost,
+    evaluations=measurements.total,
+    rounds=rounds,
+    trace=tuple(trace),
+    upper_bound=max(upper_bound, best_value),
+    violations=violations,
+    ties=measurements.ties(key),
+    done=not cut,
+  )
+
+
+@functools.cache
+def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
+  """The functions of an optimizer, jitted once: start, one whole round, best."""
+
+  def question(problem, state, idle):
+    masks, valid = checks.ask(optimizer, problem, state)
+    feasible = jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
+    once = jnp.ones(valid.shape, jnp.int32)
+    replicates = once if optimizer.replicates is None else optimizer.replicates(state)
+    keys = jax.vmap(problem.canonical_form)(masks)
+    done = checks.done(optimizer, state)
+    return _Question(masks, valid, feasible, keys, replicates, done, idle)
+
+  def start(problem, rng):
+    state = optimizer.init(problem, rng)
+    return state, question(problem, state, jnp.int32(0))
+
+  def advance(problem, before, answered, values, errors):
+    answers = (values,) if optimizer.replicates is None else (values, errors)
+    state, info = checks.tell(optimizer, problem, before, *answers)
+    idle = checks.idle_rounds(answered.idle, answered.valid, before, state)
+    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state, idle)
+
+  def best(problem, state):
+    mask, value = checks.best(optimizer, problem, state)
+    return (
+      mask,
+      value,
+      checks.is_feasible(problem, mask),
+      problem.cost(mask),
+      problem.canonical_form(mask),
+    )
+
+  return tuple(jax.jit(full_precision()(function)) for function in (start, advance, best))

@@ -1,0 +1,1 @@
+"""Greedy algorithms: every rule, eager or lazy, exact or racing."""

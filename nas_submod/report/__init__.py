@@ -1,0 +1,1 @@
+"""What a person reads: before, during and after a search."""

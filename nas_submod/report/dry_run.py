@@ -1,0 +1,99 @@
+"""What a person reads before a search: what it would do, and roughly for how long."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod import parallel, training
+from nas_submod.report.live import duration
+from nas_submod.report.text import budget_lines
+from nas_submod.resources.additive import network_cost
+from nas_submod.search.estimate import Estimate, estimate
+from nas_submod.search.setup import Setup, is_greedy
+
+
+def plan(setup: Setup) -> str:
+  """What a search would do, for `--dry_run`."""
+  space, data = setup.space, setup.data
+  start = network_cost(space, space.start)
+  train = setup.config["train"]
+  steps = training.recipe(train, data).steps
+  inherited, screening = (train.get(f"{kind}_steps", 0) for kind in ("inherit", "screen"))
+  name, expected = setup.config["search"]["optimizer"], estimate(setup)
+  if expected.search is None:
+    guess = "set config.search.max_evaluations to limit it"
+  else:
+    all_steps = expected.short * screening + expected.final * steps
+    all_steps += expected.search * (inherited or steps)
+    # Backward costs twice the forward pass, and rematerialisation a forward pass more.
+    work = 4 * train["batch_size"] * np.mean([start["madds"], _typical_madds(setup)])
+    seconds = all_steps * work / _madds_per_second() / parallel.device_count()
+    guess = f"{duration(seconds)} (a rough guess from multiply-adds, compiling apart)"
+  return "\n".join(
+    [
+      f"space      {space.name}: {space.positions} positions, {len(space.options)} options, "
+      f"{space.elements} elements",
+      f"           {space.distinct():,} distinct networks contain the start set",
+      f"data       {len(data.train.labels):,} train, {len(data.validation.labels):,} validation, "
+      f"{len(data.test.labels):,} test images of {data.train.images.shape[1:]}",
+      f"start      {space.text(space.start)}",
+      *(f"           {line}" for line in budget_lines(start, setup.budget)),
+      f"optimizer  {name}" + (f": runs {', '.join(setup.runs)}" if len(setup.runs) > 1 else ""),
+      *([f"first step {_candidates(setup, expected)}"] if is_greedy(setup) else []),
+      f"training   {steps} steps of {train['batch_size']} images a network"
+      + (f", {inherited} of one that inherits" if inherited else "")
+      + (f", {screening} for all of a large call" if screening else ""),
+      f"estimate   {_trainings(setup, expected)}",
+      f"           {guess}",
+      f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",
+    ]
+  )
+
+
+def _candidates(setup: Setup, expected: Estimate) -> str:
+  """The networks of one block more, and how many of them a limit leaves."""
+  left = (setup.config["search"]["max_evaluations"] or expected.candidates + 1) - 1
+  limited = f", {left} of them within the limit" if left < expected.candidates else ""
+  return f"{expected.candidates} distinct candidates{limited}"
+
+
+def _trainings(setup: Setup, expected: Estimate) -> str:
+  """How many trainings the search and its end take."""
+  train = setup.config["train"]
+  whole = " in full" if train.get("screen_steps", 0) and not train.get("inherit_steps", 0) else ""
+  if expected.search is None:
+    told = f"more than 1,000 trainings{whole}"
+  elif expected.search == expected.most:
+    told = f"at most {expected.most:,} trainings{whole}"
+  else:
+    told = f"about {expected.search:,} trainings{whole}"
+  told += " in the search"
+  if expected.short:
+    told += f" after {expected.short} short ones"
+  elif train.get("screen_steps", 0):
+    told += " (short ones of large calls apart)"
+  signal = " and signal" if is_greedy(setup) else ""
+  return f"{told}, at most {expected.final} for finalists{signal}"
+
+
+def _typical_madds(setup: Setup) -> float:
+  return setup.budget.get("madds") or network_cost(setup.space, setup.space.start)["madds"]
+
+
+def _madds_per_second() -> float:
+  """Multiply-adds a second of one device in a product of matrices, an eighth of it used.
+
+  The fastest of some, as others may be at work too.
+  """
+  side = 512
+  product = jax.jit(lambda x: x @ x)
+  x = jnp.ones((side, side))
+  jax.block_until_ready(product(x))
+  fastest = np.inf
+  for _ in range(20):
+    began = time.perf_counter()
+    jax.block_until_ready(product(x))
+    fastest = min(fastest, time.perf_counter() - began)
+  return side**3 / fastest / 8

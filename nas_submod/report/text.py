@@ -1,0 +1,134 @@
+"""What a search found, as text for a terminal."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas_submod.evaluation.objective import LARGEST_SCORE
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.search.setup import Setup
+
+
+def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
+  """An architecture as text: one line a stage with its output and its blocks in order."""
+  height, width, _ = space.image_shape
+  height, width = -(-height // space.stem_stride), -(-width // space.stem_stride)
+  stem = space.stem_block_channels or space.stem_channels
+  lines = [f"stem     {height:>3} x {width:<3} {stem:>4} channels"]
+  canonical = space.canonical(np.array(space.check(architecture)))
+  for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices)):
+    height, width = -(-height // stage.stride), -(-width // stage.stride)
+    names = [space.options[o - 1].name if o else "·" for o in canonical[where]]
+    size = f"stage {index + 1}  {height:>3} x {width:<3} {stage.channels:>4} channels"
+    lines.append(f"{size}   {' → '.join(names)}")
+  head = f"1x1 to {space.head_channels} channels, " if space.head_channels else ""
+  return "\n".join([*lines, f"head     {head}average pool, {space.classes} classes"])
+
+
+def budget_lines(
+  resources: Mapping[str, int], budget: Mapping[str, int], tight: Sequence[str] = ()
+) -> list[str]:
+  """One line a resource: what is used of what is allowed."""
+  return [
+    f"{name:<7} {resources[name]:>13,} of {limit:>13,}  {resources[name] / limit:6.1%}"
+    + ("  binds" if name in tight else "")
+    for name, limit in budget.items()
+  ]
+
+
+def certificate_lines(result: Mapping[str, Any]) -> list[str]:
+  """The upper bound, what speaks against it, and what it means."""
+  bound, found = result["upper_bound"], result["violations"]
+  lines = []
+  if found is None:
+    lines.append("bound   none: some values are of shorter trainings")
+  elif bound is None:
+    lines.append("bound   none: not every single block was measured")
+  elif bound >= (largest := LARGEST_SCORE[result["score"]]):
+    lines.append(f"bound   none below {largest:g}, which no network can exceed")
+  elif bound < result["value"]:
+    lines.append(
+      f"bound   none: the answer's fresh seeds are above {bound:.4f}, that of the search"
+    )
+  else:
+    lines.append(
+      f"bound   {bound:.4f}: no network within the budgets is better, as far as the score is "
+      "monotone and submodular"
+    )
+  lines += [] if found is None else _violation_lines(found)
+  if ties := sum(step["tie"] for step in result["path"]):
+    lines.append(
+      f"ties    {ties} of {len(result['path'])} steps: noise leaves open if another was better"
+    )
+  return lines
+
+
+def _earlier(counts: Mapping[str, int]) -> str:
+  earlier = counts["journal"] - counts["trained"]
+  return f" (and {earlier} before this command began)" if earlier else ""
+
+
+def _violation_lines(found: Mapping[str, Any]) -> list[str]:
+  shares = [
+    (found[f"{what}_failed"], found[f"{what}_checked"])
+    for what in ("monotonicity", "submodularity")
+  ]
+  (lost, added), (grown, compared) = shares
+  lines = [
+    f"        measured: {lost} of {added} added blocks lowered it, {grown} of {compared} blocks "
+    "gained more in a larger network"
+  ]
+  if found["submodularity_ratio"] is not None and found["curvature"] is not None:
+    lines.append(
+      f"        submodularity ratio {found['submodularity_ratio']:.2f} (1 or more if submodular), "
+      f"curvature {found['curvature']:.2f} (0 if additive)"
+    )
+  return lines
+
+
+def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
+  """What was found and why, for the terminal."""
+  counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
+  gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
+  compared = "" if ratio is None else f", {ratio:.2f} of a gain"
+  others = [
+    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f} {'tie' if f['tie'] else '':3}  "
+    + f["text"]
+    for f in sorted(result["finalists"], key=lambda f: -f["value"])
+  ]
+  return "\n".join(
+    [
+      "",
+      draw(setup.space, result["architecture"]),
+      "",
+      *budget_lines(result["resources"], setup.budget, result["binding"]),
+      *([] if result["binding"] else ["no budget binds: another block would fit"]),
+      *limit_lines(setup, result),
+      "",
+      f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
+      f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",
+      f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}"
+      + ("" if gain is None else f"; the first {signal['additions']} blocks gain {gain:.4f} each")
+      + compared,
+      *certificate_lines(result),
+      "finalists, trained again with fresh seeds (tie: noise leaves open if it is better):",
+      *others,
+      "",
+      f"trained {counts['trained']}{_earlier(counts)}, reused {counts['reused']}, "
+      f"failed {counts['failed']}; "
+      f"{result['compilations']} training programs compiled",
+      f"seconds {seconds['compile']:.0f} compile, {seconds['train']:.0f} train, "
+      f"{seconds['rest']:.0f} rest on {result['devices']}",
+      f"files   {workdir}/: result.json, report.html, evaluations.jsonl, config.json",
+    ]
+  )
+
+
+def limit_lines(setup: Setup, result: Mapping[str, Any]) -> list[str]:
+  """That the search was limited, if it was."""
+  limit = setup.config["search"]["max_evaluations"]
+  if not limit or result["measured"] < limit:
+    return []
+  return [f"ended at config.search.max_evaluations={limit}: without it more may be measured"]

@@ -1,0 +1,178 @@
+"""What a set function is: a value, and gains where they are cheaper."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from nas_submod.precision import full_precision
+from nas_submod.validation import first_line
+
+_GAINS = ("init", "gains", "add")
+_MEMBERS = ("value", *_GAINS, "gain")
+_LONGEST, _ELEMENTS = 6, 4  # of the sets on which gains are checked; elements of each
+State = Any  # what a function remembers of a set, so that gains are cheap
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
+class SetFunction:
+  """A traceable set function over `n` elements, a pytree of its members, which become `Partial`s.
+
+  Arrays in these are arguments of a program; one that several members share is given once.
+
+  Attributes:
+    value: `mask [n] -> []`.
+    init: `mask [n] -> state`, or None where gains are no cheaper than values.
+    gains: `state -> [n]`, the gain of every element outside the set.
+    add: `(state, element) -> state`, of the set with that element.
+    gain: `(state, element) -> []`, the gain of one element outside the set. By default that of
+      `gains`; a lazy run then measures all, as it could not measure less.
+    n: Elements of the ground set; None where that is not said, and so not checked.
+
+  Raises:
+    ValueError: If only some of `init`, `gains` and `add` are given, `value` is no function
+      or `n` no number of elements.
+  """
+
+  value: Callable[[Any], jax.Array]
+  init: Callable[[Any], State] | None = None
+  gains: Callable[[State], jax.Array] | None = None
+  add: Callable[[State, Any], State] | None = None
+  gain: Callable[[State, Any], jax.Array] | None = None
+  n: int | None = None
+
+  def __post_init__(self) -> None:
+    """Makes plain functions `Partial`s, whose identity is part of the structure."""
+    if not callable(self.value):
+      raise ValueError(f"value must be a function `mask [n] -> []`, got {self.value!r}")
+    if self.n is not None and not (isinstance(self.n, int | np.integer) and self.n > 0):
+      raise ValueError(f"n must be a number of elements or None, got {self.n!r}")
+    absent = [name for name in _GAINS if getattr(self, name) is None]
+    if absent and not (len(absent) == len(_GAINS) and self.gain is None):
+      raise ValueError(f"gains need {', '.join(_GAINS)}; absent: {', '.join(absent)}")
+    for name in _MEMBERS:
+      member = getattr(self, name)
+      if member is not None and not isinstance(member, Partial):
+        object.__setattr__(self, name, Partial(member))
+    if self.gains is not None and self.gain is None:
+      object.__setattr__(self, "gain", Partial(_one_of_all, self.gains))
+
+  def __call__(self, mask: Any) -> jax.Array:
+    """The value of the set `mask [n]`, `[]`."""
+    return self.value(mask)
+
+  @property
+  def incremental(self) -> bool:
+    """Whether gains are cheaper than values."""
+    return self.init is not None
+
+  @property
+  def selective(self) -> bool:
+    """Whether the gain of one element is cheaper than those of all."""
+    return self.gain is not None and getattr(self.gain, "func", None) is not _one_of_all
+
+  def check(self, n: int | None = None, seed: int = 0) -> None:
+    """Checks that gains are differences of values, on a random chain of sets.
+
+    Args:
+      n: Elements of the ground set; by default what the function says.
+      seed: Seed of the chain.
+
+    Raises:
+      ValueError: If `gains`, `gain` or `add` disagrees with `value`, a value is not
+        finite, or something has another shape than it must have; it says where.
+    """
+    n = self.n if n is None else n
+    if n is None or not self.incremental:
+      raise ValueError("check is of gains, and needs n where the function has none")
+    with full_precision():
+      self._check_shapes(n)
+      self._check_gains(n, seed)
+
+  def _check_gains(self, n: int, seed: int) -> None:
+    assert self.init and self.gains and self.gain and self.add
+    order = np.random.default_rng(seed).permutation(n)
+    value, init, add = jax.jit(self.value), jax.jit(self.init), jax.jit(self.add)
+    gains_of, gain_of = jax.jit(self.gains), jax.jit(self.gain)
+    added = init(np.zeros(n, bool))
+    for size in range(min(_LONGEST, n)):
+      mask = np.isin(np.arange(n), order[:size])
+      state, elements = init(mask), order[size : size + _ELEMENTS]
+      values = np.array([value(mask | (np.arange(n) == e)) for e in elements], np.float64)
+      here = float(value(mask))
+      if not np.isfinite([here, *values]).all():
+        raise ValueError(
+          f"value is not finite at, or beside, the set {sorted(order[:size].tolist())}"
+        )
+      differences = values - here
+      for name, found in (
+        ("gains", np.asarray(gains_of(state))[elements]),
+        ("gain", np.array([gain_of(state, e) for e in elements])),
+        ("add", np.asarray(gains_of(added))[elements]),
+      ):
+        close = np.isclose(found, differences, rtol=1e-3, atol=1e-4 * np.abs(values).max())
+        if not close.all():
+          row = int(np.argmin(close))
+          to_blame = name if name == "add" else f"{name} or init"
+          raise ValueError(
+            f"{to_blame} is wrong: element {elements[row]} gains {found[row]:g} at the set "
+            f"{sorted(order[:size].tolist())}, its values differ by {differences[row]:g}"
+          )
+      added = add(added, order[size])
+
+  def _check_shapes(self, n: int) -> None:
+    mask, element = jax.ShapeDtypeStruct((n,), bool), jax.ShapeDtypeStruct((), np.int32)
+
+    def form_of(name: str, *arguments: Any) -> Any:
+      try:
+        return jax.eval_shape(getattr(self, name), *arguments)
+      except Exception as error:
+        raise ValueError(
+          f"{name} cannot be traced for sets of {n} elements: {first_line(error)}"
+        ) from error
+
+    state = form_of("init", mask)
+    for name, found, shape in (
+      ("value", form_of("value", mask), ()),
+      ("gains", form_of("gains", state), (n,)),
+      ("gain", form_of("gain", state, element), ()),
+    ):
+      if getattr(found, "shape", None) != shape:
+        raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
+    after = form_of("add", state, element)
+    if not _alike(after, state):
+      raise ValueError(f"add must return a state as init does, {state}, got {after}")
+
+  def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Leaves, each once; the members' structure and which leaf stands where."""
+    leaves, structure = jax.tree.flatten([getattr(self, name) for name in _MEMBERS])
+    distinct = {id(leaf): leaf for leaf in leaves}
+    order = {key: place for place, key in enumerate(distinct)}
+    places = tuple(order[id(leaf)] for leaf in leaves)
+    return tuple(distinct.values()), (structure, places, self.n)
+
+  @classmethod
+  def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "SetFunction":
+    """The function of these leaves."""
+    structure, places, n = static
+    members = jax.tree.unflatten(structure, [leaves[place] for place in places])
+    return cls(**dict(zip(_MEMBERS, members)), n=n)
+
+
+def _alike(left: State, right: State) -> bool:
+  """Whether two covers have the same structure, shapes and dtypes."""
+  forms = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), c) for c in (left, right)]
+  return bool(forms[0] == forms[1])
+
+
+def as_argument(function: Callable[..., Any]) -> Any:
+  """A set function as an argument of a program: its arrays are then no constants of it."""
+  return function if isinstance(function, Partial | SetFunction) else Partial(function)
+
+
+def _one_of_all(gains: Callable[[State], jax.Array], state: State, element: Any) -> jax.Array:
+  return gains(state)[element]

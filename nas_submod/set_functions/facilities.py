@@ -1,0 +1,126 @@
+"""Facility location, and how XLA is made to compute many sets of it fast on a CPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from nas_submod.set_functions.base import SetFunction
+from nas_submod.validation import nonnegative_of
+
+
+def facility_location(service: Any) -> SetFunction:
+  """The sum over customers of the best service that a chosen element gives.
+
+  Args:
+    service: How well each element serves each customer, nonnegative. `[n, customers]`.
+
+  Returns:
+    The function.
+
+  Raises:
+    ValueError: If `service` is no matrix, or an entry is negative or not finite.
+  """
+  service = nonnegative_of("service", service, 2)
+  return SetFunction(
+    value=Partial(_facility_value, service),
+    init=Partial(_facility_init, service),
+    gains=Partial(_facility_gains, service),
+    add=Partial(_facility_add, service),
+    gain=Partial(_facility_gain, service),
+    n=service.shape[0],
+  )
+
+
+def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
+  """Lets `of_sets(matrix, [C, ...])` stand for a function vmapped over its second argument.
+
+  XLA's CPU compiler vectorises additions of row after row, but not the reduction of a matrix, which
+  takes several times as long for so many sets.
+  """
+
+  def decorate(function: Callable[..., jax.Array]) -> Any:
+    vmappable = jax.custom_batching.custom_vmap(function)
+
+    @vmappable.def_vmap
+    def _vmapped(axis_size, in_batched, *args):
+      del axis_size
+      at_once = jax.vmap(function, [0 if batched else None for batched in in_batched])
+      if tuple(in_batched) != (False, True):
+        return at_once(*args), True
+      return jax.lax.platform_dependent(*args, cpu=of_sets, default=at_once), True
+
+    return vmappable
+
+  return decorate
+
+
+def _larger(left, right):
+  # Of numbers: `jnp.maximum` looks for NaN as well, which is three operations on a CPU.
+  return jnp.where(left > right, left, right)
+
+
+def _facility_init_of_sets(service, masks):
+  def open_next(served, elements):
+    served_by = [jnp.where(chosen[:, None], serves, 0) for serves, chosen in zip(*elements)]
+    return _larger(served, _in_pairs(_larger, served_by)), None
+
+  nothing = jnp.zeros((masks.shape[0], service.shape[1]))
+  return jax.lax.scan(open_next, nothing, (_dealt(service, 2), _dealt(masks.T, 2)))[0]
+
+
+@_vmapped_on_cpu_as(_facility_init_of_sets)
+def _facility_init(service, mask):
+  def best() -> jax.Array:
+    return jnp.max(service * mask[:, None], axis=0)
+
+  return jax.lax.cond(jnp.any(mask), best, lambda: jnp.zeros(service.shape[1]))
+
+
+def _facility_value(service, mask):
+  return jnp.sum(_facility_init(service, mask))
+
+
+def _facility_marginals_of_sets(service, served):
+  def serve_next(gains, customers):
+    offers, had = customers
+    # What they would have less what they had: one subtraction for all of them. It rounds a gain by
+    # up to 4e-7 of F, less than `rounding.ROUNDING`, below which gains tie. Where nothing is gained
+    # it is exactly 0, as both are sums of the same numbers in the same order.
+    would_have = [_larger(offered, have[:, None]) for offered, have in zip(offers, had)]
+    return gains + (_in_pairs(jnp.add, would_have) - _in_pairs(jnp.add, had)[:, None]), None
+
+  nothing = jnp.zeros((served.shape[0], service.shape[0]))
+  return jax.lax.scan(serve_next, nothing, (_dealt(service.T, 8), _dealt(served.T, 8)))[0]
+
+
+def _dealt(rows, hands):
+  """Rows `[K, ...]` dealt by turns to so many hands, 0 to those who get one less.
+
+  How many is what was fastest in `benchmarks.set_functions`.
+  """
+  padded = jnp.pad(rows, [(0, -rows.shape[0] % hands), *[(0, 0)] * (rows.ndim - 1)])
+  # The barriers let XLA deal the service once, before the loop of a run, and not in every step.
+  return tuple(jax.lax.optimization_barrier(padded[hand::hands]) for hand in range(hands))
+
+
+def _in_pairs(operation, rows):
+  """Reduces a power of two of arrays."""
+  while len(rows) > 1:
+    rows = [operation(left, right) for left, right in zip(rows[::2], rows[1::2])]
+  return rows[0]
+
+
+@_vmapped_on_cpu_as(_facility_marginals_of_sets)
+def _facility_gains(service, served):
+  return jnp.sum(jnp.maximum(service - served, 0), axis=1)
+
+
+def _facility_add(service, served, element):
+  return _larger(served, service[element])
+
+
+def _facility_gain(service, served, element):
+  return jnp.sum(jnp.maximum(service[element] - served, 0))

@@ -1,0 +1,134 @@
+"""Checkpoints of a training, by orbax: the last few and the best.
+
+Process 0 writes and reads; the others get what it read, so that no file system is shared.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from nas_submod import parallel
+from nas_submod.validation import first_line
+
+
+def _accuracy(metrics: Mapping[str, float]) -> float:
+  """What the best checkpoint has most of; one that was not evaluated is never the best."""
+  return metrics.get("accuracy", -1.0)
+
+
+class Checkpoints:
+  """The checkpoints in a folder; a context manager, which waits for what is being written."""
+
+  def __init__(self, folder: pathlib.Path, keep: int):
+    """Opens the folder, made if missing; what a kill left half-written is removed.
+
+    Args:
+      folder: Where they are; only process 0 uses it.
+      keep: How many of the last ones are kept, at least 1, beside the one of highest accuracy.
+    """
+    self._manager: ocp.CheckpointManager | None = None
+    if jax.process_index() == 0:
+      folder.mkdir(parents=True, exist_ok=True)
+      best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1)
+      policy = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), best])
+      alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+      self._manager = ocp.CheckpointManager(
+        folder.absolute(),
+        options=ocp.CheckpointManagerOptions(
+          create=False,
+          cleanup_tmp_directories=True,
+          preservation_policy=policy,
+          best_fn=_accuracy,  # Without it orbax writes no metrics.
+          multiprocessing_options=alone,
+        ),
+      )
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    if self._manager is not None:
+      self._manager.wait_until_finished()
+      self._manager.close()
+
+  @property
+  def latest(self) -> int:
+    """Steps done in the last checkpoint; 0 if there is none. Only process 0 knows."""
+    return 0 if self._manager is None else self._manager.latest_step() or 0
+
+  def best(self, last: int, metrics: Mapping[str, float]) -> dict[str, Any] | None:
+    """Step and metrics of the checkpoint of highest accuracy that is still there.
+
+    Args:
+      last: Step of the last one.
+      metrics: Its metrics, which were not known yet if it was saved on notice.
+    """
+    if self._manager is None:
+      return None
+    self._manager.wait_until_finished()
+    steps = [step for step in self._manager.all_steps() if step < last]
+    found = [{"step": step, **(self._manager.metrics(step) or {})} for step in steps]
+    return max([*found, {"step": last, **metrics}], key=_accuracy)
+
+  def restore(self, state: Any) -> tuple[Any, int]:
+    """The state of the last checkpoint and its step, on all processes.
+
+    Args:
+      state: What to return where there is none; of the same structure and shapes.
+
+    Returns:
+      NumPy arrays, and the number of steps done.
+
+    Raises:
+      ValueError: If it cannot be read.
+    """
+    state, step = jax.device_get(state), 0
+    if found := parallel.on_first_process(lambda: self._read(state)):
+      state, step = found
+    if jax.process_count() > 1:
+      state, found_step = multihost_utils.broadcast_one_to_all((state, np.int32(step)))
+      step = int(found_step)
+    return state, step
+
+  def _read(self, state: Any) -> tuple[Any, int] | None:
+    """The last checkpoint and its step, on process 0; None if there is none."""
+    step = self.latest
+    if not step:
+      return None
+    assert self._manager is not None
+    try:
+      return self._manager.restore(step, args=ocp.args.StandardRestore(state)), step
+    except Exception as error:  # Whatever orbax raises of files that are missing or cut.
+      raise ValueError(
+        f"checkpoint {self._manager.directory / str(step)} cannot be read "
+        f"({first_line(error)}): delete this folder to go on from the one before"
+      ) from error
+
+  def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
+    """Saves a replicated state; returns when it is copied to the host, before it is on disk.
+
+    Args:
+      step: Steps done.
+      state: Replicated arrays.
+      metrics: `accuracy` and others by which to know the best; empty if it was not evaluated.
+
+    Raises:
+      FloatingPointError: If a number in it is not finite: the checkpoints before it stay.
+    """
+    # Host arrays: orbax takes no array that is spread over devices of this process alone.
+    content = jax.device_get(state)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(content):
+      if not np.isfinite(leaf).all():
+        name = jax.tree_util.keystr(path)
+        raise FloatingPointError(
+          f"state{name} is not finite after step {step}; the checkpoint of step {self.latest} "
+          "is kept"
+        )
+    if self._manager is not None and step > self.latest:
+      self._manager.save(step, args=ocp.args.StandardSave(content), metrics=dict(metrics))

@@ -1,0 +1,124 @@
+"""Arguments as arrays: what cannot be one is refused by its name, with what is allowed."""
+
+import inspect
+import numbers
+import operator
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def array_of(name: str, argument: Any, allowed: str) -> np.ndarray:
+  """An argument as an array; NumPy alone would not say which one cannot be.
+
+  Raises:
+    ValueError: If it cannot be; it says what is `allowed`.
+  """
+  try:
+    return np.asarray(argument)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{name} must be {allowed}, got {argument!r:.80}") from error
+
+
+def floats_of(name: str, argument: Any, allowed: str) -> np.ndarray:
+  """An argument as float64 of its own shape; NumPy alone would read numbers in text too.
+
+  Raises:
+    ValueError: As for `array_of`, and if it is text or complex.
+  """
+  array = array_of(name, argument, allowed)
+  try:
+    if array.dtype.kind in "cSU":
+      raise TypeError(f"{name} is {array.dtype}")
+    return array.astype(np.float64)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{name} must be {allowed}, got {argument!r:.80}") from error
+
+
+def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
+  """An argument as float32 of `ndim` dimensions, finite and nonnegative.
+
+  Raises:
+    ValueError: If it is not, or beyond float32.
+  """
+  allowed = f"{ndim}-dimensional, finite and nonnegative"
+  with np.errstate(over="ignore"):
+    array = floats_of(name, argument, allowed).astype(np.float32)
+  if array.ndim != ndim or not np.isfinite(array).all() or (array < 0).any():
+    wrong = array[~np.isfinite(array) | (array < 0)]
+    found = f"the number {wrong[0]}" if wrong.size else f"shape {array.shape}"
+    raise ValueError(f"{name} must be {allowed}, got {found}")
+  return jnp.asarray(array)
+
+
+def first_line(error: Exception) -> str:
+  """What an exception says, cut to one line."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def at_least_one(**numbers: int) -> None:
+  """Checks counts, given by their names.
+
+  Raises:
+    ValueError: If one is below 1.
+  """
+  for name, number in numbers.items():
+    if number < 1:
+      raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+def checked(name: str, argument: Any, annotation: Any) -> Any:
+  """An argument as its annotation wants it.
+
+  Raises:
+    ValueError: If it is of another type.
+  """
+  is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+  kinds = typing.get_args(annotation) if is_union else (annotation,)
+  if argument is None and type(None) in kinds:
+    return None
+  kind, *others = (kind for kind in kinds if kind is not type(None))
+  if others or not (kind in _KINDS or inspect.isclass(kind)):
+    return argument
+  words, convert = _KINDS.get(kind) or (f"an {kind.__name__}", _instance_of(kind))
+  try:
+    return convert(argument)
+  except TypeError:
+    raise ValueError(f"{name} must be {words}, got {argument!r}") from None
+
+
+def checked_seed(name: str, seed: Any) -> int:
+  """A seed that no other one stands for: JAX drops what is above 32 bits.
+
+  Raises:
+    ValueError: If it is no whole number, negative, or more than 32 bits.
+  """
+  if not 0 <= checked(name, seed, int) < 2**32:
+    raise ValueError(f"{name} must be from 0 to 2**32 - 1, got {seed}")
+  return int(seed)
+
+
+def _instance_of(kind: type) -> Callable[[Any], Any]:
+  def convert(argument):
+    if not isinstance(argument, kind):
+      raise TypeError
+    return argument
+
+  return convert
+
+
+_KINDS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
+  int: ("a whole number", operator.index),
+  float: ("a number", lambda argument: float(_instance_of(numbers.Real)(argument))),
+  tuple[int, ...]: (
+    "whole numbers, such as (1, 3, 6)",
+    lambda argument: tuple(map(operator.index, argument)),
+  ),
+  str: ("a name", _instance_of(str)),
+  bool: ("True or False", _instance_of(bool)),
+}

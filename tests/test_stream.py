@@ -220,7 +220,8 @@ def test_a_stream_needs_no_tensorflow(photos):
   code = f"""
 import sys
 from ml_collections import ConfigDict
-from nas_submod import data, feed
+from nas_submod import data
+from nas_submod.training import feed
 loaded = data.load(ConfigDict({photos!r}), may_stream=True)
 batches = feed.of_training(loaded.train, 0, 8, 4, 1, "batch").batches(0)
 assert [images.shape for images, labels in batches] == [(1, 8, 224, 224, 3)] * 4

@@ -239,25 +239,6 @@ class ProxyObjective:
     self.train_seconds += seconds
 
 
-def check_fit(space: SearchSpace, data: Data) -> None:
-  """Checks that a space is made for the data.
-
-  Raises:
-    ValueError: If image shapes or numbers of classes differ.
-  """
-  shape = data.train.images.shape[1:]
-  if shape != space.image_shape:
-    raise ValueError(
-      f"images are {shape}, space {space.name} takes {space.image_shape}: "
-      "set config.space.image_shape or config.data.image_size"
-    )
-  if data.classes != space.classes:
-    raise ValueError(
-      f"data have {data.classes} classes, space {space.name} has {space.classes}: "
-      "set config.space.classes"
-    )
-
-
 def mean(scores: Sequence[float]) -> float:
   """Mean score; `-inf` if a replicate diverged."""
   return float(np.mean(scores))

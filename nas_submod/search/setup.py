@@ -13,11 +13,12 @@ import numpy as np
 
 from nas_submod import data as datasets
 from nas_submod import optimizers, parallel, resources, training
-from nas_submod.evaluation.objective import SCORES, check_fit
+from nas_submod.evaluation.objective import SCORES
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import Optimizer, constructors
 from nas_submod.problem import Problem
+from nas_submod.training import check_fit
 from nas_submod.validation import checked_seed
 
 # What `config.search.optimizer` may be, or `module:function`: a constructor of one's own.

@@ -14,8 +14,8 @@ import numpy as np
 from nas_submod import data as datasets
 from nas_submod import networks, parallel, preemption, resources, training
 from nas_submod.data.loading import Data, Split
-from nas_submod.evaluation.objective import check_fit
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.training import check_fit
 from nas_submod.training import feed as feeds
 from nas_submod.training.checkpoints import Checkpoints
 from nas_submod.training.metrics_log import MetricsLog, Window

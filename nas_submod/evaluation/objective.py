@@ -18,6 +18,7 @@ from nas_submod.evaluation.candidates import Job, Trainer
 from nas_submod.evaluation.inherit import Ancestors
 from nas_submod.evaluation.journal import Evaluation, Journal
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.training import check_fit
 
 SCORES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
   "accuracy": lambda metrics: metrics["accuracy"],

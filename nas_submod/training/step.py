@@ -13,6 +13,7 @@ import optax
 
 from nas_submod import data as datasets
 from nas_submod.networks.layers import Params, State, Variables
+from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import augmentation, schedules
 
 Apply = Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
@@ -275,7 +276,7 @@ def batches(split: datasets.Split, batch_size: int) -> datasets.Split:
   )
 
 
-def check_fit(space: SearchSpace, data: Data) -> None:
+def check_fit(space: SearchSpace, data: datasets.Data) -> None:
   """Checks that a space is made for the data.
 
   Raises:

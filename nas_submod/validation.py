@@ -1,8 +1,10 @@
 """Arguments as arrays: what cannot be one is refused by its name, with what is allowed."""
 
+import importlib
 import inspect
 import numbers
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -59,6 +61,51 @@ def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
 def first_line(error: Exception) -> str:
   """What an exception says, cut to one line."""
   return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def imported(what: str, name: str, allowed: str) -> Callable[..., Any]:
+  """Imports a user's function.
+
+  An error inside the module is not caught, unless it is a failed import.
+
+  Args:
+    what: What the function makes, for error messages: "optimizer" or "block".
+    name: `module:function`. The module is importable from the working directory.
+    allowed: What `name` may be, for error messages.
+
+  Raises:
+    ValueError: If the name has another form, the module cannot be imported, or it has no such
+      function; the last error lists its functions.
+  """
+  if re.fullmatch(r"\w+(\.\w+)*:\w+", name) is None:
+    raise ValueError(f"unknown {what} {name!r}; allowed: {allowed}")
+  module_name, function_name = name.split(":")
+  try:
+    module = importlib.import_module(module_name)
+  except ImportError as error:
+    raise ValueError(
+      f"{what} {name!r}: {module_name} cannot be imported from the working directory: "
+      f"{first_line(error)}; allowed: {allowed}"
+    ) from error
+  function = getattr(module, function_name, None)
+  if not callable(function):
+    found = ", ".join(_public_functions(module)) or "none"
+    raise ValueError(
+      f"{what} {name!r}: {module_name} has no function {function_name!r}; its functions: {found}"
+    )
+  return function
+
+
+def _public_functions(module: types.ModuleType) -> list[str]:
+  """Names of the public functions that the module defines."""
+  return [
+    name
+    for name, value in vars(module).items()
+    if callable(value)
+    and not inspect.isclass(value)
+    and not name.startswith("_")
+    and getattr(value, "__module__", None) == module.__name__
+  ]
 
 
 def at_least_one(**numbers: int) -> None:

@@ -1,4 +1,4 @@
-"""What is maximised over: a ground set, at most one element per group, and knapsack budgets."""
+"""A problem: a ground set, at most one element per group, and knapsack budgets."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,18 +14,18 @@ Mask = jax.Array | np.ndarray
 CostFunction = Callable[[Any], jax.Array]
 Canonical = Callable[[Any], jax.Array]
 
-# Of the budget, for costs that are not whole numbers. Float32 sums of the same costs differ by the
-# order in which they are summed, so what fits as an addition must not be at the limit as a set.
+# Shares of the budget, for costs that are not whole numbers. Float32 sums depend on their order, so
+# an addition must keep a distance from the limit of whole sets.
 _ADDITION_TOLERANCE = 1e-6
 _SET_TOLERANCE = 2 * _ADDITION_TOLERANCE
 
 
 class Additions(NamedTuple):
-  """What may be added to a set. Shapes for `n` elements and `m` resources.
+  """The elements that may be added to a set S, for `n` elements and `m` resources.
 
   Attributes:
-    fits: The element is not in the set, and may be added: the set with it is feasible. `[n]` bool.
-    cost: cost(S + e) - cost(S); zero or negative is possible for costs that are not sums. `[n, m]`.
+    fits: Whether the element is outside S and the set with it is feasible. `[n]` bool.
+    cost: Marginal cost, cost(S + e) - cost(S). It may be negative if costs are not sums. `[n, m]`.
     representative: The lowest fitting element that leads to the same canonical set. `[n]` int.
   """
 
@@ -38,18 +38,19 @@ class Additions(NamedTuple):
 class Problem:
   """Maximise F(S) over sets S with at most one element per group and cost(S) <= budget.
 
-  A pytree: groups, budget, required set and cost matrix are leaves, functions are static. So a
-  problem passes through `jit` and `vmap`, and a change of its numbers does not recompile.
-  If all costs are whole numbers and those of each resource sum to less than 2^31, they are compared
-  exactly (int32). Otherwise (float32) additions may exceed a budget by 1e-6 of it and whole sets by
-  2e-6, so that what fits is feasible in whatever order the costs are summed. Matrix products in
-  functions are of full float32 precision, on accelerators too, unless they say another.
+  A pytree: groups, budget, required set and cost matrix are leaves, functions are static. A problem
+  therefore passes through `jit` and `vmap`, and other numbers do not recompile.
+
+  Costs are compared exactly (int32) if all are whole numbers and each resource sums to less than
+  2^31. Otherwise (float32) additions may exceed a budget by 1e-6 of it and whole sets by 2e-6, so
+  that the order of summation never makes an addition infeasible. Matrix products in the functions
+  have full float32 precision on every platform, unless the functions set another.
 
   Attributes:
     groups: Group of each element, negative if unrestricted. `[n]` int.
     budget: Units of each resource that a set may use. `[m]`.
-    required: Elements of every set that is considered. `[n]` bool.
-    canonical: None, or `mask [n] -> mask [n]`: sets with equal results are the same object.
+    required: The required set: elements of every feasible set. `[n]` bool.
+    canonical: None, or `mask [n] -> mask [n]`. Sets with equal canonical masks are the same object.
   """
 
   groups: jax.Array
@@ -69,13 +70,13 @@ class Problem:
 
     Args:
       groups: Group of each element, negative if unrestricted. `[n]` int.
-      cost: Cost of each element, `[n, m]` or `[n]` for one resource, nonnegative; or a traceable
-        function `mask [n] -> [m]` where the cost of a set is not a sum: nonnegative, or NaN for a
-        set that does not fit. Pass the same function object again to avoid a recompilation.
+      cost: Nonnegative cost of each element, `[n, m]`, or `[n]` for one resource. If the cost of a
+        set is not a sum, a traceable function `mask [n] -> [m]`: nonnegative, or NaN for a set
+        that does not fit. Pass the same function object again to avoid a recompilation.
       budget: Nonnegative, may be infinite. `[m]` or a number.
-      required: Elements of every set (the start set). `[n]` bool; empty if None.
-      canonical: A traceable function `mask [n] -> mask [n]`; sets with equal canonical masks have
-        the same value and the same cost.
+      required: The required set, `[n]` bool; empty if None. Searches start there.
+      canonical: None, or a traceable function `mask [n] -> mask [n]`. Sets with equal canonical
+        masks have the same value and the same cost.
 
     Raises:
       ValueError: If a shape or dtype is wrong, a number is NaN, negative or beyond float32, a
@@ -90,16 +91,16 @@ class Problem:
     limit = np.atleast_1d(floats_of("budget", budget, "a vector of nonnegative numbers"))
     if limit.ndim != 1 or not (limit >= 0).all():
       raise ValueError(f"budget must be a vector of nonnegative numbers, got {budget}")
-    start = (
-      np.zeros(n, bool) if required is None else array_of("required", required, f"{n} of bool")
-    )
-    if start.shape != (n,) or start.dtype != bool:
-      raise ValueError(f"required must be bool of shape ({n},), got {start.dtype} {start.shape}")
+    held = np.zeros(n, bool)
+    if required is not None:
+      held = array_of("required", required, f"bool of shape ({n},)")
+    if held.shape != (n,) or held.dtype != bool:
+      raise ValueError(f"required must be bool of shape ({n},), got {held.dtype} {held.shape}")
 
     self._cost_function = cost if callable(cost) else None
     self._matrix = None if callable(cost) else _cost_matrix(cost, n, limit.size)
     self.canonical = canonical
-    self.required = jnp.asarray(start)
+    self.required = jnp.asarray(held)
     _, labels = np.unique(np.where(group_ids < 0, -1, group_ids), return_inverse=True)
     labels = np.where(group_ids < 0, -1, labels - (group_ids.min() < 0))
     self.groups = jnp.asarray(labels, jnp.int32)
@@ -123,8 +124,8 @@ class Problem:
       if form != ((n,), bool):
         raise ValueError(f"canonical must return bool of shape ({n},), got {form[1]} {form[0]}")
 
-    chosen = labels[start & (labels >= 0)]
-    if np.unique(chosen).size < chosen.size:
+    groups_held = labels[held & (labels >= 0)]
+    if np.unique(groups_held).size < groups_held.size:
       raise ValueError("required holds two elements of one group, at most one is allowed")
     used = np.asarray(self.cost(self.required))
     if not (used >= 0).all():
@@ -133,7 +134,7 @@ class Problem:
       raise ValueError(f"required costs {used.tolist()}, over the budget {limit.tolist()}")
 
   def __repr__(self) -> str:
-    """Its sizes and budgets, where it holds arrays and not what transformations put there."""
+    """Sizes and budgets; only dots inside a transformation, where leaves are no plain arrays."""
     leaves = self.groups, self.budget, self.required
     arrays = all(isinstance(leaf, jax.Array) and leaf.ndim == 1 for leaf in leaves)
     if not arrays or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
@@ -147,17 +148,17 @@ class Problem:
 
   @property
   def n(self) -> int:
-    """Elements of the ground set."""
+    """Number of elements in the ground set."""
     return self.groups.shape[-1]
 
   @property
   def m(self) -> int:
-    """Resources."""
+    """Number of resources."""
     return self.budget.shape[-1]
 
   @property
   def cost_matrix(self) -> jax.Array | None:
-    """Cost of each element, `[n, m]`; None where the cost of a set is not a sum."""
+    """Cost of each element, `[n, m]`; None if the cost of a set is not a sum."""
     return self._matrix
 
   def cost(self, mask: Mask) -> jax.Array:
@@ -169,19 +170,19 @@ class Problem:
     return jnp.where(jnp.asarray(mask)[:, None], self._matrix, 0).sum(axis=0)
 
   def canonical_form(self, mask: Mask) -> jax.Array:
-    """What stands for all sets that are the same object as `mask [n]`, `[n]` bool."""
+    """Canonical mask of the set `mask [n]`, `[n]` bool: equal for sets that are the same object."""
     if self.canonical is None:
       return jnp.asarray(mask)
     with full_precision():
       return self.canonical(mask)
 
   def within_budget(self, cost: jax.Array) -> jax.Array:
-    """Whether the costs of whole sets `[..., m]` keep to every budget, `[...]` bool."""
+    """Whether whole sets of cost `[..., m]` are within every budget, `[...]` bool."""
     return jnp.all(cost <= self.limit, axis=-1)
 
   @property
   def limit(self) -> jax.Array:
-    """What a feasible set may use: the budget, and a tolerance unless costs are exact. `[m]`."""
+    """Most that a feasible set may use, `[m]`: the budget, plus a tolerance if costs are floats."""
     return self._limit(_SET_TOLERANCE)
 
   def _limit(self, tolerance: float) -> jax.Array:
@@ -189,13 +190,13 @@ class Problem:
     return self.budget * (1 + tolerance) if inexact else self.budget
 
   def feasible(self, mask: Mask) -> jax.Array:
-    """Whether `mask [n]` holds `required`, one element per group, and fits. `[]` bool."""
+    """Whether `mask [n]` holds `required`, at most one element per group, and fits. `[]` bool."""
     mask = jnp.asarray(mask)
     one_per_group = jnp.all(self._group_sizes(mask) <= 1)
     return one_per_group & jnp.all(mask | ~self.required) & self.within_budget(self.cost(mask))
 
   def additions(self, mask: Mask) -> Additions:
-    """What may be added to the set `mask [n]`."""
+    """The elements that may be added to the set `mask [n]`."""
     mask = jnp.asarray(mask)
     used, limit = self.cost(mask), self._limit(_ADDITION_TOLERANCE)
     if self._matrix is None:
@@ -203,13 +204,13 @@ class Problem:
       marginal, within = after - used, jnp.all(after <= limit, axis=-1)
     else:
       marginal = self._matrix
-      # XLA's CPU compiler makes four times as much work of `used + marginal <= limit`.
+      # On a CPU `used + marginal <= limit` takes XLA four times as long.
       within = jnp.all(marginal <= limit - used, axis=-1)
     fits = ~mask & self._group_is_free(mask) & within
     return Additions(fits, marginal.astype(jnp.float32), self._representatives(mask, fits))
 
   def replace(self, *, budget: jax.Array | None = None, required: Mask | None = None) -> "Problem":
-    """The same problem with another budget or required set of the same dtype, unchecked."""
+    """A copy with another budget or required set of the same dtype, not validated."""
     problem = object.__new__(Problem)
     problem.__dict__.update(self.__dict__)
     if budget is not None:
@@ -241,7 +242,7 @@ class Problem:
 
   @classmethod
   def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "Problem":
-    """The problem of these leaves, unchecked."""
+    """The problem with these leaves, not validated."""
     problem = object.__new__(cls)
     problem.groups, problem.budget, problem.required, problem._matrix = leaves
     problem._cost_function, problem.canonical, problem._grouped = static
@@ -251,7 +252,7 @@ class Problem:
 def _shape_of_result(
   name: str, function: Callable[[Any], Any], mask: jax.Array, returns: str
 ) -> tuple[tuple[int, ...], Any]:
-  """Shape and dtype of what a user's function of a mask gives, without calling it for real."""
+  """Shape and dtype of what a user's function of a mask returns, by tracing alone."""
   try:
     result = jax.eval_shape(function, mask)
   except Exception as error:
@@ -290,10 +291,10 @@ def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
 
 
 def same_sets(left: jax.Array, right: jax.Array) -> jax.Array:
-  """Which sets of `left [L, n]` and `right [R, n]`, of 0 and 1, are equal. `[L, R]` bool.
+  """Whether sets of `left [L, n]` and `right [R, n]`, of 0 and 1, are equal. `[L, R]` bool.
 
-  Two sets are equal if they are of one size and their intersection is of that size too, which
-  makes the comparison of all pairs one matrix product.
+  Two sets are equal if both sizes equal the size of their intersection. So one matrix product
+  compares all pairs.
   """
   left, right = left.astype(jnp.float32), right.astype(jnp.float32)
   size = left.sum(axis=1)[:, None]
@@ -301,6 +302,6 @@ def same_sets(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def first_of_equal(masks: jax.Array, valid: jax.Array) -> jax.Array:
-  """For each row of `masks [K, n]` the lowest valid row equal to it, `[K]` int (K if none)."""
+  """The lowest valid row equal to each row of `masks [K, n]`, `[K]` int; K if there is none."""
   equal = same_sets(masks, masks) & valid[None, :]
   return jnp.where(equal.any(axis=1), jnp.argmax(equal, axis=1), masks.shape[0])

@@ -49,7 +49,7 @@ def fails(mask):
       {"groups": [[1], [1, 2]]},
       r"groups must be a nonempty vector of ints, got \[\[1\], \[1, 2\]\]",
     ),
-    ({"required": [[True], []]}, "required must be 5 of bool, got"),
+    ({"required": [[True], []]}, r"required must be bool of shape \(5,\), got \[\[True"),
     ({"required": [True]}, r"required must be bool of shape \(5,\)"),
     ({"required": mask(0, 1)}, "required holds two elements of one group"),
     ({"required": mask(3, 4)}, r"required costs \[14, 16\], over the budget \[10.0, 12.0\]"),

@@ -185,7 +185,7 @@ def test_a_check_names_the_member_that_is_wrong(member, wrong):
 
 def test_a_check_says_that_values_are_no_numbers():
   function = dataclasses.replace(FUNCTIONS["concave"][0], value=lambda mask: mask.sum() * jnp.nan)
-  with pytest.raises(ValueError, match=r"value is not finite at, or beside, the set \[\]"):
+  with pytest.raises(ValueError, match=r"value is not finite at the set \[\] or at a set"):
     function.check()
 
 
@@ -195,7 +195,7 @@ def test_a_check_says_that_values_are_no_numbers():
     ("value", lambda mask: mask * 1.0, r"value must return an array of shape \(\), got .*\(5,\)"),
     ("gains", lambda state: jnp.zeros(4), r"gains must return .* \(5,\), got .*\(4,\)"),
     ("gain", lambda state, element: jnp.zeros(2), r"gain must return .* \(\), got"),
-    ("add", lambda state, element: state[:2], "add must return a state as init does"),
+    ("add", lambda state, element: state[:2], "add must return a state of the form of init's"),
   ],
 )
 def test_a_check_names_the_member_of_the_wrong_shape(member, wrong, words):
@@ -212,5 +212,5 @@ def test_a_check_says_which_member_is_of_other_sets():
 
 def test_a_check_needs_gains_and_a_size():
   for function in (set_functions.table(np.arange(8.0)), SetFunction(*[jnp.sum] * 4)):
-    with pytest.raises(ValueError, match="check is of gains"):
+    with pytest.raises(ValueError, match="check needs a function with gains, and n"):
       function.check()

@@ -1,4 +1,4 @@
-"""Optimizers of set functions under knapsacks and groups: one protocol, two drivers."""
+"""Optimizers of set functions under knapsack budgets and groups: one protocol, two drivers."""
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, Result, Step
 from nas_submod.optimizers.bayesian.surrogate import surrogate

@@ -1,4 +1,4 @@
-"""The protocol of an optimizer, and what a run of one gives back."""
+"""The protocol of an optimizer, and the results of a run."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,27 +12,28 @@ State = Any
 
 
 class Optimizer(NamedTuple):
-  """Pure functions over a state of fixed shapes, as in optax; `B` sets are asked in a round.
+  """Pure functions over a state of fixed shapes, as in optax. A round asks for `B` sets.
 
-  The first set asked is the required set. All sets asked are feasible. A set whose value is -inf
-  could not be measured and is never chosen. States are NamedTuples that hold the problem in a
-  field `problem`, so that `ask(state)` needs nothing else.
+  The first set asked is the required set, and every set asked is feasible. A value of -inf says
+  that a set could not be measured; it is never chosen. States are NamedTuples with a field
+  `problem`, so `ask(state)` needs no other argument.
 
   Attributes:
     init: `(problem, rng) -> state`.
-    ask: `state -> (masks [B, n] bool, valid [B] bool)`, the sets whose values are wanted next, in
-      order of urgency; rows that are not valid are ignored. One that asks for nothing in 10,000
-      rounds in a row is refused.
-    tell: `(state, values [B]) -> (state, info)`; with `replicates` also `standard_errors [B]`.
+    ask: `state -> (masks [B, n] bool, valid [B] bool)`, the sets to measure next, most urgent
+      first. Rows that are not valid are ignored. 10,000 rounds in a row without a valid row are an
+      error.
+    tell: `(state, values [B]) -> (state, info)`. With `replicates` it takes `standard_errors [B]`
+      as a third argument; they are NaN where unknown: one measurement without a stated error, or a
+      value of -inf.
     done: `state -> []` bool.
-    best: `state -> (mask [n], value [])`, the answer so far, at any time.
-    replicates: None, or `state -> [B]` int: measurements each asked set should have in total.
-      Its answer is the mean of its first so many, whatever else is known of the set: an answer
-      never depends on what another run inside the optimizer asked before. Standard errors are NaN
-      where unknown: one measurement without a stated error, or a value of -inf.
-    solve: None, or `(problem, value, rng) -> Outcome`: a shorter way to the same answer where
-      `value` is traceable and evaluations are not limited, instead of rounds of ask and tell. If F
-      is not submodular, a lazy run may take other gains for bounds, and answer otherwise.
+    best: `state -> (mask [n], value [])`, the best answer so far, at any time.
+    replicates: None, or `state -> [B]` int: the number `k` of measurements that each asked set
+      needs in total. `tell` gets the mean of the first `k`, even if there are more. So a value does
+      not depend on what other runs inside the optimizer asked.
+    solve: None, or `(problem, value, rng) -> Outcome`, a faster way to the same answer. The driver
+      uses it instead of rounds if `value` is traceable and evaluations are not limited. If F is not
+      submodular, a lazy optimizer may answer another set, because it bounds gains by other values.
   """
 
   init: Callable[..., State]
@@ -45,14 +46,14 @@ class Optimizer(NamedTuple):
 
 
 class Info(NamedTuple):
-  """What a person wants to see of a round. `R` runs go on inside (rules, seeds; or one).
+  """Progress of an optimizer in a round. It has `R` runs inside: one for each rule or seed.
 
   Attributes:
-    accepted: The runs that took a step, the required set being their first. `[R]` bool.
-    masks: Where each run is now. `[R, n]` bool.
-    values: The value there. `[R]`.
-    ties: Steps of which noise leaves open whether another element was better. `[R]` bool; None
-      where that is not judged.
+    accepted: Whether the run took a step. Its first step is to the required set. `[R]` bool.
+    masks: The current set of each run. `[R, n]` bool.
+    values: Its value. `[R]`.
+    ties: Whether noise leaves open that another element was better. `[R]` bool, or None if the
+      optimizer does not judge it.
   """
 
   accepted: jax.Array
@@ -61,17 +62,25 @@ class Info(NamedTuple):
   ties: jax.Array | None = None
 
 
-Callback = Callable[[int, Info, State], None]  # round, what happened in it, the state after it
+Callback = Callable[[int, Info, State], None]  # (round, its info, the state after it)
 
 
 class Outcome(NamedTuple):
-  """Answer of a traceable run: `mask [n]`, `value []`, sets asked and rounds, `[]` int.
+  """Outcome of a run with a traceable set function.
 
-  `finite` is false if a value was NaN or +inf, `feasible` if a set asked was not. `bad_set [n]` is
-  then the first infeasible set, or else the first without a finite value; None where `solve` does
-  not report it. `answered` is false where `solve` cannot answer, because F of a required set is
-  -inf: then the driver runs rounds of ask and tell. `stuck` says that
-  the optimizer is not done but asks nothing any more; `done` that it ended before a limit.
+  Attributes:
+    mask: The answer. `[n]` bool.
+    value: Its value. `[]`.
+    evaluations: Sets asked. `[]` int.
+    rounds: Rounds of ask and tell. `[]` int.
+    finite: False if a value was NaN or +inf. `[]` bool.
+    feasible: False if a set asked was infeasible. `[]` bool.
+    bad_set: The first infeasible set, else the first whose value is NaN or +inf, `[n]` bool. None
+      if `solve` does not report it.
+    answered: False if `solve` has no answer, because F of a required set is -inf. The driver then
+      runs rounds of ask and tell. `[]` bool.
+    stuck: Whether the optimizer no longer asks for sets but is not done. `[]` bool.
+    done: Whether the optimizer ended before the limit. `[]` bool.
   """
 
   mask: jax.Array
@@ -87,9 +96,15 @@ class Outcome(NamedTuple):
 
 
 class Step(NamedTuple):
-  """A step some run took: its set `[n]`, value, cost `[m]`, evaluations made until then.
+  """A step that a run took on its path.
 
-  `tie` says that noise leaves open whether another element was better.
+  Attributes:
+    run: Which of the optimizer's runs.
+    mask: The set it went to. `[n]` bool.
+    value: Its value.
+    cost: Its cost. `[m]`.
+    evaluations: Evaluations made until then.
+    tie: Whether noise leaves open that another element was better.
   """
 
   run: int
@@ -100,26 +115,44 @@ class Step(NamedTuple):
   tie: bool = False
 
 
+def steps_of(info: Info, costs: np.ndarray, evaluations: int) -> list[Step]:
+  """The steps of a round, in the order of the runs.
+
+  Args:
+    info: What `tell` returned, on the host.
+    costs: Cost of the current set of each run. `[R, m]`.
+    evaluations: Evaluations made until then.
+  """
+  ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
+  reached = zip(info.masks, info.values.tolist(), costs, ties.tolist())
+  return [
+    Step(run, mask, value, cost, evaluations, tie)
+    for run, (mask, value, cost, tie) in enumerate(reached)
+    if info.accepted[run]
+  ]
+
+
 class Result(NamedTuple):
-  """What `maximize` returns.
+  """Result of `maximize`.
 
   Attributes:
-    mask: The optimizer's answer, feasible. `[n]` bool. A better set may have been measured on the
-      way: greedy answers where it ends, not the best single element it saw.
-    value: Its value, the mean of all measurements of it.
-    standard_error: Of the value: 0 if exact, NaN if unknown (one measurement, no error stated).
-    cost: Units of each resource it uses, float32 unless they are whole numbers: whether it fits is
-      for `problem.feasible` to say. `[m]`.
-    evaluations: Measurements made with a host function, a set counting as often as it was
-      measured; sets asked with a traceable one.
-    rounds: Rounds of ask and tell, the parallel depth of the search.
-    trace: Steps accepted, in order; empty with a traceable function.
-    upper_bound: On the value of any feasible set, if F is submodular, and monotone as far as
-      `violations` tell; inf where nothing bounds it. See `nas_submod.optimizers.certificate`.
-    violations: How far what was measured is from monotone and submodular.
-    ties: Other sets measured of which noise leaves open whether they are better than the answer;
-      0 where values are exact, None where nothing tells their noise.
-    done: False if `max_evaluations` stopped the run before its end.
+    mask: The optimizer's answer, feasible. `[n]` bool. A better set may have been measured: greedy
+      answers the end of its path, not the best single element.
+    value: Its value, the mean of all its measurements.
+    standard_error: Standard error of the value: 0 if exact, NaN if unknown (one measurement, no
+      stated error).
+    cost: Units of each resource that it uses, `[m]`. Whole numbers or float32; `problem.feasible`
+      decides whether it fits.
+    evaluations: Measurements of a host function, replicates included; sets asked of a traceable
+      function.
+    rounds: Rounds of ask and tell: the parallel depth of the search.
+    trace: Steps of all runs, in order; empty with a traceable function.
+    upper_bound: Upper bound on the value of any feasible set if F is submodular, inf if there is
+      none. See `nas_submod.optimizers.certificate`.
+    violations: Violations of monotonicity and submodularity among the measurements.
+    ties: Number of other measured sets that may be better than the answer, given the noise. 0 if
+      values are exact, None if the noise is unknown.
+    done: False if `max_evaluations` stopped the run.
   """
 
   mask: np.ndarray
@@ -135,17 +168,17 @@ class Result(NamedTuple):
   done: bool = True
 
   def __str__(self) -> str:
-    """What a person wants to know, a line each; `repr` has all of it."""
+    """A summary in lines of text; `repr` has every field."""
     error = f" ± {self.standard_error:.3g}" * (self.standard_error > 0)  # not where it is NaN
-    told = {None: ", of unknown noise", 0: ""}.get(self.ties, f", ties with {self.ties}")
-    noisy = "" if self.standard_error == 0 else " (noise apart)"
+    noise = {None: ", of unknown noise", 0: ""}.get(self.ties, f", ties with {self.ties}")
+    noisy = "" if self.standard_error == 0 else " (ignoring noise)"
     cut = "" if self.done else ", cut by max_evaluations"
     v, bound = self.violations, f"at most {self.upper_bound:.6g} if F is submodular{noisy}"
     return "\n".join(
       [
         f"elements    {np.flatnonzero(self.mask).tolist()}",
         f"cost        {', '.join(f'{cost:.9g}' for cost in self.cost.tolist())}",
-        f"value       {self.value:.6g}{error}{told}",
+        f"value       {self.value:.6g}{error}{noise}",
         f"optimum     {bound if np.isfinite(self.upper_bound) else 'nothing bounds it'}",
         f"submodular  gains rose in {v.submodularity_failed} of {v.submodularity_checked} checks, "
         f"additions lost in {v.monotonicity_failed} of {v.monotonicity_checked}",

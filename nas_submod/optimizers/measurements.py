@@ -1,4 +1,4 @@
-"""What was measured of a set function on the host: several noisy values of one set are pooled."""
+"""Measurements of a set function on the host: noisy values of the same set are pooled."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,10 +7,10 @@ import numpy as np
 
 
 class Pooled(NamedTuple):
-  """Mean of some measurements of one set, and its standard error.
+  """Mean of measurements of one set, and its standard error.
 
-  The standard error is NaN where it is unknown: one measurement without a stated error, or a set
-  that could not be measured (value -inf).
+  The standard error is NaN if it is unknown: one measurement without a stated error, or a set that
+  could not be measured (value -inf).
   """
 
   value: float
@@ -18,22 +18,24 @@ class Pooled(NamedTuple):
 
 
 UNKNOWN = Pooled(-np.inf, np.nan)
-QUANTILE = 1.645  # one-sided 95% of a normal distribution
+QUANTILE = 1.645  # of the normal distribution, one-sided 95%
 
 
 class Measurements:
-  """Measurements by canonical set, in the order they were made.
+  """Measurements of each canonical set, in the order they were made.
+
+  A key is the packed canonical mask of a set.
 
   Attributes:
-    total: How many there are.
-    asked: What stands for each set that was asked, by its packed mask; in the order asked.
+    total: Number of measurements.
+    asked: The key of each set asked, by its packed mask, in the order asked.
   """
 
   def __init__(self, value: Callable[[np.ndarray], Any]):
-    """Nothing is measured yet.
+    """Starts without measurements.
 
     Args:
-      value: `masks [K, n] -> values [K]` or `(values, standard_errors)`; a row is a measurement.
+      value: `masks [K, n] -> values [K]` or `(values, standard_errors)`; each row is measured.
     """
     self._value = value
     self._samples: dict[bytes, list[Pooled]] = {}
@@ -43,13 +45,13 @@ class Measurements:
   def measure(
     self, masks: np.ndarray, keys: list[bytes], replicates: np.ndarray, allowance: int
   ) -> bool:
-    """Measures each set until it has its replicates; all in one call, what is held is kept.
+    """Measures each set until it has its replicates; measures all that is missing in one call.
 
     Args:
-      masks: Sets, in order of urgency. Shape `[K, n]` bool.
-      keys: What stands for each; equal for sets that are the same object. `[K]`.
-      replicates: Measurements each should have in total. Shape `[K]` int.
-      allowance: Measurements that may be made.
+      masks: Sets, most urgent first. `[K, n]` bool.
+      keys: Their keys, equal for sets that are the same object. `[K]`.
+      replicates: Measurements that each set needs in total. `[K]` int.
+      allowance: Most measurements that may be made.
 
     Returns:
       Whether the allowance was too small.
@@ -73,9 +75,10 @@ class Measurements:
     return cut
 
   def pooled(self, key: bytes, replicates: int | None = None) -> Pooled:
-    """The first measurements of a set, as many as stated (None: all): mean and standard error.
+    """Mean and standard error of the first `replicates` measurements of a set; None takes all.
 
-    The error comes from the stated ones where all have one, else from how the values scatter.
+    The standard error comes from the stated errors if every measurement has one, else from the
+    scatter of the values.
     """
     samples = self._samples.get(key, [])[:replicates]
     values, errors = np.array(samples).reshape(-1, 2).T
@@ -88,7 +91,7 @@ class Measurements:
     return Pooled(float(np.mean(values)), float(scatter if np.isnan(stated) else stated))
 
   def noise(self) -> float:
-    """Standard deviation of one measurement, pooled over all sets; 0 if nothing tells it."""
+    """Standard deviation of one measurement, pooled over all sets; 0 if it is unknown."""
     counts = np.array([len(samples) for samples in self._samples.values()])
     errors = np.array([self.pooled(key).standard_error for key in self._samples])
     known = np.isfinite(errors)
@@ -98,26 +101,25 @@ class Measurements:
     )
 
   def ties(self, key: bytes) -> int | None:
-    """Other sets of which noise leaves open whether they are better than the set of `key`.
+    """Number of other sets that may be better than the set of `key`, given the noise.
 
-    Their mean is higher, or lower by no more than 1.645 standard errors of the difference. 0 where
-    values are exact, None where nothing tells the noise.
+    Their mean is higher, or lower by less than 1.645 standard errors of the difference. 0 if values
+    are exact, None if the noise is unknown.
     """
-    found = {other: self.pooled(other) for other in self._samples}
-    told = [p.standard_error for p in found.values() if np.isfinite(p.value)]
-    if told and np.isnan(told).all():
+    pooled = {other: self.pooled(other) for other in self._samples}
+    measured = [found for found in pooled.values() if np.isfinite(found.value)]
+    if measured and all(np.isnan(found.standard_error) for found in measured):
       return None
-    known = np.array([pooled for pooled in found.values() if np.isfinite(pooled.value)])
-    answer = found.get(key, UNKNOWN)
+    answer = pooled.get(key, UNKNOWN)
     if not np.isfinite(answer.value):
       return 0
-    values, errors = known.T
+    values, errors = np.array(measured).T
     error, noise = answer.standard_error, self.noise()
     error = noise if np.isnan(error) else error
     errors = np.where(np.isnan(errors), noise, errors)
     margin = QUANTILE * np.hypot(errors, error)
     close = (answer.value - values < margin) & (margin > 0)
-    return int(close.sum()) - int(error > 0)  # where there is noise it is close to itself
+    return int(close.sum()) - int(error > 0)  # with noise, the set is close to itself
 
   def _call(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:
@@ -133,7 +135,7 @@ class Measurements:
 
 
 def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarray]:
-  """What a function on the host returned for `masks [K, n]`: values and standard errors, `[K]`.
+  """Values and standard errors, `[K]` each, that a host function returned for `masks [K, n]`.
 
   Raises:
     ValueError: If a shape is wrong, a value NaN or +inf, or a standard error negative or infinite.
@@ -146,7 +148,7 @@ def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarr
   try:
     values, errors = np.asarray(values), np.asarray(errors)
     if any(numbers.dtype.kind not in "biuf" for numbers in (values, errors)):
-      raise TypeError("no real numbers")
+      raise TypeError("not real numbers")
     values, errors = values.astype(np.float64), errors.astype(np.float64)
   except (TypeError, ValueError) as error:
     raise ValueError(f"value must return real numbers, `[K]`, got {answer!r:.80}") from error
@@ -154,13 +156,13 @@ def checked_answer(masks: np.ndarray, answer: Any) -> tuple[np.ndarray, np.ndarr
     if numbers.shape != (len(masks),):
       raise ValueError(
         f"value returned {name} of shape {numbers.shape} for {len(masks)} sets, not "
-        f"({len(masks)},): on the host it takes all sets of a round, `masks [K, n]`"
+        f"({len(masks)},); a function on the host takes all sets of a round, `masks [K, n]`"
       )
   beyond = ~np.isneginf(values) & (np.abs(values) > np.finfo(np.float32).max)
   bad_value = np.isnan(values) | beyond
   bad_error = (errors < 0) | (errors == np.inf)
   for name, numbers, bad, allowed in (
-    ("values", values, bad_value, "a number of float32 or -inf (could not be measured)"),
+    ("values", values, bad_value, "a float32 number or -inf (could not be measured)"),
     ("standard errors", errors, bad_error, "a nonnegative number or NaN (unknown)"),
   ):
     for row in np.flatnonzero(bad)[:1]:

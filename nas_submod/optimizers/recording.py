@@ -1,4 +1,4 @@
-"""A function on the host whose measurements are kept on disk, so that a run can go on."""
+"""A log of a host function's measurements, from which an interrupted run resumes."""
 
 import collections
 import json
@@ -16,22 +16,22 @@ from nas_submod.optimizers.measurements import checked_answer
 def recorded(
   value: Callable[[np.ndarray], Any], path: str | os.PathLike
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-  """The function with a log of one run: run again with it, `maximize` goes on where it stopped.
+  """Logs the measurements of one run, so that `maximize` can resume it.
 
-  What it asks depends on nothing but its arguments and the values, so the log answers the same
-  questions again, and `value` is called for the others. The state of what is random in `value` is
-  not in the log.
+  `maximize` asks for the same sets if its arguments and the values are the same. So a run that
+  starts again gets its first values from the log, and calls `value` for the rest. The log does not
+  hold the state of a random generator in `value`.
 
   Args:
-    value: As for `maximize`, on the host.
-    path: The log, a JSON object for each measurement; made if missing. A run has a log of its own,
-      and calls `recorded` for every start.
+    value: A set function on the host, as for `maximize`.
+    path: The log, with a JSON object for each measurement; created if missing. Each run needs its
+      own log, and calls `recorded` again at each start.
 
   Returns:
-    The function. It raises ValueError where the log is that of another run.
+    The function with the log. It raises ValueError if the log belongs to another run.
 
   Raises:
-    ValueError: If the file is no log, or cannot be written, or `value` is no function.
+    ValueError: If the file is not a log or cannot be written, or `value` is not a function.
   """
   if not callable(value):
     raise ValueError(f"value must be a function, got {value!r}")
@@ -48,7 +48,9 @@ def recorded(
       elements, *answer = known.popleft()
       asked = np.flatnonzero(masks[len(answers)]).tolist()
       if elements != asked:
-        raise ValueError(f"{path} is of another run: it has the set {elements}, asked is {asked}")
+        raise ValueError(
+          f"{path} belongs to another run: it has the set {elements}, this run asks for {asked}"
+        )
       answers.append(answer)
     rest = masks[len(answers) :]
     if len(rest):

@@ -1,20 +1,21 @@
-"""What counts as a tie: numbers that differ by no more than float32 rounds.
+"""Ties: values that differ by no more than float32 rounding.
 
-Two programs may sum the same numbers in another order, and so give a set values that differ in
-their last digits. A choice that hung on those would depend on the driver, on the batch, and on when
-a gain was measured. So a value is better only if it is by more than rounding; of a tie the first
-wins.
+Two programs may sum the same numbers in different orders, so the values of a set may differ in
+their last digits. Choices must not depend on these digits: else they would depend on the driver,
+on the batch, and on when a gain was measured. So a value is better only if it is better by more
+than rounding, and the first of several ties wins.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROUNDING = 5e-7  # of a value, or of each of two whose difference is taken; float32 rounds by 6e-8
+# Share of a value, or of each of two values whose difference is taken. Float32 rounds by 6e-8.
+ROUNDING = 5e-7
 
 
 def size(value: jax.Array) -> jax.Array:
-  """What the rounding of `value [...]` goes by: 0 where it is infinite. `[...]`."""
+  """Magnitude of `value [...]` to which rounding is relative, `[...]`; 0 if it is infinite."""
   return jnp.where(jnp.isfinite(value), jnp.abs(value), 0.0)
 
 
@@ -24,49 +25,50 @@ def beats(value: jax.Array, best: jax.Array) -> jax.Array:
 
 
 def first_true(found: jax.Array) -> jax.Array:
-  """The first place where `found [n]`, or the last place if there is none; `argmax` is a loop."""
+  """First index where `found [n]` is true, else the last index. `argmax` would be a loop."""
   return jnp.min(jnp.where(found, jnp.arange(found.size), found.size - 1))
 
 
 def first_largest(values: jax.Array) -> jax.Array:
-  """The first place of `values [n]` that the largest one does not beat. `[]` int."""
+  """First index of `values [n]` whose value ties with the largest. `[]` int."""
   return first_true(~beats(jnp.max(values), values))
 
 
 def best_in_order(values: jax.Array, best: jax.Array) -> jax.Array:
-  """Takes `values [n]` one after the other, each of which must beat the best until then.
+  """Index of the last of `values [n]` that beats all kept before it.
 
-  So an answer does not depend on how many values are looked at together.
+  One value after another is compared with the best so far. So the answer does not depend on how
+  many values come in a batch.
 
   Args:
     values: The values.
     best: The best value before them. `[]`.
 
   Returns:
-    The place of the best one in the end; -1 if none beats what was before. `[]` int.
+    The index; -1 if no value beats `best`. `[]` int.
   """
 
-  def look(carry, entry):
+  def compare(carry, entry):
     best, winner = carry
-    value, place = entry
+    value, index = entry
     better = beats(value, best)
-    return (jnp.where(better, value, best), jnp.where(better, place, winner)), None
+    return (jnp.where(better, value, best), jnp.where(better, index, winner)), None
 
-  places = jnp.arange(values.size, dtype=jnp.int32)
-  return jax.lax.scan(look, (best, jnp.int32(-1)), (values, places))[0][1]
+  indices = jnp.arange(values.size, dtype=jnp.int32)
+  return jax.lax.scan(compare, (best, jnp.int32(-1)), (values, indices))[0][1]
 
 
 def best_of_all(values: jax.Array) -> jax.Array:
-  """The place of the best of `values [n]`, taken one after the other. `[]` int."""
+  """Index of the best of `values [n]`, compared one after another. `[]` int."""
   return 1 + best_in_order(values[1:], values[0])
 
 
 def best_on_host(values: np.ndarray) -> int:
-  """`best_of_all` for values on the host: no program for each number of them."""
+  """`best_of_all` in NumPy, which does not compile for each number of values."""
   records = np.flatnonzero(values[1:] > np.maximum.accumulate(values)[:-1]) + 1
   winner = 0
-  for place in records:  # others beat nothing
+  for index in records:  # only a new maximum can beat the best so far
     best = values[winner]
-    if values[place] > best + (np.float32(ROUNDING) * abs(best) if np.isfinite(best) else 0):
-      winner = int(place)
+    if values[index] > best + (np.float32(ROUNDING) * abs(best) if np.isfinite(best) else 0):
+      winner = int(index)
   return winner

@@ -1,4 +1,4 @@
-"""What a set function is: a value, and gains where they are cheaper."""
+"""The set function: a value, and marginal gains where they are cheaper than values."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,29 +13,30 @@ from nas_submod.validation import first_line
 
 _GAINS = ("init", "gains", "add")
 _MEMBERS = ("value", *_GAINS, "gain")
-_LONGEST, _ELEMENTS = 6, 4  # of the sets on which gains are checked; elements of each
-State = Any  # what a function remembers of a set, so that gains are cheap
+_CHAIN, _ELEMENTS = 6, 4  # sets on which `check` compares gains, and elements of each
+State = Any  # what a function remembers of a set so that gains are cheap
 
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
 class SetFunction:
-  """A traceable set function over `n` elements, a pytree of its members, which become `Partial`s.
+  """A traceable set function over `n` elements.
 
-  Arrays in these are arguments of a program; one that several members share is given once.
+  A pytree of its members, each a `Partial`. Their arrays are arguments of a program, not constants
+  of it. An array that several members share is passed once.
 
   Attributes:
     value: `mask [n] -> []`.
-    init: `mask [n] -> state`, or None where gains are no cheaper than values.
-    gains: `state -> [n]`, the gain of every element outside the set.
-    add: `(state, element) -> state`, of the set with that element.
-    gain: `(state, element) -> []`, the gain of one element outside the set. By default that of
-      `gains`; a lazy run then measures all, as it could not measure less.
-    n: Elements of the ground set; None where that is not said, and so not checked.
+    init: `mask [n] -> state`; None if gains are no cheaper than values.
+    gains: `state -> [n]`, the marginal gain of every element outside the set.
+    add: `(state, element) -> state`, the state of the set with that element.
+    gain: `(state, element) -> []`, the marginal gain of one element outside the set. The default
+      takes it from `gains`; then a lazy run measures all gains at once.
+    n: Number of elements in the ground set; None leaves it unchecked.
 
   Raises:
-    ValueError: If only some of `init`, `gains` and `add` are given, `value` is no function
-      or `n` no number of elements.
+    ValueError: If only some of `init`, `gains` and `add` are given, `value` is not a function, or
+      `n` is not a positive whole number.
   """
 
   value: Callable[[Any], jax.Array]
@@ -46,14 +47,14 @@ class SetFunction:
   n: int | None = None
 
   def __post_init__(self) -> None:
-    """Makes plain functions `Partial`s, whose identity is part of the structure."""
+    """Wraps plain functions in `Partial`, which makes them part of the pytree's structure."""
     if not callable(self.value):
       raise ValueError(f"value must be a function `mask [n] -> []`, got {self.value!r}")
     if self.n is not None and not (isinstance(self.n, int | np.integer) and self.n > 0):
-      raise ValueError(f"n must be a number of elements or None, got {self.n!r}")
-    absent = [name for name in _GAINS if getattr(self, name) is None]
-    if absent and not (len(absent) == len(_GAINS) and self.gain is None):
-      raise ValueError(f"gains need {', '.join(_GAINS)}; absent: {', '.join(absent)}")
+      raise ValueError(f"n must be a positive whole number or None, got {self.n!r}")
+    missing = [name for name in _GAINS if getattr(self, name) is None]
+    if missing and not (len(missing) == len(_GAINS) and self.gain is None):
+      raise ValueError(f"gains need {', '.join(_GAINS)}; missing: {', '.join(missing)}")
     for name in _MEMBERS:
       member = getattr(self, name)
       if member is not None and not isinstance(member, Partial):
@@ -62,7 +63,7 @@ class SetFunction:
       object.__setattr__(self, "gain", Partial(_one_of_all, self.gains))
 
   def __call__(self, mask: Any) -> jax.Array:
-    """The value of the set `mask [n]`, `[]`."""
+    """Value of the set `mask [n]`, `[]`."""
     return self.value(mask)
 
   @property
@@ -76,19 +77,19 @@ class SetFunction:
     return self.gain is not None and getattr(self.gain, "func", None) is not _one_of_all
 
   def check(self, n: int | None = None, seed: int = 0) -> None:
-    """Checks that gains are differences of values, on a random chain of sets.
+    """Checks on a random chain of sets that gains are differences of values.
 
     Args:
-      n: Elements of the ground set; by default what the function says.
+      n: Number of elements in the ground set; by default the function's own.
       seed: Seed of the chain.
 
     Raises:
-      ValueError: If `gains`, `gain` or `add` disagrees with `value`, a value is not
-        finite, or something has another shape than it must have; it says where.
+      ValueError: If `gains`, `gain` or `add` disagrees with `value`, a value is not finite, or a
+        shape is wrong. The error says where.
     """
     n = self.n if n is None else n
     if n is None or not self.incremental:
-      raise ValueError("check is of gains, and needs n where the function has none")
+      raise ValueError("check needs a function with gains, and n unless the function has it")
     with full_precision():
       self._check_shapes(n)
       self._check_gains(n, seed)
@@ -99,14 +100,15 @@ class SetFunction:
     value, init, add = jax.jit(self.value), jax.jit(self.init), jax.jit(self.add)
     gains_of, gain_of = jax.jit(self.gains), jax.jit(self.gain)
     added = init(np.zeros(n, bool))
-    for size in range(min(_LONGEST, n)):
+    for size in range(min(_CHAIN, n)):
       mask = np.isin(np.arange(n), order[:size])
       state, elements = init(mask), order[size : size + _ELEMENTS]
       values = np.array([value(mask | (np.arange(n) == e)) for e in elements], np.float64)
       here = float(value(mask))
       if not np.isfinite([here, *values]).all():
         raise ValueError(
-          f"value is not finite at, or beside, the set {sorted(order[:size].tolist())}"
+          f"value is not finite at the set {sorted(order[:size].tolist())} or at a set of one "
+          "element more"
         )
       differences = values - here
       for name, found in (
@@ -120,7 +122,7 @@ class SetFunction:
           to_blame = name if name == "add" else f"{name} or init"
           raise ValueError(
             f"{to_blame} is wrong: element {elements[row]} gains {found[row]:g} at the set "
-            f"{sorted(order[:size].tolist())}, its values differ by {differences[row]:g}"
+            f"{sorted(order[:size].tolist())}, but values differ by {differences[row]:g}"
           )
       added = add(added, order[size])
 
@@ -145,10 +147,10 @@ class SetFunction:
         raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
     after = form_of("add", state, element)
     if not _alike(after, state):
-      raise ValueError(f"add must return a state as init does, {state}, got {after}")
+      raise ValueError(f"add must return a state of the form of init's, {state}; got {after}")
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Leaves, each once; the members' structure and which leaf stands where."""
+    """Leaves, each once; static are the members' structure, the places of leaves, and `n`."""
     leaves, structure = jax.tree.flatten([getattr(self, name) for name in _MEMBERS])
     distinct = {id(leaf): leaf for leaf in leaves}
     order = {key: place for place, key in enumerate(distinct)}
@@ -157,20 +159,20 @@ class SetFunction:
 
   @classmethod
   def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "SetFunction":
-    """The function of these leaves."""
+    """The function with these leaves."""
     structure, places, n = static
     members = jax.tree.unflatten(structure, [leaves[place] for place in places])
     return cls(**dict(zip(_MEMBERS, members)), n=n)
 
 
 def _alike(left: State, right: State) -> bool:
-  """Whether two covers have the same structure, shapes and dtypes."""
+  """Whether two states have the same structure, shapes and dtypes."""
   forms = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), c) for c in (left, right)]
   return bool(forms[0] == forms[1])
 
 
 def as_argument(function: Callable[..., Any]) -> Any:
-  """A set function as an argument of a program: its arrays are then no constants of it."""
+  """The function as a pytree, so that its arrays are arguments of a program, not constants."""
   return function if isinstance(function, Partial | SetFunction) else Partial(function)
 
 

@@ -1,7 +1,7 @@
-"""Set functions with known properties: for tests, benchmarks and research on optimizers.
+"""Closed-form set functions for tests, benchmarks and research on optimizers.
 
-All but `table` are monotone and submodular. Their arrays are arguments of the programs that use
-them, not constants, so another function of the same shapes does not recompile.
+All of them except `table` are monotone and submodular. Their arrays are arguments of programs, so
+another function of the same shapes does not recompile.
 """
 
 from collections.abc import Callable
@@ -32,18 +32,18 @@ def modular(weights: Any) -> SetFunction:
 
 
 def coverage(covers: Any, weights: Any = None) -> SetFunction:
-  """The weight of all items that some chosen element covers.
+  """The total weight of the items that the set covers.
 
   Args:
     covers: Whether an element covers an item. `[n, items]` bool.
-    weights: Nonnegative weights of the items; None for 1, which is counted 32 items at a time.
-      `[items]`.
+    weights: Nonnegative weights of the items, `[items]`. None means 1 for each; the function then
+      counts 32 items at a time.
 
   Returns:
     The function.
 
   Raises:
-    ValueError: If a shape is wrong, `covers` holds other numbers than 0 and 1, or a weight is
+    ValueError: If a shape is wrong, `covers` holds numbers other than 0 and 1, or a weight is
       negative or not finite.
   """
   incidence = array_of("covers", covers, "a matrix of True and False")
@@ -54,7 +54,7 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
   incidence = incidence.astype(bool)
   if weights is None:
     packed = _pack(incidence)
-    return SetFunction(  # no gain: all gains take less time than to choose which to measure
+    return SetFunction(  # without `gain`: measuring all gains is faster than choosing some
       value=Partial(_count_value, packed),
       init=Partial(_count_init, packed),
       gains=Partial(_count_gains, packed),
@@ -76,11 +76,11 @@ def coverage(covers: Any, weights: Any = None) -> SetFunction:
 
 
 def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt) -> SetFunction:
-  """The sum over features of a concave function of how much of each is chosen.
+  """The sum over features of a concave function of the set's total amount of the feature.
 
   Args:
-    features: How much of each feature an element has, nonnegative. `[n, features]`.
-    concave: Traceable, increasing, concave, 0 at 0, elementwise.
+    features: Nonnegative amount of each feature in an element. `[n, features]`.
+    concave: A traceable elementwise function: increasing, concave, 0 at 0.
 
   Returns:
     The function.
@@ -97,10 +97,12 @@ def concave_over_modular(features: Any, concave: Callable[[Any], Any] = jnp.sqrt
 
 
 def table(values: Any) -> SetFunction:
-  """Any set function of few elements: `values [2^n]`, element e being bit e of the index.
+  """Any set function of few elements, given by `values [2^n]`; element e is bit e of the index.
+
+  A value of -inf says that the set cannot be measured.
 
   Raises:
-    ValueError: If there are not so many, or one is NaN or infinity; -inf is a set without a value.
+    ValueError: If the number of values is not a power of two, or a value is NaN or +inf.
   """
   with np.errstate(over="ignore"):
     given = floats_of("values", values, "a vector of numbers").astype(np.float32)
@@ -114,7 +116,10 @@ def table(values: Any) -> SetFunction:
 
 
 def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
-  """The function for the host driver: `masks [K, n] -> values [K]`, few compilations."""
+  """A traceable function as one for the host driver, `masks [K, n] -> values [K]`.
+
+  Batches are padded to powers of two, which keeps compilations few.
+  """
   function = as_argument(function)
 
   def values(masks: np.ndarray) -> np.ndarray:
@@ -152,7 +157,7 @@ def _modular_gain(weights, mask, element):
 
 
 def _pack(covers: np.ndarray) -> jax.Array:
-  """Items as bits, `[n, items] bool -> [n, words]`: 32 of them are counted at once."""
+  """Packs items into words of 32 bits, `[n, items]` bool to `[n, words]`."""
   bits = np.pad(covers, ((0, 0), (0, -covers.shape[1] % 32)))
   return jnp.asarray(np.packbits(bits, axis=1).view(np.uint32))
 
@@ -180,7 +185,7 @@ def _count_add(covers, covered, element):
 
 @full_precision()
 def _product(left, right):
-  """A product of matrices: a tenth of the time of logical operations on a CPU."""
+  """The matrix product, which takes a tenth of the time of logical operations on a CPU."""
   return left @ right
 
 

@@ -1,4 +1,4 @@
-"""Facility location, and how XLA is made to compute many sets of it fast on a CPU."""
+"""Facility location, with kernels that XLA makes fast for many sets on a CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +12,16 @@ from nas_submod.validation import nonnegative_of
 
 
 def facility_location(service: Any) -> SetFunction:
-  """The sum over customers of the best service that a chosen element gives.
+  """The sum over customers of the best service that an element of the set gives.
 
   Args:
-    service: How well each element serves each customer, nonnegative. `[n, customers]`.
+    service: Nonnegative service of each element to each customer. `[n, customers]`.
 
   Returns:
     The function.
 
   Raises:
-    ValueError: If `service` is no matrix, or an entry is negative or not finite.
+    ValueError: If `service` is not a matrix, or an entry is negative or not finite.
   """
   service = nonnegative_of("service", service, 2)
   return SetFunction(
@@ -35,10 +35,10 @@ def facility_location(service: Any) -> SetFunction:
 
 
 def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
-  """Lets `of_sets(matrix, [C, ...])` stand for a function vmapped over its second argument.
+  """Makes `of_sets(matrix, [C, ...])` the CPU kernel of a function vmapped over its last argument.
 
-  XLA's CPU compiler vectorises additions of row after row, but not the reduction of a matrix, which
-  takes several times as long for so many sets.
+  XLA's CPU compiler vectorises the addition of one row after another. It does not vectorise the
+  reduction of a matrix, which then takes several times as long for many sets.
   """
 
   def decorate(function: Callable[..., jax.Array]) -> Any:
@@ -58,7 +58,7 @@ def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 
 def _larger(left, right):
-  # Of numbers: `jnp.maximum` looks for NaN as well, which is three operations on a CPU.
+  # `jnp.maximum` also looks for NaN, which makes three operations on a CPU. Here is no NaN.
   return jnp.where(left > right, left, right)
 
 
@@ -86,9 +86,9 @@ def _facility_value(service, mask):
 def _facility_marginals_of_sets(service, served):
   def serve_next(gains, customers):
     offers, had = customers
-    # What they would have less what they had: one subtraction for all of them. It rounds a gain by
-    # up to 4e-7 of F, less than `rounding.ROUNDING`, below which gains tie. Where nothing is gained
-    # it is exactly 0, as both are sums of the same numbers in the same order.
+    # One subtraction for all customers: their service with the element, less that without it. It
+    # rounds a gain by up to 4e-7 of F, less than `ties.ROUNDING`, below which gains tie. A gain of
+    # zero is exactly 0, because both sums add the same numbers in the same order.
     would_have = [_larger(offered, have[:, None]) for offered, have in zip(offers, had)]
     return gains + (_in_pairs(jnp.add, would_have) - _in_pairs(jnp.add, had)[:, None]), None
 
@@ -97,17 +97,17 @@ def _facility_marginals_of_sets(service, served):
 
 
 def _dealt(rows, hands):
-  """Rows `[K, ...]` dealt by turns to so many hands, 0 to those who get one less.
+  """Deals rows `[K, ...]` to `hands` in turn; hands that run short get rows of 0.
 
-  How many is what was fastest in `benchmarks.set_functions`.
+  Callers pass the number of hands that was fastest in `benchmarks.set_functions`.
   """
   padded = jnp.pad(rows, [(0, -rows.shape[0] % hands), *[(0, 0)] * (rows.ndim - 1)])
-  # The barriers let XLA deal the service once, before the loop of a run, and not in every step.
+  # The barriers make XLA deal the service once, before the loop of a run, not in every step.
   return tuple(jax.lax.optimization_barrier(padded[hand::hands]) for hand in range(hands))
 
 
 def _in_pairs(operation, rows):
-  """Reduces a power of two of arrays."""
+  """Reduces arrays pairwise; their number is a power of two."""
   while len(rows) > 1:
     rows = [operation(left, right) for left, right in zip(rows[::2], rows[1::2])]
   return rows[0]

@@ -10,7 +10,8 @@ from scipy.optimize import linprog
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import brute_force, certificate, greedy, random_search, rcas
+from nas_submod.optimizers import brute_force, greedy, random_search, rcas
+from nas_submod.optimizers.certificate import bound
 from nas_submod.optimizers.certificate.measured_gains import Gains
 
 MASKS = instances.every_mask(8)
@@ -190,8 +191,8 @@ def test_checks_fail_only_beyond_the_noise():
 def test_not_monotone_is_what_fails_more_often_than_noise_explains(noisy, failed, expected):
   gains = np.zeros((1, 2))
   measured = Gains(np.zeros((1, 2), bool), np.zeros(1), gains, np.zeros(1), gains + noisy)
-  violations = certificate.Violations(failed, 100, 0, 0, np.nan, np.nan)
-  assert certificate._is_not_monotone(measured, violations) == expected
+  violations = bound.Violations(failed, 100, 0, 0, np.nan, np.nan)
+  assert bound._is_not_monotone(measured, violations) == expected
 
 
 def test_where_nothing_bounds_there_is_no_bound():
@@ -225,10 +226,10 @@ def test_of_many_sets_those_of_the_least_bounds_are_refined():
   problem = ns.Problem(-np.ones(6, int), rng.uniform(0.2, 1, 6), 1.5)
   values, weights = rng.random(300), rng.random((300, 6))
   alone = [
-    certificate._least_bound(problem, values[row : row + 1], weights[row : row + 1])
+    bound._least_bound(problem, values[row : row + 1], weights[row : row + 1])
     for row in range(300)
   ]
-  assert certificate._least_bound(problem, values, weights) == pytest.approx(min(alone), rel=1e-6)
+  assert bound._least_bound(problem, values, weights) == pytest.approx(min(alone), rel=1e-6)
 
 
 def test_the_knapsack_of_one_resource_is_that_of_linear_programming():
@@ -240,10 +241,10 @@ def test_the_knapsack_of_one_resource_is_that_of_linear_programming():
     room = rng.choice([0.0, cost.sum() * rng.random()])
     problem = ns.Problem(groups, cost, room)
     weights = rng.random((2, n)) * 10 ** rng.uniform(-3, 3) * (rng.random((2, n)) < 0.9)
-    found = certificate._least_bound(problem, np.zeros(2), weights)
+    found = bound._least_bound(problem, np.zeros(2), weights)
     one_of_a_group = [groups == group for group in np.unique(groups[groups >= 0])]
     costs = np.asarray(problem.cost_matrix, float)[:, 0]
-    limit = float(problem.limit[0]) * (1 + certificate.ROUNDING)
+    limit = float(problem.limit[0]) * (1 + bound.ROUNDING)
     unit, worth = max(costs.max(), 1e-30), max(weights.max(), 1e-30)
     bounds = [limit / unit] + [1.0] * len(one_of_a_group)
     left = np.array([costs / unit, *one_of_a_group], float)

@@ -210,7 +210,7 @@ def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others
     np.testing.assert_array_equal(found.mask, expected.mask)
     assert (found.value, found.evaluations) == (expected.value, expected.evaluations)
   del members["gains"]
-  with pytest.raises(ValueError, match="gains need init, gains, add; absent: gains"):
+  with pytest.raises(ValueError, match="gains need init, gains, add; missing: gains"):
     SetFunction(**members)
 
 

@@ -47,7 +47,7 @@ def test_a_recorded_run_goes_on_where_it_stopped(tmp_path, torn):
 def test_logs_that_are_refused(tmp_path):
   path = tmp_path / "run.jsonl"
   path.write_text('{"set": [1], "value": 2.0, "standard_error": 0.1}\n')
-  with pytest.raises(ValueError, match=r"run.jsonl is of another run: it has the set \[1\]"):
+  with pytest.raises(ValueError, match=r"run.jsonl belongs to another run: it has the set \[1\]"):
     ns.maximize(PROBLEM, o.recorded(weigh, path), o.greedy())
   path.write_text("[]\n")
   with pytest.raises(ValueError, match="line 1, is not a measurement"):

@@ -1,16 +1,16 @@
-"""A certificate of a run: how much better any feasible set could be, if F is what it is taken for.
+"""Certificate of a run: an upper bound on every feasible set, and violations of its assumptions.
 
-If F is monotone and submodular, the gain of an element at a measured set A bounds its gain at every
-S that contains A. So no feasible T is better than F(S) plus the gains of its elements at S, and the
-best such T, relaxed, is a bound: one element of each group; with additive costs also a fractional
-(multiple-choice) knapsack of each resource alone, by its Lagrangian dual. The bound is the smallest
-over all S that were measured. Sources: Leskovec et al. 2007 for the bound from data, Tang et al.
-2021 for knapsacks. Where additions were seen to lower F, only the gains at the required set, which
-every T contains, are used: what they give needs no monotonicity.
+If F is submodular, the gain of an element at a measured set A bounds its gain at every superset of
+A. If F is also monotone, every feasible T has at most F(S) plus the gains of its elements at S, for
+each measured S. The bound relaxes the choice of T: one element of each group; with additive costs
+also a fractional (multiple-choice) knapsack of each resource alone, by its Lagrangian dual. The
+result is the smallest bound over all S. Sources: Leskovec et al. 2007 for the bound from data, Tang
+et al. 2021 for knapsacks. If additions lowered F, the bound uses only the gains at the required
+set. Every T contains it, so that bound needs no monotonicity.
 
-The same measurements say how far F is from that assumption. Means stand for noisy values: then the
-bound is uncertain as they are, and errs low where it is the least of many; a check counts as failed
-only where it fails by more than 1.645 standard errors (one-sided 95%).
+The same measurements show how far F is from these assumptions. Noisy values enter as means, so the
+bound is as uncertain as they are; as the smallest of many it is biased low. A check fails only if
+it fails by more than 1.645 standard errors (one-sided 95%).
 """
 
 from collections.abc import Callable
@@ -28,23 +28,23 @@ from nas_submod.optimizers.certificate.measured_gains import (
 from nas_submod.optimizers.measurements import QUANTILE, Measurements
 from nas_submod.problem import Problem
 
-_CHANCE = 0.05  # of a check that fails beyond this quantile by noise alone
+_CHANCE = 0.05  # probability that noise alone makes a check fail
 _REFINED = 64  # sets whose bounds are computed precisely
-_PRECISE = 1e-9  # of a bound
+_PRECISION = 1e-9  # relative, of a bound
 
 
 class Violations(NamedTuple):
-  """How far what was measured is from monotone and submodular.
+  """Violations of monotonicity and submodularity among the measurements.
 
   Attributes:
     monotonicity_failed: Additions that lowered the value.
     monotonicity_checked: Additions measured: pairs of a set and the set with one element more.
-    submodularity_failed: Pairs of nested sets where an element gained more at the larger.
-    submodularity_checked: Such pairs, for every element measured at both.
-    submodularity_ratio: The least of (sum of single gains) / (gain of all) of elements measured
-      alone and together (Das and Kempe 2011): 1 or more if submodular; NaN if nothing tells it.
-    curvature: 1 - the least (gain at a set) / (gain at the required set) of an element, in 0 to
-      1: 0 if additive, 1 if some element gains nothing any more; NaN if nothing tells it.
+    submodularity_failed: Checks where an element gained more at the larger of two nested sets.
+    submodularity_checked: Checks: pairs of nested sets and an element measured at both.
+    submodularity_ratio: The smallest (sum of single gains) / (gain of all together) among elements
+      measured alone and together (Das and Kempe 2011). At least 1 if submodular; NaN if unknown.
+    curvature: 1 - the smallest (gain at a set) / (gain at the required set) of an element, from 0
+      to 1. 0 if additive, 1 if an element gains nothing at some set; NaN if unknown.
   """
 
   monotonicity_failed: int
@@ -59,14 +59,14 @@ NOTHING_CHECKED = Violations(0, 0, 0, 0, np.nan, np.nan)
 
 
 def certify_measured(problem: Problem, measurements: Measurements) -> tuple[float, Violations]:
-  """The certificate of what was measured on the host.
+  """The certificate from measurements on the host.
 
   Args:
-    problem: The problem. Costs that are no sums are taken to be monotone.
-    measurements: All of it, the required set first.
+    problem: The problem. Costs that are not sums must be monotone.
+    measurements: All measurements of the run, the required set first.
 
   Returns:
-    The upper bound, inf if the gains at the required set are not known, and the violations.
+    The upper bound, inf if gains at the required set are unknown; and the violations.
   """
   first, key = next(iter(measurements.asked.items()))
   is_required = first == np.packbits(np.asarray(problem.required)).tobytes()
@@ -78,7 +78,7 @@ def certify_measured(problem: Problem, measurements: Measurements) -> tuple[floa
 def certify_at(
   problem: Problem, value: Callable[..., Any], mask: np.ndarray
 ) -> tuple[float, Violations]:
-  """The certificate from the gains at the required set and at `mask [n]`, `value` traceable."""
+  """The certificate from the gains of a traceable `value` at the required set and at `mask [n]`."""
   measured = gains_at_ends(problem, value, mask)
   if not np.isfinite(measured.values).all():
     return np.inf, NOTHING_CHECKED
@@ -97,7 +97,7 @@ def _certify(problem: Problem, measured: Gains) -> tuple[float, Violations]:
 
 
 def _is_not_monotone(measured: Gains, violations: Violations) -> bool:
-  """Whether more additions lowered F than noise explains, by three standard deviations."""
+  """Whether additions lowered F more often than noise explains, by three standard deviations."""
   failed, checked = violations.monotonicity_failed, violations.monotonicity_checked
   if not measured.gain_errors[~np.isnan(measured.gains)].any():
     return failed > 0
@@ -105,7 +105,7 @@ def _is_not_monotone(measured: Gains, violations: Violations) -> bool:
 
 
 def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
-  """Bounds of the gains at every set by those at its subsets, `[K, n]`; and all checks."""
+  """Bounds on the gains at each set from the gains at its subsets, `[K, n]`; and all checks."""
   masks, values, gains, errors, gain_errors = measured
   rounding = ROUNDING * np.abs(values).max()
   known = ~np.isnan(gains)
@@ -113,8 +113,8 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
   least = bounds.copy()
   failed = checked = 0
   ratio = np.inf
-  size = masks.astype(np.float32)
-  contained = size @ (1 - size).T == 0  # of [A, S]: no element of A is missing from S
+  members = masks.astype(np.float32)
+  contained = members @ (1 - members).T == 0  # [A, S]: every element of A is in S
   np.fill_diagonal(contained, False)
   for small in np.flatnonzero(known.any(axis=1)):
     larger = np.flatnonzero(contained[small])
@@ -126,12 +126,12 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
     added = masks[larger] & ~masks[small]
     together = values[larger] - values[small]
     slack = QUANTILE * np.hypot(errors[larger], errors[small]) + rounding
-    told = (added <= known[small]).all(axis=1) & (added.sum(axis=1) > 1) & (together > slack)
-    alone = added[told] @ np.where(known[small], gains[small], 0.0)
-    ratio = min(ratio, np.min(alone / together[told], initial=np.inf))
+    usable = (added <= known[small]).all(axis=1) & (added.sum(axis=1) > 1) & (together > slack)
+    alone = added[usable] @ np.where(known[small], gains[small], 0.0)
+    ratio = min(ratio, np.min(alone / together[usable], initial=np.inf))
   slack = QUANTILE * gain_errors + rounding
-  rises = known[0] & (gains[0] > slack[0])
-  kept = gains[1:, rises] / gains[0, rises]
+  gainful = known[0] & (gains[0] > slack[0])
+  kept = gains[1:, gainful] / gains[0, gainful]
   return least, Violations(
     monotonicity_failed=int(np.sum(known & (gains < -slack))),
     monotonicity_checked=int(known.sum()),
@@ -143,7 +143,7 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
 
 
 def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> float:
-  """The least bound over sets of `values [S]` where elements gain at most `weights [S, n]`."""
+  """The smallest bound over sets with `values [S]` where elements gain at most `weights [S, n]`."""
   groups = np.asarray(problem.groups)
   grouped = bool((groups >= 0).any())
   if grouped:
@@ -153,7 +153,7 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
     sizes = np.diff(np.append(starts, groups.size))
 
   def of_groups(worth, cost):
-    """The sum of what the best of each group is worth, if anything, and of its cost. `[S]` each."""
+    """Total worth and total cost of the best element of each group, if positive. `[S]` each."""
     if not grouped:
       return np.maximum(worth, 0).sum(axis=1), (worth > 0) @ cost
     worth, cost = worth[:, order], cost[order]
@@ -166,16 +166,16 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
   if problem.cost_matrix is None:
     return float(least)
   costs = np.asarray(problem.cost_matrix, np.float64)
-  # What is feasible in float32 may use a bit more than its limit.
+  # Rounding lets a set that is feasible in float32 exceed the limit slightly.
   budget = np.asarray(problem.limit, np.float64) * (1 + ROUNDING)
   for cost, room in zip(costs.T, budget - costs[np.asarray(problem.required)].sum(axis=0)):
     if np.isfinite(room) and (cost > 0).any():
-      room = max(room, 0.0)  # the rounding of what is required may be beyond it
-      best = np.arange(len(values))
-      if len(best) > _REFINED:
-        best = np.argsort(values + _knapsack(weights, cost, room, of_groups, steps=16))[:_REFINED]
-      fine = values[best] + _knapsack(weights[best], cost, room, of_groups, steps=45)
-      least = min(least, fine.min())
+      room = max(room, 0.0)  # rounding may put the required set beyond the limit
+      rows = np.arange(len(values))
+      if len(rows) > _REFINED:
+        rows = np.argsort(values + _knapsack(weights, cost, room, of_groups, steps=16))[:_REFINED]
+      refined = values[rows] + _knapsack(weights[rows], cost, room, of_groups, steps=45)
+      least = min(least, refined.min())
   return float(least)
 
 
@@ -186,37 +186,40 @@ def _knapsack(
   of_groups: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
   steps: int,
 ) -> np.ndarray:
-  """The fractional multiple-choice knapsack, `[S]`: the least over prices of its dual.
+  """Bounds of the fractional multiple-choice knapsack by its Lagrangian dual, `[S]`.
 
-  Any price gives a bound. It is convex in the price: its slope is what is left of the room by the
-  cheapest of the best. The least is between a price where that is negative and one where it is
-  not; where their tangents meet is the next, until the bound there is no higher than they are.
+  Every price gives a bound. The bound is convex in the price, and its slope is the room that the
+  cheapest best elements leave. The minimum lies between a price of negative slope and one of
+  nonnegative slope. The next price is where their tangents meet; the search ends when the bound
+  there lies on the tangents.
   """
   ratios = np.divide(weights, cost, out=np.zeros_like(weights), where=cost > 0)
 
   def bound(price):
-    """At `price [S]`: the bound, and its slope."""
+    """The bound at `price [S]`, and its slope."""
     worth, spent = of_groups(weights - price[:, None] * cost, cost)
     return price * room + worth, room - spent
 
   low, high = np.zeros(len(weights)), ratios.max(axis=1)
-  (at_low, falls), (at_high, rises) = bound(low), bound(high)
+  (at_low, slope_low), (at_high, slope_high) = bound(low), bound(high)
   least = np.minimum(at_low, at_high)
   for _ in range(steps):
-    between = (falls < 0) & (falls < rises)  # else the least is at price 0
-    slope = np.where(between, falls - rises, -1)
-    meet = ((at_high - rises * high) - (at_low - falls * low)) / slope
+    between = (slope_low < 0) & (slope_low < slope_high)  # else the minimum is at price 0
+    difference = np.where(between, slope_low - slope_high, -1)
+    meet = ((at_high - slope_high * high) - (at_low - slope_low * low)) / difference
     price = np.where(between, np.clip(meet, low, high), low)
-    tangent = at_low + falls * (price - low)
-    at_price, found = bound(price)
+    tangent = at_low + slope_low * (price - low)
+    at_price, slope = bound(price)
     least = np.minimum(least, at_price)
-    if np.all(~between | (at_price - tangent <= _PRECISE * np.abs(at_price))):
+    if np.all(~between | (at_price - tangent <= _PRECISION * np.abs(at_price))):
       break
-    left = found < 0
-    low, at_low, falls = (
-      np.where(left, new, old) for new, old in ((price, low), (at_price, at_low), (found, falls))
+    falls = slope < 0
+    low, at_low, slope_low = (
+      np.where(falls, new, old)
+      for new, old in ((price, low), (at_price, at_low), (slope, slope_low))
     )
-    high, at_high, rises = (
-      np.where(left, old, new) for new, old in ((price, high), (at_price, at_high), (found, rises))
+    high, at_high, slope_high = (
+      np.where(falls, old, new)
+      for new, old in ((price, high), (at_price, at_high), (slope, slope_high))
     )
   return least

@@ -1,4 +1,4 @@
-"""What elements gain at the sets that were measured."""
+"""Marginal gains of elements at the sets that were measured."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,22 +13,22 @@ from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_functions.base import SetFunction, as_argument
 
-ROUNDING = 2 * ties.ROUNDING  # of the largest value, for a difference of two
+ROUNDING = 2 * ties.ROUNDING  # of a difference, as a share of the largest value
 _MOST_SETS = 2048
 _MOST_GAINS = 2**20  # sets times elements
-_MOST_CANONICAL = 128  # sets whose additions are looked up by their canonical forms
+_MOST_CANONICAL = 128  # sets whose additions are looked up by canonical form
 _CHUNK = 32
 
 
 class Gains(NamedTuple):
-  """Measured sets and what elements gain there.
+  """Marginal gains at measured sets.
 
   Attributes:
     masks: The sets, the required set first. `[K, n]` bool.
-    values: F of them. `[K]`.
-    gains: F(S + e) - F(S); NaN where not measured. `[K, n]`.
-    errors: Standard errors of the values, 0 where nothing tells them. `[K]`.
-    gain_errors: The same of the gains. `[K, n]`.
+    values: Their values. `[K]`.
+    gains: F(S + e) - F(S); NaN if not measured. `[K, n]`.
+    errors: Standard errors of the values, 0 if unknown. `[K]`.
+    gain_errors: Standard errors of the gains, 0 if unknown. `[K, n]`.
   """
 
   masks: np.ndarray
@@ -40,29 +40,28 @@ class Gains(NamedTuple):
 
 @jax.jit
 def addable(problem: Problem) -> jax.Array:
-  """What may be in a feasible set beside the required one, `[n]` bool.
+  """Elements that a feasible set may hold besides the required ones, `[n]` bool.
 
-  Whole sets may use more than what is added one by one.
+  The tolerance is that of whole sets, which exceeds that of additions.
   """
   return problem.replace(budget=problem.limit).additions(problem.required).fits
 
 
 def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray) -> Gains:
-  """Gains at the required set and at the answer `mask [n]`, `value` traceable.
+  """Gains of a traceable `value` at the required set and at the answer `mask [n]`.
 
-  At the answer elements that no longer fit are asked too. A loss there is that of a function which
-  is not monotone, or does not go on there: then the answer is left out.
+  At the answer, elements that do not fit are measured too. If one of them loses, the function is
+  not monotone, or not defined beyond the budgets; then only the required set is returned.
   """
-  found_at_ends = _gains_at_ends(problem, as_argument(value), mask)
-  fits, masks, values, gains = jax.device_get(found_at_ends)
+  fits, masks, values, gains = jax.device_get(_gains_at_ends(problem, as_argument(value), mask))
   gains = np.where(np.isfinite(gains), gains, np.nan).astype(np.float64)
   loses = gains[1] < -ROUNDING * np.abs(values).max()
   loses_beyond = (loses & ~fits[1] & ~masks[1]).any()
   unknown = masks | np.stack([~fits[0], ~fits[1] & (gains[1] < 0)])
   gains = np.where(unknown, np.nan, gains)
-  found = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
-  distinct = 1 + bool((masks[0] != masks[1]).any() and not loses_beyond)
-  return Gains(*(rows[:distinct] for rows in found))
+  both = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
+  kept = 1 + bool((masks[0] != masks[1]).any() and not loses_beyond)
+  return Gains(*(rows[:kept] for rows in both))
 
 
 @jax.jit
@@ -74,11 +73,12 @@ def _gains_at_ends(problem, value, mask):
 
   def gain(place):
     row, element = jnp.divmod(place, n)
-    begin, before = masks[row], values[row]
-    if not isinstance(value, SetFunction):  # it may know feasible sets only: without the rivals
-      begin &= (groups != groups[element]) | (groups < 0)
-      before = value(begin)
-    return value(begin.at[element].set(True)) - before
+    base, before = masks[row], values[row]
+    if not isinstance(value, SetFunction):
+      # A plain function may be defined for feasible sets only: leave the element's group out.
+      base &= (groups != groups[element]) | (groups < 0)
+      before = value(base)
+    return value(base.at[element].set(True)) - before
 
   if isinstance(value, SetFunction) and value.init and value.gains:
     gains = jnp.stack([value.gains(value.init(mask)) for mask in masks])
@@ -91,22 +91,22 @@ def _gains_at_ends(problem, value, mask):
 def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
   """Gains of all elements at the sets asked, wherever both values are known.
 
-  Of more than two thousand sets those of the most gains are used, the best-valued among equals. At
-  the first of them gains are also found by what is the same set.
+  Uses at most 2048 sets: those with the most known gains, and among equals those of the highest
+  values. The first 128 of them also take the values of canonically equal sets.
   """
   masks, keys, values, errors = _known_sets(problem, measurements)
   smaller, larger, elements = _pairs(masks)
   additions = np.bincount(smaller, minlength=len(masks))
-  most = min(_MOST_SETS, max(_MOST_GAINS // problem.n, 1))
-  rows = np.append(0, 1 + np.lexsort((-values[1:], -additions[1:]))[: most - 1])
+  most_sets = min(_MOST_SETS, max(_MOST_GAINS // problem.n, 1))
+  rows = np.append(0, 1 + np.lexsort((-values[1:], -additions[1:]))[: most_sets - 1])
   row_of = np.full(len(masks), -1)
   row_of[rows] = np.arange(len(rows))
-  after = np.full((len(rows), problem.n), -1)  # which set the row is with the element
+  after = np.full((len(rows), problem.n), -1)  # row of the set with the element
   kept = row_of[smaller] >= 0
   after[row_of[smaller[kept]], elements[kept]] = larger[kept]
   if problem.canonical is not None:
-    some = min(len(rows), _MOST_CANONICAL)
-    after[:some] = _same_additions(problem, masks[rows[:some]], keys)
+    first = min(len(rows), _MOST_CANONICAL)
+    after[:first] = _same_additions(problem, masks[rows[:first]], keys)
   gains = np.where(after >= 0, values[after] - values[rows, None], np.nan)
   gain_errors = np.hypot(errors[after], errors[rows, None])
   return Gains(masks[rows], values[rows], gains, errors[rows], gain_errors)
@@ -115,7 +115,7 @@ def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
 def _known_sets(
   problem: Problem, measurements: Measurements
 ) -> tuple[np.ndarray, list[bytes], np.ndarray, np.ndarray]:
-  """Sets that have a value: masks `[K, n]`, what stands for each, values and errors, `[K]`."""
+  """Sets that have a value: masks `[K, n]`, keys, values and standard errors, `[K]` each."""
   packed = np.frombuffer(b"".join(measurements.asked), np.uint8)
   rows = packed.reshape(len(measurements.asked), -1)
   masks = np.unpackbits(rows, axis=1, count=problem.n) == 1
@@ -127,34 +127,34 @@ def _known_sets(
 
 
 def _pairs(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Rows of a set and of the set with an element more, and the element, `[P]` each.
+  """Row of a set, row of the set with one element more, and that element, `[P]` each.
 
-  Sets are looked up by random 64-bit sums: of 2^20 additions and 10^4 sets, one is mistaken for
-  another with probability 10^-9.
+  Sets are looked up by a hash: the sum of random 64-bit codes. With 2^20 additions and 10^4 sets,
+  the probability of a collision is 10^-9.
   """
   codes = np.random.default_rng(0).integers(0, 2**64, masks.shape[1], np.uint64)
-  names = masks @ codes
-  order = np.argsort(names)
+  hashes = masks @ codes
+  order = np.argsort(hashes)
   larger, elements = np.nonzero(masks)
-  wanted = names[larger] - codes[elements]
-  smaller = order[np.minimum(np.searchsorted(names, wanted, sorter=order), len(order) - 1)]
-  found = names[smaller] == wanted
+  wanted = hashes[larger] - codes[elements]
+  smaller = order[np.minimum(np.searchsorted(hashes, wanted, sorter=order), len(order) - 1)]
+  found = hashes[smaller] == wanted
   return smaller[found], larger[found], elements[found]
 
 
 def _same_additions(problem: Problem, masks: np.ndarray, keys: list[bytes]) -> np.ndarray:
-  """The row of what is the same as each of `masks [S, n]` with each element; -1: none. `[S, n]`."""
+  """Row of the set equal to each of `masks [S, n]` with each element, `[S, n]`; -1 if none."""
   row_of: dict[bytes, int] = {}
   for row, key in enumerate(keys):
     row_of.setdefault(key, row)
   groups = np.asarray(problem.groups)
-  mates = (groups[:, None] == groups) & (groups >= 0)
-  taken = masks | (masks @ mates)  # two of a group are no set: they have no form
+  same_group = (groups[:, None] == groups) & (groups >= 0)
+  taken = masks | (masks @ same_group)  # two elements of a group have no canonical form
   found = []
   for begin in range(0, len(masks), _CHUNK):
-    some = masks[begin : begin + _CHUNK]
-    forms = _canonical_additions(problem, np.resize(some, (_CHUNK, problem.n)))
-    packed = np.packbits(np.asarray(forms)[: len(some)], axis=2)
+    chunk = masks[begin : begin + _CHUNK]
+    forms = _canonical_additions(problem, np.resize(chunk, (_CHUNK, problem.n)))
+    packed = np.packbits(np.asarray(forms)[: len(chunk)], axis=2)
     found += [[row_of.get(form.tobytes(), -1) for form in of_set] for of_set in packed]
   return np.where(taken, -1, found)
 

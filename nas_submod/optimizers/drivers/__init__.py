@@ -1,1 +1,1 @@
-"""The drivers: one for a traceable function, one for a function on the host."""
+"""The drivers: one for a traceable set function, one for a set function on the host."""

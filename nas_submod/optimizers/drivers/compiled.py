@@ -1,4 +1,4 @@
-"""The driver of a traceable function: a run is one compiled program, or one for each round."""
+"""The driver for a traceable set function: one program for a run, or one for each round."""
 
 import functools
 from collections.abc import Callable
@@ -26,10 +26,10 @@ def maximize_compiled(
   rng: jax.Array,
   callback: Callback | None,
 ) -> Result:
-  """What `maximize` does where `traceable` is true; `limit` is on sets asked."""
+  """`maximize` for a traceable `value`; at most `limit` sets are asked."""
   solve = optimizer.solve if limit == NO_LIMIT and callback is None else None
   if callback is None:
-    with full_precision():  # also a `solve` of one's own
+    with full_precision():  # for a user's `solve` too
       outcome = solve(problem, value, rng) if solve else None
       if outcome is None or not outcome.answered:
         outcome = drive(optimizer, problem, value, rng, limit)
@@ -41,7 +41,7 @@ def maximize_compiled(
   if np.any(outcome.stuck):
     raise checks.stuck()
   if not outcome.finite:
-    raise checks.no_number(value, bad_set)
+    raise checks.not_finite(value, bad_set)
   if not outcome.evaluations:
     raise checks.asks_nothing()
   mask = np.asarray(outcome.mask)
@@ -49,8 +49,8 @@ def maximize_compiled(
   if not feasible:
     raise checks.infeasible("answered", mask)
   checks.check_cost(mask, cost)
-  if not outcome.value < np.inf:  # NaN is not
-    raise checks.no_number(value, mask)
+  if not outcome.value < np.inf:  # true of NaN as well
+    raise checks.not_finite(value, mask)
   upper_bound, violations = certify_at(problem, value, mask)
   return Result(
     mask=mask,
@@ -73,15 +73,15 @@ def drive(
   rng: jax.Array,
   limit: Any = NO_LIMIT,
 ) -> Outcome:
-  """Runs the optimizer as one program; may be called under `jit`, `vmap` and `pmap`.
+  """Runs the optimizer as one program; works under `jit`, `vmap` and `pmap`.
 
   Args:
     optimizer: The optimizer.
-    problem: What may be chosen.
-    value: `mask [n] -> value []`; compiled again for another function object. Arrays in a
-      `jax.tree_util.Partial` are arguments of the program, not constants of it.
+    problem: The problem.
+    value: `mask [n] -> value []`. Another function object compiles again. Arrays in a
+      `jax.tree_util.Partial` or a `SetFunction` are arguments of the program, not constants.
     rng: Random key.
-    limit: Sets that may be asked, `[]` int.
+    limit: Most sets that may be asked, `[]` int.
 
   Returns:
     The outcome.
@@ -97,18 +97,21 @@ def drive_round_by_round(
   limit: int,
   callback: Callback,
 ) -> Outcome:
-  """The same answer by a program for each round; between them `callback` is called."""
+  """Runs the optimizer with a program for each round, and calls `callback` after it."""
   optimizer, value = optimizer._replace(solve=None), as_argument(value)
   run, unfinished = _start(optimizer, problem, rng, limit)
   while unfinished:
-    played = int(run.rounds)
+    round_number = int(run.rounds)
     run, info, unfinished = _play_one(optimizer, problem, value, limit, run)
-    callback(played, jax.device_get(info), run.state)
+    callback(round_number, jax.device_get(info), run.state)
   return _outcome(optimizer, problem, value, run)
 
 
 class DriverState(NamedTuple):
-  """A run under way: the optimizer's state, the parts of its `Outcome`, and if a limit cut it."""
+  """State of a run: the optimizer's state, and the counts and flags that become its `Outcome`.
+
+  `idle` counts rounds in a row that asked for nothing. `cut` says that the limit stopped the run.
+  """
 
   state: State
   evaluations: jax.Array
@@ -121,47 +124,60 @@ class DriverState(NamedTuple):
 
 
 def _begin(optimizer, problem, rng):
-  nothing, yes = jnp.int32(0), jnp.bool_(True)
-  state = optimizer.init(problem, rng)
-  return DriverState(state, nothing, nothing, yes, yes, problem.required, nothing, ~yes)
+  zero, true = jnp.int32(0), jnp.bool_(True)
+  return DriverState(
+    state=optimizer.init(problem, rng),
+    evaluations=zero,
+    rounds=zero,
+    finite=true,
+    feasible=true,
+    bad_set=problem.required,
+    idle=zero,
+    cut=~true,
+  )
 
 
 def _unfinished(optimizer, run):
-  going = ~checks.done(optimizer, run.state) & ~checks.is_stuck(run.idle)
-  return going & ~run.cut
+  return ~(checks.done(optimizer, run.state) | checks.is_stuck(run.idle) | run.cut)
 
 
 def _play_round(optimizer, problem, value, limit, run):
   masks, valid = checks.ask(optimizer, problem, run.state)
   asked = valid & (run.evaluations + jnp.cumsum(valid) <= limit)
   measured = jax.vmap(value)(masks).astype(jnp.float32)
-  fine = measured < jnp.inf  # NaN is not
-  answers = jnp.where(asked & fine, measured, -jnp.inf)
+  finite = measured < jnp.inf  # -inf is allowed, NaN is not
+  answers = jnp.where(asked & finite, measured, -jnp.inf)
   exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
   state, info = checks.tell(optimizer, problem, run.state, answers, *exact)
-  bad = asked & ~fine
-  beyond = valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
-  finite, feasible = run.finite & ~bad.any(), run.feasible & ~beyond.any()
-  first = masks[jnp.argmax(jnp.where(beyond.any(), beyond, bad))]
-  worse = jnp.where(beyond.any(), run.feasible, bad.any() & run.finite & run.feasible)
-  bad_set = jnp.where(worse, first, run.bad_set)
-  idle = checks.idle_rounds(run.idle, valid, run.state, state)
-  cut = run.cut | jnp.any(valid & ~asked)
-  evaluations = run.evaluations + asked.sum()
-  return DriverState(state, evaluations, run.rounds + 1, finite, feasible, bad_set, idle, cut), info
+  not_finite = asked & ~finite
+  infeasible = valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
+  # The first infeasible set of a run is reported, else the first whose value is not finite.
+  any_infeasible = infeasible.any()
+  first = masks[jnp.argmax(jnp.where(any_infeasible, infeasible, not_finite))]
+  is_first = jnp.where(any_infeasible, run.feasible, not_finite.any() & run.finite & run.feasible)
+  return DriverState(
+    state=state,
+    evaluations=run.evaluations + asked.sum(),
+    rounds=run.rounds + 1,
+    finite=run.finite & ~not_finite.any(),
+    feasible=run.feasible & ~any_infeasible,
+    bad_set=jnp.where(is_first, first, run.bad_set),
+    idle=checks.idle_rounds(run.idle, valid, run.state, state),
+    cut=run.cut | jnp.any(valid & ~asked),
+  ), info
 
 
 @functools.partial(jax.jit, static_argnums=0)
 @full_precision()
 def _outcome(optimizer, problem, value, run):
-  mask, said = checks.best(optimizer, problem, run.state)
-  # As on the host: what counts is the value of the set, whatever the optimizer took it for.
-  found = value(mask).astype(jnp.float32)
+  mask, stated = checks.best(optimizer, problem, run.state)
+  # As on the host, a wrong value stated by the optimizer gives way to the value of the set.
+  measured = value(mask).astype(jnp.float32)
   ended = checks.done(optimizer, run.state)
-  known = jnp.isneginf(said) | jnp.isclose(said, found, rtol=1e-5)
+  agrees = jnp.isneginf(stated) | jnp.isclose(stated, measured, rtol=1e-5)
   return Outcome(
     mask=mask,
-    value=jnp.where(known, said, found),
+    value=jnp.where(agrees, stated, measured),
     evaluations=run.evaluations,
     rounds=run.rounds,
     finite=run.finite,

@@ -1,4 +1,4 @@
-"""The driver of a function on the host: a compiled program asks, Python measures."""
+"""The driver for a set function on the host: a compiled program asks, Python measures."""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_submod.optimizers.base import Callback, Optimizer, Result, Step
+from nas_submod.optimizers.base import Callback, Optimizer, Result, Step, steps_of
 from nas_submod.optimizers.certificate.bound import certify_measured
 from nas_submod.optimizers.drivers import checks
 from nas_submod.optimizers.measurements import UNKNOWN, Measurements
@@ -17,6 +17,8 @@ from nas_submod.problem import Problem
 
 
 class _Question(NamedTuple):
+  """The `B` sets that a state asks for; `idle` counts rounds in a row that asked for nothing."""
+
   masks: jax.Array
   valid: jax.Array
   feasible: jax.Array
@@ -34,7 +36,7 @@ def maximize_on_host(
   rng: jax.Array,
   callback: Callback | None,
 ) -> Result:
-  """What `maximize` does where `traceable` is false; `limit` is on measurements."""
+  """`maximize` for a `value` on the host; at most `limit` measurements are made."""
   start, advance, best = _compiled(optimizer)
   measurements = Measurements(value)
   trace: list[Step] = []
@@ -44,9 +46,9 @@ def maximize_on_host(
   question = jax.device_get(question)
   while not question.done and not cut:
     rows = np.flatnonzero(question.valid)
-    wrong = rows[~question.feasible[rows]]
-    if wrong.size:
-      raise checks.infeasible("asked for", question.masks[wrong[0]])
+    infeasible = rows[~question.feasible[rows]]
+    if infeasible.size:
+      raise checks.infeasible("asked for", question.masks[infeasible[0]])
     keys = [key.tobytes() for key in np.packbits(question.canonical[rows], axis=1)]
     replicates = question.replicates[rows]
     cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
@@ -55,10 +57,9 @@ def maximize_on_host(
       answers[row] = measurements.pooled(key, count)
     state, info, costs, question = advance(problem, state, question, *answers.T)
     info, costs, question = jax.device_get((info, costs, question))
-    ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
-    for run in np.flatnonzero(info.accepted & ~(cut & np.isneginf(info.values))):
-      reached = info.masks[run], float(info.values[run]), costs[run]
-      trace.append(Step(int(run), *reached, measurements.total, bool(ties[run])))
+    # In the round that the limit cuts, runs may step to sets that were not measured.
+    steps = steps_of(info, costs, measurements.total)
+    trace += [step for step in steps if not (cut and np.isneginf(step.value))]
     if callback is not None:
       callback(rounds, info, state)
     if checks.is_stuck(question.idle) and not question.done:
@@ -73,7 +74,8 @@ def maximize_on_host(
   key = np.packbits(key).tobytes()
   if key not in measurements.asked.values():
     raise ValueError(
-      f"the optimizer answered a set that it never asked for, of {np.flatnonzero(mask).tolist()}"
+      f"the optimizer answered a set that it never asked for, of elements "
+      f"{np.flatnonzero(mask).tolist()}"
     )
   pooled = measurements.pooled(key)
   best_value = float(best_value) if pooled is UNKNOWN else pooled.value
@@ -95,25 +97,30 @@ def maximize_on_host(
 
 @functools.cache
 def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
-  """The functions of an optimizer, jitted once: start, one whole round, best."""
+  """The optimizer's compiled functions: start, advance (one round), best."""
 
   def question(problem, state, idle):
     masks, valid = checks.ask(optimizer, problem, state)
     feasible = jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
     once = jnp.ones(valid.shape, jnp.int32)
-    replicates = once if optimizer.replicates is None else optimizer.replicates(state)
-    keys = jax.vmap(problem.canonical_form)(masks)
-    done = checks.done(optimizer, state)
-    return _Question(masks, valid, feasible, keys, replicates, done, idle)
+    return _Question(
+      masks=masks,
+      valid=valid,
+      feasible=feasible,
+      canonical=jax.vmap(problem.canonical_form)(masks),
+      replicates=once if optimizer.replicates is None else optimizer.replicates(state),
+      done=checks.done(optimizer, state),
+      idle=idle,
+    )
 
   def start(problem, rng):
     state = optimizer.init(problem, rng)
     return state, question(problem, state, jnp.int32(0))
 
-  def advance(problem, before, answered, values, errors):
+  def advance(problem, before, asked, values, errors):
     answers = (values,) if optimizer.replicates is None else (values, errors)
     state, info = checks.tell(optimizer, problem, before, *answers)
-    idle = checks.idle_rounds(answered.idle, answered.valid, before, state)
+    idle = checks.idle_rounds(asked.idle, asked.valid, before, state)
     return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state, idle)
 
   def best(problem, state):

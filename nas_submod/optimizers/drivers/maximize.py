@@ -1,4 +1,4 @@
-"""`maximize`: checks what it is given, runs the driver that fits, certifies the answer."""
+"""`maximize`: checks its arguments, then runs the driver for the kind of set function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,27 +25,27 @@ def maximize(
   """Maximises `value` over the feasible sets of `problem`.
 
   Args:
-    problem: What may be chosen.
-    value: On the host, `masks [K, n] -> values [K]` or `(values, standard_errors)`, called once a
-      round at most. Every row is one measurement: a set is there more than once, or again later,
-      only if the optimizer wants replicates. If traceable, an exact `mask [n] -> value []`,
-      also of sets beyond the budgets (for the upper bound); products of matrices in it are of full
-      float32 precision, on accelerators too, unless they say another. Values are float32, and their
-      differences tie within 1e-6 of them: where gains are so small, subtract a constant before.
+    problem: The problem.
+    value: The set function, in float32. On the host it is `masks [K, n] -> values [K]` or
+      `(values, standard_errors)`, called at most once a round. Each row is one measurement; a set
+      is repeated only if the optimizer wants replicates. A traceable one is an exact
+      `mask [n] -> value []`. It is also called beyond the budgets, for the upper bound. Its matrix
+      products have full float32 precision on every platform, unless it sets another. Differences
+      up to 1e-6 of a value are ties: if gains are that small, subtract a constant from F.
     optimizer: Any optimizer of `nas_submod.optimizers`.
-    max_evaluations: Stop after so many measurements (sets asked, if traceable, where one that is
-      asked again counts again); None for as many as the optimizer wants. On the host what is known
-      costs nothing, so that this does not end an optimizer that is never done.
-    seed: Seed of all that is random in the optimizer, from 0 to 2**32 - 1.
-    traceable: Whether `value` is traceable: then the whole run is one compiled program.
-    callback: Called after each round with `(round, info, state)`. With a traceable function a
-      round is then a program, and the optimizer's shorter way (`solve`) is not taken.
+    max_evaluations: Most measurements on the host; most sets asked of a traceable function, repeats
+      included. None sets no limit. On the host a set that is already measured costs nothing, so a
+      limit does not end an optimizer that is never done.
+    seed: Seed of the optimizer's randomness, from 0 to 2**32 - 1.
+    traceable: Whether `value` is traceable. The whole run is then one compiled program.
+    callback: Called after each round with `(round, info, state)`. With a traceable function each
+      round is then a program, and the optimizer's `solve` is not used.
 
   Returns:
-    The optimizer's answer and how it was found.
+    The optimizer's answer, and how it was found.
 
   Raises:
-    ValueError: If a value is NaN or +inf, an argument is not allowed, or the optimizer breaks its
+    ValueError: If a value is NaN or +inf, an argument is not allowed, or the optimizer breaks the
       protocol.
   """
   checks.check_optimizer(optimizer)

@@ -109,21 +109,17 @@ def _public_functions(module: types.ModuleType) -> list[str]:
 
 
 def at_least_one(**numbers: int) -> None:
-  """Checks counts, given by their names.
-
-  Raises:
-    ValueError: If one is below 1.
-  """
+  """Raises ValueError if one of the counts, given by name, is below 1."""
   for name, number in numbers.items():
     if number < 1:
       raise ValueError(f"{name} must be at least 1, got {number}")
 
 
 def checked(name: str, argument: Any, annotation: Any) -> Any:
-  """An argument as its annotation wants it.
+  """Converts an argument to the type of its annotation; unknown annotations are not checked.
 
   Raises:
-    ValueError: If it is of another type.
+    ValueError: If it has another type.
   """
   is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
   kinds = typing.get_args(annotation) if is_union else (annotation,)
@@ -140,10 +136,10 @@ def checked(name: str, argument: Any, annotation: Any) -> Any:
 
 
 def checked_seed(name: str, seed: Any) -> int:
-  """A seed that no other one stands for: JAX drops what is above 32 bits.
+  """A seed as an int of 32 bits; JAX would drop higher bits, and make different seeds equal.
 
   Raises:
-    ValueError: If it is no whole number, negative, or more than 32 bits.
+    ValueError: If it is not a whole number from 0 to 2**32 - 1.
   """
   if not 0 <= checked(name, seed, int) < 2**32:
     raise ValueError(f"{name} must be from 0 to 2**32 - 1, got {seed}")

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import instances
 import jax
@@ -7,7 +8,7 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import greedy, rcas, stochastic_greedy
+from nas_submod.optimizers import greedy, greedy_plus_max, rcas, stochastic_greedy
 
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 cost_of = jax.jit(lambda problem, mask: problem.cost(mask))
@@ -135,6 +136,36 @@ def test_decisions_do_not_depend_on_the_batch_even_with_noise(make, batch):
       assert steps[0] == steps[1], (seed, run)
     assert many.value == one.value
     assert many.rounds <= one.rounds
+
+
+WIDE = {
+  "eager": functools.partial(greedy, "density:0"),
+  "lazy, by three": functools.partial(greedy, "joint", lazy=True, batch=3),
+  "rcas": rcas,
+  "greedy_plus_max": greedy_plus_max,
+}
+
+
+@pytest.mark.parametrize("make", WIDE.values(), ids=WIDE)
+def test_a_wide_start_saves_rounds_and_changes_nothing_else(make):
+  rounds = np.zeros(2, int)
+  for seed in range(6):
+    problem, value = instances.two_knapsacks(seed), instances.noisy_table(seed)
+    value = set_functions.on_host(value)
+    narrow, wide = (ns.maximize(problem, value, make(wide_start=wide)) for wide in (False, True))
+    for run in range(4):
+      steps = [
+        [(s.mask.tolist(), s.value) for s in r.trace if s.run == run] for r in (narrow, wide)
+      ]
+      assert steps[0] == steps[1]
+    np.testing.assert_array_equal(wide.mask, narrow.mask)
+    assert wide.value == narrow.value
+    rounds += [narrow.rounds, wide.rounds]
+  assert rounds[1] < rounds[0]
+  limited = ns.maximize(problem, value, make(wide_start=True), max_evaluations=3)
+  first = np.flatnonzero(problem.additions(problem.required).fits)[:2]
+  asked = value(np.asarray(problem.required) | np.eye(problem.n, dtype=bool)[first])
+  assert limited.evaluations == 3 and limited.value == max(value(problem.required[None])[0], *asked)
 
 
 def test_rcas_is_the_best_of_its_rules_and_shares_their_evaluations():

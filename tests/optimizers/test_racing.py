@@ -131,21 +131,24 @@ def test_contenders_get_the_second_number_and_three_the_last():
   assert noisy.counts[()] == 1 and max(noisy.counts.values()) == 6
 
 
-def test_decisions_do_not_depend_on_the_batch():
-  ties, rounds = 0, np.zeros(2, int)
+def test_decisions_depend_neither_on_the_batch_nor_on_a_wide_start():
+  optimizers = [
+    rcas(race=RACE, batch=b, wide_start=wide) for b, wide in ((1, False), (4, False), (1, True))
+  ]
+  ties, rounds = 0, np.zeros(len(optimizers), int)
   for seed in range(12):
     problem = instances.two_knapsacks(seed)
     value = set_functions.on_host(instances.noisy_table(seed))
-    one, many = (
-      ns.maximize(problem, Noisy(value, 0.4, seed), rcas(batch=b, race=RACE)) for b in (1, 4)
-    )
+    one, *others = (ns.maximize(problem, Noisy(value, 0.4, seed), each) for each in optimizers)
     for run in range(4):
-      assert path_of(one, run) == path_of(many, run), (seed, run)
-      steps = [[(s.value, s.tie) for s in r.trace if s.run == run] for r in (one, many)]
-      assert steps[0] == steps[1]
-    rounds += [one.rounds, many.rounds]
+      expected, *steps = (
+        [(s.mask.tolist(), s.value, s.tie) for s in found.trace if s.run == run]
+        for found in (one, *others)
+      )
+      assert all(found == expected for found in steps), (seed, run)
+    rounds += [one.rounds, *(found.rounds for found in others)]
     ties += sum(step.tie for step in one.trace)
-  assert ties > 0 and rounds[1] < rounds[0]
+  assert ties > 0 and (rounds[1:] < rounds[0]).all()
 
 
 def test_lazy_saves_where_noise_is_small_and_measures_all_where_it_is_not():

@@ -195,7 +195,8 @@ def _solve_of_samples(
   run = start_run(problem, rng)
   run = begin(run, value)
   run = open_run(problem, run, rule, jnp.bool_(True), options)
-  at_once = options._replace(lazy=False)  # all gains that are measured together are used
+  # A round measures a whole sample, and uses all of it.
+  at_once = options._replace(lazy=False, batch=options.sample)
 
   def play_round(carry):
     run, state, evaluations, rounds, finite = carry
@@ -219,8 +220,8 @@ def _measure_sample(
   function: SetFunction, options: Options, run: GreedyPath, state: Any
 ) -> tuple[GreedyPath, jax.Array, jax.Array]:
   """Measures what is open, and adds the best."""
-  assert function.gain is not None and options.sample is not None
-  elements, valid = next_elements(run, min(options.sample, run.mask.size))
+  assert function.gain is not None
+  elements, valid = next_elements(run, options)
   gains = _finite(jax.vmap(function.gain, (None, 0))(state, elements))
   run, accepted = settle(run, elements, valid, gains, run.value + gains, options)
   return run, accepted, valid.sum()

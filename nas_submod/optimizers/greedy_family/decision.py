@@ -14,7 +14,7 @@ from nas_submod.optimizers.greedy_family.path import LOWEST, Densities, GreedyPa
 def tell_run(run: GreedyPath, values: jax.Array, options: Options) -> tuple[GreedyPath, jax.Array]:
   """Takes in values `[B]`, and adds the best element once no unmeasured one could beat it."""
   begun = path.begin(run, values[0])
-  elements, valid = path.next_elements(run, path.batch_size(run, options))
+  elements, valid = path.next_elements(run, options)
   gains = path.gains_of(run, values)
   measured, accepted = settle(run, elements, valid, gains, values, options)
   started = run.steps >= 0

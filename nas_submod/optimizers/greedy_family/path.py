@@ -58,6 +58,7 @@ class Options(NamedTuple):
     max_additions: Elements to add at most, None for no limit.
     sample: Elements looked at in a step, drawn at random; None for all.
     best_of_all: Whether the answer may be any set measured, not only one on the path.
+    wide_start: Whether the first step asks all its elements in one round.
   """
 
   lazy: bool = False
@@ -65,6 +66,7 @@ class Options(NamedTuple):
   max_additions: int | None = None
   sample: int | None = None
   best_of_all: bool = False
+  wide_start: bool = False
 
 
 def price_of(additions: Additions, rule: jax.Array) -> jax.Array:
@@ -177,15 +179,24 @@ def by_run(rows: jax.Array, runs: int) -> jax.Array:
   return rows.reshape(-1, runs).T
 
 
-def batch_size(run: GreedyPath, options: Options) -> int:
-  """Sets asked in a round."""
+def rows(run: GreedyPath, options: Options) -> int:
+  """Number of rows `B` of a round."""
   n = run.mask.shape[0]
-  return n if options.batch is None else min(options.batch, n)
+  return n if options.batch is None or options.wide_start else min(options.batch, n)
 
 
-def next_elements(run: GreedyPath, batch: int) -> tuple[jax.Array, jax.Array]:
-  """The unmeasured elements of the highest known density `[B]`, and whether they exist `[B]`."""
-  return highest(run.gain, per_price(run.price), run.open & ~run.fresh, batch)
+def within_batch(valid: jax.Array, wide: jax.Array, options: Options) -> jax.Array:
+  """The rows of `valid [B]` that are asked: all if `wide []`, else the first `batch`."""
+  if options.batch is None or not options.wide_start:
+    return valid
+  return valid & (wide | (jnp.arange(valid.size) < options.batch))
+
+
+def next_elements(run: GreedyPath, options: Options) -> tuple[jax.Array, jax.Array]:
+  """Unmeasured elements, the highest known density first `[B]`, and which to ask `[B]`."""
+  unmeasured = run.open & ~run.fresh
+  elements, valid = highest(run.gain, per_price(run.price), unmeasured, rows(run, options))
+  return elements, within_batch(valid, run.steps == 0, options)
 
 
 def highest(
@@ -200,7 +211,7 @@ def highest(
 
 def ask_run(run: GreedyPath, options: Options) -> tuple[jax.Array, jax.Array]:
   """Masks `[B, n]` and their validity `[B]`."""
-  elements, valid = next_elements(run, batch_size(run, options))
+  elements, valid = next_elements(run, options)
   masks = run.mask | jax.nn.one_hot(elements, run.mask.shape[0], dtype=bool)
   first = jnp.arange(masks.shape[0]) == 0
   unstarted = run.steps < 0

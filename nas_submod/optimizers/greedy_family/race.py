@@ -91,18 +91,18 @@ def _next_elements(
   race: Race, numbers: tuple[int, ...], options: Options
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Elements to measure `[B]`, whether they exist `[B]`, and what each could gain `[n]`."""
-  batch = path.batch_size(race.run, options)
   # A gain at an earlier set is no bound but with its noise and that of the leader it is held
   # against; while noise is unknown it bounds nothing.
   variance = race.gain_variance + 1 / numbers[0] + 1 / jnp.maximum(race.replicates_here, 1)
   margin = jnp.nan_to_num(race.noise, nan=jnp.inf) * jnp.sqrt(variance)
   reach = race.run.gain + margin
-  elements, valid = path.next_elements(race.run._replace(gain=reach), batch)
+  elements, valid = path.next_elements(race.run._replace(gain=reach), options)
 
   missing = race.goal & (race.replicates < jnp.array(numbers)[race.stage])
-  order = jnp.argsort(~missing, stable=True)[:batch]
+  order = jnp.argsort(~missing, stable=True)[: elements.size]
+  asked = path.within_batch(missing[order], jnp.bool_(False), options)
   is_first = race.stage == 0
-  return jnp.where(is_first, elements, order), jnp.where(is_first, valid, missing[order]), reach
+  return jnp.where(is_first, elements, order), jnp.where(is_first, valid, asked), reach
 
 
 def ask_race(

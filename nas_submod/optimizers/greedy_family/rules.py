@@ -39,6 +39,7 @@ def greedy(
   lazy: bool = False,
   batch: int | None = 1,
   race: tuple[int, ...] | None = None,
+  wide_start: bool = False,
 ) -> Optimizer:
   """Adds the element of the largest gain per price, until nothing fits.
 
@@ -57,16 +58,21 @@ def greedy(
       the first, those that could still be the best the second, the last three the third. In the
       end the best sets of the runs get the second, those that could be the answer the third. Lazy
       then also measures elements whose last known gain could be the best but for its noise.
+    wide_start: Ask all candidates of the first step in one round, so that they can be evaluated in
+      parallel; later rounds ask `batch`. It changes neither decisions nor measurements.
 
   Returns:
     The optimizer.
   """
-  return make_greedy((rule,), Options(lazy, batch), race)
+  return make_greedy((rule,), Options(lazy, batch, wide_start=wide_start), race)
 
 
 @constructor
 def rcas(
-  lazy: bool = True, batch: int | None = 1, race: tuple[int, ...] | None = None
+  lazy: bool = True,
+  batch: int | None = 1,
+  race: tuple[int, ...] | None = None,
+  wide_start: bool = False,
 ) -> Optimizer:
   """Greedy by unit, by the density of every resource, and joint, at once; the best of them wins.
 
@@ -77,11 +83,12 @@ def rcas(
     lazy: As for `greedy`.
     batch: Sets asked in a round by each rule.
     race: As for `greedy`.
+    wide_start: As for `greedy`.
 
   Returns:
     The optimizer.
   """
-  return make_greedy(None, Options(lazy, batch), race)
+  return make_greedy(None, Options(lazy, batch, wide_start=wide_start), race)
 
 
 @constructor
@@ -113,7 +120,9 @@ def best_singleton(batch: int | None = 1) -> Optimizer:
 
 
 @constructor
-def greedy_plus_max(rule: str = "joint", batch: int | None = 1) -> Optimizer:
+def greedy_plus_max(
+  rule: str = "joint", batch: int | None = 1, wide_start: bool = False
+) -> Optimizer:
   """Density greedy whose answer may be any set it measured: Greedy+Max.
 
   Every set of the path is thus completed by its best single element too. With one knapsack and
@@ -122,11 +131,13 @@ def greedy_plus_max(rule: str = "joint", batch: int | None = 1) -> Optimizer:
   Args:
     rule: As for `greedy`; the ratio holds for the density of the one resource.
     batch: As for `greedy`.
+    wide_start: As for `greedy`.
 
   Returns:
     The optimizer.
   """
-  return make_greedy((rule,), Options(batch=batch, best_of_all=True))
+  options = Options(batch=batch, best_of_all=True, wide_start=wide_start)
+  return make_greedy((rule,), options)
 
 
 def make_greedy(

@@ -1,17 +1,18 @@
-"""How fast networks are trained: one program for all, a program for each, PyTorch.
+"""Speed of training networks: one program for all, a program for each, PyTorch.
 
 python -m benchmarks.evaluation --space=digits|rcnet_cifar100 [--networks=8] [--steps=100]
   [--batch_size=32] [--dtype=float32|bfloat16] [--repeats=3] [--methods=ours,jit,...]
   [--journal=WORKDIR/evaluations.jsonl]
 
-All methods train and evaluate the same networks, from the smallest to the largest that the space's
-config allows, with the same data (random images for rcnet_cifar100), batches, steps, augmentation
-and optimizer. Each method and repeat is a process of its own, in turn, so that nothing is compiled
-before it starts and peak memory is its own; start-up and data are not timed. Medians are printed.
-A filled cache is JAX's persistent compilation cache after the same networks were trained before.
-The mean training loss is printed to show that all did the same work; initial values and crops are
-drawn by other generators in PyTorch. With --journal all train what a finished search trained: how
-long that search takes with each. For PyTorch's rows install it (a CPU build is 0.2 GB):
+All methods train and evaluate the same networks, from the smallest to the largest within the
+budget of the space's config. Data (random images for rcnet_cifar100), batches, steps, augmentation
+and optimizer are the same. Each method and repeat runs in a new process, in turn, so nothing is
+compiled before it starts, and peak memory is that of the method. Start-up and data are not timed.
+The table has medians. A filled cache is JAX's persistent compilation cache after the same networks
+were trained once. The mean training loss shows that all methods did the same work; PyTorch draws
+initial values and crops with other generators. With --journal all methods train the networks of a
+finished search, which shows how long that search takes with each. The PyTorch rows need torch (a
+CPU build is 0.2 GB):
   pip install torch --index-url https://download.pytorch.org/whl/cpu
 """
 
@@ -42,7 +43,9 @@ from nas_submod import data as datasets
 from nas_submod import networks, resources, training
 from nas_submod.compilation import CompilationLog
 from nas_submod.data.loading import Data
-from nas_submod.evaluation import journal, objective
+from nas_submod.evaluation.evaluator import Job
+from nas_submod.evaluation.journal import Journal, Journaled
+from nas_submod.evaluation.trainer import TrainingEvaluator
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import final
@@ -58,16 +61,16 @@ METHODS = {
 }
 
 flags.adopt_module_key_flags(workload)
-SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Whose networks.")
-NETWORKS = flags.DEFINE_integer("networks", 8, "How many.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each.", lower_bound=1)
-JOURNAL = flags.DEFINE_string("journal", None, "Of a search whose trainings are repeated.")
-CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Which rows.")
+SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Space of the networks.")
+NETWORKS = flags.DEFINE_integer("networks", 8, "Number of networks.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each network.", lower_bound=1)
+JOURNAL = flags.DEFINE_string("journal", None, "Journal of a search whose trainings are repeated.")
+CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Rows of the table.")
 _CHILD = flags.DEFINE_string("child", None, "Measure this method here and print JSON.")
 
 
 def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
-  """What all methods train, one network for each training."""
+  """Returns space, data, config and the networks, one for each training."""
   config = workload.CONFIGS[SPACE.value]()
   space = spaces.from_config(config.space)
   changed = {"steps": STEPS.value, "epochs": 0.0, "batch_size": BATCH_SIZE.value}
@@ -81,23 +84,23 @@ def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
 
 
 def measure_ours() -> dict[str, Any]:
-  """The objective of a search."""
+  """The evaluator of a search: one program for every architecture."""
   space, data, config, architectures = settings()
-  log = journal.Journal(None)
-  evaluate = objective.ProxyObjective(space, data, config, log)
+  evaluator = Journaled(TrainingEvaluator(space, data, config), space, Journal(None))
   began = time.perf_counter()
-  replicates: dict[tuple[int, ...], list[int]] = {}
-  for architecture in architectures:  # One that comes again is another replicate.
-    found = replicates.setdefault(architecture, [])
-    found.append(len(found))
-  evaluate.scores(list(replicates), list(replicates.values()))
-  seconds, compiled = time.perf_counter() - began, evaluate.compilations.seconds
-  losses = [e.metrics["train_loss"] if e.metrics else float("nan") for e in log]
+  # An architecture that comes again is another replicate.
+  jobs = [
+    Job(architecture, architectures[:place].count(architecture))
+    for place, architecture in enumerate(architectures)
+  ]
+  found = evaluator(jobs)
+  seconds, compiled = time.perf_counter() - began, evaluator.compilations.seconds
+  losses = [e.metrics["train_loss"] if e.metrics else float("nan") for e in found]
   return {"compile": compiled, "train": seconds - compiled, "losses": losses}
 
 
 def measure_jit() -> dict[str, Any]:
-  """A jitted step and a jitted evaluation of each network, compiled once for all its trainings."""
+  """Measures a jitted step and evaluation of each network, compiled once for its trainings."""
   space, data, config, architectures = settings()
   recipe, rng = training.recipe(config.train, data), jax.random.key(0)
   images, labels = map(jnp.asarray, data.train)
@@ -131,14 +134,14 @@ def measure_jit() -> dict[str, Any]:
           state = step(state, images, labels, rows)
         jax.device_get([evaluate(state, *batch) for batch in validation])
         losses.append(float(state.loss_sum) / recipe.steps)
-      # Some 75 programs with their kernels are all that a process may map on Linux.
+      # On Linux a process can map only about 75 such programs with their kernels.
       jax.clear_caches()
   seconds = time.perf_counter() - began
   return {"compile": log.seconds, "train": seconds - log.seconds, "losses": losses}
 
 
 def measure_torch(name: str) -> dict[str, Any]:
-  """The same in PyTorch; its networks must have as many parameters."""
+  """Measures PyTorch; its networks must have as many parameters as ours."""
   from benchmarks import pytorch_networks
 
   space, data, config, architectures = settings()
@@ -153,7 +156,7 @@ def measure_torch(name: str) -> dict[str, Any]:
 
 
 def measure(name: str) -> dict[str, Any]:
-  """Measures one method in this process; `peak` is the device's memory, on a CPU the process's."""
+  """Measures a method in this process; `peak` is device memory, on a CPU that of the process."""
   if name.startswith("torch"):
     found = measure_torch(name)
   else:
@@ -168,10 +171,10 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def in_a_process(name: str, cache: str) -> dict[str, Any]:
-  """Measures one method in a process of its own.
+  """Measures a method in a new process.
 
   Raises:
-    ValueError: If it fails; the last line that it printed.
+    ValueError: If it fails; the message is the last line that it printed.
   """
   print(f"{METHODS[name]} ...", file=sys.stderr, flush=True)
   given = (SPACE, NETWORKS, STEPS, BATCH_SIZE, DTYPE, JOURNAL)
@@ -190,7 +193,7 @@ def in_a_process(name: str, cache: str) -> dict[str, Any]:
 
 
 def all_runs(names: list[str], repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
-  """Runs of each method, one of each in turn; a text in place of runs where it failed."""
+  """Runs each method, one run of each in turn; a method that fails gets a message instead."""
   runs: dict[str, Any] = {name: [] for name in names}
   with tempfile.TemporaryDirectory() as cache:
     for repeat in range(-1, repeats):
@@ -206,13 +209,13 @@ def all_runs(names: list[str], repeats: int, say: Callable[[str], None]) -> dict
           runs[name] = f"failed: {error}"
           continue
         say(f"{METHODS[name]}: {run['compile']:.1f} s compile, {run['train']:.1f} s train")
-        if repeat >= 0:  # The first one fills the cache.
+        if repeat >= 0:  # Run -1 fills the cache.
           runs[name].append(run)
   return runs
 
 
 def table(runs: dict[str, Any], networks_trained: int, title: str) -> Table:
-  """Medians of the runs; speed is in networks a minute."""
+  """Tabulates medians of the runs; speeds are networks a minute."""
   found = Table(title=title)
   columns = "compile s", "train s", "per minute", "without compile", "peak GB", "mean loss"
   found.add_column("")
@@ -239,7 +242,7 @@ def table(runs: dict[str, Any], networks_trained: int, title: str) -> Table:
 
 
 def versions(runs: dict[str, Any]) -> str:
-  """The devices and the libraries."""
+  """Names the devices and the libraries."""
   devices = {
     r["device"] for e in runs.values() if not isinstance(e, str) for r in e if "device" in r
   }
@@ -250,7 +253,7 @@ def versions(runs: dict[str, Any]) -> str:
 
 
 def main(argv: Any) -> None:
-  """Prints a table, or as a child one line of JSON."""
+  """Prints a table, or in a child process one line of JSON."""
   if len(argv) > 1:
     sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
   if _CHILD.value:

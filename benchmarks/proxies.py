@@ -1,14 +1,15 @@
-"""Less training per answer against the plain way: how networks rank, and what a search finds.
+"""Cheaper trainings against plain ones: how they rank networks, and the answers of searches.
 
 python -m benchmarks.proxies [--config=configs/digits.py] [--ranked=16] [--runs=3]
   [--first_additions] [--search] [--ways=plain,short,...] [--workdir=runs/proxies]
 
-Random networks within the budgets, in chains of one block more each, are valued in each way, and
-ranked against the mean of other plain trainings of the same networks; with --first_additions these
-are what greedy compares first, the start with one block more, and the first step of a race ranks
-them by the means of its replicates. With --search instead whole searches go each way; the answer is
-trained to completion and tested. Random search trains as many steps as another row did; finalists,
-trained afresh in every row, are counted apart. Started again, it goes on.
+The default measures random networks within the budgets in each way and compares the ranking with
+the mean of other plain trainings. The networks form chains that grow by one block. With
+--first_additions they are the start network with one more block, which greedy compares first; a
+race ranks them by the means of the replicates of its first step. With --search whole searches run
+in each way, and each answer is trained to completion and tested. Random search gets the training
+steps of another row. Finalists are fully trained in every row; their steps are counted separately.
+The same command resumes a stopped run.
 """
 
 import json
@@ -27,27 +28,29 @@ from scipy import stats
 
 from experiments import common
 from nas_submod import files, optimizers, parallel, search, training
-from nas_submod.evaluation import journal, objective
-from nas_submod.evaluation.journal import Journal
+from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
+from nas_submod.evaluation.objective import Objective
+from nas_submod.evaluation.trainer import TrainingEvaluator
 from nas_submod.search.setup import Setup, first_additions, prepare
 from nas_submod.training import final
+from nas_submod.workdir import make_workdir
 
 NETWORKS = flags.DEFINE_integer("ranked", 16, "Networks that are ranked.", lower_bound=9)
-SEEDS = flags.DEFINE_integer("runs", 3, "Rankings or searches of each kind.", lower_bound=1)
+SEEDS = flags.DEFINE_integer("runs", 3, "Rankings or searches in each way.", lower_bound=1)
 REFERENCES = flags.DEFINE_integer(
-  "references", 4, "Plain trainings of each network that it is ranked against.", lower_bound=1
+  "references", 4, "Plain trainings of each network for the reference ranking.", lower_bound=1
 )
 FIRST_ADDITIONS = flags.DEFINE_bool(
-  "first_additions", False, "Rank the start with one block more, whatever --ranked."
+  "first_additions", False, "Rank the start with one more block; ignores --ranked."
 )
 SEARCH = flags.DEFINE_bool("search", False, "Whole searches instead of rankings.")
-WAYS = flags.DEFINE_list("ways", [], "Which rows, beside random search; all by default.")
+WAYS = flags.DEFINE_list("ways", [], "Rows besides random search; all by default.")
 _FIRST_REFERENCE = 1_000  # A replicate that nothing else uses.
 _LOSSES = "sum of losses"
 
 
 def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
-  """What each way changes in a config whose whole training has so many steps."""
+  """Returns the changes of each way to a config with `steps` training steps."""
   train, third, quarter = config.train, max(steps // 3, 1), max(steps // 4, 1)
   duration = "epochs" if train.epochs else "steps"
   shorter = train[duration] / 3 if train.epochs else third
@@ -61,18 +64,16 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
     "inherit": {"train.inherit_steps": third},
     "screen": {"train.screen_steps": quarter},
     "race": race,
-    "screen and race": {"train.screen_steps": quarter} | race,
     "inherit and screen": both,
     "inherit and screen to two finalists": both | {"search.finalists": 2},
-    "inherit and screen and race": both | race,
   }
 
 
 def chosen_ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
-  """Those of `ways` that --ways names.
+  """Returns the ways that --ways names.
 
   Raises:
-    ValueError: If it names another one.
+    ValueError: If a name is unknown.
   """
   known = ways(config, steps)
   if unknown := set(WAYS.value) - set(known):
@@ -81,7 +82,7 @@ def chosen_ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
 
 
 def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDict:
-  """A copy with another seed and other fields."""
+  """Returns a copy with another seed and changed fields."""
   this = config.copy_and_resolve_references()
   this.seed = seed
   for name, value in changes.items():
@@ -94,7 +95,7 @@ def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDic
 
 
 def random_chains(setup: Setup, count: int) -> list[tuple[int, ...]]:
-  """Distinct networks within the budgets, each but the start with one of a block less before it."""
+  """Draws distinct networks within the budgets; each extends another by a block."""
   rng, found = np.random.default_rng(0), {tuple(setup.space.start): None}
   mask = start = jnp.asarray(setup.space.required)
   for _ in range(100 * count):
@@ -110,30 +111,35 @@ def random_chains(setup: Setup, count: int) -> list[tuple[int, ...]]:
 
 def open_log(config: ConfigDict, folder: pathlib.Path) -> Journal:
   """The journal of a way; what it holds already is not trained again."""
-  return Journal(journal.open_workdir(folder, config.to_dict()) / journal.JOURNAL_FILE)
+  return Journal(make_workdir(folder, config.to_dict()) / JOURNAL_FILE)
 
 
-def measure(
-  config: ConfigDict, setup: Setup, networks: Sequence[tuple[int, ...]], log: Journal
-) -> np.ndarray:
-  """Values of networks, as a search would measure them. `[N]`."""
-  proxy = objective.ProxyObjective(setup.space, setup.data, config, log)
+def trained(setup: Setup, log: Journal) -> Objective:
+  """The set function of a search, by training."""
+  evaluator = TrainingEvaluator(setup.space, setup.data, setup.config, log.weights)
+  return search.objective_for(setup, evaluator, log)[0]
+
+
+def measure(config: ConfigDict, networks: Sequence[tuple[int, ...]], log: Journal) -> np.ndarray:
+  """Measures networks as a search would. `[N]`."""
+  setup = prepare(config)
+  objective = trained(setup, log)
   sizes = [np.count_nonzero(network) for network in networks]
   if config.train.inherit_steps:  # Parents are of earlier calls.
     for size in sorted(set(sizes)):
       level = [network for network, own in zip(networks, sizes) if own == size]
-      proxy.scores(level, [[0]] * len(level))
-  values = np.array(proxy.scores(networks, [[0]] * len(networks)))[:, 0]
+      objective.scores(level, [[0]] * len(level))
+  values = np.array(objective.scores(networks, [[0]] * len(networks)))[:, 0]
   if _races(config):  # As in a search, where these are the first to be trained.
-    return race_first_step(prepare(config), proxy, networks)
+    return race_first_step(setup, objective, networks)
   return values
 
 
 def race_first_step(
-  setup: Setup, proxy: objective.ProxyObjective, networks: Sequence[tuple[int, ...]]
+  setup: Setup, objective: Objective, networks: Sequence[tuple[int, ...]]
 ) -> np.ndarray:
-  """Races the start with one block more, as the first step of a search does. Means, `[N]`."""
-  measured = search.measured_value(setup, proxy)
+  """Races the start with one more block, as the first step of a search does; the means `[N]`."""
+  measured = objective.function(setup.config["search"]["replicates"])
   most = np.count_nonzero(setup.space.required) + 1
   found: dict[str, list[float]] = {setup.space.key(network): [] for network in networks}
 
@@ -156,7 +162,7 @@ def _races(config: ConfigDict) -> bool:
 
 
 def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
-  """How values of each way rank the networks, beside the mean of other plain trainings."""
+  """Compares the ranking of each way with the mean of other plain trainings."""
   setup = prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   networks = random_chains(setup, NETWORKS.value)
@@ -165,8 +171,8 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
     networks = [tuple(network.tolist()) for network in additions]
   log = open_log(config, workdir / "reference")
   replicates = range(_FIRST_REFERENCE, _FIRST_REFERENCE + REFERENCES.value)
-  proxy = objective.ProxyObjective(setup.space, setup.data, config, log)
-  reference = np.mean(proxy.scores(networks, [replicates] * len(networks), afresh=True), axis=1)
+  wanted = [replicates] * len(networks)
+  reference = np.mean(trained(setup, log).scores(networks, wanted, full=True), axis=1)
   table = Table(
     title=f"{setup.space.name}: {len(networks)} networks, n = {SEEDS.value}, {device()}"
   )
@@ -180,19 +186,19 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
       # The losses of the plain trainings are known already.
       own = changed(config, seed, {} if name == _LOSSES else changes)
       log = open_log(own, workdir / f"{'plain' if name == _LOSSES else name}_{seed}")
-      values = measure(own, setup, networks, log)
+      values = measure(own, networks, log)
       if name == _LOSSES:
         losses = {e.key: e.metrics["train_loss"] if e.metrics else np.inf for e in log}
         values = -np.array([losses[setup.space.key(network)] for network in networks])
       found.append(stats.spearmanr(values, reference).statistic)
       taken.append(sum(e.steps for e in log) / len(networks))
-      jax.clear_caches()  # Another way has other programs, and many fill the memory.
+      jax.clear_caches()  # Each way has its own programs; many would fill the memory.
     table.add_row(name, spread(taken, 0), spread(found, 3))
   return table
 
 
 def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
-  """One search, its answer trained to completion and tested; kept in the workdir.
+  """Runs a search, trains its answer to completion and tests it; keeps all in the workdir.
 
   Returns:
     Steps of the search and of its finalists, networks trained, seconds of their training, accuracy
@@ -202,14 +208,15 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   log = open_log(config, workdir)
   path = workdir / "result.json"
   if not path.exists():
-    files.write_json(path, search.run(setup, log))
+    evaluator = TrainingEvaluator(setup.space, setup.data, config, log.weights)
+    files.write_json(path, search.run(setup, evaluator, log))
   result = json.loads(path.read_text())
   fresh = setup.most_measurements * config.search.replicates
   steps = [[e.steps for e in log if (e.replicate >= fresh) == finalist] for finalist in (0, 1)]
   test = final.train(
     setup.space, result["architecture"], setup.data, config.to_dict(), workdir / "train"
   )["test"]
-  jax.clear_caches()  # Another search has other programs, and many fill the memory.
+  jax.clear_caches()  # Each search has its own programs; many would fill the memory.
   return {
     "steps": sum(steps[0]),
     "finalists' steps": sum(steps[1]),
@@ -221,7 +228,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 
 def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> Table:
-  """Whole searches each way, and random search at the cost of two of them."""
+  """Runs searches in each way, and random search at the cost of two of them."""
   setup = prepare(config)
   steps = training.recipe(config.train, setup.data).steps
   rows: dict[str, list[dict[str, float]]] = {}
@@ -256,13 +263,13 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-  """Mean and standard error."""
+  """Formats mean and standard error."""
   error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
   return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def device() -> str:
-  """How many devices of which kind."""
+  """Names the number and kind of the devices."""
   return f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}"
 
 

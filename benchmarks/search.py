@@ -1,10 +1,11 @@
-"""RCAS beside random search of equal cost, n seeds of each, on one config.
+"""RCAS against random search of equal cost on one config, several seeds of each.
 
 python -m benchmarks.search [--config=configs/digits.py] [--seeds=5] [--workdir=runs/benchmark]
 
-For each seed RCAS runs first; random search gets as many evaluations. Both choose among finalists
-by fresh seeds in the same way. The answers are then compared by trainings with seeds that neither
-has seen, and by the test accuracy of the network trained to completion. Started again, it goes on.
+For each seed RCAS runs first, and random search gets as many evaluations. Both choose among their
+finalists by new trainings in the same way. The answers are then judged by trainings with unseen
+seeds, and by the test accuracy after training to completion. The same command resumes a stopped
+run.
 """
 
 import json
@@ -19,28 +20,32 @@ from rich.table import Table
 
 from experiments import common
 from nas_submod import data, files, search
-from nas_submod.evaluation import journal, objective
+from nas_submod.evaluation.evaluator import mean
+from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
+from nas_submod.evaluation.trainer import TrainingEvaluator
 from nas_submod.search.setup import prepare
 from nas_submod.training import final
+from nas_submod.workdir import make_workdir
 
-SEEDS = flags.DEFINE_integer("seeds", 5, "Searches of each kind.")
+SEEDS = flags.DEFINE_integer("seeds", 5, "Searches with each optimizer.")
 JUDGES = flags.DEFINE_integer("judges", 8, "Trainings that judge an answer.")
-FINAL = flags.DEFINE_bool("final", True, "Train every answer to completion and test it.")
+FINAL = flags.DEFINE_bool("final", True, "Train each answer to completion and test it.")
 _FIRST_JUDGE = 1_000  # A replicate that no search uses.
 
 
 def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
-  """One search and the judgement of its answer; kept in the workdir."""
+  """Runs a search and judges its answer; keeps both in the workdir."""
   setup = prepare(config)
-  log = journal.Journal(journal.open_workdir(workdir, config.to_dict()) / journal.JOURNAL_FILE)
+  log = Journal(make_workdir(workdir, config.to_dict()) / JOURNAL_FILE)
+  evaluator = TrainingEvaluator(setup.space, setup.data, config, log.weights)
   path = workdir / "result.json"
   if not path.exists():
-    files.write_json(path, search.run(setup, log))
+    files.write_json(path, search.run(setup, evaluator, log))
   result = json.loads(path.read_text())
-  judge = objective.ProxyObjective(setup.space, setup.data, config, log)
+  judge, _ = search.objective_for(setup, evaluator, log)
   replicates = range(_FIRST_JUDGE, _FIRST_JUDGE + JUDGES.value)
-  [scores] = judge.scores([result["architecture"]], [replicates], afresh=True)
-  result["judged"] = objective.mean(scores)
+  [scores] = judge.scores([result["architecture"]], [replicates], full=True)
+  result["judged"] = mean(scores)
   if FINAL.value:
     images = data.load(config.data)
     metrics = final.train(setup.space, result["architecture"], images, config, workdir / "train")
@@ -49,7 +54,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def evaluations(result: dict[str, Any]) -> int:
-  """Distinct sets that a search measured, finalists' further trainings apart."""
+  """Returns how many distinct sets a search measured, without the trainings of finalists."""
   return int(result["measured"])
 
 
@@ -82,7 +87,7 @@ def main(config: ConfigDict) -> None:
 
 
 def spread(values: list[float], digits: int) -> str:
-  """Mean and standard deviation."""
+  """Formats mean and standard deviation."""
   deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
   return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 

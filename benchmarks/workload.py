@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: flags, images, networks of every size within budgets."""
+"""Flags, images and networks of all sizes that the speed benchmarks share."""
 
 import pathlib
 import time
@@ -12,21 +12,21 @@ from absl import flags
 from configs import cifar100, digits
 from nas_submod import resources
 from nas_submod.data.loading import Data, Split
-from nas_submod.evaluation import journal
+from nas_submod.evaluation.journal import Journal
 from nas_submod.networks.search_space import SearchSpace
 
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step.", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", ["float32", "bfloat16"], "Between images and logits; PyTorch's autocast."
+  "dtype", "float32", ["float32", "bfloat16"], "Type of the activations; autocast in PyTorch."
 )
 REPEATS = flags.DEFINE_integer(
-  "repeats", 3, "Timings of each row; processes, where each has one.", lower_bound=1
+  "repeats", 3, "Timings of each row; processes, if each timing has its own.", lower_bound=1
 )
 CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 
 
 def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int) -> list[list[int]]:
-  """Random networks by multiply-adds, from the start network to one that no more was added to."""
+  """Chooses random networks, from the start network to full ones, sorted by multiply-adds."""
   rng = np.random.default_rng(0)
   found = []
   for share in np.linspace(0, 1, count):
@@ -42,12 +42,12 @@ def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int)
 
 
 def budget_of(space: str) -> dict[str, int]:
-  """The budget of a space's config."""
+  """Returns the budget of a space's config."""
   return CONFIGS[space]().budget.to_dict()
 
 
 def random_data(space: SearchSpace) -> Data:
-  """Noise of the space's shape: 2,048 images to train on, 512 to evaluate on."""
+  """Makes noise images of the space's shape: 2,048 to train on and 512 to evaluate on."""
   rng = np.random.default_rng(0)
 
   def split(size: int) -> Split:
@@ -59,9 +59,10 @@ def random_data(space: SearchSpace) -> Data:
 
 
 def peaks() -> tuple[float, float]:
-  """What a device does at best: multiply-adds a second, in a product of matrices, and bytes.
+  """Measures the peak speed of a device: multiply-adds a second and bytes a second.
 
-  The bytes are those read and written by a copy that no cache holds, 2^28 of each.
+  The first is that of a matrix product. The second counts the bytes that a copy reads and writes;
+  its arrays of 2^28 bytes fit in no cache.
   """
   side, numbers = 2_048, 2**26
   square, long = jnp.ones((side, side)), jnp.ones(numbers)
@@ -71,7 +72,7 @@ def peaks() -> tuple[float, float]:
 
 
 def _fastest(call: Callable[[], jax.Array], repeats: int = 5) -> float:
-  """Seconds of the fastest of some calls, after one that compiles."""
+  """Returns the seconds of the fastest call, after one that compiles."""
   seconds = []
   for _ in range(1 + repeats):
     began = time.perf_counter()
@@ -81,16 +82,14 @@ def _fastest(call: Callable[[], jax.Array], repeats: int = 5) -> float:
 
 
 def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
-  """The networks that a search trained, one for each training.
+  """Reads the networks that a search trained, one for each training.
 
   Raises:
-    ValueError: If there is no such file, or it is the journal of another space.
+    ValueError: If the file is missing, belongs to another space or mixes lengths of trainings.
   """
   if not pathlib.Path(path).is_file():
     raise ValueError(f"no journal {path}; a search writes WORKDIR/evaluations.jsonl")
-  found = list(journal.Journal(pathlib.Path(path)))
+  found = list(Journal(pathlib.Path(path)))
   if len({evaluation.steps for evaluation in found}) != 1:
-    raise ValueError(
-      f"{path} holds trainings of different lengths; they are compared at one length"
-    )
+    raise ValueError(f"{path} holds trainings of different lengths; allowed is one length")
   return [space.from_key(evaluation.key) for evaluation in found]

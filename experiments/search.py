@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from experiments import common
 from nas_submod import files, parallel, search
-from nas_submod.evaluation import journal
-from nas_submod.evaluation.inherit import MissingWeightsError
+from nas_submod.evaluation.journal import JOURNAL_FILE, open_journal
+from nas_submod.evaluation.trainer import TrainingEvaluator
+from nas_submod.evaluation.weights import MissingWeightsError
 from nas_submod.report import dry_run, live, page, text
-from nas_submod.search.setup import prepare
+from nas_submod.workdir import make_workdir
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
@@ -23,28 +24,33 @@ def main(config: ConfigDict) -> None:
   """Prepares, searches, reports."""
   try:
     console = common.start_console()
-    setup = prepare(config)
+    setup = search.prepare(config)
     if DRY_RUN.value:
-      console.print(dry_run.plan(setup), markup=False)
+      console.print(dry_run.describe(setup), markup=False)
       return
     workdir = common.workdir()
-    parallel.on_first_process(lambda: journal.open_workdir(workdir, config.to_dict()))
-    log = journal.open_journal(workdir / journal.JOURNAL_FILE)
+    parallel.on_first_process(lambda: make_workdir(workdir, config.to_dict()))
+    journal = open_journal(workdir / JOURNAL_FILE)
   except ValueError as error:
     return common.fail(error)
   try:
     common.interrupt_on_sigterm()
     with live.live(setup, console) as display:
-      result = search.run(setup, log, display)
-  except (FloatingPointError, MissingWeightsError) as error:
+      evaluator = TrainingEvaluator(
+        setup.space, setup.data, config, journal.weights, display.progress
+      )
+      result = search.run(setup, evaluator, journal, display)
+  except (search.StartFailedError, MissingWeightsError) as error:
     return common.fail(error)
   except KeyboardInterrupt as interrupt:
     code = 143 if isinstance(interrupt, common.Terminated) else 130
-    return common.stop(f"stopped; the same command continues (trainings kept: {len(log)})", code)
+    return common.stop(
+      f"stopped; the same command continues (trainings kept: {len(journal)})", code
+    )
   if jax.process_index() > 0:
     return
   files.write_json(workdir / "result.json", result)
-  page.write_page(setup, result, log, workdir / "report.html")
+  page.write_page(setup, result, journal, workdir / "report.html")
   console.print(text.summary(setup, result, workdir), markup=False)
 
 

@@ -4,10 +4,10 @@ python -m experiments.train --config=configs/digits.py --workdir=runs/digits \
   --architecture=runs/digits/result.json
 python -m experiments.train --config=configs/train/cifar100.py:mobilenet_v2 --workdir=runs/reference
 
-The architecture is a result.json of a search, a name of `nas_submod/architectures.py`, a line as
-the search prints it, or numbers such as "0,0,5,1,...". The same command again continues from the
-last checkpoint. On SIGTERM the step under way is finished and saved, an evaluation is left, and the
-exit code is 75: run the same command again.
+The architecture is a result.json of a search, a name of `nas_submod/networks/architectures.py`, a
+line as the search prints it, or numbers such as "0,0,5,1,...". The same command continues from the
+last checkpoint. On SIGTERM it finishes and saves the current step, skips an evaluation, and exits
+with code 75.
 """
 
 import json
@@ -19,12 +19,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
 from nas_submod import data, files, parallel, preemption, resources
-from nas_submod.evaluation import journal
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.training import final
+from nas_submod.workdir import make_workdir
 
-ARCHITECTURE = flags.DEFINE_string("architecture", None, "What to train, if not the config's.")
+ARCHITECTURE = flags.DEFINE_string("architecture", None, "Network to train; default: the config's.")
 
 
 def main(config: ConfigDict) -> None:
@@ -34,24 +34,24 @@ def main(config: ConfigDict) -> None:
     space = spaces.from_config(config.space)
     wanted = ARCHITECTURE.value or config.get("architecture")
     if not wanted:
-      raise ValueError("name an --architecture: a result.json, a name, a line or numbers")
-    # On process 0, as a search leaves its result on that host alone.
+      raise ValueError("--architecture is missing: give a result.json, a name, a line or numbers")
+    # On process 0, because only its host has the result of a search.
     named = parallel.on_first_process(lambda: architectures.read(space, wanted))
     sent = parallel.broadcast(json.dumps([int(option) for option in named or ()]).encode())
     architecture: list[int] = json.loads(sent)
     images = data.load(config.data, may_stream=True)
-    final.plan(space, images, config)  # What is wrong is said before there is a workdir.
-    decides = {"config": config.to_dict(), "architecture": architecture}
+    final.check(space, images, config)  # Before a workdir is made.
+    run_config = {"config": config.to_dict(), "architecture": architecture}
     workdir = common.workdir() / "train"
-    parallel.on_first_process(lambda: journal.make_workdir(workdir, decides))
+    parallel.on_first_process(lambda: make_workdir(workdir, run_config))
     console.print(text.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
     loss_column = TextColumn("training loss {task.fields[loss]:.4f}, {task.description}")
     with Progress(*columns, loss_column, TimeRemainingColumn(), console=console) as progress:
       task = progress.add_task("compiling", total=1, loss=float("nan"))
 
-      def show(step, steps, loss, doing):
-        progress.update(task, completed=step, total=steps, loss=loss, description=doing)
+      def show(step, steps, loss, activity):
+        progress.update(task, completed=step, total=steps, loss=loss, description=activity)
 
       metrics = final.train(space, architecture, images, config, workdir, show)
   except (ValueError, FloatingPointError) as error:
@@ -68,8 +68,8 @@ def main(config: ConfigDict) -> None:
     f"\n{', '.join(f'{value:,} {name}' for name, value in costs.items())}\n"
     f"test accuracy {test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
     f"{test['loss']:.4f} on {test['images']:,} images, after {metrics['steps']:,} steps on "
-    f"{metrics['train_images']:,} images; {metrics['seconds']:.0f} seconds from step "
-    f"{metrics['resumed_from_step']:,} on\n"
+    f"{metrics['train_images']:,} images; {metrics['seconds']:.0f} seconds since step "
+    f"{metrics['resumed_from_step']:,}\n"
     f"files {workdir}/: metrics.json, metrics.jsonl, checkpoints/, tensorboard/",
     markup=False,
   )

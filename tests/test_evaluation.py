@@ -16,7 +16,8 @@ from rich.console import Console
 from benchmarks import evaluation, workload
 from configs import digits
 from nas_submod import resources
-from nas_submod.evaluation import journal
+from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.evaluation.journal import Journal
 from nas_submod.networks import spaces
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -50,8 +51,8 @@ def test_networks_of_every_size_that_fit_the_budgets():
 def test_the_trainings_of_a_search_replicates_included(tmp_path):
   space = spaces.get("digits")
   architecture = tuple(int(option) for option in space.canonical(space.start))
-  found = journal.Journal(tmp_path / "evaluations.jsonl")
-  found.add(journal.Evaluation(space.key(architecture), r, None, 1.0) for r in (0, 5))
+  found = Journal(tmp_path / "evaluations.jsonl")
+  found.add(Evaluation(space.key(architecture), r, None, 1.0) for r in (0, 5))
   assert workload.searched(space, str(tmp_path / "evaluations.jsonl")) == [architecture] * 2
   done = run(f"--journal={tmp_path}/none.jsonl")
   assert done.returncode == 1

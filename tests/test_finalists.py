@@ -6,21 +6,19 @@ from scipy import stats
 
 from configs import digits
 from nas_submod import search
-from nas_submod.evaluation.journal import Journal
+from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.problem import Problem
+from nas_submod.search.loop import binding, statistical_ties
 from nas_submod.search.setup import prepare
-from tests.test_search import Computed, config_of
+from tests.evaluators import computed
+from tests.test_search import config_of
 
 
-@pytest.fixture
-def computed(monkeypatch):
-  monkeypatch.setattr(search.loop, "ProxyObjective", Computed)
-
-
-def test_the_answer_is_a_finalist_where_no_run_went_there(computed):
+def test_the_answer_is_a_finalist_where_no_run_went_there():
   config = config_of("greedy_plus_max", rule="density:0")
   config.budget = {"params": 1_000}
   setup = prepare(config)
-  result = search.run(setup, Journal(None))
+  result = search.run(setup, computed(setup.space))
   [step] = [step for step in result["path"] if step["run"] == "answer"]
   assert step["value"] > max(s["value"] for s in result["path"] if s is not step)
   assert "answer" in [finalist["run"] for finalist in result["finalists"]]
@@ -32,16 +30,16 @@ def test_the_noise_of_all_finalists_is_one_and_a_difference_has_it_twice(gap, ti
   margin = 1.943 * np.sqrt((1 + 4 + 0.25) / 3 * (1 / 3 + 1 / 3))
   noise = np.outer([1, 2, 0.5], [-1, 0, 1])
   means = np.array([[10], [0], [10 - gap * margin]])
-  assert search.statistical_ties(means + noise) == [False, False, tie]
+  assert statistical_ties(means + noise) == [False, False, tie]
 
 
-def test_no_network_is_a_finalist_twice(computed):
+def test_no_network_is_a_finalist_twice():
   config = digits.get_config()
   config.search.optimizer = "partial_enumeration"
   config.search.options = {"depth": 1, "inner": "greedy", "chunk": 8}
   config.search.finalists = 4
   setup = prepare(config)
-  finalists = search.run(setup, Journal(None))["finalists"]
+  finalists = search.run(setup, computed(setup.space))["finalists"]
   assert len({setup.space.key(f["architecture"]) for f in finalists}) == 4
 
 
@@ -52,7 +50,7 @@ def test_two_finalists_tie_unless_a_t_test_tells_them_apart():
     scores = rng.normal([[ahead], [0]], size=(2, 4))
     scores = scores[np.argsort(-scores.mean(axis=1))]
     significant = stats.ttest_ind(*scores, alternative="greater").pvalue < 0.05
-    found.append(search.statistical_ties(scores)[1])
+    found.append(statistical_ties(scores)[1])
     assert found[-1] == (not significant)
   assert len(set(found)) == 2
 
@@ -66,4 +64,63 @@ def test_two_finalists_tie_unless_a_t_test_tells_them_apart():
   ],
 )
 def test_finalists_that_tie_with_the_best(scores, ties):
-  assert search.statistical_ties(np.array(scores)) == ties
+  assert statistical_ties(np.array(scores)) == ties
+
+
+def alternating(space):
+  """A loss that falls by 0.3, 0.2 and 0.1 with the first blocks; replicates vary by 0.1."""
+  losses = (2.0, 1.7, 1.5, 1.4, 1.3)
+
+  def evaluate(jobs):
+    for job in jobs:
+      blocks = np.count_nonzero(job.architecture) - 1
+      loss = losses[blocks] + 0.1 * (-1) ** job.replicate
+      yield Evaluation(space.key(job.architecture), job.replicate, {"loss": loss}, 0.0)
+
+  return evaluate
+
+
+def test_the_signal_compares_replicates_with_the_first_three_gains():
+  config = config_of("greedy")
+  config.budget = {"params": 10_000}
+  config.search.finalist_replicates = 4
+  setup = prepare(config)
+  signal = search.run(setup, alternating(setup.space))["signal"]
+  deviation = np.std([1, -1, 1, -1], ddof=1) * 0.1
+  assert signal["additions"] == 3
+  np.testing.assert_allclose(signal["mean_gain_of_first_additions"], (0.3 + 0.2 + 0.1) / 3)
+  np.testing.assert_allclose(signal["replicate_standard_deviation"], deviation)
+  np.testing.assert_allclose(signal["ratio"], deviation / 0.2)
+  assert signal["replicates"] == 4 * (2 + 2)  # Two finalists, and both ends of the additions.
+
+
+def test_a_search_that_does_not_grow_has_no_gain_in_its_signal():
+  setup = prepare(config_of("random_search", evaluations=5))
+  signal = search.run(setup, alternating(setup.space))["signal"]
+  assert signal["mean_gain_of_first_additions"] is None and signal["ratio"] is None
+  assert signal["replicate_standard_deviation"] > 0
+
+
+# Costs of (position, option) elements: two free positions with two options each, and one taken.
+@pytest.mark.parametrize(
+  ("costs", "budget", "expected"),
+  [
+    ([[5, 1], [9, 1], [5, 1], [9, 1]], [12, 100], ["a"]),  # 10 is used, the cheapest needs 5.
+    ([[5, 1], [9, 1], [5, 1], [9, 1]], [15, 100], []),
+    ([[5, 9], [9, 9], [5, 9], [9, 9]], [12, 12], ["a", "b"]),
+    ([[5, 1], [5, 1], [1, 5], [1, 5]], [14, 13], ["b"]),  # Each fits one budget; b is tighter.
+    ([[5, 1], [5, 1], [1, 5], [1, 5]], [13, 14], ["a"]),
+  ],
+)
+def test_a_budget_binds_where_it_leaves_no_room_for_a_block(costs, budget, expected):
+  setup = prepare(config_of("greedy"))
+  groups = np.asarray(setup.space.groups)
+  cost = np.zeros((setup.space.elements, 2))
+  cost[(groups == 0) | (groups == 1)] = costs
+  cost[(groups == 2) | (groups == 3)] = [100, 100]
+  architecture = [0, 0, 1, 1]
+  cost[np.flatnonzero(setup.space.mask(np.array(architecture)))] = [5, 5]
+  problem = Problem(groups=groups, cost=cost, budget=budget)
+  setup = setup._replace(problem=problem, budget=dict(zip("ab", budget)))
+  assert binding(setup, architecture) == expected
+  assert binding(setup, [1, 1, 1, 1]) == ["positions"]

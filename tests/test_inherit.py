@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from nas_submod import networks
 from nas_submod.evaluation import inherit
-from nas_submod.evaluation.inherit import Ancestors, MissingWeightsError, Weights
-from nas_submod.evaluation.journal import Evaluation, Journal
+from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.evaluation.inherit import Ancestors
+from nas_submod.evaluation.journal import Journal
+from nas_submod.evaluation.weights import MissingWeightsError, Weights, collect, graft
 from nas_submod.networks import spaces
 from nas_submod.networks.layers import Variables
 from nas_submod.search.setup import prepare
@@ -69,7 +71,7 @@ def test_a_child_starts_as_the_function_that_its_parent_is(universal, family):
   network, init, logits = universal
   parent, child, first = family
   old, new = start(init, 1, parent), start(init, 2, child)
-  inherit.graft(network, new, child, inherit.collect(network, old, parent), parent)
+  graft(network, new, child, collect(network, old, parent), parent)
   gap = np.abs(logits(new, np.array(child)) - logits(old, np.array(parent))).max()
   if first == 0 or parent[first] == child[first]:
     np.testing.assert_allclose(gap, 0, atol=1e-6)
@@ -94,7 +96,7 @@ def test_what_is_copied_and_what_is_fresh(universal, parent, child, blocks):
   parent, child = DIGITS.parse(parent), DIGITS.parse(child)
   old, new = start(init, 1, parent), start(init, 2, child)
   fresh = network.specialize(jax.tree.map(jnp.array, new), child)
-  inherit.graft(network, new, child, inherit.collect(network, old, parent), parent)
+  graft(network, new, child, collect(network, old, parent), parent)
   found, source = network.specialize(new, child), network.specialize(old, parent)
   for of_child, of_parent, of_fresh in zip(found, source, fresh):
     chex.assert_trees_all_equal((of_child[0], of_child[2]), (of_parent[0], of_parent[2]))
@@ -121,19 +123,19 @@ def test_candidates_inherit_from_the_best_of_earlier_calls(tmp_path, monkeypatch
   monkeypatch.setattr(
     journal, "add", lambda new: (files.append(set(tmp_path.glob("weights/*"))), add(new))
   )
-  proxy = make(journal, inherit_steps=3)
+  proxy, counts, _ = make(journal, inherit_steps=3)
   proxy.scores([EMPTY, FIRST], [[0], [0]])
-  assert [len(found) for found in files] == [2]  # On disk before the line is.
+  assert [len(found) for found in files] == [2, 2]  # On disk before the line is.
   key = SPACE.key
   expected = {(key(EMPTY), 0): (6, None), (key(FIRST), 0): (6, None)}  # Of one call: no parents.
   assert lines(journal) == expected
   [inherited] = proxy.scores([BOTH], [[0, 1]])
   expected |= {(key(BOTH), r): (3, key(FIRST)) for r in (0, 1)}
   assert lines(journal) == expected
-  [[seventh]] = proxy.scores([BOTH], [[7]], afresh=True)
+  [[seventh]] = proxy.scores([BOTH], [[7]], full=True)
   assert lines(journal)[key(BOTH), 7] == (6, None)
-  assert (proxy.compilations.programs, proxy.steps) == (3, 24)
-  [afresh] = make(Journal(None)).scores([BOTH], [[0, 1, 7]])
+  assert (counts.compilations.programs, counts.steps) == (3, 24)
+  [afresh] = make(Journal(None)).objective.scores([BOTH], [[0, 1, 7]])
   assert afresh[2] == seventh
   assert len({*inherited, *afresh}) == 5
   (tmp_path / "weights" / "1.1.0_1.msgpack").unlink()
@@ -146,12 +148,12 @@ def test_candidates_inherit_from_the_best_of_earlier_calls(tmp_path, monkeypatch
 
 def test_inherited_weights_are_trained_on_and_stay_float32():
   journal = Journal(None)
-  proxy = make(journal, inherit_steps=1, learning_rate=0.0, dtype="bfloat16")
+  proxy = make(journal, inherit_steps=1, learning_rate=0.0, dtype="bfloat16").objective
   [[parent]] = proxy.scores([EMPTY], [[0]])
   [[child]] = proxy.scores([FIRST], [[0]])
   # Nothing is learned, and running statistics move by a tenth of the way.
   assert np.isfinite([parent, child]).all() and abs(parent - child) < 0.05
-  of_parent, of_child = (proxy._ancestors.read(SPACE.key(a)) for a in (EMPTY, FIRST))
+  of_parent, of_child = (journal.weights.read(SPACE.key(a)) for a in (EMPTY, FIRST))
   assert {leaf.dtype for leaf in jax.tree.leaves(of_child)} == {np.dtype(np.float32)}
   params = [[layer[0] for stage in w.layers[1:] for layer in stage] for w in (of_parent, of_child)]
   chex.assert_trees_all_equal(*params)
@@ -168,7 +170,7 @@ def test_ancestors_are_the_last_used_and_a_replicate_starts_where_the_first_did(
     key = SPACE.key(architecture)
     metrics = None if accuracy is None else {"accuracy": accuracy}
     journal.add([Evaluation(key, 0, metrics, 0.0, 1, parent)])
-    ancestors.write(key, Weights({}, []))
+    journal.weights.write(key, Weights({}, []))
     ancestors.use([journal.get(key, 0)])
     return key
 
@@ -181,7 +183,7 @@ def test_ancestors_are_the_last_used_and_a_replicate_starts_where_the_first_did(
   assert ancestors.parent(three, 0) == second
   train(three, 0.9, second)  # Only two are kept, and the first was used least.
   assert ancestors.parent(two, 0) is None and ancestors.parent(two, 1) is None
-  assert set(ancestors._memory) == {second, SPACE.key(three)}
+  assert set(journal.weights._memory) == {second, SPACE.key(three)}
   train(ALL, None, SPACE.key(three))
   assert SPACE.key(ALL) not in ancestors._kept
 
@@ -226,6 +228,7 @@ def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):
     ({"train.screen_steps": 12}, "screen_steps is 12; allowed: 0 .off. to below 12"),
     ({"train.inherit_steps": 4, "train.screen_steps": 4}, "allowed: 0 .off. to below 4"),
     ({"train.screen_steps": 4, "search.replicates": 2}, "measures a network once"),
+    ({"train.screen_steps": 4, "search.options": {"race": (1, 3)}}, "and no race"),
     ({"train.inherit_steps": 4, "score": "negative_train_loss"}, "compares whole trainings"),
   ],
 )

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from nas_submod.evaluation import journal
-from nas_submod.evaluation.journal import Evaluation, Journal
+from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.evaluation.journal import Journal, open_journal
+from nas_submod.workdir import make_workdir
 
 ONE = Evaluation("1.0|2", 0, {"accuracy": 0.5, "loss": 1.25}, 0.1)
 FAILED = Evaluation("1.1|2", 3, None, 0.1)
@@ -45,16 +46,26 @@ def test_a_broken_line_in_the_middle_is_an_error(tmp_path, broken):
 
 def test_workdir_belongs_to_one_config(tmp_path):
   config = {"seed": 0, "train": {"steps": 3, "milestones": (1, 2)}}
-  workdir = journal.open_workdir(tmp_path / "run", config)
-  assert (workdir / "evaluations.jsonl").read_bytes() == b""
-  assert journal.open_workdir(workdir, config) == workdir
+  workdir = make_workdir(tmp_path / "run", config)
+  assert make_workdir(workdir, config) == workdir
   with pytest.raises(ValueError, match=r"train\.steps is 3 there and 4 here"):
-    journal.open_workdir(workdir, {**config, "train": {"steps": 4, "milestones": (1, 2)}})
+    make_workdir(workdir, {**config, "train": {"steps": 4, "milestones": (1, 2)}})
   with pytest.raises(ValueError, match="extra is None there and 1 here"):
-    journal.open_workdir(workdir, {**config, "extra": 1})
+    make_workdir(workdir, {**config, "extra": 1})
 
 
 def test_workdir_that_cannot_be_written(tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(ValueError, match="cannot be written: Not a directory"):
-    journal.open_workdir(tmp_path / "file" / "run", {})
+    make_workdir(tmp_path / "file" / "run", {})
+
+
+def test_a_config_that_is_not_plain_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r'Object of type object.*named "module:function"'):
+    make_workdir(tmp_path / "run", {"space": {"options": [object()]}})
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_journal_that_cannot_be_written(tmp_path):
+  with pytest.raises(ValueError, match="cannot be written: No such file"):
+    open_journal(tmp_path / "none" / "evaluations.jsonl")

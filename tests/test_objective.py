@@ -1,17 +1,22 @@
-"""F(S): trained once, stored before it is used, by one program."""
+"""F(S): trained once, on disk before it is used, by one program; a failure is a value."""
 
 import json
 import math
+from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
 from nas_submod.data.loading import Data, Split
-from nas_submod.evaluation import objective
-from nas_submod.evaluation.journal import Journal
-from nas_submod.evaluation.objective import ProxyObjective
+from nas_submod.evaluation.evaluator import Job, score_named
+from nas_submod.evaluation.inherit import Inheriting
+from nas_submod.evaluation.journal import Journal, Journaled
+from nas_submod.evaluation.objective import Objective
+from nas_submod.evaluation.trainer import TrainingEvaluator
 from nas_submod.networks import blocks
 from nas_submod.networks.search_space import SearchSpace, Stage
+from nas_submod.training import check_fit
 from tests.test_training import CONFIG
 
 SPACE = SearchSpace(
@@ -34,10 +39,26 @@ def make_data():
   return Data(split, split, split, 2, np.array([80.0], np.float32), np.array([40.0], np.float32))
 
 
+SCORE = score_named("negative_loss")
+
+
+class Trained(NamedTuple):
+  """F(S) by training, and the counts of what was trained."""
+
+  objective: Objective
+  counts: Journaled
+  evaluator: TrainingEvaluator
+
+
 def make(journal, **train):
   settings = CONFIG | {"steps": 6, "steps_per_call": 4} | train
-  config = {"seed": 0, "score": "negative_loss", "train": settings}
-  return ProxyObjective(SPACE, make_data(), config, journal)
+  config = {"seed": 0, "train": settings}
+  evaluator = TrainingEvaluator(SPACE, make_data(), config, journal.weights)
+  counts = Journaled(evaluator, SPACE, journal)
+  wrapped = counts
+  if steps := train.get("inherit_steps"):
+    wrapped = Inheriting(counts, SPACE, journal, SCORE, steps)
+  return Trained(Objective(SPACE, wrapped, SCORE), counts, evaluator)
 
 
 def masks(*architectures):
@@ -50,50 +71,75 @@ def shared():
 
 
 def test_one_network_is_trained_once_and_few_programs_are_compiled(shared):
-  values, errors = shared(masks(EMPTY, FIRST, LAST, BOTH, FIRST))
-  assert values[1] == values[2] == values[4]
-  assert len(set(values.tolist())) == 3
-  assert np.isnan(errors).all()
-  assert (shared.trained, shared.failed) == (3, 0)
-  again, _ = shared(masks(LAST, BOTH))
-  assert again.tolist() == values[[1, 3]].tolist()
-  assert shared.trained == 3
-  assert shared.compilations.programs == 3
-  assert shared.train_seconds > 0
-
-
-def test_replicates_have_a_standard_error_and_another_seed(shared):
-  [scores] = shared.scores([BOTH], [range(3)])
-  values, errors = shared(masks(BOTH), np.array([3]))
+  asked = [[EMPTY], [FIRST], [LAST], [BOTH], [FIRST]]
+  scores = [shared.objective.scores(network, [[0]])[0][0] for network in asked]
+  assert scores[1] == scores[2] == scores[4]
   assert len(set(scores)) == 3
-  np.testing.assert_allclose(values, np.mean(scores))
-  np.testing.assert_allclose(errors, np.std(scores, ddof=1) / math.sqrt(3))
-  assert shared.compilations.programs == 3
+  assert (shared.counts.trained, shared.counts.failed) == (3, {})
+  assert shared.objective.needed == 3
+  assert shared.counts.compilations.programs == 3
+  assert shared.counts.seconds > 0
 
 
-def test_values_are_on_disk_before_they_are_used_and_never_trained_again(tmp_path, monkeypatch):
+def test_a_measurement_is_the_mean_of_the_next_replicates(shared):
+  function = shared.objective.function(2)
+  [first], [error] = function(masks(BOTH))
+  [second], _ = function(masks(BOTH))
+  [scores] = shared.objective.scores([BOTH], [range(4)])
+  assert len(set(scores)) == 4
+  np.testing.assert_allclose([first, second], [np.mean(scores[:2]), np.mean(scores[2:])])
+  np.testing.assert_allclose(error, np.std(scores[:2], ddof=1) / math.sqrt(2))
+  assert shared.counts.compilations.programs == 3
+
+
+def test_evaluations_are_on_disk_before_the_next_and_never_trained_again(tmp_path):
   path = tmp_path / "evaluations.jsonl"
   first = make(Journal(path))
-  on_disk = []
-  value = first._value
-  monkeypatch.setattr(
-    first, "_value", lambda job: (on_disk.append(path.read_text()), value(job))[1]
-  )
-  [[score]] = first.scores([FIRST], [[0]])
-  assert json.loads(on_disk[0])["key"] == SPACE.key(FIRST)
+  jobs = [Job(SPACE.canonical(np.array(network)), 0) for network in (EMPTY, FIRST, BOTH)]
+  lines = []
+
+  def watched(asked):
+    for evaluation in first.evaluator(asked):
+      lines.append(path.read_bytes().count(b"\n") if path.exists() else 0)
+      yield evaluation
+
+  jobs = [job._replace(architecture=tuple(map(int, job.architecture))) for job in jobs]
+  found = Journaled(watched, SPACE, first.counts.journal)(jobs)
+  assert lines == [0, 1, 2]
+  assert json.loads(path.read_text().splitlines()[0])["key"] == SPACE.key(EMPTY)
   resumed = make(Journal(path))
-  assert resumed.scores([LAST], [[0]]) == [[score]]
-  assert (resumed.trained, resumed.reused, resumed.compilations.programs) == (0, 1, 0)
+  assert resumed.counts(jobs) == found
+  again = resumed.counts
+  assert (again.trained, again.reused, again.compilations.programs) == (0, 3, 0)
 
 
 def test_a_network_that_diverges_is_recorded_and_worth_minus_infinity():
   journal = Journal(None)
   diverging = make(journal, learning_rate=1e30)
-  values, errors = diverging(masks(FIRST))
+  values, errors = diverging.objective.function(1)(masks(FIRST))
   assert values.tolist() == [-math.inf]
   assert np.isnan(errors).all()
-  assert diverging.failed == 1
+  assert diverging.counts.failed == {"diverged": 1}
   assert next(iter(journal)).metrics is None
+
+
+def test_a_training_that_raises_fails_alone_and_says_why(shared, monkeypatch):
+  too_large = (1, 1, 1, 1)
+  train = shared.evaluator._trainer.train
+
+  def out_of_memory(jobs, weights):
+    if any(job.architecture == too_large for job in jobs):
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 9 GB")
+    return train(jobs, weights)
+
+  monkeypatch.setattr(shared.evaluator._trainer, "train", out_of_memory)
+  jobs = [Job(n, 9) for n in (EMPTY, too_large, BOTH)]
+  counts = Journaled(shared.evaluator, SPACE, Journal(None))
+  found = counts(jobs)
+  assert [evaluation.metrics is None for evaluation in found] == [False, True, False]
+  assert found[1].cause == "JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory"
+  assert counts.failed == {found[1].cause: 1} and counts.trained == 3
+  assert SCORE(found[1]) == -math.inf
 
 
 @pytest.mark.parametrize(
@@ -108,4 +154,4 @@ def test_a_network_that_diverges_is_recorded_and_worth_minus_infinity():
 )
 def test_data_of_another_space(changes, message):
   with pytest.raises(ValueError, match=message):
-    objective.check_fit(SPACE, make_data()._replace(**changes))
+    check_fit(SPACE, make_data()._replace(**changes))

@@ -1,4 +1,4 @@
-"""The compiled programs that train and evaluate every architecture, another one on each device."""
+"""Training of candidates: one set of programs for all architectures, one candidate per device."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,35 +10,20 @@ import numpy as np
 from nas_submod import networks, parallel, training
 from nas_submod.compilation import compile_together
 from nas_submod.data.loading import Data
-from nas_submod.evaluation.inherit import Weights, collect, graft
+from nas_submod.evaluation.evaluator import Job
+from nas_submod.evaluation.weights import Weights, collect, graft
 from nas_submod.networks.search_space import SearchSpace
 
 _EVAL_BATCH = 256
 
 
-class Job(NamedTuple):
-  """One network to train.
-
-  Attributes:
-    architecture: Canonical.
-    replicate: Seed of initial values and of the order of the data; below zero as 0.
-    parent: Key of the network whose weights it starts from, if any.
-    steps: Length of the training.
-  """
-
-  architecture: tuple[int, ...]
-  replicate: int
-  parent: str | None = None
-  steps: int = 0
-
-
-class Programs(NamedTuple):
-  """The three programs of a search; leading axis `[D]` = devices.
+class CandidatePrograms(NamedTuple):
+  """The three programs of a search; the leading axis `[D]` is that of the devices.
 
   Attributes:
     start: `(seed [D, 2], architecture [D, positions]) -> TrainState`.
     train: `(TrainState, seed, architecture, order [D, steps, B], length [D], images, labels, stop)
-      -> TrainState`: goes on to step `stop` of a training of `length` steps.
+      -> TrainState`: trains up to step `stop` of a training of `length` steps.
     evaluate: `(TrainState, architecture, images [batches, B, ...], labels) -> Metrics [D]`.
   """
 
@@ -47,7 +32,7 @@ class Programs(NamedTuple):
   evaluate: jax.stages.Wrapped
 
 
-def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
+def make_candidate_programs(space: SearchSpace, recipe: training.Recipe) -> CandidatePrograms:
   """Makes the programs that train any architecture of a space."""
   network = networks.build_universal(space)
 
@@ -63,7 +48,7 @@ def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
 
   def train(train_state, seed, architecture, order, length, images, labels, stop):
     rng = jax.random.fold_in(key_of(seed), 1)
-    # The length is data, so that a shorter training is the same program.
+    # The length is an argument, so shorter trainings need no compilation of their own.
     paced = recipe._replace(transformation=recipe.at_pace(recipe.steps / length))
 
     def step(state):
@@ -84,7 +69,7 @@ def make_programs(space: SearchSpace, recipe: training.Recipe) -> Programs:
     zeros = training.Metrics(*(jnp.zeros((), t) for t in (int, int, float, int)))
     return jax.lax.scan(step, zeros, (images, labels))[0]
 
-  return Programs(
+  return CandidatePrograms(
     parallel.pmap_candidates(start, (0, 0)),
     parallel.pmap_candidates(train, (0, 0, 0, 0, 0, None, None, None), donate=(0,)),
     parallel.pmap_candidates(evaluate, (0, 0, None, None)),
@@ -95,7 +80,7 @@ class Trainer:
   """Trains networks of a space, one on each device at a time.
 
   Attributes:
-    recipe: How; its steps are the most that a training has.
+    recipe: The recipe; its steps are the largest length of a training.
   """
 
   def __init__(
@@ -105,7 +90,7 @@ class Trainer:
     config: Mapping[str, Any],
     on_progress: Callable[[float], None],
   ):
-    """Puts the data on the devices; compiles nothing yet. Arguments as for `ProxyObjective`."""
+    """Puts the data on the devices; compiles nothing yet. Arguments as for `TrainingEvaluator`."""
     self._space, self._on_progress = space, on_progress
     self._seed = config["seed"]
     self._steps_per_call = config["train"]["steps_per_call"]
@@ -122,12 +107,13 @@ class Trainer:
     """Trains networks, and evaluates them on the validation split.
 
     Args:
-      jobs: At most one a device.
-      weights: Those of all parents.
+      jobs: At most one per device, of all processes.
+      weights: The weights of all parents.
 
     Returns:
       The states after training and the metrics, on the devices of this process.
     """
+    # Devices without a job repeat the last one.
     jobs = parallel.own_part([*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))])
     replicates = [max(job.replicate, 0) for job in jobs]
     seeds = np.array([(self._seed, replicate) for replicate in replicates], np.uint32)
@@ -150,30 +136,30 @@ class Trainer:
     return states.replace(optimizer=()), metrics
 
   def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
-    """The weights of one of the networks that `train` returned, as NumPy arrays."""
+    """The weights of one network that `train` returned, as NumPy arrays."""
     return collect(self._network, _row(states.best_variables, row), job.architecture)
 
   def _grafted(
     self, states: training.TrainState, jobs: Sequence[Job], weights: Mapping[str, Weights]
   ) -> training.TrainState:
-    """The states of networks that start from their parents' weights."""
+    """The initial states, with the weights that networks inherit from their parents."""
     variables = jax.tree.map(np.array, states.best_variables)
     for row, job in enumerate(jobs):
       if job.parent is not None:
         parent = self._space.from_key(job.parent)
         own = _row(variables, row)
         graft(self._network, own, job.architecture, weights[job.parent], parent)
-    return states.replace(**parallel.spread(variables._asdict()))
+    return states.replace(**parallel.rows_to_devices(variables._asdict()))
 
   def _compile(
     self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
   ) -> list[jax.stages.Compiled]:
-    """The programs, compiled for arguments like these."""
-    programs = make_programs(self._space, self.recipe)
+    """Compiles the programs for arguments of these shapes."""
+    programs = make_candidate_programs(self._space, self.recipe)
     start = programs.start.lower(seeds, architectures)
-    # In several processes pmap lowers for arrays alone; what it compiles takes those of one process
-    # as they are, since it maps over no other devices.
-    states = parallel.spread(
+    # With several processes pmap lowers only for arrays, not for shapes. The arrays of this process
+    # suffice, because the program maps over its devices only.
+    states = parallel.rows_to_devices(
       jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), start.out_info)
     )
     return compile_together(
@@ -194,5 +180,8 @@ class Trainer:
 
 
 def _row(tree: Any, row: int) -> Any:
-  """What one candidate has of arrays `[D, ...]`."""
+  """One candidate's row of arrays `[D, ...]`."""
   return jax.tree.map(lambda leaf: leaf[row], tree)
+
+
+make_programs = make_candidate_programs  # The name before, until benchmarks/ use the new one.

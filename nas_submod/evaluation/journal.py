@@ -1,51 +1,33 @@
-"""The append-only log of everything that was trained, and the workdir that holds it.
+"""The journal: every evaluation on disk before its value is used, and read back on resume.
 
-One JSON object a line in `evaluations.jsonl`, on disk before its value is used. A search is a pure
-function of its config and its journal: run again, it reads the values and goes on.
+It is an append-only file with one JSON object a line. A search is a pure function of its config and
+its journal: run again, it reads the values and goes on.
 """
 
+import functools
 import json
-import os
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 from nas_submod import parallel
-from nas_submod.files import append_lines, read_lines, write_json
+from nas_submod.compilation import CompilationLog
+from nas_submod.evaluation.evaluator import Evaluation, Evaluator, Job
+from nas_submod.evaluation.weights import WeightStore
+from nas_submod.files import append_lines, read_lines
+from nas_submod.networks.search_space import SearchSpace
 
-CONFIG_FILE = "config.json"
 JOURNAL_FILE = "evaluations.jsonl"
-
-
-class Evaluation(NamedTuple):
-  """One training of one network.
-
-  Attributes:
-    key: Canonical form, as `SearchSpace.key` writes it.
-    replicate: Which seed; candidates with the same replicate share data order and initial values.
-      -1 is a short training with the seed of 0, by which a network is screened.
-    metrics: `accuracy`, `loss` and `train_loss` (nats); None if the training diverged.
-    seconds: Wall time of the round it was trained in, divided by the networks of the round.
-    steps: Steps of the training.
-    parent: Key of the network whose weights it started from; None where it was trained afresh.
-  """
-
-  key: str
-  replicate: int
-  metrics: Mapping[str, float] | None
-  seconds: float
-  steps: int = 0
-  parent: str | None = None
+_WEIGHTS_FOLDER = "weights"
 
 
 class Journal:
   """Evaluations by key and replicate, backed by a file."""
 
   def __init__(self, path: pathlib.Path | None):
-    """Reads what is there; a last line cut short by a kill is dropped from the file.
+    """Reads the file; drops a last line that a kill cut short.
 
     Args:
-      path: The file, made if missing. None keeps everything in memory.
+      path: The file, made on the first write. None keeps everything in memory.
 
     Raises:
       ValueError: If a line other than the last is not an evaluation.
@@ -55,10 +37,10 @@ class Journal:
     if path is not None and path.exists():
       self._read(path)
 
-  @property
-  def folder(self) -> pathlib.Path | None:
-    """Where the file is; None in memory."""
-    return self._path and self._path.parent
+  @functools.cached_property
+  def weights(self) -> WeightStore:
+    """The weights of networks that others start from, beside the file or in memory."""
+    return WeightStore(self._path and self._path.with_name(_WEIGHTS_FOLDER))
 
   def _read(self, path: pathlib.Path) -> None:
     for number, line in enumerate(read_lines(path)):
@@ -73,83 +55,84 @@ class Journal:
     return self._evaluations.get((key, replicate))
 
   def add(self, evaluations: Iterable[Evaluation]) -> None:
-    """Writes evaluations to disk; when it returns they are safe."""
+    """Appends evaluations; they are on disk when it returns."""
     new = list(evaluations)
     if self._path is not None:
       append_lines(self._path, [evaluation._asdict() for evaluation in new])
     for evaluation in new:
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[Evaluation]:
     return iter(self._evaluations.values())
 
   def __len__(self) -> int:
     return len(self._evaluations)
 
 
+class Journaled:
+  """An evaluator that asks another one only for what its journal lacks, and writes that down.
+
+  Attributes:
+    journal: The journal.
+    trained: Evaluations made by this object.
+    reused: Jobs whose evaluation the journal held.
+    steps: Training steps of the evaluations made.
+    seconds: Their training time, without compiling.
+    compilations: Programs compiled for them.
+  """
+
+  def __init__(self, evaluator: Evaluator, space: SearchSpace, journal: Journal):
+    """Wraps an evaluator for networks of `space`."""
+    self.journal, self._evaluator, self._space = journal, evaluator, space
+    self.trained = self.reused = self.steps = 0
+    self.seconds = 0.0
+    self.compilations = CompilationLog()
+
+  @property
+  def failed(self) -> dict[str, int]:
+    """Failed trainings in the journal, also of earlier runs: how many by cause."""
+    causes = [found.cause or "diverged" for found in self.journal if found.metrics is None]
+    return {cause: causes.count(cause) for cause in dict.fromkeys(causes)}
+
+  def __call__(self, jobs: Sequence[Job]) -> list[Evaluation]:
+    """Evaluates jobs, in their order."""
+    missing = [job for job in jobs if self._find(job) is None]
+    self.reused += len(jobs) - len(missing)
+    if missing:
+      with self.compilations.counting():
+        for evaluation in self._evaluator(missing):
+          self.journal.add([evaluation])
+          self.trained += 1
+          self.steps += evaluation.steps
+          self.seconds += evaluation.seconds
+    found = [self._find(job) for job in jobs]
+    absent = [job for job, evaluation in zip(jobs, found) if evaluation is None]
+    if absent:
+      raise ValueError(f"the evaluator returned no evaluation of {absent[0]}")
+    return [evaluation for evaluation in found if evaluation is not None]
+
+  def _find(self, job: Job) -> Evaluation | None:
+    return self.journal.get(self._space.key(job.architecture), job.replicate)
+
+
 def open_journal(path: pathlib.Path) -> Journal:
-  """The journal of a file or, in all processes but the first, a copy of it in memory.
+  """Opens the journal of a file on process 0, and a copy in memory on the others.
 
   Raises:
-    ValueError: If the file is no journal.
+    ValueError: If the file cannot be written or is no journal.
   """
-  journal = parallel.on_first_process(lambda: Journal(path))
+
+  def read() -> Journal:
+    try:
+      path.touch()
+    except OSError as error:
+      raise ValueError(f"workdir {path.parent} cannot be written: {error.strerror}") from error
+    return Journal(path)
+
+  journal = parallel.on_first_process(read)
   lines = [] if journal is None else [evaluation._asdict() for evaluation in journal]
   content = parallel.broadcast(json.dumps(lines).encode())
   if journal is None:
     journal = Journal(None)
     journal.add(Evaluation(**line) for line in json.loads(content))
   return journal
-
-
-def open_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
-  """Makes the workdir of a search, with an empty journal, or checks that it belongs to it.
-
-  Args:
-    workdir: The folder.
-    config: Nested plain values; what decides the outcome.
-
-  Returns:
-    The folder.
-
-  Raises:
-    ValueError: If the folder cannot be written, or holds another config; the first difference is
-      named.
-  """
-  path = make_workdir(workdir, config)
-  try:
-    (path / JOURNAL_FILE).touch()
-  except OSError as error:
-    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  return path
-
-
-def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
-  """The same without a journal."""
-  path = pathlib.Path(workdir)
-  plain = json.loads(json.dumps(config))
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-    if not (path / CONFIG_FILE).exists():
-      write_json(path / CONFIG_FILE, plain)
-    os.utime(path / CONFIG_FILE)
-  except OSError as error:
-    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  if difference := _difference(json.loads((path / CONFIG_FILE).read_text()), plain):
-    name, there, here = difference
-    raise ValueError(
-      f"workdir {path} holds another run: {name} is {there!r} there and {here!r} here; "
-      f"take another --workdir or the same config"
-    )
-  return path
-
-
-def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
-  """The first leaf that differs: (dotted name, value there, value here)."""
-  if isinstance(there, dict) and isinstance(here, dict):
-    for key in sorted(there.keys() | here.keys()):
-      found = _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-      if found:
-        return found
-    return None
-  return None if there == here else (name, there, here)

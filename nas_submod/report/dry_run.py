@@ -1,4 +1,4 @@
-"""What a person reads before a search: what it would do, and roughly for how long."""
+"""The plan of a search, for `--dry_run`: what it would do, and roughly how long it takes."""
 
 import time
 
@@ -9,13 +9,13 @@ import numpy as np
 from nas_submod import parallel, training
 from nas_submod.report.live import duration
 from nas_submod.report.text import budget_lines
-from nas_submod.resources.additive import network_cost
+from nas_submod.resources import network_cost
 from nas_submod.search.estimate import Estimate, estimate
-from nas_submod.search.setup import Setup, is_greedy
+from nas_submod.search.setup import Setup
 
 
-def plan(setup: Setup) -> str:
-  """What a search would do, for `--dry_run`."""
+def describe(setup: Setup) -> str:
+  """Describes what a search would do."""
   space, data = setup.space, setup.data
   start = network_cost(space, space.start)
   train = setup.config["train"]
@@ -27,10 +27,10 @@ def plan(setup: Setup) -> str:
   else:
     all_steps = expected.short * screening + expected.final * steps
     all_steps += expected.search * (inherited or steps)
-    # Backward costs twice the forward pass, and rematerialisation a forward pass more.
+    # The backward pass costs twice the forward pass, rematerialisation one forward pass more.
     work = 4 * train["batch_size"] * np.mean([start["madds"], _typical_madds(setup)])
     seconds = all_steps * work / _madds_per_second() / parallel.device_count()
-    guess = f"{duration(seconds)} (a rough guess from multiply-adds, compiling apart)"
+    guess = f"{duration(seconds)} (a rough guess from multiply-adds, without compiling)"
   return "\n".join(
     [
       f"space      {space.name}: {space.positions} positions, {len(space.options)} options, "
@@ -41,7 +41,7 @@ def plan(setup: Setup) -> str:
       f"start      {space.text(space.start)}",
       *(f"           {line}" for line in budget_lines(start, setup.budget)),
       f"optimizer  {name}" + (f": runs {', '.join(setup.runs)}" if len(setup.runs) > 1 else ""),
-      *([f"first step {_candidates(setup, expected)}"] if is_greedy(setup) else []),
+      *([f"first step {_candidates(setup, expected)}"] if setup.grows else []),
       f"training   {steps} steps of {train['batch_size']} images a network"
       + (f", {inherited} of one that inherits" if inherited else "")
       + (f", {screening} for all of a large call" if screening else ""),
@@ -53,14 +53,14 @@ def plan(setup: Setup) -> str:
 
 
 def _candidates(setup: Setup, expected: Estimate) -> str:
-  """The networks of one block more, and how many of them a limit leaves."""
+  """The number of networks of one block more, and how many of them a limit leaves."""
   left = (setup.config["search"]["max_evaluations"] or expected.candidates + 1) - 1
   limited = f", {left} of them within the limit" if left < expected.candidates else ""
   return f"{expected.candidates} distinct candidates{limited}"
 
 
 def _trainings(setup: Setup, expected: Estimate) -> str:
-  """How many trainings the search and its end take."""
+  """The number of trainings of the search and of its finalists."""
   train = setup.config["train"]
   whole = " in full" if train.get("screen_steps", 0) and not train.get("inherit_steps", 0) else ""
   if expected.search is None:
@@ -74,7 +74,7 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
     told += f" after {expected.short} short ones"
   elif train.get("screen_steps", 0):
     told += " (short ones of large calls apart)"
-  signal = " and signal" if is_greedy(setup) else ""
+  signal = " and signal" if setup.grows else ""
   return f"{told}, at most {expected.final} for finalists{signal}"
 
 
@@ -83,9 +83,9 @@ def _typical_madds(setup: Setup) -> float:
 
 
 def _madds_per_second() -> float:
-  """Multiply-adds a second of one device in a product of matrices, an eighth of it used.
+  """Multiply-adds a second of one device: an eighth of the speed of a matrix product.
 
-  The fastest of some, as others may be at work too.
+  The fastest of several, since other programs may be running too.
   """
   side = 512
   product = jax.jit(lambda x: x @ x)

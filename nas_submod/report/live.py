@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from nas_submod import training
-from nas_submod.evaluation.objective import ProxyObjective
-from nas_submod.resources.additive import network_cost
+from nas_submod.evaluation.journal import Journaled
+from nas_submod.report.text import number
+from nas_submod.resources import network_cost
 from nas_submod.search.estimate import estimate
-from nas_submod.search.loop import Accepted, Display
+from nas_submod.search.loop import Display, Row
 from nas_submod.search.setup import Setup
 
-_LAST = ("finalists", "signal")  # what is done once the search is over
+_LAST = ("finalists", "signal")  # The phases after the optimizer is done.
 
 
 def duration(seconds: float) -> str:
@@ -28,82 +29,90 @@ def duration(seconds: float) -> str:
 
 
 class _Watch:
-  """State of the live display."""
+  """The state of the live display."""
 
   def __init__(self, setup: Setup):
     self.setup = setup
     self.expected = estimate(setup)
-    self.whole = training.recipe(setup.config["train"], setup.data).steps
+    self.full_steps = training.recipe(setup.config["train"], setup.data).steps
     self.began = time.monotonic()
     self.start = network_cost(setup.space, setup.space.start)
-    self.rows: dict[str, Accepted] = {}
-    self.before_greedy: int | None = None
-    self.before_last: int | None = None
+    self.rows: dict[str, Row] = {}
+    self.counts: Journaled | None = None
+    self.phase = "start"
+    self.trained_before: dict[str, int] = {}  # How many were trained when a phase began.
     self.line = "loading"
 
-  def accepted(self, step: Accepted) -> str:
-    """Takes in a step and says it in one line."""
-    self.rows[step.run] = step
+  def accepted(self, row: Row) -> str:
+    """Takes in a step and returns it as one line."""
+    self.rows[row["run"]] = row
     costs = ", ".join(
-      f"{name} {step.resources[name] / limit:.0%}" for name, limit in self.setup.budget.items()
+      f"{name} {row['resources'][name] / limit:.0%}" for name, limit in self.setup.budget.items()
     )
-    tie = " (tie)" if step.tie else ""
-    return f"{step.run:>15} step {step.step:<3} value {step.value:.4f}{tie}  {costs}"
+    tie = " (tie)" if row["tie"] else ""
+    return f"{row['run']:>15} step {row['step']:<3} value {row['value']:.4f}{tie}  {costs}"
 
-  def progress(self, objective: ProxyObjective, share: float, doing: str) -> None:
-    """Takes in how far training is."""
-    if not objective.trained and not objective.compilations.programs:
-      self.line = f"{doing}: compiling the program for every network, a minute or so"
+  def working(self, counts: Journaled, phase: str) -> None:
+    """Takes in the counts before evaluations, and what these are for."""
+    self.counts, self.phase = counts, phase
+    self.trained_before.setdefault(phase, counts.trained)
+    self.progress(0.0)
+
+  def progress(self, share: float) -> None:
+    """Takes in how far a round of trainings is."""
+    counts = self.counts
+    if counts is None:
       return
-    self.line = f"{doing}: trained {objective.trained}, reused {objective.reused}"
-    self.line += f", failed {objective.failed}"
-    if objective.steps and (self.expected.search is not None or doing in _LAST):
-      left = max(self._steps_left(objective, doing), (1 - share) * self.whole)
-      seconds = left * objective.train_seconds / objective.steps
+    if not counts.trained and not counts.compilations.programs:
+      self.line = f"{self.phase}: compiling the program for every network, a minute or so"
+      return
+    self.line = f"{self.phase}: trained {counts.trained}, reused {counts.reused}"
+    self.line += f", failed {sum(counts.failed.values())}"
+    if counts.steps and (self.expected.search is not None or self.phase in _LAST):
+      left = max(self._steps_left(counts), (1 - share) * self.full_steps)
+      seconds = left * counts.seconds / counts.steps
       self.line += f"; {duration(seconds)} of training left"
 
   def status(self) -> str:
-    """What is being done, and for how long."""
+    """The time so far and the phase."""
     return f"{duration(time.monotonic() - self.began)} {self.line}"
 
-  def _steps_left(self, objective: ProxyObjective, doing: str) -> float:
-    """Steps still to train: of the search, where some are short, then of what is last, in full."""
-    if doing in _LAST:
-      if self.before_last is None:
-        self.before_last = objective.trained
-      return self.whole * (self.expected.final - (objective.trained - self.before_last))
-    of_search = self._remaining(objective, doing) * objective.steps / objective.trained
-    return of_search + self.whole * self.expected.final
+  def _steps_left(self, counts: Journaled) -> float:
+    """Steps still to train, of the search and of the finalists."""
+    if self.phase in _LAST:
+      done = counts.trained - self.trained_before.get("finalists", counts.trained)
+      return self.full_steps * (self.expected.final - done)
+    of_search = self._trainings_left(counts) * counts.steps / counts.trained
+    return of_search + self.full_steps * self.expected.final
 
-  def _remaining(self, objective: ProxyObjective, doing: str) -> float:
-    """Trainings of the search to come: the estimate, then what the budgets have room for."""
-    shares = [self._share_used(step) for step in self.rows.values()]
+  def _trainings_left(self, counts: Journaled) -> float:
+    """Trainings of the search to come: first by the estimate, then by the room in the budgets."""
+    shares = [self._share_used(row) for row in self.rows.values()]
     done = float(np.mean(shares)) if shares else 0.0
-    if doing != "greedy" or done < 0.1:
-      return max((self.expected.search or 0) + self.expected.short - objective.trained, 0)
-    if self.before_greedy is None:
-      self.before_greedy = objective.trained
-    return (objective.trained - self.before_greedy) * (1 - done) / done
+    if self.phase != "greedy" or done < 0.1:
+      return max((self.expected.search or 0) + self.expected.short - counts.trained, 0)
+    return (counts.trained - self.trained_before["greedy"]) * (1 - done) / done
 
-  def _share_used(self, step: Accepted) -> float:
-    """How far a run is from the start set to the budget that it will meet first."""
-    return max(
-      (step.resources[name] - self.start[name]) / max(limit - self.start[name], 1)
-      for name, limit in self.setup.budget.items()
-    )
+  def _share_used(self, row: Row) -> float:
+    """How far a run is from the start network to the budget that it will meet first."""
+    shares = [0.0]
+    for name, limit in self.setup.budget.items():
+      if limit > self.start[name]:
+        shares.append((row["resources"][name] - self.start[name]) / (limit - self.start[name]))
+    return max(shares)
 
   def table(self) -> Group:
     """The live table."""
     table = Table(title=f"{self.setup.space.name}: {self.setup.config['score']}")
     for column in ("run", "step", "value", *self.setup.budget):
       table.add_column(column, justify="left" if column == "run" else "right")
-    for step in self.rows.values():
+    for row in self.rows.values():
       costs = [
-        f"{step.resources[name]:,} ({step.resources[name] / limit:.0%})"
+        f"{number(row['resources'][name])} ({row['resources'][name] / limit:.0%})"
         for name, limit in self.setup.budget.items()
       ]
-      value = f"{step.value:.4f}" + (" (tie)" if step.tie else "")
-      table.add_row(step.run, str(step.step), value, *costs)
+      value = f"{row['value']:.4f}" + (" (tie)" if row["tie"] else "")
+      table.add_row(row["run"], str(row["step"]), value, *costs)
     return Group(table, Text(self.status()))
 
 
@@ -116,17 +125,17 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
 
     def say(line):
       console.print(line, highlight=False, markup=False)
-      console.file.flush()  # A log that is watched is not written in blocks.
+      console.file.flush()  # Otherwise a log file that someone follows is written in blocks.
 
     said: set[str] = set()
 
-    def progress(objective, share, doing):
-      watch.progress(objective, share, doing)
-      if doing not in said:
-        said.add(doing)
+    def working(counts, phase):
+      watch.working(counts, phase)
+      if phase not in said:
+        said.add(phase)
         say(watch.status())
 
-    yield Display(lambda step: say(watch.accepted(step)), progress)
+    yield Display(lambda row: say(watch.accepted(row)), working, watch.progress)
     return
   with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
-    yield Display(lambda step: (watch.accepted(step), None)[1], watch.progress)
+    yield Display(lambda row: (watch.accepted(row), None)[1], watch.working, watch.progress)

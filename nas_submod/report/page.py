@@ -1,4 +1,4 @@
-"""What a person reads after a search: the summary, and the report page."""
+"""The report page of a search."""
 
 import base64
 import html
@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from nas_submod.evaluation.journal import Journal
-from nas_submod.evaluation.objective import SCORES
-from nas_submod.report.text import summary
-from nas_submod.resources.additive import RESOURCES, network_costs
+from nas_submod.report.text import number, summary
+from nas_submod.resources import network_costs
 from nas_submod.search.setup import Setup
 
 
@@ -26,7 +25,7 @@ def write_page(
   rows = "".join(
     f"<tr><td>{html.escape(f['run'])}<td>{f['value']:.4f} ± {f['standard_error']:.4f}"
     f"<td>{'tie' if f['tie'] else ''}<td>{f['search_value']:.4f}"
-    + "".join(f"<td>{f['resources'][name]:,}" for name in setup.budget)
+    + "".join(f"<td>{number(f['resources'][name])}" for name in setup.budget)
     + f"<td><code>{html.escape(f['text'])}</code>"
     for f in sorted(result["finalists"], key=lambda f: -f["value"])
   )
@@ -40,8 +39,8 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
 <h1>{title}</h1>
 <pre>{text}</pre>
 <h2>Value along each run, against the budgets</h2>
-<p>Dashed: the budget. Star: the answer, trained again with fresh seeds. Hollow: a statistical tie,
-noise leaves open whether another block was better.</p>
+<p>Dashed: the budget. Star: the answer, trained again with fresh seeds. Hollow: a statistical tie;
+another block may have been better.</p>
 <img alt="value against costs" src="{_paths_figure(setup, result)}">
 <h2>Best value while searching</h2>
 <img alt="best value against trainings" src="{_progress_figure(setup, result)}">
@@ -109,12 +108,12 @@ def _progress_figure(setup: Setup, result: Mapping[str, Any]) -> str:
 
 def _evaluations_figure(setup: Setup, journal: Journal) -> str:
   figure, axes = _figure(len(setup.budget))
-  score = SCORES[setup.config["score"]]
   finished = [e for e in journal if e.metrics is not None and e.replicate >= 0]
-  values = [score(e.metrics) for e in finished if e.metrics is not None]
-  costs = network_costs(setup.space, np.array([setup.space.from_key(e.key) for e in finished]))
-  for axis, (name, limit) in zip(axes, setup.budget.items()):
-    axis.plot(costs[:, RESOURCES.index(name)], values, ".", ms=4, alpha=0.5)
+  values = [setup.score(evaluation) for evaluation in finished]
+  architectures = np.array([setup.space.from_key(e.key) for e in finished])
+  costs = network_costs(setup.space, architectures, tuple(setup.budget))
+  for axis, column, (name, limit) in zip(axes, costs.T, setup.budget.items()):
+    axis.plot(column, values, ".", ms=4, alpha=0.5)
     axis.axvline(limit, ls="--", c="gray")
     axis.set(xlabel=name, ylabel=setup.config["score"])
     axis.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""What a search found, as text for a terminal."""
+"""The result of a search as text for a terminal."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from nas_submod.evaluation.objective import LARGEST_SCORE
+from nas_submod.evaluation.evaluator import LARGEST_SCORE
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.search.setup import Setup
 
 
 def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
-  """An architecture as text: one line a stage with its output and its blocks in order."""
+  """Draws an architecture as text: one line for each stage, with its output size and blocks."""
   height, width, _ = space.image_shape
   height, width = -(-height // space.stem_stride), -(-width // space.stem_stride)
   stem = space.stem_block_channels or space.stem_channels
@@ -27,47 +27,59 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
   return "\n".join([*lines, f"head     {head}average pool, {space.classes} classes"])
 
 
+def number(value: int | float) -> str:
+  """A number with separators of thousands; fractions with up to ten digits."""
+  return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
+
+
 def budget_lines(
-  resources: Mapping[str, int], budget: Mapping[str, int], tight: Sequence[str] = ()
+  resources: Mapping[str, int | float],
+  budget: Mapping[str, int | float],
+  tight: Sequence[str] = (),
 ) -> list[str]:
-  """One line a resource: what is used of what is allowed."""
+  """One line for each budget: the amount used, the limit and the share; `tight` ones bind."""
   return [
-    f"{name:<7} {resources[name]:>13,} of {limit:>13,}  {resources[name] / limit:6.1%}"
-    + ("  binds" if name in tight else "")
+    f"{name:<7} {number(resources[name]):>13} of {number(limit):>13}"
+    f"  {resources[name] / limit:6.1%}" + ("  binds" if name in tight else "")
     for name, limit in budget.items()
   ]
 
 
 def certificate_lines(result: Mapping[str, Any]) -> list[str]:
-  """The upper bound, what speaks against it, and what it means."""
+  """The upper bound, and how far the measured values are from its assumptions."""
   bound, found = result["upper_bound"], result["violations"]
   lines = []
   if found is None:
-    lines.append("bound   none: some values are of shorter trainings")
+    lines.append("bound   none: shortened trainings give no bound")
   elif bound is None:
-    lines.append("bound   none: not every single block was measured")
+    lines.append("bound   none: not every block was measured on its own")
   elif bound >= (largest := LARGEST_SCORE[result["score"]]):
     lines.append(f"bound   none below {largest:g}, which no network can exceed")
   elif bound < result["value"]:
     lines.append(
-      f"bound   none: the answer's fresh seeds are above {bound:.4f}, that of the search"
+      f"bound   none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
     )
   else:
     lines.append(
-      f"bound   {bound:.4f}: no network within the budgets is better, as far as the score is "
-      "monotone and submodular"
+      f"bound   {bound:.4f}: no network within the budgets is better, if the score is monotone and "
+      "submodular"
     )
   lines += [] if found is None else _violation_lines(found)
   if ties := sum(step["tie"] for step in result["path"]):
     lines.append(
-      f"ties    {ties} of {len(result['path'])} steps: noise leaves open if another was better"
+      f"ties    {ties} of {len(result['path'])} steps: another block may have been better"
     )
   return lines
 
 
-def _earlier(counts: Mapping[str, int]) -> str:
+def _earlier(counts: Mapping[str, Any]) -> str:
   earlier = counts["journal"] - counts["trained"]
   return f" (and {earlier} before this command began)" if earlier else ""
+
+
+def _causes(counts: Mapping[str, Any]) -> str:
+  causes = [f"{count} {cause}" for cause, count in counts["causes"].items()]
+  return f" ({', '.join(causes)})" if causes else ""
 
 
 def _violation_lines(found: Mapping[str, Any]) -> list[str]:
@@ -89,7 +101,7 @@ def _violation_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
-  """What was found and why, for the terminal."""
+  """Describes the answer and why it was chosen, for the terminal."""
   counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
   gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
   compared = "" if ratio is None else f", {ratio:.2f} of a gain"
@@ -113,11 +125,11 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       + ("" if gain is None else f"; the first {signal['additions']} blocks gain {gain:.4f} each")
       + compared,
       *certificate_lines(result),
-      "finalists, trained again with fresh seeds (tie: noise leaves open if it is better):",
+      "finalists, trained again with fresh seeds (tie: may be better within the noise):",
       *others,
       "",
       f"trained {counts['trained']}{_earlier(counts)}, reused {counts['reused']}, "
-      f"failed {counts['failed']}; "
+      f"failed {counts['failed']}{_causes(counts)}; "
       f"{result['compilations']} training programs compiled",
       f"seconds {seconds['compile']:.0f} compile, {seconds['train']:.0f} train, "
       f"{seconds['rest']:.0f} rest on {result['devices']}",
@@ -127,7 +139,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
 
 
 def limit_lines(setup: Setup, result: Mapping[str, Any]) -> list[str]:
-  """That the search was limited, if it was."""
+  """Says that a limit ended the search, if one did."""
   limit = setup.config["search"]["max_evaluations"]
   if not limit or result["measured"] < limit:
     return []

@@ -1,21 +1,6 @@
 """A search: ask the optimizer, evaluate what is new, tell it, until it is done."""
 
-from nas_submod.search.loop import (
-  Accepted,
-  Display,
-  binding,
-  certificate,
-  measured_value,
-  run,
-  statistical_ties,
-)
+from nas_submod.search.loop import Display, StartFailedError, objective_for, run
+from nas_submod.search.setup import Setup, prepare
 
-__all__ = [
-  "Accepted",
-  "Display",
-  "binding",
-  "certificate",
-  "measured_value",
-  "run",
-  "statistical_ties",
-]
+__all__ = ["Display", "Setup", "StartFailedError", "objective_for", "prepare", "run"]

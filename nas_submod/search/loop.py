@@ -1,12 +1,12 @@
-"""The search: the optimizer asks for sets, the objective trains what is new, until nothing fits.
+"""The search: the optimizer asks for sets, the evaluator scores what is new, until nothing fits.
 
-The answer is chosen among finalists trained again with fresh seeds, so that the winner is not
-merely the luckiest, and is a pure function of the config and the journal.
+The answer is chosen among finalists that are trained again with fresh seeds, so that the winner is
+not merely the luckiest. It is a pure function of the config and the journal.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,159 +16,180 @@ from scipy import stats
 
 from nas_submod import optimizers, parallel, resources
 from nas_submod.compilation import CompilationLog
-from nas_submod.evaluation.journal import Journal
-from nas_submod.evaluation.objective import ProxyObjective, mean, standard_error
-from nas_submod.optimizers import Result
-from nas_submod.search.setup import Setup, first_additions, is_greedy
+from nas_submod.evaluation.evaluator import Evaluator, mean, standard_error
+from nas_submod.evaluation.inherit import Inheriting
+from nas_submod.evaluation.journal import Journal, Journaled
+from nas_submod.evaluation.objective import Objective
+from nas_submod.evaluation.screening import Screened
+from nas_submod.optimizers import Result, Step
+from nas_submod.optimizers.base import steps_of
+from nas_submod.search.setup import Setup
 
-
-class Accepted(NamedTuple):
-  """A step of the search: one run inside the optimizer moved to a network."""
-
-  run: str
-  step: int
-  architecture: tuple[int, ...]
-  value: float
-  resources: dict[str, int]
-  evaluations: int  # Trainings needed until then, those found in the journal among them.
-  tie: bool  # Whether noise leaves open that another network was better.
+Row = dict[str, Any]  # A step of the path, or a finalist, as `result.json` holds it.
 
 
 class Display(NamedTuple):
-  """What a search tells the person who watches; see `live.live`."""
+  """What a search tells a person who watches; see `report.live`.
 
-  accepted: Callable[[Accepted], None] = lambda step: None
-  progress: Callable[[ProxyObjective, float, str], None] = lambda objective, share, doing: None
+  Attributes:
+    accepted: Called with each step of the path, as `result.json` holds it.
+    working: Called before evaluations with the counts so far and what they are for.
+    progress: For an evaluator that tells the share of a round that is done.
+  """
+
+  accepted: Callable[[Row], None] = lambda row: None
+  working: Callable[[Journaled, str], None] = lambda counts, phase: None
+  progress: Callable[[float], None] = lambda share: None
 
 
-def run(setup: Setup, journal: Journal, display: Display | None = None) -> dict[str, Any]:
+class StartFailedError(Exception):
+  """The start network could not be evaluated, so no other will be."""
+
+
+def run(
+  setup: Setup,
+  evaluator: Evaluator,
+  journal: Journal | None = None,
+  display: Display | None = None,
+) -> dict[str, Any]:
   """Searches.
 
   Args:
     setup: From `prepare`.
-    journal: What has been trained already; everything trained is added.
+    evaluator: Turns jobs into evaluations: `TrainingEvaluator`, or a table of known ones.
+    journal: The evaluations made before; new ones are added. None keeps them in memory.
     display: What to tell on the way.
 
   Returns:
-    The content of `result.json`; see README.
+    The content of `result.json`; see docs/searching.md.
 
   Raises:
-    FloatingPointError: If the start network diverges.
+    StartFailedError: If the start network cannot be evaluated.
   """
   began = time.perf_counter()
   display = display or Display()
   config, space = setup.config, setup.space
-  search = config["search"]
+  search, seed = config["search"], config["seed"]
+  objective, counts = objective_for(setup, evaluator, Journal(None) if journal is None else journal)
+  measure = objective.function(search["replicates"])
+  path: list[Row] = []
+  phase = "start"
+
+  def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    display.working(counts, phase)
+    return measure(masks)
+
+  def accept(run_name: str, step: Step) -> None:
+    path.append(_row(setup, path, run_name, step))
+    display.accepted(path[-1])
+
+  def on_round(number: int, info: optimizers.Info, _: Any) -> None:
+    nonlocal phase
+    phase = ("first step" if number == 0 else "greedy") if setup.grows else "search"
+    costs = resources.network_costs(space, space.architecture(info.masks), tuple(setup.budget))
+    for step in steps_of(info, costs, objective.needed):
+      accept(setup.runs[step.run % len(setup.runs)], step)
+
   compiled = CompilationLog()
-  doing = "start"
-
-  def on_progress(share):
-    display.progress(objective, share, doing)
-
-  objective = ProxyObjective(space, setup.data, config, journal, on_progress)
-  found: list[Accepted] = []
-  value = measured_value(setup, objective)
-
-  def on_round(_, info, state):
-    ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
-    for row in np.flatnonzero(info.accepted):
-      architecture = tuple(int(o) for o in space.architecture(info.masks[row]))
-      name = setup.runs[row % len(setup.runs)]
-      step = sum(a.run == name for a in found)
-      costs = resources.network_cost(space, architecture)
-      reached = float(info.values[row]), costs, objective.needed, bool(ties[row])
-      found.append(Accepted(name, step, architecture, *reached))
-      display.accepted(found[-1])
-
   with compiled.counting():
+    display.working(counts, phase)
+    _check_start(setup, objective)
     limit = search["max_evaluations"] or None
-    first: Sequence[Any] = list(first_additions(setup))[:limit] if is_greedy(setup) else []
-    once = range(search["replicates"])
-    if not np.isfinite(objective.scores([space.start], [once])).all():
-      raise FloatingPointError("the start network diverged: lower config.train.learning_rate")
-    doing = "first step"
-    # Every rule needs all of them: trained at full width, no rule waits for another.
-    objective.scores(first, [once] * len(first))
-    doing = "greedy" if len(first) else "search"
     answer = optimizers.maximize(
-      setup.problem,
-      value,
-      setup.optimizer,
-      max_evaluations=limit,
-      seed=config["seed"],
-      callback=on_round,
+      setup.problem, value, setup.optimizer, max_evaluations=limit, seed=seed, callback=on_round
     )
-    off_the_path = _answer_off_the_path(setup, objective, answer, found)
-    if off_the_path is not None:
-      found.append(off_the_path)
-      display.accepted(off_the_path)
-    doing = "finalists"
-    finalists = _rerun(setup, objective, _finalists(setup, found))
-    doing = "signal"
-    signal = _signal(setup, objective, found, finalists)
-  best = max(finalists, key=lambda f: f["value"])
-  architecture = best["architecture"]
-  # Of what was trained for less time values are too low: they bound and tell nothing.
+    # The answer of `greedy_plus_max` may lie off the path of its run.
+    reached = {space.key(row["architecture"]) for row in path}
+    if math.isfinite(answer.value) and space.key(space.architecture(answer.mask)) not in reached:
+      accept("answer", Step(0, answer.mask, answer.value, answer.cost, objective.needed))
+    display.working(counts, "finalists")
+    finalists = _rerun(setup, objective, _finalists(setup, path))
+    display.working(counts, "signal")
+    signal = _signal(setup, objective, path, finalists)
+  best = max(finalists, key=lambda finalist: finalist["value"])
+  architecture = np.array(best["architecture"])
+  # Shortened trainings score too low, so they give no bound.
   shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))
-  nothing = {"upper_bound": None, "violations": None}
   total = time.perf_counter() - began
-  costs = best["resources"]
-  seconds = {"compile": compiled.seconds, "train": objective.train_seconds}
+  seconds = {"compile": compiled.seconds, "train": counts.seconds}
   return {
-    "architecture": architecture,
-    "canonical": [int(o) for o in space.canonical(np.array(architecture))],
-    "text": space.text(space.canonical(np.array(architecture))),
+    "architecture": best["architecture"],
+    "canonical": [int(option) for option in space.canonical(architecture)],
+    "text": space.text(space.canonical(architecture)),
     "space": space.name,
-    "resources": costs,
+    "resources": best["resources"],
     "budget": setup.budget,
-    "binding": binding(setup, architecture),
+    "binding": binding(setup, best["architecture"]),
     "score": config["score"],
     "value": best["value"],
     "standard_error": best["standard_error"],
     "optimizer": search["optimizer"],
-    "seed": config["seed"],
+    "seed": seed,
     "evaluations": {
-      "trained": objective.trained,
-      "reused": objective.reused,
-      "failed": objective.failed,
-      "steps": sum(evaluation.steps for evaluation in journal),  # Of earlier runs too.
-      "journal": len(journal),
+      "trained": counts.trained,
+      "reused": counts.reused,
+      "failed": sum(counts.failed.values()),
+      "causes": counts.failed,
+      "steps": sum(evaluation.steps for evaluation in counts.journal),  # Of earlier runs too.
+      "journal": len(counts.journal),
     },
     "measured": answer.evaluations,
     "rounds": answer.rounds,
-    **(nothing if shortened else certificate(answer)),
-    "compilations": objective.compilations.programs,
+    **({"upper_bound": None, "violations": None} if shortened else certificate(answer)),
+    "compilations": counts.compilations.programs,
     "seconds": seconds | {"rest": max(total - sum(seconds.values()), 0.0), "total": total},
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",
     "signal": signal,
     "finalists": finalists,
-    "path": [step._asdict() for step in found],
+    "path": path,
   }
 
 
-def measured_value(
-  setup: Setup, objective: ProxyObjective
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-  """The set function for the host driver: `masks [K, n] -> (values [K], standard errors [K])`.
+def objective_for(
+  setup: Setup, evaluator: Evaluator, journal: Journal
+) -> tuple[Objective, Journaled]:
+  """The set function of a search, and the counts of its evaluations.
 
-  Each row is a measurement: the mean of the next `config.search.replicates` trainings of that
-  network. They are counted here, so that the same search asks for the same trainings again.
+  The evaluator is wrapped by the journal, and by what the config says to save trainings.
   """
-  replicates = setup.config["search"]["replicates"]
-  measured: dict[tuple[int, ...], int] = {}
+  train = setup.config["train"]
+  counts = Journaled(evaluator, setup.space, journal)
+  wrapped: Evaluator = counts
+  if steps := train.get("inherit_steps", 0):
+    wrapped = Inheriting(wrapped, setup.space, journal, setup.score, steps)
+  if steps := train.get("screen_steps", 0):
+    wrapped = Screened(wrapped, setup.score, steps)
+  return Objective(setup.space, wrapped, setup.score), counts
 
-  def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    architectures = setup.space.architecture(masks)
-    wanted = []
-    for architecture in architectures:
-      network = tuple(int(o) for o in setup.space.canonical(architecture))
-      begin = replicates * measured.get(network, 0)
-      measured[network] = measured.get(network, 0) + 1
-      wanted.append(range(begin, begin + replicates))
-    scores = objective.scores(architectures, wanted)
-    return np.array([mean(s) for s in scores]), np.array([standard_error(s) for s in scores])
 
-  return value
+def _check_start(setup: Setup, objective: Objective) -> None:
+  """Evaluates the start network.
+
+  Raises:
+    StartFailedError: If it fails.
+  """
+  wanted = range(setup.config["search"]["replicates"])
+  [found] = objective.evaluations([setup.space.start], [wanted])
+  for evaluation in found:
+    if not math.isfinite(setup.score(evaluation)):
+      cause = evaluation.cause or "diverged"
+      if cause == "diverged":
+        raise StartFailedError("the start network diverged: lower config.train.learning_rate")
+      raise StartFailedError(f"the start network cannot be trained: {cause}")
+
+
+def _row(setup: Setup, path: Sequence[Row], run: str, step: Step) -> Row:
+  """A step as `result.json` holds it, `path` being the steps before it."""
+  architecture = [int(option) for option in setup.space.architecture(step.mask)]
+  return {
+    "run": run,
+    "step": sum(row["run"] == run for row in path),
+    "architecture": architecture,
+    "value": step.value,
+    "resources": resources.network_cost(setup.space, architecture),
+    "evaluations": step.evaluations,
+    "tie": step.tie,
+  }
 
 
 def certificate(answer: Result) -> dict[str, Any]:
@@ -178,62 +199,48 @@ def certificate(answer: Result) -> dict[str, Any]:
   return {"upper_bound": plain.pop("upper_bound"), "violations": plain}
 
 
-def _answer_off_the_path(
-  setup: Setup, objective: ProxyObjective, answer: Result, found: Sequence[Accepted]
-) -> Accepted | None:
-  """The optimizer's answer, where no run went there: that of `greedy_plus_max` may be such."""
-  architecture = tuple(int(o) for o in setup.space.architecture(answer.mask))
-  passed = {setup.space.key(step.architecture) for step in found}
-  if setup.space.key(architecture) in passed or not math.isfinite(answer.value):
-    return None
-  costs = resources.network_cost(setup.space, architecture)
-  return Accepted("answer", 0, architecture, answer.value, costs, objective.needed, False)
-
-
-def _finalists(setup: Setup, found: Sequence[Accepted]) -> list[Accepted]:
+def _finalists(setup: Setup, path: Sequence[Row]) -> list[Row]:
   """The best network of every run, then the best of all others on their paths."""
-  by_value = sorted(found, key=lambda step: -step.value)
-  best_of_run = {step.run: step for step in reversed(by_value)}
-  chosen: dict[str, Accepted] = {}
-  for step in [*sorted(best_of_run.values(), key=lambda s: -s.value), *by_value]:
-    if len(chosen) < max(setup.config["search"]["finalists"], 1):
-      chosen.setdefault(setup.space.key(step.architecture), step)
+  by_value = sorted(path, key=lambda row: -row["value"])
+  best_of_run = {row["run"]: row for row in reversed(by_value)}
+  chosen: dict[str, Row] = {}
+  for row in [*sorted(best_of_run.values(), key=lambda row: -row["value"]), *by_value]:
+    if len(chosen) < setup.config["search"]["finalists"]:
+      chosen.setdefault(setup.space.key(row["architecture"]), row)
   return list(chosen.values())
 
 
-def _rerun(
-  setup: Setup, objective: ProxyObjective, steps: Sequence[Accepted]
-) -> list[dict[str, Any]]:
-  """Trains networks again with seeds that no choice has seen."""
+def _rerun(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list[Row]:
+  """Trains networks of the path again, with seeds that no choice has seen."""
   search = setup.config["search"]
   seen = search["replicates"] * setup.most_measurements
   fresh = range(seen, seen + search["finalist_replicates"])
-  scores = objective.scores([step.architecture for step in steps], [fresh] * len(steps), True)
-  ties = statistical_ties(np.array(scores))
+  architectures = [row["architecture"] for row in rows]
+  scores = objective.scores(architectures, [fresh] * len(rows), full=True)
   return [
     {
-      "run": step.run,
-      "architecture": list(step.architecture),
-      "text": setup.space.text(step.architecture),
-      "resources": step.resources,
-      "search_value": step.value,
+      "run": row["run"],
+      "architecture": row["architecture"],
+      "text": setup.space.text(row["architecture"]),
+      "resources": row["resources"],
+      "search_value": row["value"],
       "value": mean(values),
       "standard_error": standard_error(values),
       "tie": tie,
       "scores": values,
     }
-    for step, values, tie in zip(steps, scores, ties)
+    for row, values, tie in zip(rows, scores, statistical_ties(np.array(scores)))
   ]
 
 
 def statistical_ties(scores: np.ndarray) -> list[bool]:
   """Whether noise leaves open that a network is better than the one with the best mean.
 
-  One-sided 95% of Student's t, with one variance pooled from all networks, as in a race.
+  One-sided 95% test of Student's t, with one variance pooled over all networks, as in a race.
 
   Args:
-    scores: Of two or more replicates of each network. Shape `[K, R]`; -inf where one diverged,
-      which ties with nothing.
+    scores: Two or more replicates of each network. -inf marks a failed one; its network ties with
+      nothing. Shape `[K, R]`.
   """
   finite = np.isfinite(scores).all(axis=1)
   if not finite.any():
@@ -249,17 +256,17 @@ def statistical_ties(scores: np.ndarray) -> list[bool]:
 
 def _signal(
   setup: Setup,
-  objective: ProxyObjective,
-  found: Sequence[Accepted],
-  finalists: Sequence[Mapping[str, Any]],
+  objective: Objective,
+  path: Sequence[Row],
+  finalists: Sequence[Row],
 ) -> dict[str, Any]:
-  """How the noise of a replicate compares with the gain of a block, both from fresh seeds.
+  """Compares the noise of a replicate with the gain of a block, both from fresh seeds.
 
   The gain is that of the first three additions of the first rule; None without additions.
   """
-  path = [step for step in found if step.run == setup.runs[0]] if is_greedy(setup) else []
-  added = min(3, len(path) - 1)
-  ends = _rerun(setup, objective, [path[0], path[added]]) if added > 0 else []
+  first = [row for row in path if row["run"] == setup.runs[0]] if setup.grows else []
+  added = min(3, len(first) - 1)
+  ends = _rerun(setup, objective, [first[0], first[added]]) if added > 0 else []
   rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]
   deviation = float(np.sqrt(np.mean([np.var(row, ddof=1) for row in rows]))) if rows else math.nan
   gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else None
@@ -273,16 +280,20 @@ def _signal(
 
 
 def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
-  """The budgets that leave no room for the cheapest further block."""
+  """Names the budgets that leave no room for the cheapest further block.
+
+  Where each budget alone would leave room and both together do not, it is the tightest one. A
+  network without a free position is bound by `positions`.
+  """
   mask = jnp.asarray(setup.space.mask(np.array(architecture)))
-  costs = np.asarray(setup.problem.cost(mask))
+  cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.budget)
   after = jax.vmap(setup.problem.cost)(mask | jnp.eye(setup.problem.n, dtype=bool))
-  positions = np.asarray(setup.space.groups)
-  free = np.array(architecture)[positions] == 0
+  free = np.array(architecture)[np.asarray(setup.space.groups)] == 0
   if not free.any():
     return ["positions"]
-  limit = np.array(list(setup.budget.values()))
-  short = (np.asarray(after)[free] > limit).all(0)
-  if not short.any() and not (np.asarray(after)[free] <= limit).all(1).any():
-    short = (limit - costs) / limit == ((limit - costs) / limit).min()
+  fits = np.asarray(after)[free] <= limit
+  short = ~fits.any(axis=0)
+  if not short.any() and not fits.all(axis=1).any():
+    share_left = (limit - cost) / limit
+    short = share_left == share_left.min()
   return [name for name, tight in zip(setup.budget, short) if tight]

@@ -1,0 +1,90 @@
+"""Jobs, evaluations, and the evaluator: the function that turns the first into the second.
+
+`TrainingEvaluator` trains networks on devices. `Journaled`, `Inheriting` and `Screened` wrap an
+evaluator and are evaluators themselves. A table of known accuracies is one too.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Job(NamedTuple):
+  """One training that is wanted.
+
+  Attributes:
+    architecture: Canonical form, an option for every position.
+    replicate: Seed of the initial values and of the data order. Equal replicates of different
+      networks share both. -1 is a short training with the seed of 0, used for screening.
+    parent: Key of the network whose weights the training starts from; None for fresh values.
+    steps: Length of the training; None for the full length.
+    full: Train the full length from fresh values, whatever a wrapper could save.
+  """
+
+  architecture: tuple[int, ...]
+  replicate: int
+  parent: str | None = None
+  steps: int | None = None
+  full: bool = False
+
+
+class Evaluation(NamedTuple):
+  """The result of one training.
+
+  Attributes:
+    key: Canonical form as text, from `SearchSpace.key`.
+    replicate: As in `Job`.
+    metrics: `accuracy`, and `loss` and `train_loss` in nats; None if the training failed.
+    seconds: Wall time of the round, without compiling, divided by the networks of the round.
+    steps: Steps of the training.
+    parent: As in `Job`.
+    cause: Why the training failed; None if it did not.
+  """
+
+  key: str
+  replicate: int
+  metrics: Mapping[str, float] | None
+  seconds: float
+  steps: int = 0
+  parent: str | None = None
+  cause: str | None = None
+
+
+# One evaluation for each job, in any order. An evaluator that yields them one by one has each
+# written to the journal before the next is computed.
+Evaluator = Callable[[Sequence[Job]], Iterable[Evaluation]]
+Score = Callable[[Evaluation], float]
+
+_METRIC: Mapping[str, tuple[str, float]] = {
+  "accuracy": ("accuracy", 1),
+  "negative_loss": ("loss", -1),
+  # The mean over all steps ranks as the sum of training losses does (Ru et al. 2021).
+  "negative_train_loss": ("train_loss", -1),
+}
+LARGEST_SCORE: Mapping[str, float] = {"accuracy": 1, "negative_loss": 0, "negative_train_loss": 0}
+
+
+def score_named(name: str) -> Score:
+  """The score of an evaluation, by its name in a config; -inf for a failed training.
+
+  Raises:
+    ValueError: If there is no such score.
+  """
+  if name not in _METRIC:
+    raise ValueError(f"unknown score {name!r}; allowed: {', '.join(_METRIC)}")
+  metric, sign = _METRIC[name]
+  return lambda found: -math.inf if found.metrics is None else sign * found.metrics[metric]
+
+
+def mean(scores: Sequence[float]) -> float:
+  """The mean score; -inf if a replicate failed."""
+  return float(np.mean(scores))
+
+
+def standard_error(scores: Sequence[float]) -> float:
+  """The standard error of the mean; NaN for a single score or a failed replicate."""
+  if len(scores) < 2 or not np.isfinite(scores).all():
+    return math.nan
+  return float(np.std(scores, ddof=1) / len(scores) ** 0.5)

@@ -1,0 +1,59 @@
+"""Screening: of many new networks all train briefly, and only the better half in full."""
+
+import math
+from collections.abc import Sequence
+
+from nas_submod.evaluation.evaluator import Evaluation, Evaluator, Job, Score
+
+LARGE_CALL = 8  # A call with more new networks than this is screened.
+_SHORT = -1  # The replicate of a short training.
+
+
+class Screened:
+  """An evaluator that screens large calls: one rung of successive halving.
+
+  Jamieson and Talwalkar 2016. The choice depends on the jobs of earlier calls, not on the journal.
+  A network that is screened out keeps the score of its short training, at most that of the worst
+  winner. This score is usually too low, so the network wins nothing, and a lazy search asks for it
+  late or never.
+  """
+
+  def __init__(self, evaluator: Evaluator, score: Score, steps: int):
+    """Screens by the `score` of trainings of `steps` steps."""
+    self._evaluator, self._score, self._steps = evaluator, score, steps
+    self._asked: set[tuple[int, ...]] = set()
+    self._losers: dict[tuple[int, ...], Evaluation] = {}
+
+  def __call__(self, jobs: Sequence[Job]) -> list[Evaluation]:
+    """Evaluates jobs, in their order."""
+    new = [job for job in jobs if _first(job) and job.architecture not in self._asked]
+    self._asked.update(job.architecture for job in new)
+    if len(new) > LARGE_CALL:
+      self._screen(new)
+    lost = {job: self._losers[job.architecture] for job in jobs if self._is_loser(job)}
+    rest = [job for job in jobs if job not in lost]
+    found = lost | dict(zip(rest, self._evaluator(rest)))
+    return [found[job] for job in jobs]
+
+  def _is_loser(self, job: Job) -> bool:
+    return _first(job) and job.architecture in self._losers
+
+  def _screen(self, jobs: Sequence[Job]) -> None:
+    """Trains all jobs briefly and the better half in full; records the losers."""
+    short_jobs = [job._replace(replicate=_SHORT, steps=self._steps) for job in jobs]
+    short = dict(zip(jobs, self._evaluator(short_jobs)))
+    ranked = sorted(jobs, key=lambda job: -self._score(short[job]))
+    winners = set(ranked[: len(jobs) // 2])
+    full = self._evaluator([job for job in jobs if job in winners])
+    finite = [found for found in full if math.isfinite(self._score(found))]
+    if not finite:  # Every winner failed: all networks train in full.
+      return
+    worst = min(finite, key=self._score)
+    for job in jobs:
+      if job not in winners:
+        metrics = min(short[job], worst, key=self._score).metrics
+        self._losers[job.architecture] = short[job]._replace(replicate=0, metrics=metrics)
+
+
+def _first(job: Job) -> bool:
+  return job.replicate == 0 and not job.full

@@ -1,0 +1,60 @@
+"""The folder of a run: made once, and tied to the config that it belongs to."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from nas_submod.files import write_json
+
+CONFIG_FILE = "config.json"
+
+
+def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
+  """Makes the folder of a run, or checks that it belongs to the same config.
+
+  Args:
+    workdir: The folder.
+    config: Nested plain values: everything that decides the outcome.
+
+  Returns:
+    The folder.
+
+  Raises:
+    ValueError: If the config is not plain, the folder cannot be written or holds another config;
+      the first difference is named.
+  """
+  path = pathlib.Path(workdir)
+  try:
+    plain = json.loads(json.dumps(config))
+  except TypeError as error:
+    raise ValueError(
+      f"the config holds a Python object ({error}): allowed are numbers, text, lists and "
+      'dictionaries; a block or an optimizer of your own is named "module:function"'
+    ) from error
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / CONFIG_FILE).exists():
+      write_json(path / CONFIG_FILE, plain)
+    os.utime(path / CONFIG_FILE)
+  except OSError as error:
+    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
+  if difference := _difference(json.loads((path / CONFIG_FILE).read_text()), plain):
+    name, there, here = difference
+    raise ValueError(
+      f"workdir {path} holds another run: {name} is {there!r} there and {here!r} here; "
+      f"take another --workdir or the same config"
+    )
+  return path
+
+
+def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
+  """The first leaf that differs: (dotted name, value there, value here)."""
+  if isinstance(there, dict) and isinstance(here, dict):
+    for key in sorted(there.keys() | here.keys()):
+      found = _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+      if found:
+        return found
+    return None
+  return None if there == here else (name, there, here)

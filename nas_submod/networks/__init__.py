@@ -2,6 +2,7 @@
 
 from nas_submod.networks.layers import Layer, Variables
 from nas_submod.networks.single import (
+  Step,
   block,
   build,
   head,
@@ -10,12 +11,14 @@ from nas_submod.networks.single import (
   output_channels,
   predecessors,
   stem,
+  walk,
 )
 from nas_submod.networks.universal import Place, Universal, build_universal
 
 __all__ = [
   "Layer",
   "Place",
+  "Step",
   "Universal",
   "Variables",
   "block",
@@ -27,4 +30,5 @@ __all__ = [
   "output_channels",
   "predecessors",
   "stem",
+  "walk",
 ]

@@ -1,6 +1,11 @@
 """The network of one set, with its own program: the reference for the universal network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from nas_submod.networks import blocks, layers
 from nas_submod.networks.layers import Layer
@@ -8,7 +13,7 @@ from nas_submod.networks.search_space import SearchSpace
 
 
 def stem(space: SearchSpace) -> Layer:
-  """What comes before the stages."""
+  """The layers before the stages."""
   parts = [blocks.conv_bn(space.image_shape[-1], space.stem_channels, 3, space.stem_stride)]
   if space.stem_block_channels:
     channels = space.stem_channels, space.stem_block_channels
@@ -17,7 +22,7 @@ def stem(space: SearchSpace) -> Layer:
 
 
 def head(space: SearchSpace, cin: int) -> Layer:
-  """What comes after the stages, `cin` channels in, logits out."""
+  """The layers after the stages, from `cin` channels to logits."""
   channels = space.head_channels or cin
   return layers.serial(
     *((blocks.conv_bn(cin, channels),) if space.head_channels else ()),
@@ -32,14 +37,14 @@ def block(space: SearchSpace, option: int, cin: int, cout: int, stride: int) -> 
 
 
 def output_channels(space: SearchSpace, predecessor: int) -> int:
-  """Channels after the stem (0) or after stage `predecessor - 1`."""
+  """Output channels of the stem (0) or of stage `predecessor - 1`."""
   if predecessor:
     return space.stages[predecessor - 1].channels
   return space.stem_block_channels or space.stem_channels
 
 
 def predecessors(space: SearchSpace, stage: int) -> tuple[int, ...]:
-  """What may come before a stage: 0 for the stem, `1 + s` for stage s.
+  """All possible predecessors of a stage: 0 is the stem, `1 + s` is stage s.
 
   The head counts as stage `len(stages)`.
   """
@@ -50,13 +55,13 @@ def predecessors(space: SearchSpace, stage: int) -> tuple[int, ...]:
 
 
 def opening_options(space: SearchSpace, stage: int) -> range:
-  """What may stand first in a stage; without 0 where a stage cannot be empty."""
+  """The options for the first position of a stage, without 0 if the stage needs a block."""
   must = not space.may_be_empty(stage) and not space.stages[stage].projection
   return range(int(must), len(space.options) + 1)
 
 
 def opening_block(space: SearchSpace, stage: int, predecessor: int, option: int) -> Layer:
-  """The layer that stands first in a stage."""
+  """The layer at the first position of a stage."""
   this = space.stages[stage]
   cin = output_channels(space, predecessor)
   if option == 0 and this.projection:
@@ -64,23 +69,59 @@ def opening_block(space: SearchSpace, stage: int, predecessor: int, option: int)
   return block(space, option, cin, this.channels, this.stride)
 
 
+class Step(NamedTuple):
+  """A stage of one network, or its head. Arrays have the shape of the architectures walked.
+
+  Attributes:
+    stage: Its number; `len(stages)` is the head.
+    predecessor: The stage that feeds it, as `predecessors` numbers them. `[...]` int.
+    opening: The option at its first position, None for the head. `[...]` int.
+    others: The options at its other positions, None for the head. `[..., positions - 1]` int.
+  """
+
+  stage: int
+  predecessor: Any
+  opening: Any
+  others: Any
+
+
+def walk(space: SearchSpace, architecture: Any) -> Iterator[Step]:
+  """Yields every stage of a network in its canonical form, then the head.
+
+  Args:
+    space: The space.
+    architecture: Options. `[..., positions]`; NumPy or JAX, also traced.
+  """
+  module = jnp if isinstance(architecture, jax.Array) else np
+  canonical = space.canonical(module.asarray(architecture))
+  predecessor = module.zeros(canonical.shape[:-1], np.int32)
+  for index, where in enumerate(space.stage_slices):
+    opening = canonical[..., where.start]
+    yield Step(index, predecessor, opening, canonical[..., where][..., 1:])
+    predecessor = module.where(has_opening(space, index, opening), index + 1, predecessor)
+  yield Step(len(space.stages), predecessor, None, None)
+
+
+def has_opening(space: SearchSpace, stage: int, option: Any) -> Any:
+  """Whether a layer stands at the first position of a stage: a block, or the projection."""
+  return (option > 0) | space.stages[stage].projection
+
+
 def build(space: SearchSpace, architecture: Sequence[int]) -> Layer:
   """The network of one set: images `[B, H, W, C]` to logits `[B, classes]`.
 
-  Its parameters are `(stem, (stage of blocks, ...), head)`, empty positions left out.
+  Its parameters are `(stem, (stage of blocks, ...), head)`, without empty positions.
 
   Raises:
     ValueError: If the architecture does not belong to the space.
   """
-  canonical = space.canonical(space.check(architecture))
-  predecessor, stages = 0, []
-  for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices)):
-    first, *others = (int(option) for option in canonical[where])
-    parts = []
-    if first or stage.projection:
-      parts.append(opening_block(space, index, predecessor, first))
-      predecessor = index + 1
-    parts += [block(space, o, stage.channels, stage.channels, 1) for o in others if o]
+  *steps, end = walk(space, np.array(space.check(architecture)))
+  stages = []
+  for index, predecessor, opening, others in steps:
+    channels, parts = space.stages[index].channels, []
+    if has_opening(space, index, opening):
+      parts.append(opening_block(space, index, int(predecessor), int(opening)))
+    parts += [block(space, int(o), channels, channels, 1) for o in others if o]
     stages.append(layers.serial(*parts))
-  last = head(space, output_channels(space, predecessor))
+  last = head(space, output_channels(space, int(end.predecessor)))
   return layers.serial(stem(space), layers.serial(*stages), last)

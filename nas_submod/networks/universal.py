@@ -19,12 +19,14 @@ from nas_submod.networks.layers import Layer, Params, State, Variables
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.networks.single import (
   block,
+  has_opening,
   head,
   opening_block,
   opening_options,
   output_channels,
   predecessors,
   stem,
+  walk,
 )
 
 
@@ -142,21 +144,20 @@ def build_universal(space: SearchSpace) -> Universal:
   )
   first = stem(space)
 
-  def walk(architecture):
-    """Yields each stage, the index of its opening layer and the options of its others."""
-    canonical = space.canonical(jnp.asarray(architecture))
-    predecessor = jnp.zeros((), jnp.int32)
-    for number, (form, where) in enumerate(zip(stages, space.stage_slices)):
-      option = canonical[where.start]
-      yield form, jnp.asarray(form.opening_index)[predecessor, option], canonical[where][1:]
-      filled = (option > 0) | space.stages[number].projection
-      predecessor = jnp.where(filled, number + 1, predecessor)
-    yield None, jnp.asarray(last_index)[predecessor], None
+  def layers_of(architecture):
+    """Yields each stage, the index of its opening layer and its other options; then the head's."""
+    for step in walk(space, jnp.asarray(architecture)):
+      if step.opening is None:
+        yield None, jnp.asarray(last_index)[step.predecessor], None
+      else:
+        form = stages[step.stage]
+        index = jnp.asarray(form.opening_index)[step.predecessor, step.opening]
+        yield form, index, step.others
 
   def init(rng, architecture):
     begin, end, *rngs = jax.random.split(rng, len(stages) + 2)
     parts = []
-    for rng, (form, index, options) in zip([*rngs, end], walk(architecture)):
+    for rng, (form, index, options) in zip([*rngs, end], layers_of(architecture)):
       choice = last if form is None else form.opening
       parts.append(choice.init(jax.random.normal(rng, choice.sizes[:1]), index))
       if form is not None:
@@ -170,7 +171,7 @@ def build_universal(space: SearchSpace) -> Universal:
   def apply(params, state, architecture, x, train):
     x, moved = first.apply(params[0], state[0], x, train)
     states, parts = [moved], iter(zip(params[1:], state[1:]))
-    for form, index, options in walk(architecture):
+    for form, index, options in layers_of(architecture):
       choice = last if form is None else form.opening
       x, moved = choice.apply(*next(parts), index, x, train)
       states.append(moved)
@@ -181,24 +182,24 @@ def build_universal(space: SearchSpace) -> Universal:
     return x, tuple(states)
 
   def places(architecture):
-    canonical = space.canonical(np.array(space.check(architecture)))
-    predecessor, found = 0, []
-    for number, (form, stage) in enumerate(zip(stages, space.stages)):
-      part, channels = 1 + 2 * number, stage.channels
-      option, *options = canonical[space.stage_slices[number]].tolist()
+    *steps, end = walk(space, np.array(space.check(architecture)))
+    found = []
+    for number, predecessor, opening, others in steps:
+      form, stage, part = stages[number], space.stages[number], 1 + 2 * number
+      channels, predecessor, opening = stage.channels, int(predecessor), int(opening)
       filled = []
-      if option or stage.projection:
-        index = int(form.opening_index[predecessor, option])
-        of_opening = option, output_channels(space, predecessor), channels, stage.stride
+      if has_opening(space, number, opening):
+        index = int(form.opening_index[predecessor, opening])
+        of_opening = opening, output_channels(space, predecessor), channels, stage.stride
         filled.append(Place(part, None, form.opening, index, of_opening))
-        predecessor = number + 1
-      for slot, option in enumerate(options):
+      for slot, option in enumerate(others.tolist()):
         if option:
           of_other = option, channels, channels, 1
           filled.append(Place(part + 1, slot, form.others, option, of_other))
       found.append(filled)
-    of_head = 0, output_channels(space, predecessor), space.classes, 1
-    head = Place(1 + 2 * len(stages), None, last, int(last_index[predecessor]), of_head)
+    before_head = int(end.predecessor)
+    of_head = 0, output_channels(space, before_head), space.classes, 1
+    head = Place(1 + 2 * len(stages), None, last, int(last_index[before_head]), of_head)
     return [*found, [head]]
 
   def specialize(variables, architecture):

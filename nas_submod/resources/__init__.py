@@ -1,12 +1,19 @@
-"""What networks cost."""
+"""Costs of networks, and the budgets that limit them.
 
-from nas_submod.resources.additive import (
-  RESOURCES,
-  CostTable,
-  cost_table,
-  mask_cost,
-  network_cost,
-  network_costs,
-)
+A resource is a file here with a `Resource`, and a line in `known.RESOURCES`.
+"""
 
-__all__ = ["RESOURCES", "CostTable", "cost_table", "mask_cost", "network_cost", "network_costs"]
+from nas_submod.resources.base import Resource
+from nas_submod.resources.budgets import check_budget, knapsacks
+from nas_submod.resources.costs import mask_cost, network_cost, network_costs
+from nas_submod.resources.known import RESOURCES
+
+__all__ = [
+  "RESOURCES",
+  "Resource",
+  "check_budget",
+  "knapsacks",
+  "mask_cost",
+  "network_cost",
+  "network_costs",
+]

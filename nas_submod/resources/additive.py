@@ -1,12 +1,11 @@
-"""Exact costs of whole networks.
+"""Resources that add up over layers: parameters and multiply-adds.
 
-The input channels of a block are the output channels of the block before it, so what an element
-costs depends on what else was chosen: costs are tabulated by stage, option and predecessor, and
+The input channels of a block are the output channels of the block before it. The cost of an element
+therefore depends on the other elements. Costs are tabulated by stage, predecessor and option, and
 summed along the canonical form.
 """
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,111 +13,131 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import networks
+from nas_submod.networks.layers import Layer, Shape
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.resources.base import CostFunction, Resource
 
-RESOURCES = ("params", "madds")
+_INT32_MAX = np.iinfo(np.int32).max
 
 
 class CostTable(NamedTuple):
-  """Costs of the parts of a space, in units of RESOURCES.
+  """Costs of the layers of a space, int64. See `networks.predecessors` for their numbers."""
 
-  `predecessor` p is the last stage before that has a block, 0 for the stem, `1 + s` for stage s.
-  """
+  stem: np.ndarray  # []
+  opening: np.ndarray  # [stages, stages + 1 predecessors, options + 1]
+  other: np.ndarray  # [stages, options + 1]
+  head: np.ndarray  # [stages + 1 predecessors]
 
-  stem: np.ndarray  # [m]
-  opening: np.ndarray  # [stages, stages + 1 predecessors, options + 1, m]
-  other: np.ndarray  # [stages, options + 1, m]
-  head: np.ndarray  # [stages + 1 predecessors, m]
+  def total(self, space: SearchSpace, mask: Any) -> Any:
+    """Costs of the networks of `mask [..., n]`, `[...]`; NumPy or JAX, as the mask."""
+    module = jnp if isinstance(mask, jax.Array) else np
+    table = CostTable(*(module.asarray(part) for part in self))
+    *steps, end = networks.walk(space, space.architecture(mask))
+    # Few gathers of many entries: each one more takes XLA time to compile.
+    stages = np.arange(len(steps))
+    of_others = np.repeat(stages, [stage.positions - 1 for stage in space.stages])
+    predecessors = module.stack([step.predecessor for step in steps], -1)
+    openings = module.stack([step.opening for step in steps], -1)
+    others = module.concatenate([step.others for step in steps], -1)
+    return (
+      table.stem
+      + table.opening[stages, predecessors, openings].sum(-1)
+      + table.other[of_others, others].sum(-1)
+      + table.head[end.predecessor]
+    )
+
+  def most(self, space: SearchSpace) -> int:
+    """An upper bound of the cost of every network: the most expensive layer at each position."""
+    openings = int(self.opening.max((1, 2)).sum())
+    others = sum(
+      (stage.positions - 1) * int(costs.max()) for stage, costs in zip(space.stages, self.other)
+    )
+    return int(self.stem) + openings + others + int(self.head.max())
 
 
 @functools.cache
-def cost_table(space: SearchSpace) -> CostTable:
-  """Tabulates the costs of a space. Integers, exact."""
+def cost_table(space: SearchSpace, name: str) -> CostTable:
+  """Tabulates what `Layer.cost` reports under a name.
 
-  def measure(layer, shape):
-    cost = layer.cost(shape)[1]
-    return [cost[name] for name in RESOURCES]
-
-  count = len(space.stages)
+  Raises:
+    ValueError: If a block does not report the cost, or its output has the wrong shape.
+  """
+  count, options = len(space.stages), len(space.options)
   stem = networks.stem(space)
-  shape, _ = stem.cost(space.image_shape)
-  opening = np.zeros((count, count + 1, len(space.options) + 1, len(RESOURCES)), np.int64)
-  other = np.zeros((count, len(space.options) + 1, len(RESOURCES)), np.int64)
+  shape, stem_cost = stem.cost(space.image_shape)
+  opening = np.zeros((count, count + 1, options + 1), np.int64)
+  other = np.zeros((count, options + 1), np.int64)
+  head = np.zeros(count + 1, np.int64)
   for index, stage in enumerate(space.stages):
-    side = tuple(-(-s // stage.stride) for s in shape[:2])
+    after = (*(-(-side // stage.stride) for side in shape[:2]), stage.channels)
     for predecessor in networks.predecessors(space, index):
-      channels = networks.output_channels(space, predecessor)
+      before = (*shape[:2], networks.output_channels(space, predecessor))
       for option in networks.opening_options(space, index):
         layer = networks.opening_block(space, index, predecessor, option)
-        opening[index, predecessor, option] = measure(layer, (*shape[:2], channels))
-    for option in range(1, len(space.options) + 1):
+        is_empty = option == 0 and not stage.projection
+        opening[index, predecessor, option] = _measured(
+          space, option, layer, before, before if is_empty else after, name
+        )
+    for option in range(1, options + 1):
       layer = networks.block(space, option, stage.channels, stage.channels, 1)
-      other[index, option] = measure(layer, (*side, stage.channels))
-    shape = (*side, stage.channels)
-  head = np.zeros((count + 1, len(RESOURCES)), np.int64)
+      other[index, option] = _measured(space, option, layer, after, after, name)
+    shape = after
   for predecessor in networks.predecessors(space, count):
     channels = networks.output_channels(space, predecessor)
-    head[predecessor] = measure(networks.head(space, channels), (*shape[:2], channels))
-  return CostTable(np.array(measure(stem, space.image_shape)), opening, other, head)
+    head[predecessor] = networks.head(space, channels).cost((*shape[:2], channels))[1][name]
+  return CostTable(np.array(stem_cost[name]), opening, other, head)
 
 
-def network_costs(space: SearchSpace, architectures: Any) -> Any:
-  """Costs of networks. Traceable; NumPy in, NumPy out (int64), JAX in, JAX out (int32).
-
-  Args:
-    space: The space.
-    architectures: Valid architectures (see `SearchSpace.check`). Shape `[..., positions]`.
-
-  Returns:
-    Integers in the order of RESOURCES: parameters, and multiply-adds of one image.
-    Shape `[..., 2]`.
-  """
-  module = jnp if isinstance(architectures, jax.Array) else np
-  table = CostTable(*(module.asarray(part) for part in cost_table(space)))
-  canonical = space.canonical(module.asarray(architectures))
-  total = table.stem
-  predecessor = module.zeros(canonical.shape[:-1], np.int32)
-  for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices)):
-    first = canonical[..., where.start]
-    total = total + table.opening[index, predecessor, first]
-    total = total + table.other[index][canonical[..., where.start + 1 : where.stop]].sum(-2)
-    filled = (first > 0) | stage.projection
-    predecessor = module.where(filled, index + 1, predecessor)
-  return total + table.head[predecessor]
+def _measured(
+  space: SearchSpace, option: int, layer: Layer, before: Shape, after: Shape, name: str
+) -> int:
+  """The cost of a block on images of shape `before`; its output must have the shape `after`."""
+  shape, cost = layer.cost(before)
+  block = space.options[option - 1].name
+  if tuple(shape) != after:
+    raise ValueError(
+      f"block {block} makes {tuple(shape)} of an image {before}; allowed: {after} (height, width, "
+      "channels)"
+    )
+  if name not in cost:
+    raise ValueError(f"block {block} reports no {name} in Layer.cost, only {', '.join(cost)}")
+  return cost[name]
 
 
-def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, int]:
-  """Costs of one network.
+def _additive(name: str, unit: str) -> Resource:
+  """The resource that layers report under a name in `Layer.cost`."""
 
-  Args:
-    space: The space.
-    architecture: An option for every position, 0 = empty.
+  @functools.cache
+  def cost(space: SearchSpace) -> CostFunction:
+    table = cost_table(space, name)
+    most = table.most(space)
 
-  Returns:
-    `{"params": int, "madds": int}`: convolutions, batch norm scale and bias and classifier;
-    multiply-adds of the convolutions for one image.
+    def of_mask(mask):
+      if most > _INT32_MAX and isinstance(mask, jax.Array):
+        raise ValueError(
+          f"{name} of a network of space {space.name} may reach {most:,}; allowed in JAX: up to "
+          f"{_INT32_MAX:,}; resources.knapsacks counts in larger units"
+        )
+      return table.total(space, mask)
 
-  Raises:
-    ValueError: If the architecture does not belong to the space.
-  """
-  costs = network_costs(space, np.array(space.check(architecture)))
-  return {name: int(value) for name, value in zip(RESOURCES, costs)}
+    return of_mask
+
+  @functools.cache
+  def scaled(space: SearchSpace) -> tuple[int, CostFunction]:
+    table = cost_table(space, name)
+    if table.most(space) <= _INT32_MAX:
+      return 1, cost(space)
+    divisor = int(np.gcd.reduce(np.concatenate([part.ravel() for part in table])))
+    units = CostTable(*(part // divisor for part in table))
+    if units.most(space) > _INT32_MAX:
+      raise ValueError(
+        f"{name} of a network of space {space.name} may reach {table.most(space):,}; allowed: up "
+        f"to {_INT32_MAX * divisor:,}; take smaller images, fewer channels or fewer positions"
+      )
+    return divisor, functools.partial(units.total, space)
+
+  return Resource(name, unit, cost, scaled)
 
 
-def mask_cost(space: SearchSpace, names: Sequence[str]) -> Callable[[jax.Array], jax.Array]:
-  """The cost of a set, for `Problem`.
-
-  Args:
-    space: The space.
-    names: Which resources, of RESOURCES.
-
-  Returns:
-    A traceable function, mask `[n]` -> costs `[len(names)]`.
-
-  Raises:
-    ValueError: If a resource is unknown.
-  """
-  if unknown := [name for name in names if name not in RESOURCES]:
-    raise ValueError(f"unknown resource {unknown[0]!r}; allowed: {', '.join(RESOURCES)}")
-  columns = np.array([RESOURCES.index(name) for name in names])
-  return lambda mask: network_costs(space, space.architecture(mask))[columns]
+PARAMS = _additive("params", "learned numbers")
+MADDS = _additive("madds", "multiply-adds of the convolutions for one image")

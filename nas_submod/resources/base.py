@@ -1,0 +1,29 @@
+"""A resource: a quantity of a whole network that a budget may limit."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nas_submod.networks.search_space import SearchSpace
+
+CostFunction = Callable[[Any], Any]  # mask [..., n] -> cost [...]
+
+
+class Resource(NamedTuple):
+  """A quantity that a budget may limit.
+
+  Costs belong to whole networks. They need not be whole numbers, nor sums over blocks.
+
+  Attributes:
+    name: Its name in a budget.
+    unit: Its unit, for people.
+    cost: `space -> (mask [..., n] -> cost [...])`. The masks are valid sets. NumPy masks give int64
+      or float64. JAX masks give int32 or float32, and are traceable. Whole numbers are exact: a
+      cost that may exceed int32 raises ValueError for JAX masks.
+    scaled: None, or `space -> (divisor, cost / divisor)` for whole numbers that may exceed int32.
+      The quotients are whole, and fit int32; otherwise ValueError.
+  """
+
+  name: str
+  unit: str
+  cost: Callable[[SearchSpace], CostFunction]
+  scaled: Callable[[SearchSpace], tuple[int, CostFunction]] | None = None

@@ -1,0 +1,82 @@
+"""Costs of networks in every resource."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.resources.base import CostFunction, Resource
+from nas_submod.resources.known import RESOURCES
+
+
+def named(names: Sequence[str]) -> tuple[Resource, ...]:
+  """The resources of these names.
+
+  Raises:
+    ValueError: If one is unknown.
+  """
+  if unknown := [name for name in names if name not in RESOURCES]:
+    raise ValueError(f"unknown resource {unknown[0]!r}; allowed: {', '.join(RESOURCES)}")
+  return tuple(RESOURCES[name] for name in names)
+
+
+def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, int | float]:
+  """The cost of one network in every resource.
+
+  Args:
+    space: The space.
+    architecture: An option for every position, 0 = empty.
+
+  Returns:
+    By name of the resource, such as `{"params": int, "madds": int}`.
+
+  Raises:
+    ValueError: If the architecture does not belong to the space.
+  """
+  mask = space.mask(np.array(space.check(architecture)))
+  return {name: resource.cost(space)(mask).item() for name, resource in RESOURCES.items()}
+
+
+def network_costs(space: SearchSpace, architectures: Any, names: Sequence[str]) -> np.ndarray:
+  """Costs of many networks, exact, on the host.
+
+  Args:
+    space: The space.
+    architectures: Valid architectures (see `SearchSpace.check`). `[..., positions]`.
+    names: The resources.
+
+  Returns:
+    `[..., m]`, int64; float64 if a resource is not a whole number.
+
+  Raises:
+    ValueError: If a resource is unknown.
+  """
+  return mask_cost(space, names)(space.mask(np.asarray(architectures)))
+
+
+def mask_cost(space: SearchSpace, names: Sequence[str]) -> CostFunction:
+  """The function `mask [..., n] -> costs [..., m]` of these resources. Traceable.
+
+  NumPy masks give int64 and JAX masks int32, or float64 and float32 if a resource is not a whole
+  number. Equal arguments give the same function, so its programs are compiled once.
+
+  Raises:
+    ValueError: If a resource is unknown. The function raises it for JAX masks if a cost may exceed
+      int32.
+  """
+  return stack(tuple(resource.cost(space) for resource in named(names)))
+
+
+@functools.cache
+def stack(costs: tuple[CostFunction, ...]) -> CostFunction:
+  """Joins m functions `mask [..., n] -> [...]` to one that returns `[..., m]`."""
+
+  def cost(mask):
+    module = jnp if isinstance(mask, jax.Array) else np
+    return module.stack([of_mask(mask) for of_mask in costs], -1)
+
+  return cost

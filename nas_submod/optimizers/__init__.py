@@ -10,7 +10,6 @@ from nas_submod.optimizers.evolution import regularized_evolution
 from nas_submod.optimizers.exchanges import exchange
 from nas_submod.optimizers.exhaustive import brute_force
 from nas_submod.optimizers.greedy_family.rules import (
-  best_singleton,
   greedy,
   greedy_plus_max,
   rcas,
@@ -26,7 +25,6 @@ __all__ = [
   "Outcome",
   "Result",
   "Step",
-  "best_singleton",
   "brute_force",
   "constructor",
   "drive",

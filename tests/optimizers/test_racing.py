@@ -10,7 +10,8 @@ import pytest
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import Optimizer, greedy, rcas
-from nas_submod.optimizers.greedy_family import path, racing
+from nas_submod.optimizers.greedy_family import racing
+from nas_submod.optimizers.greedy_family.path import is_open
 
 RACE = (1, 3, 6)
 
@@ -195,7 +196,7 @@ def test_the_last_stage_asks_no_network_twice_and_the_last_replicates_of_close_o
   def watch(number, info, state):
     del number, info
     masks, valid, wanted = map(np.asarray, question(state))
-    if valid.any() and not np.asarray(path.is_open(state.races.run)).any():
+    if valid.any() and not np.asarray(is_open(state.races.path)).any():
       asked[-1].append((masks[valid], set(wanted[valid])))
 
   for seed in range(8):
@@ -239,7 +240,7 @@ def test_finalists_that_fail_and_searches_that_end_early():
 def test_a_finalist_is_measured_again_within_the_margin_of_a_difference(gap, measured_again):
   values = np.array([1.0, 1.0 - gap * 0.7 * np.sqrt(1 / 3 + 1 / 3)], np.float32)
   finalists = racing.Finalists(np.eye(2, dtype=bool), values, np.ones(2, bool), np.int32(1))
-  found = racing._compare(finalists, values, noise=np.float32(0.7), numbers=RACE)
+  found = racing._compare(finalists, values, noise=np.float32(0.7), replicates_per_rung=RACE)
   assert found.contenders.tolist() == [measured_again] * 2
 
 
@@ -247,7 +248,7 @@ def test_a_gain_of_an_earlier_set_carries_the_noise_of_both_values():
   problem = ns.Problem([-1] * 3, np.ones(3), 3.0)
   optimizer = greedy("unit", lazy=True, batch=None, race=(2, 5))
   state = optimizer.init(problem, jax.random.key(0))
-  while state.races.run.steps[0] < 1:
+  while state.races.path.steps[0] < 1:
     masks, _ = optimizer.ask(state)
     values = np.asarray(masks) @ np.array([9.0, 5.0, 1.0])
     errors = 0.1 / np.sqrt(np.asarray(optimizer.replicates(state)))

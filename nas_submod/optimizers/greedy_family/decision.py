@@ -1,4 +1,4 @@
-"""A step of a greedy run: when measured elements allow a decision, and what it is."""
+"""A step of a greedy path: when the measured elements allow a decision, and which one."""
 
 import functools
 from typing import NamedTuple
@@ -7,66 +7,91 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers import ties
-from nas_submod.optimizers.greedy_family import path
-from nas_submod.optimizers.greedy_family.path import LOWEST, Densities, GreedyPath, Options
+from nas_submod.optimizers.greedy_family.path import (
+  LOWEST,
+  Densities,
+  GreedyPath,
+  Options,
+  add_element,
+  best_of_path,
+  densities,
+  gains_of,
+  measure_required,
+  next_elements,
+  per_price,
+)
 
 
-def tell_run(run: GreedyPath, values: jax.Array, options: Options) -> tuple[GreedyPath, jax.Array]:
-  """Takes in values `[B]`, and adds the best element once no unmeasured one could beat it."""
-  begun = path.begin(run, values[0])
-  elements, valid = path.next_elements(run, options)
-  gains = path.gains_of(run, values)
-  measured, accepted = settle(run, elements, valid, gains, values, options)
-  started = run.steps >= 0
-  run = jax.tree.map(functools.partial(jnp.where, started), measured, begun)
-  return run, accepted | ~started
+def tell_path(
+  path: GreedyPath, values: jax.Array, options: Options
+) -> tuple[GreedyPath, jax.Array]:
+  """Records the values `[B]` of a round; returns the path and whether it took a step, `[]`."""
+  begun = measure_required(path, values[0])
+  elements, valid = next_elements(path, options)
+  gains = gains_of(path, values)
+  measured, accepted = settle(path, elements, valid, gains, values, options)
+  started = path.steps >= 0
+  path = jax.tree.map(functools.partial(jnp.where, started), measured, begun)
+  return path, accepted | ~started
 
 
 def settle(
-  run: GreedyPath,
+  path: GreedyPath,
   elements: jax.Array,
   valid: jax.Array,
   gains: jax.Array,
   values: jax.Array,
   options: Options,
 ) -> tuple[GreedyPath, jax.Array]:
-  """Looks at measured elements, and adds the best one if that is decided.
+  """Records measured gains and adds the best element once no unmeasured one could beat it.
 
-  Arguments are those of `decide`, and F with each of the elements, `values [B]`. Returns the run,
-  and whether it added an element, `[]` bool. What was measured beyond the decision leaves no trace
-  in the run.
+  Measurements that the decision does not need leave no trace in the path.
+
+  Args:
+    path: The path.
+    elements: Elements measured. `[B]` int.
+    valid: Which of them exist. `[B]` bool.
+    gains: Their gains. `[B]`.
+    values: F with each of them. `[B]`.
+    options: Options of the path.
+
+  Returns:
+    The path, and whether an element was added, `[]` bool.
   """
-  decision = decide(run, run.gain, elements, valid, gains, options.lazy)
-  run = record(run, elements, decision.used, gains, values)
-  accepted = decision.safe & (decision.least > LOWEST) & run.open.any()
-  run = run._replace(
-    open=run.open & (accepted | ~decision.safe),
-    failed=~accepted & (run.failed | (run.fresh & (run.gain <= LOWEST))),
+  decision = decide(path, path.gain, elements, valid, gains, options.lazy)
+  path = record(path, elements, decision.used, gains, values)
+  accepted = decision.safe & (decision.lower > LOWEST) & path.candidates.any()
+  path = path._replace(
+    candidates=path.candidates & (accepted | ~decision.safe),
+    failed=~accepted & (path.failed | (path.fresh & (path.gain <= LOWEST))),
   )
-  if options.best_of_all:
-    mask, value = path.best_of_run(run)
-    run = run._replace(
-      best_mask=jnp.where(accepted, mask, run.best_mask),
-      best_value=jnp.where(accepted, value, run.best_value),
+  if options.plus_max:
+    mask, value = best_of_path(path)
+    path = path._replace(
+      best_mask=jnp.where(accepted, mask, path.best_mask),
+      best_value=jnp.where(accepted, value, path.best_value),
     )
-  return path.adopt(run, decision.element, run.after[decision.element], accepted), accepted
+  return add_element(path, decision.element, path.after[decision.element], accepted), accepted
 
 
 class Decision(NamedTuple):
-  """What measured elements allow to decide.
+  """A decision, or what is still missing for one.
 
-  The measurements `used [B]` bool, whether it is `safe []` that no other element is better, the
-  best `element []` int, and the `least []` that the highest density is.
+  Attributes:
+    used: The measurements that it needs. `[B]` bool.
+    safe: Whether no other element is better. `[]` bool.
+    element: The best element. `[]` int.
+    lower: Lower bound of the highest density under rounding. `[]`.
   """
 
   used: jax.Array
   safe: jax.Array
   element: jax.Array
-  least: jax.Array
+  lower: jax.Array
 
 
 def decide(
-  run: GreedyPath,
+  path: GreedyPath,
   bounds: jax.Array,
   elements: jax.Array,
   valid: jax.Array,
@@ -75,11 +100,11 @@ def decide(
 ) -> Decision:
   """The first decision that the measured elements allow.
 
-  Of those whose density could be the highest but for rounding, the lowest element is the best.
+  The best element is the lowest of those whose density ties with the highest under rounding.
 
   Args:
-    run: The run.
-    bounds: What each element gains at most, if it is not measured yet. `[n]`.
+    path: The path.
+    bounds: Upper bound of each element's gain until it is measured. `[n]`.
     elements: Elements measured. `[B]` int.
     valid: Which of them exist. `[B]` bool.
     gains: Their gains. `[B]`.
@@ -88,29 +113,29 @@ def decide(
   Returns:
     The decision.
   """
-  places, size = jnp.arange(elements.size), run.mask.size
-  target = jnp.where(valid, elements, size)
+  places, size = jnp.arange(elements.size), path.mask.size
+  target = jnp.where(valid, elements, size)  # rows that do not exist are written nowhere
   place = jnp.full(size, elements.size).at[target].set(places, mode="drop")
-  gain = run.gain.at[target].set(gains, mode="drop")
-  rate, scale = path.per_price(run.price), _scale(run, valid, gains)
+  gain = path.gain.at[target].set(gains, mode="drop")
+  rate, scale = per_price(path.price), _scale(path, valid, gains)
   if one_by_one:
-    known = path.densities(gain, rate, scale)
-    bound = path.densities(bounds, rate, scale)
-  else:  # no element is measured but not looked at
+    known = densities(gain, rate, scale)
+    bound = densities(bounds, rate, scale)
+  else:  # every measured element is used, so one pass serves as both
     asked = place < elements.size
-    known = bound = path.densities(jnp.where(run.fresh | asked, gain, bounds), rate, scale)
+    known = bound = densities(jnp.where(path.fresh | asked, gain, bounds), rate, scale)
 
   def look(count: jax.Array) -> tuple[jax.Array, Decision]:
-    """What is decided once `count []` of the elements are looked at."""
-    seen = run.fresh | (place < count)
-    element, least = best_of(known, seen)
-    safe = is_safe(element, least, known, bound, run.open & ~seen)
-    return count, Decision(valid & (places < count), safe, element, least)
+    """The decision from the first `count []` of the elements."""
+    seen = path.fresh | (place < count)
+    element, lower = best_of(known, seen)
+    safe = is_safe(element, lower, known, bound, path.candidates & ~seen)
+    return count, Decision(valid & (places < count), safe, element, lower)
 
   total = valid.sum()
   if not one_by_one:
     return look(total)[1]
-  # Before an element without a bound is looked at nothing is decided.
+  # An element without a bound could be the best, so all of these are needed at once.
   first = jnp.clip(jnp.sum(valid & (bounds[elements] == jnp.inf)), 1)
   return jax.lax.while_loop(
     lambda carry: ~carry[1].safe & (carry[0] < total), lambda carry: look(carry[0] + 1), look(first)
@@ -118,39 +143,39 @@ def decide(
 
 
 def best_of(known: Densities, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The lowest element of `seen [n]` that could be the highest, and the least the highest is.
+  """The lowest element of `seen [n]` that could be the highest, and the highest `lower` bound.
 
-  NaN is the least if a gain that is seen is NaN.
+  The bound is NaN if the gain of a seen element is NaN.
   """
-  least = jnp.max(jnp.where(seen, known.least, -jnp.inf))
-  return ties.first_true(seen & (known.most >= least)), least
+  lower = jnp.max(jnp.where(seen, known.lower, -jnp.inf))
+  return ties.first_true(seen & (known.upper >= lower)), lower
 
 
 def is_safe(
-  element: jax.Array, least: jax.Array, known: Densities, bound: Densities, unseen: jax.Array
+  element: jax.Array, lower: jax.Array, known: Densities, bound: Densities, unseen: jax.Array
 ) -> jax.Array:
-  """Whether none of `unseen [n]`, which has `bound` at most, is better than `best_of` found."""
-  # A lower element wins if it could be the highest, another one only if it must be.
-  lower = jnp.arange(unseen.size) < element
-  ahead = jnp.where(lower, bound.most >= least, bound.computed > known.most[element])
+  """Whether none of `unseen [n]`, at its `bound`, would beat what `best_of` found. `[]` bool."""
+  # Ties go to the first element, so an earlier one wins if it could be the highest.
+  earlier = jnp.arange(unseen.size) < element
+  ahead = jnp.where(earlier, bound.upper >= lower, bound.computed > known.upper[element])
   return ~jnp.any(unseen & ahead)
 
 
 def record(
-  run: GreedyPath, elements: jax.Array, used: jax.Array, gains: jax.Array, values: jax.Array
+  path: GreedyPath, elements: jax.Array, used: jax.Array, gains: jax.Array, values: jax.Array
 ) -> GreedyPath:
-  """Notes gains and values of the elements that are used, all `[B]`."""
-  target = jnp.where(used, elements, run.mask.shape[0])
-  gain = run.gain.at[target].set(gains, mode="drop")
-  return run._replace(
-    gain=gain[run.representative],
-    scale=_scale(run, used, gains),
-    after=run.after.at[target].set(values, mode="drop"),
-    fresh=run.fresh.at[target].set(True, mode="drop"),
+  """Records gains and values of the `used` elements, all `[B]`."""
+  target = jnp.where(used, elements, path.mask.shape[0])
+  gain = path.gain.at[target].set(gains, mode="drop")
+  return path._replace(
+    gain=gain[path.representative],
+    scale=_scale(path, used, gains),
+    after=path.after.at[target].set(values, mode="drop"),
+    fresh=path.fresh.at[target].set(True, mode="drop"),
   )
 
 
-def _scale(run: GreedyPath, used: jax.Array, gains: jax.Array) -> jax.Array:
-  """The scale of the run with gains `[B]` of which some are `used [B]`. `[]`."""
+def _scale(path: GreedyPath, used: jax.Array, gains: jax.Array) -> jax.Array:
+  """Scale of the path with the `used [B]` gains. `[]`."""
   largest = jnp.max(jnp.where(used, gains, 0.0), initial=0.0)
-  return jnp.where(run.steps == 0, jnp.maximum(run.scale, largest), run.scale)
+  return jnp.where(path.steps == 0, jnp.maximum(path.scale, largest), path.scale)

@@ -1,10 +1,10 @@
-"""One greedy run that races: what to measure next and how often, and when a step is decided.
+"""One greedy path that races: what to measure next and how often, and when a step is decided.
 
-In every step the open elements are measured with the first number of replicates, those that could
-still be the best with the second, and so on; then the best mean density is added. An element could
-be the best unless the leader is significantly ahead of it: one-sided 95% of Student's t, with one
-noise variance pooled from all replicates of the run. Differences are taken as unpaired: replicates
-that share their randomness make that cautious.
+Every step is a race over rungs. All candidates are measured with the replicates of the first rung,
+those that could still be the best with the replicates of the second, and so on. Then the element
+of the best mean density is added. An element could be the best unless the leader is significantly
+ahead of it: one-sided 95% of Student's t, with one noise variance pooled from all replicates of the
+path. The test takes differences as unpaired, which is cautious if replicates share randomness.
 """
 
 import functools
@@ -13,37 +13,50 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers import ties
-from nas_submod.optimizers.greedy_family import path
-from nas_submod.optimizers.greedy_family.decision import decide, record
-from nas_submod.optimizers.greedy_family.path import LOWEST, GreedyPath, Options
+from nas_submod.optimizers.greedy_family.decision import best_of, decide, record
+from nas_submod.optimizers.greedy_family.path import (
+  LOWEST,
+  SMALLEST_PRICE,
+  GreedyPath,
+  Options,
+  add_element,
+  ask_elements,
+  densities,
+  density,
+  gains_of,
+  measure_required,
+  next_elements,
+  per_price,
+  start_path,
+  within_batch,
+)
 from nas_submod.problem import Problem
 
-_LAST_FEW = 3  # elements that get the last of three or more numbers of replicates
+_LAST_FEW = 3  # elements that reach the last of three or more rungs
 
 
 class Race(NamedTuple):
-  """A greedy run with noise.
+  """State of a greedy path with noise.
 
   Attributes:
-    run: The run; its values and gains are means.
+    path: The path; its values and gains are means.
     replicates_here: Replicates of F(mask), 0 before the required set is measured. `[]` int.
-    stage: Which number of replicates is being measured. `[]` int.
-    goal: Elements to measure in this stage; from the second stage on. `[n]` bool.
-    replicates: Of F(mask + e), 0 where not `run.fresh`. `[n]` int.
+    rung: The rung under way, from 0. `[]` int.
+    contenders: Elements to measure in this rung; unused in the first. `[n]` bool.
+    replicates: Replicates of F(mask + e), 0 where not `path.fresh`. `[n]` int.
     error: Standard error of F(mask + e); NaN if unknown. `[n]`.
     gain_variance: Variance of the gain in units of the variance of one measurement, without the
       part of F(mask) that all fresh gains share. `[n]`.
-    squares: Sum of variances of a measurement, estimated at earlier sets. `[]`.
+    squares: Variance of a measurement times degrees of freedom, summed over earlier sets. `[]`.
     freedom: Degrees of freedom of that sum. `[]`.
     noise: Standard deviation of one measurement times the quantile of the test, as known when the
-      stage began; NaN if unknown. `[]`.
+      rung began; NaN if unknown. `[]`.
   """
 
-  run: GreedyPath
+  path: GreedyPath
   replicates_here: jax.Array
-  stage: jax.Array
-  goal: jax.Array
+  rung: jax.Array
+  contenders: jax.Array
   replicates: jax.Array
   error: jax.Array
   gain_variance: jax.Array
@@ -52,32 +65,32 @@ class Race(NamedTuple):
   noise: jax.Array
 
 
-class Verdict(NamedTuple):
-  """What is known after a round, from all that was measured.
+class Standing(NamedTuple):
+  """Standing of a race after a round.
 
   Attributes:
-    squares: As in `Race`, with those at this set.
-    freedom: As in `Race`, with those at this set.
-    leader: The element of the best mean density in this stage. `[]` int.
-    least: The least that its density is, but for rounding. `[]`.
-    rivals: Who else could be the best. `[n]` bool.
+    squares: As in `Race`, with the measurements at this set.
+    freedom: As in `Race`, with the measurements at this set.
+    leader: The element of the best mean density in this rung. `[]` int.
+    lower: Lower bound of its density under rounding. `[]`.
+    rivals: Other elements that could be the best. `[n]` bool.
   """
 
   squares: jax.Array
   freedom: jax.Array
   leader: jax.Array
-  least: jax.Array
+  lower: jax.Array
   rivals: jax.Array
 
 
 def start_race(problem: Problem, rng: jax.Array) -> Race:
-  """A run that has measured nothing yet."""
+  """A race that has measured nothing yet."""
   n = problem.n
   return Race(
-    run=path.start_run(problem, rng),
+    path=start_path(problem, rng),
     replicates_here=jnp.int32(0),
-    stage=jnp.int32(0),
-    goal=jnp.zeros(n, bool),
+    rung=jnp.int32(0),
+    contenders=jnp.zeros(n, bool),
     replicates=jnp.zeros(n, jnp.int32),
     error=jnp.full(n, jnp.nan),
     gain_variance=jnp.ones(n),
@@ -88,63 +101,69 @@ def start_race(problem: Problem, rng: jax.Array) -> Race:
 
 
 def _next_elements(
-  race: Race, numbers: tuple[int, ...], options: Options
+  race: Race, replicates_per_rung: tuple[int, ...], options: Options
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Elements to measure `[B]`, whether they exist `[B]`, and what each could gain `[n]`."""
-  # A gain at an earlier set is no bound but with its noise and that of the leader it is held
-  # against; while noise is unknown it bounds nothing.
-  variance = race.gain_variance + 1 / numbers[0] + 1 / jnp.maximum(race.replicates_here, 1)
+  """Elements to measure `[B]`, which of them to ask `[B]`, and bounds of all gains `[n]`."""
+  # A gain of an earlier set bounds a gain only up to its noise and the leader's. While the noise
+  # is unknown it is no bound.
+  variance = race.gain_variance + 1 / replicates_per_rung[0]
+  variance += 1 / jnp.maximum(race.replicates_here, 1)
   margin = jnp.nan_to_num(race.noise, nan=jnp.inf) * jnp.sqrt(variance)
-  reach = race.run.gain + margin
-  elements, valid = path.next_elements(race.run._replace(gain=reach), options)
+  bounds = race.path.gain + margin
+  elements, valid = next_elements(race.path._replace(gain=bounds), options)
 
-  missing = race.goal & (race.replicates < jnp.array(numbers)[race.stage])
+  missing = race.contenders & (race.replicates < jnp.array(replicates_per_rung)[race.rung])
   order = jnp.argsort(~missing, stable=True)[: elements.size]
-  asked = path.within_batch(missing[order], jnp.bool_(False), options)
-  is_first = race.stage == 0
-  return jnp.where(is_first, elements, order), jnp.where(is_first, valid, asked), reach
+  asked = within_batch(missing[order], jnp.bool_(False), options)
+  is_first = race.rung == 0
+  return jnp.where(is_first, elements, order), jnp.where(is_first, valid, asked), bounds
 
 
 def ask_race(
-  race: Race, numbers: tuple[int, ...], options: Options
+  race: Race, replicates_per_rung: tuple[int, ...], options: Options
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Masks `[B, n]`, their validity `[B]`, and how often each is to be measured, `[B]`."""
-  run = race.run
-  elements, valid, _ = _next_elements(race, numbers, options)
-  masks = run.mask | jax.nn.one_hot(elements, run.mask.shape[0], dtype=bool)
-  first = jnp.arange(masks.shape[0]) == 0
-  unstarted = run.steps < 0
-  wanted = jnp.where(unstarted, _at_start(race, numbers), jnp.array(numbers)[race.stage])
-  return (
-    jnp.where(unstarted, run.mask, masks),
-    jnp.where(unstarted, first, valid),
-    jnp.broadcast_to(wanted, first.shape),
-  )
+  """Masks `[B, n]`, their validity `[B]`, and the replicates that each needs in total `[B]`."""
+  elements, valid, _ = _next_elements(race, replicates_per_rung, options)
+  masks, valid = ask_elements(race.path, elements, valid)
+  of_rung = jnp.array(replicates_per_rung)[race.rung]
+  unstarted = race.path.steps < 0
+  wanted = jnp.where(unstarted, _of_required(race, replicates_per_rung), of_rung)
+  return masks, valid, jnp.broadcast_to(wanted, valid.shape)
 
 
-def _at_start(race: Race, numbers: tuple[int, ...]) -> jax.Array:
-  """Replicates of the required set: all of them at last, if its noise is not known yet."""
-  return jnp.where(race.replicates_here == 0, numbers[0], numbers[-1])
+def _of_required(race: Race, replicates_per_rung: tuple[int, ...]) -> jax.Array:
+  """Replicates of the required set: as of the first rung, then of the last if noise is unknown."""
+  first, last = replicates_per_rung[0], replicates_per_rung[-1]
+  return jnp.where(race.replicates_here == 0, first, last)
 
 
 def tell_race(
-  race: Race, values: jax.Array, errors: jax.Array, numbers: tuple[int, ...], options: Options
+  race: Race,
+  values: jax.Array,
+  errors: jax.Array,
+  replicates_per_rung: tuple[int, ...],
+  options: Options,
 ) -> tuple[Race, jax.Array, jax.Array]:
-  """Takes in values and standard errors `[B]`; whether a step was taken, and if it was a tie."""
+  """Records values and standard errors `[B]`.
+
+  Returns:
+    The race, whether it took a step, and whether that step was a tie, `[]` bool each.
+  """
   return jax.lax.cond(
-    race.run.steps >= 0,
-    lambda: _measure(race, values, errors, numbers, options),
-    lambda: _begin(race, values[0], errors[0], numbers),
+    race.path.steps >= 0,
+    lambda: _measure(race, values, errors, replicates_per_rung, options),
+    lambda: _begin(race, values[0], errors[0], replicates_per_rung),
   )
 
 
 def _begin(
-  race: Race, value: jax.Array, error: jax.Array, numbers: tuple[int, ...]
+  race: Race, value: jax.Array, error: jax.Array, replicates_per_rung: tuple[int, ...]
 ) -> tuple[Race, jax.Array, jax.Array]:
-  measured = race._replace(replicates_here=_at_start(race, numbers))
+  """Records the required set; its last replicates give the noise if no error was stated."""
+  measured = race._replace(replicates_here=_of_required(race, replicates_per_rung))
   squares, freedom = _variance(measured.replicates_here, error)
   begun = measured._replace(
-    run=path.begin(race.run, value),
+    path=measure_required(race.path, value),
     squares=squares,
     freedom=freedom,
     noise=_noise(squares, freedom),
@@ -155,70 +174,78 @@ def _begin(
 
 
 def _measure(
-  race: Race, values: jax.Array, errors: jax.Array, numbers: tuple[int, ...], options: Options
+  race: Race,
+  values: jax.Array,
+  errors: jax.Array,
+  replicates_per_rung: tuple[int, ...],
+  options: Options,
 ) -> tuple[Race, jax.Array, jax.Array]:
-  elements, valid, reach = _next_elements(race, numbers, options)
-  gains = path.gains_of(race.run, values)
-  decision = decide(race.run, reach, elements, valid, gains, options.lazy)
-  first_stage, wanted = race.stage == 0, jnp.array(numbers)[race.stage]
-  used = jnp.where(first_stage, decision.used, valid)
-  target = jnp.where(used, elements, race.goal.size)
+  """Records candidates; once the rung is complete, goes to the next or takes the step."""
+  elements, valid, bounds = _next_elements(race, replicates_per_rung, options)
+  gains = gains_of(race.path, values)
+  decision = decide(race.path, bounds, elements, valid, gains, options.lazy)
+  first_rung, wanted = race.rung == 0, jnp.array(replicates_per_rung)[race.rung]
+  used = jnp.where(first_rung, decision.used, valid)
+  target = jnp.where(used, elements, race.contenders.size)
   race = race._replace(
-    run=record(race.run, elements, used, gains, values),
+    path=record(race.path, elements, used, gains, values),
     replicates=race.replicates.at[target].set(wanted, mode="drop"),
     error=race.error.at[target].set(errors, mode="drop"),
     gain_variance=race.gain_variance.at[target].set(1 / wanted, mode="drop"),
   )
-  missing = jnp.any(race.goal & (race.replicates < wanted))
-  complete = jnp.where(first_stage, decision.safe, ~missing)
-  verdict = _judge(race)
-  decided = (race.stage == len(numbers) - 1) | ~verdict.rivals.any()
+  missing = jnp.any(race.contenders & (race.replicates < wanted))
+  complete = jnp.where(first_rung, decision.safe, ~missing)
+  standing = _judge(race)
+  decided = (race.rung == len(replicates_per_rung) - 1) | ~standing.rivals.any()
   outcome = jnp.where(complete, 1 + decided, 0)
-  next_stage = functools.partial(_next_stage, numbers=numbers)
-  race, accepted = jax.lax.switch(outcome, (_stay, next_stage, _step), race, verdict)
-  return race, accepted, accepted & verdict.rivals.any()
+  next_rung = functools.partial(_next_rung, rungs=len(replicates_per_rung))
+  race, accepted = jax.lax.switch(outcome, (_stay, next_rung, _step), race, standing)
+  return race, accepted, accepted & standing.rivals.any()
 
 
-def _stay(race: Race, verdict: Verdict) -> tuple[Race, jax.Array]:
-  """The stage is not complete: noise is judged when it is."""
-  del verdict
+def _stay(race: Race, standing: Standing) -> tuple[Race, jax.Array]:
+  """Waits until the rung is complete: only then is the noise updated."""
+  del standing
   return race, jnp.bool_(False)
 
 
-def _next_stage(race: Race, verdict: Verdict, numbers: tuple[int, ...]) -> tuple[Race, jax.Array]:
-  """Some could be better than the leader: they and it are measured more often."""
-  goal = verdict.rivals.at[verdict.leader].set(True)
-  if len(numbers) > 2:
-    keys = jnp.where(goal, path.density(race.run.gain, path.per_price(race.run.price)), -jnp.inf)
-    best, elements = jax.lax.top_k(keys, min(_LAST_FEW, goal.size))
-    few = jnp.zeros_like(goal).at[elements].set(best > -jnp.inf)
-    goal = jnp.where(race.stage == len(numbers) - 2, few, goal)
-  noise = _noise(verdict.squares, verdict.freedom)
-  return race._replace(stage=race.stage + 1, goal=goal, noise=noise), jnp.bool_(False)
+def _next_rung(race: Race, standing: Standing, rungs: int) -> tuple[Race, jax.Array]:
+  """Promotes the leader and its rivals to the next rung."""
+  promoted = standing.rivals.at[standing.leader].set(True)
+  if rungs > 2:
+    keys = jnp.where(promoted, density(race.path.gain, per_price(race.path.price)), -jnp.inf)
+    best, elements = jax.lax.top_k(keys, min(_LAST_FEW, promoted.size))
+    few = jnp.zeros_like(promoted).at[elements].set(best > -jnp.inf)
+    promoted = jnp.where(race.rung == rungs - 2, few, promoted)
+  noise = _noise(standing.squares, standing.freedom)
+  race = race._replace(rung=race.rung + 1, contenders=promoted, noise=noise)
+  return race, jnp.bool_(False)
 
 
-def _step(race: Race, verdict: Verdict) -> tuple[Race, jax.Array]:
-  """Adds the leader and starts the next step; or stops where nothing could be measured."""
-  run, leader = race.run, verdict.leader
-  accepted = (verdict.least > LOWEST) & run.open.any()
-  shared = jnp.where(run.fresh, 1 / jnp.maximum(race.replicates_here, 1), 0.0)
+def _step(race: Race, standing: Standing) -> tuple[Race, jax.Array]:
+  """Adds the leader and starts the next step; ends the path if nothing could be measured."""
+  path, leader = race.path, standing.leader
+  accepted = (standing.lower > LOWEST) & path.candidates.any()
+  # From here on the gains no longer share F(mask), so its variance enters each of them.
+  shared = jnp.where(path.fresh, 1 / jnp.maximum(race.replicates_here, 1), 0.0)
+  ended = path._replace(candidates=path.candidates & accepted)
   race = Race(
-    run=path.adopt(run._replace(open=run.open & accepted), leader, run.after[leader], accepted),
+    path=add_element(ended, leader, path.after[leader], accepted),
     replicates_here=race.replicates[leader],
-    stage=jnp.zeros_like(race.stage),
-    goal=jnp.zeros_like(race.goal),
+    rung=jnp.zeros_like(race.rung),
+    contenders=jnp.zeros_like(race.contenders),
     replicates=jnp.zeros_like(race.replicates),
     error=jnp.full_like(race.error, jnp.nan),
-    gain_variance=(race.gain_variance + shared)[run.representative],
-    squares=verdict.squares,
-    freedom=verdict.freedom,
-    noise=_noise(verdict.squares, verdict.freedom),
+    gain_variance=(race.gain_variance + shared)[path.representative],
+    squares=standing.squares,
+    freedom=standing.freedom,
+    noise=_noise(standing.squares, standing.freedom),
   )
   return race, accepted
 
 
 def _variance(count: jax.Array, error: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Variance of one measurement times degrees of freedom, and these: 0 where unknown."""
+  """Variance of one measurement times degrees of freedom, and these; both 0 where unknown."""
   known = (count > 0) & jnp.isfinite(error)
   freedom = jnp.where(known, jnp.maximum(count - 1, 1), 0).astype(jnp.float32)
   return freedom * count * jnp.where(known, error, 0) ** 2, freedom
@@ -234,26 +261,25 @@ def _noise(squares: jax.Array, freedom: jax.Array) -> jax.Array:
   return quantile * jnp.sqrt(squares / freedom)
 
 
-def _judge(race: Race) -> Verdict:
-  """The leader of the stage, and who else could be the best."""
-  run = race.run
+def _judge(race: Race) -> Standing:
+  """The leader of the rung, and its rivals."""
+  path = race.path
   squares, freedom = _variance(race.replicates, race.error)
   squares, freedom = race.squares + squares.sum(), race.freedom + freedom.sum()
   noise = _noise(squares, freedom)
-  in_race = jnp.where(race.stage == 0, run.fresh, race.goal) & run.fresh
-  rate = path.per_price(run.price)
-  densities = path.densities(run.gain, rate, run.scale)
-  least = jnp.max(jnp.where(in_race, densities.least, -jnp.inf))
-  leader = ties.first_true(in_race & (densities.most >= least))
-  # Densities are compared crosswise, by gain times the other's price, in units of the larger.
-  price = jnp.where(run.gain[leader] > 0, run.price, 1.0)
-  price = jnp.maximum(price, path.SMALLEST_PRICE)
+  in_race = jnp.where(race.rung == 0, path.fresh, race.contenders) & path.fresh
+  leader, lower = best_of(densities(path.gain, per_price(path.price), path.scale), in_race)
+  # Densities are compared crosswise, gain times the other's price, in units of the larger price:
+  # a quotient by a tiny price would overflow.
+  price = jnp.where(path.gain[leader] > 0, path.price, 1.0)
+  price = jnp.maximum(price, SMALLEST_PRICE)
   larger = jnp.maximum(price, price[leader])
   own, other = price / larger, price[leader] / larger
-  ahead = run.gain[leader] * own - run.gain * other
-  shared = jnp.where(run.fresh, own - other, own)  # F(mask) is in both gains, or in the leader's
+  ahead = path.gain[leader] * own - path.gain * other
+  # F(mask) is in both gains if the other is fresh, else in the leader's only.
+  shared = jnp.where(path.fresh, own - other, own)
   variance = race.gain_variance[leader] * own**2 + race.gain_variance * other**2
   margin = noise * jnp.sqrt(variance + shared**2 / jnp.maximum(race.replicates_here, 1))
   possible = jnp.isnan(noise) | ((margin > 0) & (ahead < margin))
-  measurable = run.open & (run.gain > LOWEST) & (jnp.arange(in_race.size) != leader)
-  return Verdict(squares, freedom, leader, least, measurable & possible)
+  measurable = path.candidates & (path.gain > LOWEST) & (jnp.arange(in_race.size) != leader)
+  return Standing(squares, freedom, leader, lower, measurable & possible)

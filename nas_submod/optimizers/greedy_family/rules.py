@@ -1,7 +1,7 @@
 """Greedy algorithms: every rule, eager or lazy, batched, several rules at once.
 
-A rule sets the price of an element at a set: `offset + weights . marginal_cost`. The element of the
-largest gain per price that still fits is added, until nothing fits.
+A rule sets the price of an element at a set: `offset + weights . marginal_cost`. Greedy adds the
+element of the largest gain per price that still fits, until nothing fits.
 """
 
 import functools
@@ -14,10 +14,19 @@ import jax.numpy as jnp
 from nas_submod.optimizers.base import Info, Optimizer, Outcome
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.drivers.compiled import drive
-from nas_submod.optimizers.greedy_family import path
 from nas_submod.optimizers.greedy_family.by_gains import solve_by_gains
-from nas_submod.optimizers.greedy_family.decision import tell_run
-from nas_submod.optimizers.greedy_family.path import GreedyPath, Options
+from nas_submod.optimizers.greedy_family.decision import tell_path
+from nas_submod.optimizers.greedy_family.path import (
+  GreedyPath,
+  Options,
+  ask_path,
+  best_of_path,
+  by_path,
+  in_turns,
+  is_open,
+  open_steps,
+  start_path,
+)
 from nas_submod.optimizers.greedy_family.racing import make_racing
 from nas_submod.optimizers.ties import best_of_all
 from nas_submod.problem import Problem
@@ -26,11 +35,11 @@ from nas_submod.validation import at_least_one
 
 
 class GreedyState(NamedTuple):
-  """`R` runs, one per rule; `rules [R, 1 + m]` are offset and weights of their prices."""
+  """State of `R` paths, one per rule; `rules [R, 1 + m]` are offset and weights of their prices."""
 
   problem: Problem
   rules: jax.Array
-  runs: GreedyPath
+  paths: GreedyPath
 
 
 @constructor
@@ -43,21 +52,21 @@ def greedy(
 ) -> Optimizer:
   """Adds the element of the largest gain per price, until nothing fits.
 
-  With one knapsack and monotone submodular F the better of this with `density:0` and of the best
-  singleton has 0.427 of the optimum (Feldman, Nutov, Shoham 2023); with groups alone `unit` has
-  1/2 (Fisher, Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F.
-  An element that is free counts as costing 1e-20; elements without gain come last.
+  With one knapsack and monotone submodular F, the better of this with `density:0` and of the best
+  singleton has 0.427 of the optimum (Feldman, Nutov, Shoham 2023). With groups alone `unit` has 1/2
+  (Fisher, Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F. A free
+  element counts as costing 1e-20. Elements without gain come last.
 
   Args:
     rule: "unit" (every price is 1), "density:i" (units of resource i), or "joint" (the sum of the
       shares of all budgets).
-    lazy: Measure only elements whose last known density says that they could still be the best.
-    batch: Sets asked in a round, None for all at once. It changes neither the decisions nor their
-      order: measurements made ahead of a decision that does not need them are not used.
-    race: None, or numbers of replicates such as (1, 3, 6): where F is noisy, all open elements get
-      the first, those that could still be the best the second, the last three the third. In the
-      end the best sets of the runs get the second, those that could be the answer the third. Lazy
-      then also measures elements whose last known gain could be the best but for its noise.
+    lazy: Measure only elements whose last known density could still be the best.
+    batch: Sets asked in a round, None for all. It changes neither the decisions nor their order:
+      measurements that a decision does not need are not used.
+    race: None, or replicates per rung such as (1, 3, 6), for noisy F. In each step all candidates
+      get the first number, those that could still be the best the second, the last three the
+      third. In the end the best sets of the paths get the second number, those that could be the
+      answer the third. A lazy race also measures elements that noise could make the best.
     wide_start: Ask all candidates of the first step in one round, so that they can be evaluated in
       parallel; later rounds ask `batch`. It changes neither decisions nor measurements.
 
@@ -74,10 +83,10 @@ def rcas(
   race: tuple[int, ...] | None = None,
   wide_start: bool = False,
 ) -> Optimizer:
-  """Greedy by unit, by the density of every resource, and joint, at once; the best of them wins.
+  """Runs greedy by unit, by the density of every resource, and joint, at once; the best wins.
 
-  The first rules are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets they may get
-  1/k of the optimum; the joint rule does not fail there. A round asks `rules x batch` sets.
+  All rules but the joint one are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets those
+  may get 1/k of the optimum; the joint rule does not fail there. A round asks `rules x batch` sets.
 
   Args:
     lazy: As for `greedy`.
@@ -95,13 +104,13 @@ def rcas(
 def stochastic_greedy(
   sample: int, rule: str = "unit", lazy: bool = False, batch: int | None = 1
 ) -> Optimizer:
-  """Greedy that looks at a random sample of the elements that fit, in every step.
+  """Runs greedy on a random sample of the elements that fit, drawn anew in every step.
 
   Under a cardinality budget k alone, a sample of (n / k) log(1 / epsilon) gives 1 - 1/e - epsilon
   of the optimum in expectation (Mirzasoleiman et al. 2015, "lazier than lazy greedy").
 
   Args:
-    sample: Elements looked at in a step.
+    sample: Candidates of a step.
     rule: As for `greedy`.
     lazy: As for `greedy`.
     batch: As for `greedy`.
@@ -110,22 +119,16 @@ def stochastic_greedy(
     The optimizer.
   """
   at_least_one(sample=sample)
-  return make_greedy((rule,), Options(lazy, batch, sample=sample))
-
-
-@constructor
-def best_singleton(batch: int | None = 1) -> Optimizer:
-  """The best single addition to the required set: the guard that density greedy needs."""
-  return make_greedy(("unit",), Options(batch=batch, max_additions=1))
+  return make_greedy((rule,), Options(lazy, batch, sample))
 
 
 @constructor
 def greedy_plus_max(
   rule: str = "joint", batch: int | None = 1, wide_start: bool = False
 ) -> Optimizer:
-  """Density greedy whose answer may be any set it measured: Greedy+Max.
+  """Runs density greedy whose answer may be any set it measured: Greedy+Max.
 
-  Every set of the path is thus completed by its best single element too. With one knapsack and
+  Every set of the path is thus also completed by its best single element. With one knapsack and
   monotone submodular F it has 1/2 of the optimum (Yaroslavtsev, Zhou, Avdiukhin 2020).
 
   Args:
@@ -136,14 +139,25 @@ def greedy_plus_max(
   Returns:
     The optimizer.
   """
-  options = Options(batch=batch, best_of_all=True, wide_start=wide_start)
-  return make_greedy((rule,), options)
+  return make_greedy((rule,), Options(batch=batch, plus_max=True, wide_start=wide_start))
 
 
 def make_greedy(
   rules: tuple[str, ...] | None, options: Options, race: tuple[int, ...] | None = None
 ) -> Optimizer:
-  """Greedy runs by some rules (None: all there are), with options; racing by these replicates."""
+  """Makes an optimizer of greedy paths.
+
+  Args:
+    rules: The rule of each path; None for all there are.
+    options: Options of the paths.
+    race: None, or replicates per rung.
+
+  Returns:
+    The optimizer.
+
+  Raises:
+    ValueError: If a rule or an option is not allowed.
+  """
   for rule in rules or ():
     if not re.fullmatch(r"unit|joint|density:\d+", rule):
       raise ValueError(f'rule is "unit", "joint" or "density:i" with i a resource, got "{rule}"')
@@ -155,46 +169,47 @@ def make_greedy(
   def init(problem: Problem, rng: jax.Array) -> GreedyState:
     weights = _all_price_weights(rules, problem)
     keys = jax.random.split(rng, weights.shape[0])
-    start = jax.vmap(path.start_run, in_axes=(None, 0))
+    start = jax.vmap(start_path, in_axes=(None, 0))
     return GreedyState(problem, weights, start(problem, keys))
 
   def ask(state: GreedyState) -> tuple[jax.Array, jax.Array]:
-    masks, valid = jax.vmap(functools.partial(path.ask_run, options=options))(state.runs)
-    return path.in_turns(masks), path.in_turns(valid)
+    masks, valid = jax.vmap(functools.partial(ask_path, options=options))(state.paths)
+    return in_turns(masks), in_turns(valid)
 
   def tell(state: GreedyState, values: jax.Array) -> tuple[GreedyState, Info]:
-    values = path.by_run(values, state.rules.shape[0])
-    tell_all = jax.vmap(functools.partial(tell_run, options=options))
-    runs, accepted = tell_all(state.runs, values)
-    runs = path.open_runs(state.problem, runs, state.rules, accepted, options)
-    return state._replace(runs=runs), Info(accepted, runs.mask, runs.value)
+    values = by_path(values, state.rules.shape[0])
+    tell_all = jax.vmap(functools.partial(tell_path, options=options))
+    paths, accepted = tell_all(state.paths, values)
+    paths = open_steps(state.problem, paths, state.rules, accepted, options)
+    return state._replace(paths=paths), Info(accepted, paths.mask, paths.value)
 
   def done(state: GreedyState) -> jax.Array:
-    return ~jnp.any(path.is_open(state.runs))
+    return ~jnp.any(is_open(state.paths))
 
   def best(state: GreedyState) -> tuple[jax.Array, jax.Array]:
-    masks, values = jax.vmap(path.best_of_run)(state.runs)
+    masks, values = jax.vmap(best_of_path)(state.paths)
     winner = best_of_all(values)
     return masks[winner], values[winner]
 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
-    by_gains = isinstance(value, SetFunction) and value.incremental and problem.canonical is None
-    if not by_gains or options.max_additions is not None:
-      return drive(protocol, problem, value, rng)
-    return solve_by_gains(problem, value, rng, _all_price_weights(rules, problem), options)
+    # Gains say nothing of elements that lead to the same network.
+    if isinstance(value, SetFunction) and value.incremental and problem.canonical is None:
+      return solve_by_gains(problem, value, rng, _all_price_weights(rules, problem), options)
+    return drive(protocol, problem, value, rng)
 
   protocol = Optimizer(init, ask, tell, done, best)
   return protocol._replace(solve=solve)
 
 
 def price_weights(rule: str, problem: Problem) -> jax.Array:
-  """A rule as numbers: offset and weight of each resource in the price of an element, `[1 + m]`."""
+  """Offset and weight of each resource in the price of an element by a rule. `[1 + m]`."""
   weights = jnp.zeros(1 + problem.m)
   if rule == "unit":
     return weights.at[0].set(1.0)
   if rule == "joint":
     budget = problem.budget.astype(jnp.float32)
     if jnp.issubdtype(problem.budget.dtype, jnp.integer):
+      # An infinite budget of whole-number costs is the largest integer.
       no_limit = problem.budget == jnp.iinfo(problem.budget.dtype).max
       budget = jnp.where(no_limit, jnp.inf, budget)
     return weights.at[1:].set(jnp.where(budget > 0, 1 / jnp.maximum(budget, 1e-30), 0.0))

@@ -1,4 +1,4 @@
-"""Partial enumeration: every small feasible set is a seed that another optimizer completes."""
+"""Partial enumeration: another optimizer completes every small feasible set, a seed."""
 
 import functools
 import itertools
@@ -21,7 +21,7 @@ from nas_submod.set_functions.base import as_argument
 from nas_submod.validation import at_least_one
 
 _MOST_SEEDS = 2**21
-_CHUNK_ENTRIES = 2**20  # numbers in the states of a chunk, unless it is given: a cache holds them
+_CHUNK_ENTRIES = 2**20  # most numbers in the states of a chunk by default, so that they fit a cache
 
 
 class EnumerationState(NamedTuple):
@@ -31,11 +31,12 @@ class EnumerationState(NamedTuple):
     problem: The problem.
     rng: Random key of seed 0.
     seeds: Elements of each seed, n for none; the feasible seeds first. `[K, depth]` int.
-    feasible_seeds: How many of them are feasible. `[]` int.
+    feasible_seeds: Number of feasible seeds. `[]` int.
     begin: The first seed of the chunk under way. `[]` int.
     required: The seeds of the chunk as required sets. `[C, n]` bool.
-    inner: State of the inner optimizer for each of them; their `problem` fields are None.
-    best_mask: The best-valued set of earlier chunks. `[n]` bool.
+    inner: State of the inner optimizer for each of them. Its `problem` fields are None, so that the
+      problem is not stored once per seed.
+    best_mask: The best set of earlier chunks. `[n]` bool.
     best_value: Its value. `[]`.
   """
 
@@ -52,28 +53,31 @@ class EnumerationState(NamedTuple):
 
 @constructor
 def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) -> Optimizer:
-  """Completes every feasible set of at most `depth` more elements by `inner`; the best wins.
+  """Completes every feasible set of at most `depth` added elements by `inner`; the best wins.
 
-  With one knapsack and monotone submodular F, density greedy completed from depth 3 (Sviridenko
-  2004) or depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai 2021) gives 1 - 1/e of
-  the optimum, `greedy_plus_max` from depth 1 gives 0.617 (Feldman, Nutov, Shoham 2023); density
-  greedy from depth 1 has no more than 1/2. O(n^depth) runs of the inner optimizer. With a
-  traceable function the seeds are vmapped and split over all devices.
+  Shares of the optimum with one knapsack and monotone submodular F: density greedy has 1 - 1/e from
+  depth 3 (Sviridenko 2004) or depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai
+  2021), and no more than 1/2 from depth 1. `greedy_plus_max` has 0.617 from depth 1 (Feldman,
+  Nutov, Shoham 2023). The inner optimizer runs O(n^depth) times. With a traceable function the
+  seeds are vmapped and split over all devices.
 
   Args:
-    inner: The optimizer that completes a seed: it sees the seed as the required set.
-    depth: Elements of a seed at most, 0 to 3.
+    inner: The optimizer that completes a seed, which it sees as the required set.
+    depth: Most elements of a seed, 0 to 3.
     chunk: Seeds completed at the same time; None for as many as a million numbers describe.
 
   Returns:
-    The optimizer. Its `init` raises ValueError where there are more than two million seeds.
+    The optimizer. Its `init` raises ValueError if there are more than two million seeds.
+
+  Raises:
+    ValueError: If an argument is out of its range.
   """
   if not 0 <= depth <= 3:
     raise ValueError(f"depth is 0 to 3, got {depth}")
   if chunk is not None:
     at_least_one(chunk=chunk)
 
-  @jax.jit  # for its shapes, which jit remembers
+  @jax.jit  # never run: `jit` caches the shapes that `eval_shape` finds
   def start_of_lane(problem: Problem, rng: jax.Array) -> Any:
     state = inner.init(problem, rng)
     return state, inner.ask(state)
@@ -84,10 +88,10 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     shapes = start_of_lane.eval_shape(problem, rng)
     entries = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     chunks = -(-seeds // max(1, _CHUNK_ENTRIES // entries))
-    return -(-seeds // chunks)  # chunks of one size, with as little padding as can be
+    return -(-seeds // chunks)  # chunks of one size, with the least padding
 
   def in_lanes(function: Any, state: EnumerationState, *rest: Any) -> Any:
-    """Applies a function of an inner state to all of the chunk, with the problem each one sees."""
+    """Applies a function of an inner state to every seed of the chunk, with its own problem."""
 
     def call(required: jax.Array, inner_state: State, *rest: Any) -> Any:
       problem = state.problem.replace(required=required)
@@ -177,7 +181,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, rng))):
-      return drive(protocol, problem, value, rng)  # inside a program: no chunks over devices
+      return drive(protocol, problem, value, rng)  # a traced call cannot loop over devices
     value = as_argument(value)
     seeds, count = _feasible_seeds(problem, depth)
     size = chunk_size(problem, rng, seeds.shape[0])
@@ -211,10 +215,10 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]:
-  """All sets of at most `depth` elements `[K, depth]`, the feasible ones first; their number.
+  """All sets of at most `depth` elements `[K, depth]`, feasible ones first, and their number `[]`.
 
-  After the empty one they go from the dearest to the cheapest, so that seeds completed together
-  take about as many steps.
+  The empty set comes first, then the most expensive ones. Seeds of one chunk then take about as
+  many steps, and none waits long for another.
   """
   n = problem.n
   sizes = [math.comb(n, size) for size in range(depth + 1)]
@@ -233,7 +237,7 @@ def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]
   budget = problem.budget.astype(jnp.float32)
 
   def left_of_budgets(elements: jax.Array) -> jax.Array:
-    """What is left of all budgets together; infinite if this is no seed."""
+    """Sum of the shares left of all budgets; infinite if the set is no feasible seed."""
     mask = _seed_set(problem, elements)
     used = jnp.where(budget > 0, problem.cost(mask) / jnp.maximum(budget, 1e-30), 0.0)
     overlaps = jnp.append(problem.required, False)[elements].any()
@@ -247,7 +251,7 @@ def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]
 def _of_lane(
   problem: Problem, seeds: jax.Array, rng: jax.Array, lane: jax.Array
 ) -> tuple[Problem, jax.Array]:
-  """The problem of which the seed number `lane []` is the required set, and a key of its own."""
+  """The problem with seed `lane []` as its required set, and the random key of that seed."""
   required = _seed_set(problem, seeds[lane])
   return problem.replace(required=required), jax.random.fold_in(rng, lane)
 
@@ -257,6 +261,7 @@ def _seed_set(problem: Problem, elements: jax.Array) -> jax.Array:
 
 
 def _where_rows(condition: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+  """Rows of `new` where `condition [C]`, else of `old`. A seed that is done needs no random key."""
   if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
     return new
   return jnp.where(condition.reshape(-1, *[1] * (new.ndim - 1)), new, old)

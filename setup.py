@@ -24,20 +24,20 @@ setup(
     "chex>=0.1.91",
     "flax>=0.12",
     "grain>=0.2.18",
-    # tensorflow-datasets imports it without declaring it.
+    # tensorflow-datasets imports importlib_resources without declaring it.
     "importlib_resources>=6.5",
     "jax>=0.10,<0.13",
     "matplotlib>=3.10",
     "ml-collections>=1.1",
     "numpy>=2.2",
     "optax>=0.2.6",
-    # jax2onnx, of the extra "export", takes none above 0.11.36.
     "orbax-checkpoint>=0.11.30",
     "pillow>=11",
     "rich>=14",
     "scikit-learn>=1.7",
+    "scipy>=1.15",
     "tensorboardX>=2.6.2",
-    # Older ones fail with the protobuf that others ask for.
+    # Older versions fail with the protobuf that other packages need.
     "tensorflow-datasets>=4.9.10",
   ],
   extras_require={
@@ -46,7 +46,6 @@ setup(
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],
     "tfds": ["tensorflow>=2.20"],
-    "export": ["jax2onnx>=0.17"],
   },
   classifiers=[
     "Development Status :: 4 - Beta",

@@ -1,4 +1,4 @@
-"""What the command lines share: devices, errors in one line, configs from flags."""
+"""Shared by the command lines: flags, devices, configs, and errors in one line."""
 
 import difflib
 import importlib.util
@@ -19,32 +19,32 @@ from rich.console import Console
 
 from nas_submod import compilation, parallel
 
-# With a default of its own the flag would read the file, and fail, while this module is imported.
+# A default in the flag would load the file, and could fail, while this module is imported.
 DEFAULT_CONFIG = "configs/digits.py"
 CONFIG = config_flags.DEFINE_config_file("config", None, f"The experiment; {DEFAULT_CONFIG}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(
-  "cpu_devices", 0, "Where there is no accelerator: devices to make of the CPU; 0: one a core."
+  "cpu_devices", 0, "Number of CPU devices where there is no accelerator; 0: one per core."
 )
-
-
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on many hosts.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Run as one of several processes.")
 COORDINATOR = flags.DEFINE_string(
   "coordinator_address", None, "With --distributed: host:port of process 0; not needed on TPUs."
 )
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many; not needed on TPUs.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one, from 0; not needed on TPUs.")
+NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Number of processes; not needed on TPUs."
+)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process; not needed on TPUs.")
 
 
 def start_console(takes_notice: bool = False) -> Console:
-  """Joins the other processes where there are some; a console that is quiet but on the first.
+  """Joins the other processes, if any; returns a console that prints only on process 0.
 
   Args:
-    takes_notice: Whether the command stops by itself on SIGTERM (`preemption.watch`). If not,
-      JAX must not take the signal, or it would have no effect.
+    takes_notice: Whether the command handles SIGTERM (`preemption.watch`). If not, JAX's preemption
+      service is turned off: it would catch the signal, and the command would not end.
 
   Raises:
-    ValueError: If they cannot be joined.
+    ValueError: If the processes cannot be joined.
   """
   if DISTRIBUTED.value:
     jax.config.update("jax_enable_preemption_service", takes_notice)
@@ -74,7 +74,7 @@ def load_module(path: str) -> types.ModuleType:
 
 
 def run(main: Callable[[Any], None]) -> None:
-  """Runs a command: `main(config as plain values)`; a wrong input ends it with one line."""
+  """Runs `main(config)` with parsed flags; a wrong flag or config ends it with one line."""
 
   def with_flags(argv):
     if len(argv) > 1:
@@ -92,10 +92,10 @@ def run(main: Callable[[Any], None]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """The flags; what is wrong with one, or with the config, in one line."""
+  """Parses the flags; a wrong flag or config ends the command with one line."""
   try:
     rest = flags.FLAGS(argv)
-    CONFIG.value.to_dict()  # A file that failed to load says so only when it is looked at.
+    CONFIG.value.to_dict()  # Raises the error of a file that failed to load.
     return rest
   except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
     given = [value.partition("=")[2] for value in argv if value.startswith("--config=")]
@@ -108,18 +108,18 @@ def _parse_flags(argv: list[str]) -> list[str]:
         fail(unknown)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[-1] if lines else type(error).__name__
-    # What follows is of Python's parser.
+    # The rest of the line comes from Python's parser.
     before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
     fail(f"{before}; allowed is a dict such as '{{\"depth\": 1}}'" if of_a_dict else line)
     raise
 
 
 def _unknown_field(argv: list[str], given: str) -> str | None:
-  """What is wrong with a config, or with the first flag that names no field of it; or None."""
+  """Describes the error in a config file, or the first flag without a field in it; or None."""
   path, *mode = given.split(":", 1)
   try:
     config = load_module(path).get_config(*mode)
-  except Exception as error:  # The file itself is at fault.
+  except Exception as error:  # A user's file may raise anything.
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f" line {frame.lineno}" for frame in frames if frame.filename.endswith(path)]
     return f"{path}{''.join(lines[-1:])}: {type(error).__name__} {error}"
@@ -139,11 +139,11 @@ def _unknown_field(argv: list[str], given: str) -> str | None:
 
 
 class Terminated(KeyboardInterrupt):
-  """SIGTERM, told from Ctrl-C by its exit code."""
+  """SIGTERM as an exception; a subclass, so that its exit code can differ from Ctrl-C's."""
 
 
 def interrupt_on_sigterm() -> None:
-  """Lets SIGTERM end a command as Ctrl-C does."""
+  """Makes SIGTERM raise `Terminated` in the main thread, as Ctrl-C raises KeyboardInterrupt."""
 
   def interrupt(*_):
     raise Terminated
@@ -152,13 +152,13 @@ def interrupt_on_sigterm() -> None:
 
 
 def stop(message: object, code: int) -> None:
-  """Ends the command at once: a compilation under way is not waited for."""
+  """Prints a message and ends the process at once."""
   print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
-  os._exit(code)
+  os._exit(code)  # sys.exit would wait for a running compilation.
 
 
 def fail(message: object, code: int = 2) -> None:
-  """Ends the command with a line on standard error."""
+  """Prints an error on standard error and exits."""
   print(f"error: {message}", file=sys.stderr)
   sys.exit(code)

@@ -1,4 +1,4 @@
-"""Prints, or runs one after the other, the searches that a config's `sweep()` lists.
+"""Prints the searches that a config's `sweep()` lists, or runs them one after another.
 
 python -m experiments.sweep --config=configs/digits.py [--workdir=runs/sweep] [--run]
 """
@@ -17,7 +17,7 @@ RUN = flags.DEFINE_bool("run", False, "Run the commands instead of printing them
 
 
 def commands() -> list[list[str]]:
-  """One command for each entry of `sweep()`, each with a workdir of its own."""
+  """The command of each entry of `sweep()`; each has its own workdir."""
   path = common.config_file()
   module = common.load_module(path)
   if not hasattr(module, "sweep"):
@@ -27,7 +27,7 @@ def commands() -> list[list[str]]:
 
 
 def overrides(entry: dict[str, Any]) -> list[str]:
-  """Command-line flags of one entry: dotted names of config fields and their values."""
+  """The flags of one entry, which maps dotted names of config fields to values."""
   name = "_".join(f"{key.split('.')[-1]}={value}" for key, value in entry.items())
   values = [f"--config.{key}={value}" for key, value in entry.items()]
   return [*values, f"--workdir={common.workdir() / name}"]

@@ -1,4 +1,4 @@
-"""What JAX compiled, counted from its own compilation events, and kept for the next run."""
+"""Compilation: counting programs, compiling several at once, and the persistent cache."""
 
 import contextlib
 import hashlib
@@ -12,6 +12,7 @@ from concurrent import futures
 
 import jax
 
+# Events that JAX reports to listeners.
 _BACKEND = "/jax/core/compile/backend_compile_duration"
 _STAGES = (
   "/jax/core/compile/jaxpr_trace_duration",
@@ -21,11 +22,11 @@ _STAGES = (
 
 
 class CompilationLog:
-  """Counts the programs compiled, and the seconds it took, inside its `counting` blocks.
+  """Counts compiled programs and compilation time inside its `counting` blocks.
 
   Attributes:
-    programs: Programs that XLA compiled (or read from its cache).
-    seconds: Tracing, lowering and compiling, nested traces counted once.
+    programs: Programs that XLA compiled or read from its cache.
+    seconds: Time of tracing, lowering and compiling; nested traces count once.
   """
 
   def __init__(self):
@@ -34,7 +35,7 @@ class CompilationLog:
 
   @contextlib.contextmanager
   def counting(self) -> Iterator[None]:
-    """Counts what this thread compiles inside the block."""
+    """Counts the compilations of this thread inside the block."""
     _active.logs.append(self)
     try:
       yield
@@ -62,24 +63,24 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def compile_together(*lower: Callable[[], jax.stages.Lowered]) -> list[jax.stages.Compiled]:
-  """Lowers and compiles programs at once, so that one does not wait for another.
+  """Lowers and compiles programs in parallel.
 
-  Logs that count in this thread count the programs of all, and the time that passes here.
+  The logs of this thread count all programs, and the time until the last one is compiled.
 
   Args:
-    lower: Functions that trace and lower a program each.
+    lower: Functions that each trace and lower one program.
 
   Returns:
-    The programs, in this order.
+    The compiled programs, in the order of `lower`.
   """
   began = time.perf_counter()
-  # A fifth less time to compile for the CPU; steps of the programs of a search take as long.
+  # On CPU level 1 compiles a fifth faster, and a search's training steps are no slower.
   options: dict[str, str | bool] = {}
   if jax.default_backend() == "cpu":
     options["xla_backend_optimization_level"] = "1"
 
   def counted(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled, int]:
-    log = CompilationLog()
+    log = CompilationLog()  # The logs of the calling thread do not see this thread's events.
     with log.counting():
       return lower().compile(options), log.programs
 
@@ -87,7 +88,8 @@ def compile_together(*lower: Callable[[], jax.stages.Lowered]) -> list[jax.stage
   try:
     found = list(threads.map(counted, lower))
   finally:
-    threads.shutdown(wait=False)  # Who presses Ctrl-C does not wait for the compiler.
+    # XLA cannot be interrupted: a `with` block would make Ctrl-C wait for minutes.
+    threads.shutdown(wait=False)
   passed = time.perf_counter() - began
   for log in _active.logs:
     log.programs += sum(programs for _, programs in found)
@@ -98,10 +100,10 @@ def compile_together(*lower: Callable[[], jax.stages.Lowered]) -> list[jax.stage
 def keep_programs() -> None:
   """Turns on JAX's persistent compilation cache, in the user's cache folder.
 
-  That is `$XDG_CACHE_HOME/nas_submod/jax` or `~/.cache/nas_submod/jax`, with a folder for each kind
-  of processor, as XLA compiles for the instructions of the one it runs on. A folder that is set
-  already (`JAX_COMPILATION_CACHE_DIR`) stays; `JAX_ENABLE_COMPILATION_CACHE=false` switches it off;
-  where the folder cannot be written nothing is kept.
+  The folder is `$XDG_CACHE_HOME/nas_submod/jax` or `~/.cache/nas_submod/jax`, with a subfolder for
+  each kind of processor. `JAX_COMPILATION_CACHE_DIR` sets another folder, and
+  `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off. Without write access to the folder there
+  is no cache.
   """
   settings = jax.config.values
   if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
@@ -117,7 +119,9 @@ def keep_programs() -> None:
 
 
 def _processor() -> str:
-  """A short name of the processor's kind and instructions."""
+  """A short name for the kind of processor and its instructions."""
+  # XLA compiles for the instructions of this CPU. In a home folder shared by several machines a
+  # program from another CPU could end the process with an illegal instruction.
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
   except OSError:

@@ -1,4 +1,12 @@
-"""Devices: the only caller of `jax.pmap`."""
+"""Devices and processes: the only module that calls `jax.pmap`.
+
+- The search (`evaluation/`) trains one candidate per device: `pmap_candidates`, `rows_to_devices`,
+  `own_part`, `gather`.
+- The final training (`training/`) splits each batch over the devices: `devices_for`, `pmap_data`,
+  `process_shards`, `shards_to_devices`, and inside the step `device_rows` and `axis_size`.
+- Enumeration (`optimizers/`) maps many items over all devices: `vmap_over_devices`.
+- Command lines join and synchronise processes: `start_processes`, `on_first_process`, `broadcast`.
+"""
 
 import functools
 import math
@@ -12,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def device_count() -> int:
-  """Devices of all processes, one candidate or shard each."""
+  """Number of devices of all processes."""
   return jax.device_count()
 
 
@@ -20,15 +28,15 @@ def device_count() -> int:
 def pmap_candidates(
   function: Callable[..., Any], in_axes: tuple[int | None, ...], donate: tuple[int, ...] = ()
 ) -> jax.stages.Wrapped:
-  """Maps `function` over devices, another candidate on each; made once per function.
+  """Maps a function over this process's devices, with one candidate on each.
 
   Args:
-    function: A pure function of one candidate.
-    in_axes: For each argument 0 (one slice per device) or None (the same on every device).
+    function: A pure function of one candidate. The same object gives the same program.
+    in_axes: For each argument 0 (one slice per device) or None (equal on all devices).
     donate: Arguments whose buffers the result may reuse.
 
   Returns:
-    The pmapped function: arguments with axis 0 have a leading axis of this process's devices.
+    The pmapped function. Arguments with axis 0 have a leading axis of this process's devices.
   """
   return jax.pmap(
     function,
@@ -39,8 +47,8 @@ def pmap_candidates(
   )
 
 
-def spread(tree: Any) -> Any:
-  """Arrays `[D, ...]`, a row on each device of this process, as `pmap_candidates` has them."""
+def rows_to_devices(tree: Any) -> Any:
+  """Puts one row of arrays `[D, ...]` on each device of this process, as for `pmap_candidates`."""
   mesh = Mesh(np.array(jax.local_devices()), ("devices",))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("devices")))
 
@@ -48,16 +56,17 @@ def spread(tree: Any) -> Any:
 def start_processes(
   coordinator_address: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-  """Joins the processes of all hosts, before anything else is asked of JAX.
+  """Joins the processes of all hosts; must be called before any other use of JAX.
+
+  All arguments may be None on a Cloud TPU or under Slurm, where JAX finds them.
 
   Args:
-    coordinator_address: `host:port` of process 0. None, as for the others, on a Cloud TPU or under
-      Slurm, where JAX finds them itself.
-    num_processes: How many there are.
-    process_id: Which one this is, from 0.
+    coordinator_address: `host:port` of process 0.
+    num_processes: Number of processes.
+    process_id: Number of this process, from 0.
 
   Raises:
-    ValueError: If some but not all of them are given.
+    ValueError: If only some arguments are given, or the processes cannot be joined.
   """
   given = [value is not None for value in (coordinator_address, num_processes, process_id)]
   if any(given) and not all(given):
@@ -69,7 +78,7 @@ def start_processes(
 
 
 def on_first_process(function: Callable[[], Any]) -> Any:
-  """Calls a function on process 0 alone; its result there, None elsewhere.
+  """Calls a function on process 0 only; returns its result there and None elsewhere.
 
   Raises:
     ValueError: On all processes, if the function raises one on process 0.
@@ -78,21 +87,22 @@ def on_first_process(function: Callable[[], Any]) -> Any:
   if jax.process_index() == 0:
     try:
       result = function()
-    except ValueError as found:
-      error = found
+    except ValueError as raised:
+      error = raised  # Raised below: the other processes wait for the broadcast.
   if jax.process_count() > 1:
     failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
     if failed and error is None:
-      error = ValueError("process 0 refused to start; it says why")
+      error = ValueError("process 0 stopped with an error; see its output")
   if error is not None:
     raise error
   return result
 
 
 def broadcast(content: bytes) -> bytes:
-  """What process 0 has, on all processes."""
+  """Sends the bytes of process 0 to all processes."""
   if jax.process_count() == 1:
     return content
+  # All processes must pass equal shapes, and only process 0 knows the length.
   length = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
   sent = np.zeros(length, np.uint8)
   if jax.process_index() == 0:
@@ -101,28 +111,30 @@ def broadcast(content: bytes) -> bytes:
 
 
 def own_part(items: Any) -> Any:
-  """This process's part of a sequence or array that all processes have, in equal parts."""
+  """This process's equal share of a sequence or array that all processes have."""
   size = len(items) // jax.process_count()
   return items[jax.process_index() * size :][:size]
 
 
 def gather(tree: Any) -> Any:
-  """Joins the leading axes of what each process has. NumPy arrays, the same on all processes."""
+  """Concatenates the arrays of all processes along axis 0; every process gets NumPy arrays."""
   tree = jax.device_get(tree)
   return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
 
 
 def devices_for(batch_size: int) -> int:
-  """Devices that share a batch equally: all of all processes or, in one process, fewer.
+  """Number of devices, of all processes, that share a batch equally.
+
+  One process may leave devices idle; several must use all.
 
   Raises:
-    ValueError: If there are several processes and their devices cannot share the batch equally.
+    ValueError: If the devices of several processes cannot share the batch equally.
   """
   devices = math.gcd(batch_size, jax.device_count())
   if jax.process_count() > 1 and devices < jax.device_count():
     raise ValueError(
       f"batch_size {batch_size} cannot be shared equally by the {jax.device_count()} devices of "
-      f"{jax.process_count()} processes; allowed are multiples of {jax.device_count()}"
+      f"{jax.process_count()} processes; allowed: multiples of {jax.device_count()}"
     )
   return devices
 
@@ -134,13 +146,13 @@ def pmap_data(
   axis_name: str,
   donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
-  """Maps `function` over shards of a batch; its results must be equal on all devices.
+  """Maps a function over shards of a batch; its results must be equal on all devices.
 
   Args:
-    function: A pure function that averages over `axis_name` whatever depends on the shard.
-    in_axes: For each argument 0 (one slice per device of this process) or None (the same on every
-      device).
-    devices: How many devices take part, of all processes; see `devices_for`.
+    function: A pure function; it averages everything that depends on the shard over `axis_name`.
+    in_axes: For each argument 0 (one slice per device of this process) or None (equal on all
+      devices).
+    devices: Number of devices, of all processes; see `devices_for`.
     axis_name: Name of the mapped axis.
     donate: Arguments whose buffers the result may reuse.
 
@@ -157,17 +169,17 @@ def pmap_data(
   )
 
 
-def shards_of(rows: np.ndarray, devices: int) -> np.ndarray:
-  """This process's part of what all devices share. Shape `[B] -> [its devices, B / devices]`."""
+def process_shards(rows: np.ndarray, devices: int) -> np.ndarray:
+  """This process's shards of a batch. Shape `[B] -> [devices / processes, B / devices]`."""
   return own_part(rows.reshape(devices, -1))
 
 
-def own_rows(values: jax.Array, axis_name: str | None) -> jax.Array:
-  """This device's rows of what is the same on every device of a mapped axis.
+def device_rows(values: jax.Array, axis_name: str | None) -> jax.Array:
+  """This device's rows of an array that is equal on every device of a mapped axis.
 
   Args:
-    values: Drawn for a whole batch. Shape `[D * B, ...]`.
-    axis_name: The axis of D devices. None: one device, and all rows are its own.
+    values: An array for a whole batch. Shape `[D * B, ...]`.
+    axis_name: The mapped axis of D devices; None for a single device, which gets all rows.
 
   Returns:
     Shape `[B, ...]`.
@@ -179,30 +191,30 @@ def own_rows(values: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def axis_size(axis_name: str | None) -> int:
-  """Devices of a mapped axis; 1 without one."""
+  """Number of devices of a mapped axis; 1 for None."""
   return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def copy_to_devices(tree: Any, devices: int | None = None, axis_name: str = "devices") -> Any:
-  """Copies arrays to devices once, for arguments that a pmapped function maps with None.
+  """Replicates arrays on devices, for arguments that a pmapped function maps with None.
 
   Args:
     tree: Arrays.
-    devices: How many devices of this process, all by default.
-    axis_name: That of the pmapped function, if its results are to be its arguments without a
-      second compilation.
+    devices: Number of devices of this process; all by default.
+    axis_name: Mapped axis of the pmapped function. If its results become its arguments, the names
+      must be equal: otherwise the shardings differ, and the second call compiles again.
   """
   mesh = Mesh(np.array(jax.local_devices()[:devices]), (axis_name,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def shard(tree: Any, devices: int, axis_name: str) -> Any:
-  """Puts this process's part of a batch on its devices, for a pmapped function that maps it with 0.
+def shards_to_devices(tree: Any, devices: int, axis_name: str) -> Any:
+  """Splits this process's part of a batch over its devices, for arguments mapped with 0.
 
   Args:
     tree: Arrays of shape `[B, ...]`.
-    devices: How many devices of this process.
-    axis_name: That of the pmapped function.
+    devices: Number of devices of this process.
+    axis_name: Mapped axis of the pmapped function.
 
   Returns:
     Arrays of shape `[devices, B / devices, ...]`.
@@ -215,18 +227,18 @@ def shard(tree: Any, devices: int, axis_name: str) -> Any:
 def vmap_over_devices(
   function: Callable[..., Any], shared: Any, batches: Iterable[Any]
 ) -> Iterator[Any]:
-  """Evaluates `function(shared, item)` for every item of batches, split over all devices.
+  """Evaluates `function(shared, item)` for each item of each batch, on this process's devices.
 
-  Inside one device the items are vmapped. A batch is padded with its first item. The next batch is
-  started before the results of one are fetched.
+  Each device vmaps over its items. A batch is padded with its first item. The next batch is started
+  before the results of the previous one are fetched.
 
   Args:
     function: A pure function of `(shared, item)`; pass the same object again to avoid a retrace.
-    shared: A pytree, the same for every item.
+    shared: A pytree, equal for all items.
     batches: Pytrees of NumPy arrays with a leading axis `[K]`.
 
   Yields:
-    For each batch the results stacked on a leading axis `[K]`, NumPy arrays.
+    The results of each batch, NumPy arrays with a leading axis `[K]`.
   """
   started: list[tuple[Any, int]] = []
   for batch in batches:
@@ -245,8 +257,8 @@ def vmap_over_devices(
 
 
 def _joined(results: Any, count: int) -> Any:
-  """Results `[D, K / D, ...]` as NumPy arrays `[K, ...]`, without what was padded."""
-  # To the host first: a reshape of shards is a collective, and several at once may deadlock on CPU.
+  """Results `[D, K / D, ...]` as NumPy arrays `[K, ...]`, without the padding."""
+  # Fetched first: reshaping shards is a collective, and several at once may deadlock on CPU.
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.device_get(results))
 
 

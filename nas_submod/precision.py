@@ -8,11 +8,11 @@ import jax
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-  """What is traced inside, or in a function that this decorates, multiplies matrices in float32.
+  """Traces matrix products in float32, in a `with` block or in a function that it decorates.
 
-  Unless asked, GPUs round the factors to 10 bits and TPUs to 8, so that F and costs would differ
-  from those on a CPU by more than choices may hang on. A product that names its own precision keeps
-  it. Networks are trained as the user has set it.
+  By default GPUs round the factors to 10 bits and TPUs to 8. Values and costs would then differ
+  between devices by more than a choice allows. A product that names its own precision keeps it.
+  Training of networks does not use this: it follows the user's setting.
   """
   with jax.default_matmul_precision("highest"):
     yield

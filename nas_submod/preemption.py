@@ -1,4 +1,4 @@
-"""The notice that a machine will be taken away: SIGTERM."""
+"""SIGTERM: the notice that a machine will be taken away."""
 
 import contextlib
 import itertools
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-# EX_TEMPFAIL of sysexits.h: the same command goes on where this one stopped.
+# EX_TEMPFAIL of sysexits.h: the same command continues where this one stopped.
 EXIT_CODE = 75
 
 
 class Preempted(Exception):
-  """Training stopped on notice, its checkpoint written; the same call goes on.
+  """Training stopped on notice and wrote a checkpoint; the same call continues.
 
   Attributes:
     step: Steps done.
@@ -27,20 +27,22 @@ class Preempted(Exception):
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[], bool]]:
-  """Takes SIGTERM as a notice instead of an end.
+  """Handles SIGTERM as a notice instead of ending the process.
 
   Yields:
-    A function to call after every step and every batch that is evaluated: whether to stop now. With
-    `--distributed` all processes must call it equally often; they get the same answer, a call or
-    more after the notice (JAX's preemption service, which catches the signal itself).
+    A function that returns whether to stop now. Call it after every training step and every
+    evaluated batch. With `--distributed` all processes must call it equally often. They get the
+    same answer, one or more calls after the notice.
   """
-  if jax.distributed.is_initialized():  # Of one process too: JAX has the signal then.
+  # JAX's preemption service owns the signal then, even with a single process: a Python handler
+  # would never run. Its answer is keyed by the number of the call, which makes processes agree.
+  if jax.distributed.is_initialized():
     calls = itertools.count(1)
     yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
     return
   notice = threading.Event()
   if threading.current_thread() is not threading.main_thread():
-    yield lambda: False  # Only the main thread may handle signals.
+    yield lambda: False  # Python lets only the main thread install a signal handler.
     return
   before = signal.signal(signal.SIGTERM, lambda *_: notice.set())
   try:

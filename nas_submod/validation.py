@@ -1,4 +1,4 @@
-"""Arguments as arrays: what cannot be one is refused by its name, with what is allowed."""
+"""Checks of arguments, which name the wrong one and what is allowed: numbers, arrays, functions."""
 
 import importlib
 import inspect
@@ -15,11 +15,80 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def array_of(name: str, argument: Any, allowed: str) -> np.ndarray:
-  """An argument as an array; NumPy alone would not say which one cannot be.
+def first_line(error: Exception) -> str:
+  """The first line of an exception's message; its type if there is none."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def at_least_one(**numbers: int) -> None:
+  """Raises ValueError if one of the counts, given by name, is below 1."""
+  for name, number in numbers.items():
+    if number < 1:
+      raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+def checked_seed(name: str, seed: Any) -> int:
+  """A seed as an int of 32 bits; JAX would drop higher bits, and make different seeds equal.
 
   Raises:
-    ValueError: If it cannot be; it says what is `allowed`.
+    ValueError: If it is not a whole number from 0 to 2**32 - 1.
+  """
+  if not 0 <= checked(name, seed, int) < 2**32:
+    raise ValueError(f"{name} must be from 0 to 2**32 - 1, got {seed}")
+  return int(seed)
+
+
+def checked(name: str, argument: Any, annotation: Any) -> Any:
+  """Converts an argument to the type of its annotation; unknown annotations are not checked.
+
+  Raises:
+    ValueError: If it has another type.
+  """
+  is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+  kinds = typing.get_args(annotation) if is_union else (annotation,)
+  if argument is None and type(None) in kinds:
+    return None
+  kind, *others = (kind for kind in kinds if kind is not type(None))
+  if others or not (kind in _KINDS or inspect.isclass(kind)):
+    return argument
+  words, convert = _KINDS.get(kind) or (f"an {kind.__name__}", _instance_of(kind))
+  try:
+    return convert(argument)
+  except TypeError:
+    raise ValueError(f"{name} must be {words}, got {argument!r}") from None
+
+
+def _instance_of(kind: type) -> Callable[[Any], Any]:
+  def convert(argument):
+    if not isinstance(argument, kind):
+      raise TypeError
+    return argument
+
+  return convert
+
+
+_KINDS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
+  int: ("a whole number", operator.index),
+  float: ("a number", lambda argument: float(_instance_of(numbers.Real)(argument))),
+  tuple[int, ...]: (
+    "whole numbers, such as (1, 3, 6)",
+    lambda argument: tuple(map(operator.index, argument)),
+  ),
+  str: ("a name", _instance_of(str)),
+  bool: ("True or False", _instance_of(bool)),
+}
+
+
+def array_of(name: str, argument: Any, allowed: str) -> np.ndarray:
+  """Converts an argument to an array.
+
+  Args:
+    name: The argument's name, for the error message, as NumPy's lacks it.
+    argument: The argument.
+    allowed: What is allowed, for the error message.
+
+  Raises:
+    ValueError: If it cannot be converted.
   """
   try:
     return np.asarray(argument)
@@ -28,14 +97,14 @@ def array_of(name: str, argument: Any, allowed: str) -> np.ndarray:
 
 
 def floats_of(name: str, argument: Any, allowed: str) -> np.ndarray:
-  """An argument as float64 of its own shape; NumPy alone would read numbers in text too.
+  """Converts an argument to float64; arguments as for `array_of`.
 
   Raises:
-    ValueError: As for `array_of`, and if it is text or complex.
+    ValueError: If it cannot be converted, or is text or complex.
   """
   array = array_of(name, argument, allowed)
   try:
-    if array.dtype.kind in "cSU":
+    if array.dtype.kind in "cSU":  # NumPy would parse text and drop imaginary parts.
       raise TypeError(f"{name} is {array.dtype}")
     return array.astype(np.float64)
   except (TypeError, ValueError) as error:
@@ -43,10 +112,10 @@ def floats_of(name: str, argument: Any, allowed: str) -> np.ndarray:
 
 
 def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
-  """An argument as float32 of `ndim` dimensions, finite and nonnegative.
+  """Converts an argument to float32; it must be finite, nonnegative and `ndim`-dimensional.
 
   Raises:
-    ValueError: If it is not, or beyond float32.
+    ValueError: If it is not, or overflows float32.
   """
   allowed = f"{ndim}-dimensional, finite and nonnegative"
   with np.errstate(over="ignore"):
@@ -56,11 +125,6 @@ def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
     found = f"the number {wrong[0]}" if wrong.size else f"shape {array.shape}"
     raise ValueError(f"{name} must be {allowed}, got {found}")
   return jnp.asarray(array)
-
-
-def first_line(error: Exception) -> str:
-  """What an exception says, cut to one line."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def imported(what: str, name: str, allowed: str) -> Callable[..., Any]:
@@ -77,7 +141,7 @@ def imported(what: str, name: str, allowed: str) -> Callable[..., Any]:
     ValueError: If the name has another form, the module cannot be imported, or it has no such
       function; the last error lists its functions.
   """
-  if re.fullmatch(r"\w+(\.\w+)*:\w+", name) is None:
+  if not isinstance(name, str) or re.fullmatch(r"\w+(\.\w+)*:\w+", name) is None:
     raise ValueError(f"unknown {what} {name!r}; allowed: {allowed}")
   module_name, function_name = name.split(":")
   try:
@@ -106,62 +170,3 @@ def _public_functions(module: types.ModuleType) -> list[str]:
     and not name.startswith("_")
     and getattr(value, "__module__", None) == module.__name__
   ]
-
-
-def at_least_one(**numbers: int) -> None:
-  """Raises ValueError if one of the counts, given by name, is below 1."""
-  for name, number in numbers.items():
-    if number < 1:
-      raise ValueError(f"{name} must be at least 1, got {number}")
-
-
-def checked(name: str, argument: Any, annotation: Any) -> Any:
-  """Converts an argument to the type of its annotation; unknown annotations are not checked.
-
-  Raises:
-    ValueError: If it has another type.
-  """
-  is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-  kinds = typing.get_args(annotation) if is_union else (annotation,)
-  if argument is None and type(None) in kinds:
-    return None
-  kind, *others = (kind for kind in kinds if kind is not type(None))
-  if others or not (kind in _KINDS or inspect.isclass(kind)):
-    return argument
-  words, convert = _KINDS.get(kind) or (f"an {kind.__name__}", _instance_of(kind))
-  try:
-    return convert(argument)
-  except TypeError:
-    raise ValueError(f"{name} must be {words}, got {argument!r}") from None
-
-
-def checked_seed(name: str, seed: Any) -> int:
-  """A seed as an int of 32 bits; JAX would drop higher bits, and make different seeds equal.
-
-  Raises:
-    ValueError: If it is not a whole number from 0 to 2**32 - 1.
-  """
-  if not 0 <= checked(name, seed, int) < 2**32:
-    raise ValueError(f"{name} must be from 0 to 2**32 - 1, got {seed}")
-  return int(seed)
-
-
-def _instance_of(kind: type) -> Callable[[Any], Any]:
-  def convert(argument):
-    if not isinstance(argument, kind):
-      raise TypeError
-    return argument
-
-  return convert
-
-
-_KINDS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
-  int: ("a whole number", operator.index),
-  float: ("a number", lambda argument: float(_instance_of(numbers.Real)(argument))),
-  tuple[int, ...]: (
-    "whole numbers, such as (1, 3, 6)",
-    lambda argument: tuple(map(operator.index, argument)),
-  ),
-  str: ("a name", _instance_of(str)),
-  bool: ("True or False", _instance_of(bool)),
-}

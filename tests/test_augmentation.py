@@ -82,7 +82,7 @@ def test_augment_in_a_loop_and_mapped():
 
 
 def test_augment_refuses():
-  with pytest.raises(ValueError, match="crop_padding=-1: 0 or more"):
+  with pytest.raises(ValueError, match="crop_padding must be 0 or more, got -1"):
     augmentation.augment(
       jax.random.key(0), jnp.zeros((1, 2, 2, 1), jnp.uint8), crop_padding=-1, flip=True
     )
@@ -100,7 +100,7 @@ def test_mixup_mixes_neighbours_and_draws_for_the_whole_batch():
   np.testing.assert_array_equal(augmentation.swap_pairs(jnp.arange(8)), partner)
   expected = share * jnp.arange(8) + (1 - share) * partner
   np.testing.assert_allclose(mixed[:, 0, 0, 0], expected, rtol=1e-6)
-  with pytest.raises(ValueError, match="even number of images on each device, not 3"):
+  with pytest.raises(ValueError, match="even number of images on each device, got 3"):
     augmentation.mix_pairs(jax.random.key(0), images[:3], 0.5)
 
 

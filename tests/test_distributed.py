@@ -99,7 +99,7 @@ def test_what_process_0_refuses_no_process_starts(start, tmp_path):
   processes = start(tmp_path, 2, 1, *training(20))
   finish(processes, tmp_path, code=2)
   assert "holds another run" in (tmp_path / "output0.txt").read_text()
-  assert "process 0 refused" in (tmp_path / "output1.txt").read_text()
+  assert "process 0 stopped with an error" in (tmp_path / "output1.txt").read_text()
 
 
 @pytest.mark.parametrize("inherit_steps", [0, pytest.param(4, marks=pytest.mark.slow)])

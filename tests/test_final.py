@@ -68,13 +68,13 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
   order = training.batch_order((0,), 160, 16, 20)
   found = {}
   for devices in (1, 8):
-    programs = final.make_programs(recipe, network, jax.random.key(1), devices)
+    programs = final.make_final_programs(recipe, network, jax.random.key(1), devices)
     images = parallel.copy_to_devices(data.train, devices)
     state = training.start(network.init(jax.random.key(0)), recipe.transformation)
     state = parallel.copy_to_devices(state, devices, "batch")
     found[devices] = []
     for step in range(20):
-      rows = parallel.shards_of(order[step], devices)
+      rows = parallel.process_shards(order[step], devices)
       state, metrics = programs.train(state, images, rows)
       found[devices].append(np.array(jax.device_get(metrics)))
       if step == 0:
@@ -232,7 +232,7 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tm
   for file in (tmp_path / "all" / "5" / "default").rglob("*"):
     if file.is_file():
       file.unlink()
-  refused = pytest.raises(ValueError, match=r"all/5 cannot be read .*: delete this folder to go on")
+  refused = pytest.raises(ValueError, match=r"all/5 cannot be read .*: delete this folder to continue")
   with checkpoints.Checkpoints(tmp_path / "all", 2) as store, refused:
     store.restore(state)
 
@@ -258,14 +258,14 @@ def test_a_seed_that_stands_for_another_is_refused(seed):
   wrong = config()
   wrong.seed = seed
   with pytest.raises(ValueError, match=rf"config\.seed must be from 0 to 2\*\*32 - 1, got {seed}"):
-    final.plan(tiny_space(), digits(), wrong)
+    final.check(tiny_space(), digits(), wrong)
 
 
 def test_validation_images_are_held_out_when_they_choose_the_best():
   data = digits()._replace(validation=digits(count=20).train)
-  joined, evaluated = final.choose_splits(data, "test")
+  joined, evaluated = final.training_and_evaluation_data(data, "test")
   assert len(joined.train.labels) == 180
   assert evaluated is data.test
-  apart, evaluated = final.choose_splits(data, "validation")
+  apart, evaluated = final.training_and_evaluation_data(data, "validation")
   assert len(apart.train.labels) == 160
   assert evaluated is data.validation

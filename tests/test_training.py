@@ -70,10 +70,10 @@ def test_schedules(changes, step, expected):
   [
     ({"epochs": 3}, "exactly one of steps"),
     ({"steps": 0}, "exactly one of steps"),
-    ({"steps": -4}, "positive number"),
+    ({"steps": -4}, "steps or epochs must be a positive number, got -4"),
     ({"batch_size": 33}, "batch_size 33 is not possible with 32 training images"),
     ({"schedule": "linear"}, "unknown schedule 'linear'; allowed: multistep"),
-    ({"learning_rate": float("nan")}, "learning_rate is nan; allowed are finite numbers"),
+    ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan"),
   ],
 )
 def test_wrong_recipes(changes, message):

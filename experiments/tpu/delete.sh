@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Deletes the TPU and what is on its disks. Usage: experiments/tpu/delete.sh [--dry_run]
+# Deletes the TPU and its disks. Usage: experiments/tpu/delete.sh [--dry_run]
 source "$(dirname "$0")/settings.sh"
 run gcloud compute tpus tpu-vm delete "$TPU_NAME" --zone="$ZONE" --quiet

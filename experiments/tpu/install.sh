@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copies what is committed to every host and installs it. Usage: experiments/tpu/install.sh [--dry_run]
+# Copies the committed files to every host and installs them. Usage: experiments/tpu/install.sh [--dry_run]
 source "$(dirname "$0")/settings.sh"
 archive="$(mktemp -d)/nas_submod.tar.gz"
 trap 'rm -rf "$(dirname "$archive")"' EXIT

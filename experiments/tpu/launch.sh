@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a search or a training on every host, or goes on with it.
+# Starts or continues a search or a training on every host.
 # Usage: experiments/tpu/launch.sh [--dry_run] search|train RUN FLAGS_OF_THE_COMMAND...
 source "$(dirname "$0")/settings.sh"
 usage="search or train, name of the run, then the flags of experiments.search or experiments.train"
@@ -14,7 +14,7 @@ for flag in "$@"; do
   python+=" $(printf '%q' "$flag")"
 done
 if [[ -n "$BUCKET" ]]; then
-  # Process 0 alone writes, and runs on worker 0. What is there already is newer than the copy.
+  # Only process 0 writes, and it runs on worker 0. A run on its disk is newer than the bucket's.
   keep="gcloud storage rsync --recursive runs/$name $BUCKET/$name"
   part="runs/$name.part"
   on 0 "cd nas_submod && (kill \$(cat $name.sync) 2> /dev/null || true) \
@@ -23,7 +23,7 @@ if [[ -n "$BUCKET" ]]; then
 rm -rf $part && mkdir -p $part && gcloud storage rsync --recursive $BUCKET/$name $part \
 && mv $part runs/$name; fi \
 && (nohup sh -c 'echo \$\$ > $name.sync; while sleep 300; do $keep; done' > sync.log 2>&1 &)"
-  # A notice, of which the trap keeps the shell, leaves seconds between the last checkpoint and the end.
+  # The trap keeps the shell alive on SIGTERM, to copy the last checkpoint before the host goes.
   python="trap : TERM; $python; test ! -d runs/$name || $keep"
 fi
 on all "cd nas_submod && (nohup sh -c $(printf '%q' "$python") > $name.log 2>&1 &)"

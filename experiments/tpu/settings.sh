@@ -1,10 +1,10 @@
-# Sourced by the scripts beside it: which TPU; and --dry_run, anywhere, which prints commands only.
+# Settings and functions of the other scripts. --dry_run, at any place, only prints the commands.
 set -euo pipefail
 : "${TPU_NAME:=nas-submod}"
 : "${ZONE:=us-west4-a}"
 : "${ACCELERATOR_TYPE:=v5litepod-16}" # four hosts; v5litepod-8 is one host
 : "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"
-: "${BUCKET:=}" # gs://NAME keeps runs when the machine is taken away
+: "${BUCKET:=}" # gs://NAME keeps runs when the TPU is preempted
 
 dry_run=false
 arguments=()

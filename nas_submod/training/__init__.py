@@ -1,4 +1,10 @@
-"""One training step, and all that is around it."""
+"""Training: the step that candidates and final networks share, and what final networks add.
+
+- `step`: the training step, the evaluation step and the recipe; this package exports its names.
+- `schedules`, `augmentation`: parts of a recipe.
+- `final`: trains the network that a search found; `feed`, `checkpoints` and `metrics_log` serve it.
+  Import it by its own name: it loads orbax, grain and TensorBoard, which a search does not need.
+"""
 
 from nas_submod.training.step import (
   Metrics,

@@ -1,4 +1,4 @@
-"""What a training step does to its images: random shifts and flips, mixup, normalisation."""
+"""Preprocessing of training images: random shifts and flips, mixup, normalisation."""
 
 import chex
 import jax
@@ -15,38 +15,38 @@ def augment(
   flip: bool,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """Shifts and mirrors every image at random.
+  """Shifts and mirrors each image at random.
 
-  Equal to padding each image with zeros (black), cutting a random window of the old size out of
-  it, and mirroring that with probability one half.
+  This equals padding an image with zeros (black), cropping a random window of the original size,
+  and mirroring the window with probability one half.
 
   Args:
-    rng: The same key gives the same shifts and flips, whatever the images.
+    rng: Determines the shifts and flips, independently of the images.
     images: Shape `[B, H, W, C]`, uint8.
-    crop_padding: Pixels of padding on each side; 0: no shift. Static.
-    flip: Whether to mirror left and right. Static.
-    axis_name: The images are this device's part of a batch that is spread over this mapped axis:
-      the draws are those of the whole batch, however many devices there are.
+    crop_padding: Pixels of padding on each side; 0 for no shift. Static.
+    flip: Whether to mirror images left to right. Static.
+    axis_name: Mapped axis, if the images are this device's part of a larger batch. Draws are made
+      for the whole batch, so that they do not depend on the number of devices.
 
   Returns:
     Shape `[B, H, W, C]`, uint8.
 
   Raises:
-    ValueError: The padding is negative.
+    ValueError: If the padding is negative.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
   if crop_padding < 0:
-    raise ValueError(f"crop_padding={crop_padding}: 0 or more is expected")
+    raise ValueError(f"crop_padding must be 0 or more, got {crop_padding}")
   batch, height, width, _ = images.shape
-  # One draw for everything: random numbers are most of what there is to compile here.
+  # One draw for all, because random number generators dominate the compilation time here.
   draws = jax.random.uniform(rng, (batch * parallel.axis_size(axis_name), 3))
-  draws = parallel.own_rows(draws, axis_name)
+  draws = parallel.device_rows(draws, axis_name)
   columns = jnp.arange(width)[None]
   if flip:
     columns = jnp.where(draws[:, 2:] < 0.5, width - 1 - columns, columns)
-  # A gather of rows, then one of columns: in a loop on CPU much cheaper than a dynamic_slice
-  # mapped over the images, or one gather of pixels.
+  # Gathering rows, then columns, is much faster on CPU inside a loop than a vmapped dynamic_slice
+  # or one gather of pixels.
   if crop_padding:
     shifts = jnp.floor(draws[:, :2] * (2 * crop_padding + 1)).astype(jnp.int32)
     columns = columns + shifts[:, 1:]
@@ -65,38 +65,38 @@ def mix_pairs(
   """Mixup (Zhang et al. 2018) of each image with its neighbour in the batch, 0 with 1, 2 with 3.
 
   Args:
-    rng: A key; both images of a pair get the same draw of Beta(alpha, alpha).
-    images: B even. Shape `[B, H, W, C]`, float.
-    alpha: Of the beta distribution.
+    rng: Key for one draw of Beta(alpha, alpha) per pair.
+    images: Shape `[B, H, W, C]`, float; B is even.
+    alpha: Parameter of the beta distribution.
     axis_name: As for `augment`.
 
   Returns:
-    The mixed images `[B, H, W, C]`, and the share `[B]` of each image itself in its mixture; the
-    rest is `swap_pairs(images)`.
+    The mixed images `[B, H, W, C]`, and the weight `[B]` of each image in its mixture. Its
+    neighbour has the remaining weight.
 
   Raises:
-    ValueError: B is odd.
+    ValueError: If B is odd.
   """
   if images.shape[0] % 2:
-    raise ValueError(f"mixup takes an even number of images on each device, not {images.shape[0]}")
+    raise ValueError(f"mixup needs an even number of images on each device, got {images.shape[0]}")
   pairs = images.shape[0] // 2 * parallel.axis_size(axis_name)
-  share = parallel.own_rows(jax.random.beta(rng, alpha, alpha, (pairs,)), axis_name).repeat(2)
+  share = parallel.device_rows(jax.random.beta(rng, alpha, alpha, (pairs,)), axis_name).repeat(2)
   weight = share.astype(images.dtype)[:, None, None, None]
   return weight * images + (1 - weight) * swap_pairs(images), share
 
 
 def swap_pairs(values: jax.Array) -> jax.Array:
-  """Exchanges rows 0 and 1, 2 and 3 and so on. Shape `[B, ...]`."""
+  """Swaps rows 0 and 1, rows 2 and 3 and so on. Shape `[B, ...]`."""
   return values.reshape(-1, 2, *values.shape[1:])[:, ::-1].reshape(values.shape)
 
 
 def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-  """Turns pixels into numbers of mean 0 and standard deviation 1, channel by channel.
+  """Normalises each channel to mean 0 and standard deviation 1.
 
   Args:
     images: Shape `[..., C]`, uint8.
-    mean: Of the training pixels, in 0..255. Shape `[C]`.
-    std: Their standard deviation. Shape `[C]`.
+    mean: Mean of the training pixels, from 0 to 255. Shape `[C]`.
+    std: Standard deviation of the training pixels. Shape `[C]`.
 
   Returns:
     Shape `[..., C]`, float32.

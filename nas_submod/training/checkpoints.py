@@ -1,6 +1,6 @@
-"""Checkpoints of a training, by orbax: the last few and the best.
+"""Checkpoints of a training, by orbax: the latest few and the best.
 
-Process 0 writes and reads; the others get what it read, so that no file system is shared.
+Process 0 reads, writes and broadcasts, so hosts need no shared file system.
 """
 
 import pathlib
@@ -18,25 +18,26 @@ from nas_submod.validation import first_line
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
-  """What the best checkpoint has most of; one that was not evaluated is never the best."""
+  """The accuracy of a checkpoint; one without evaluation is never the best."""
   return metrics.get("accuracy", -1.0)
 
 
 class Checkpoints:
-  """The checkpoints in a folder; a context manager, which waits for what is being written."""
+  """The checkpoints in a folder; a context manager that waits for pending writes on exit."""
 
   def __init__(self, folder: pathlib.Path, keep: int):
-    """Opens the folder, made if missing; what a kill left half-written is removed.
+    """Opens or makes the folder; removes checkpoints that a kill left unfinished.
 
     Args:
-      folder: Where they are; only process 0 uses it.
-      keep: How many of the last ones are kept, at least 1, beside the one of highest accuracy.
+      folder: The folder; only process 0 uses it.
+      keep: Number of latest checkpoints to keep, at least 1, besides the one of highest accuracy.
     """
     self._manager: ocp.CheckpointManager | None = None
     if jax.process_index() == 0:
       folder.mkdir(parents=True, exist_ok=True)
       best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1)
       policy = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), best])
+      # Without it orbax waits for the other processes at every save.
       alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
       self._manager = ocp.CheckpointManager(
         folder.absolute(),
@@ -59,15 +60,15 @@ class Checkpoints:
 
   @property
   def latest(self) -> int:
-    """Steps done in the last checkpoint; 0 if there is none. Only process 0 knows."""
+    """Steps done in the latest checkpoint; 0 if there is none, and on processes other than 0."""
     return 0 if self._manager is None else self._manager.latest_step() or 0
 
   def best(self, last: int, metrics: Mapping[str, float]) -> dict[str, Any] | None:
-    """Step and metrics of the checkpoint of highest accuracy that is still there.
+    """Step and metrics of the kept checkpoint of highest accuracy; None on other processes.
 
     Args:
-      last: Step of the last one.
-      metrics: Its metrics, which were not known yet if it was saved on notice.
+      last: Step of the latest checkpoint.
+      metrics: Its metrics; the file lacks them if it was saved on notice.
     """
     if self._manager is None:
       return None
@@ -77,16 +78,16 @@ class Checkpoints:
     return max([*found, {"step": last, **metrics}], key=_accuracy)
 
   def restore(self, state: Any) -> tuple[Any, int]:
-    """The state of the last checkpoint and its step, on all processes.
+    """Restores the latest checkpoint on all processes.
 
     Args:
-      state: What to return where there is none; of the same structure and shapes.
+      state: Returned if there is no checkpoint; has the same structure and shapes as one.
 
     Returns:
-      NumPy arrays, and the number of steps done.
+      The state as NumPy arrays, and the number of steps done.
 
     Raises:
-      ValueError: If it cannot be read.
+      ValueError: If the checkpoint cannot be read.
     """
     state, step = jax.device_get(state), 0
     if found := parallel.on_first_process(lambda: self._read(state)):
@@ -97,31 +98,31 @@ class Checkpoints:
     return state, step
 
   def _read(self, state: Any) -> tuple[Any, int] | None:
-    """The last checkpoint and its step, on process 0; None if there is none."""
+    """Reads the latest checkpoint and its step; None if there is none. For process 0."""
     step = self.latest
     if not step:
       return None
     assert self._manager is not None
     try:
       return self._manager.restore(step, args=ocp.args.StandardRestore(state)), step
-    except Exception as error:  # Whatever orbax raises of files that are missing or cut.
+    except Exception as error:  # Orbax raises many types for damaged files.
       raise ValueError(
         f"checkpoint {self._manager.directory / str(step)} cannot be read "
-        f"({first_line(error)}): delete this folder to go on from the one before"
+        f"({first_line(error)}): delete this folder to continue from the checkpoint before it"
       ) from error
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
-    """Saves a replicated state; returns when it is copied to the host, before it is on disk.
+    """Saves a replicated state; returns once it is copied to the host, before it is on disk.
 
     Args:
       step: Steps done.
       state: Replicated arrays.
-      metrics: `accuracy` and others by which to know the best; empty if it was not evaluated.
+      metrics: `accuracy`, which selects the best, and others; empty without an evaluation.
 
     Raises:
-      FloatingPointError: If a number in it is not finite: the checkpoints before it stay.
+      FloatingPointError: If a number in the state is not finite; earlier checkpoints stay.
     """
-    # Host arrays: orbax takes no array that is spread over devices of this process alone.
+    # Host arrays, because orbax refuses arrays on the devices of only one of several processes.
     content = jax.device_get(state)
     for path, leaf in jax.tree_util.tree_leaves_with_path(content):
       if not np.isfinite(leaf).all():

@@ -1,4 +1,4 @@
-"""What a program is given at each step: rows of arrays on its devices, or images read ahead."""
+"""Batches for the final programs: rows of arrays held on the devices, or images read ahead."""
 
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
@@ -13,25 +13,25 @@ from nas_submod.data import stream
 from nas_submod.data.loading import Split
 from nas_submod.validation import first_line
 
-_EVAL_BATCH = 256  # Images on each device.
+_EVAL_BATCH = 256  # images on each device
 
 
 class Feed(NamedTuple):
   """Batches, for programs whose arguments are `(..., held, batch)`.
 
   Attributes:
-    held: Images and labels on every device, of which a batch is rows; () where it is whole.
-    batches: The first step to the batches from it on. Each is this process's part, with a leading
-      axis of its devices: rows `[D, B]`, where -1 is padding, or images `[D, B, H, W, C]` and
-      labels `[D, B]`, where -1 is padding.
+    held: Images and labels on every device, if a batch is row numbers; () if it is images.
+    batches: Maps the first step to an iterator over the batches from that step on. A batch is this
+      process's part, with a leading axis of its devices. It is row numbers `[D, B]`, or images
+      `[D, B, H, W, C]` and labels `[D, B]`. Row or label -1 is padding.
   """
 
   held: Split | tuple[()]
   batches: Callable[[int], Generator[Any, None, None]]
 
 
-def take(held: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-  """Images `[B, H, W, C]` and labels `[B]` of one device's part, inside a program."""
+def select_batch(held: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+  """Images `[B, H, W, C]` and labels `[B]` of one device; for use inside a program."""
   if not held:
     return batch
   images, labels = held
@@ -47,16 +47,16 @@ def of_training(
   axis_name: str,
   threads: int | None = None,
 ) -> Feed:
-  """Batches of `batch_size` images over all devices: a fresh permutation each epoch.
+  """Training batches of `batch_size` images over all devices, a new permutation each epoch.
 
   Args:
-    split: Arrays, or images that are not yet read.
-    seed: With the number of a step, it decides its batch.
-    batch_size: Images a step.
-    steps: How many.
-    devices: How many share a batch, of all processes.
-    axis_name: That of the pmapped program.
-    threads: That read images. None: one a core.
+    split: Arrays, or images that are not read yet.
+    seed: Determines each batch, together with the step number.
+    batch_size: Images per step.
+    steps: Number of steps.
+    devices: Devices that share a batch, of all processes.
+    axis_name: Mapped axis of the program.
+    threads: Threads that read images; None for one per core.
   """
   if isinstance(split.images, stream.Images):
     images = split.images
@@ -72,7 +72,7 @@ def of_training(
 
 
 def of_evaluation(split: Split, devices: int, axis_name: str) -> Feed:
-  """All images once, in order; arguments as for `of_training`."""
+  """Evaluation batches: all images once, in order. Arguments as for `of_training`."""
   count = len(split.labels)
   size = devices * min(_EVAL_BATCH, -(-count // devices))
   if isinstance(split.images, stream.Images):
@@ -87,21 +87,24 @@ def of_evaluation(split: Split, devices: int, axis_name: str) -> Feed:
 
 def _of_rows(split: Split, rows: np.ndarray, devices: int) -> Feed:
   held = parallel.copy_to_devices(split, devices // jax.process_count())
-  return Feed(held, lambda first: (parallel.shards_of(part, devices) for part in rows[first:]))
+  return Feed(held, lambda first: (parallel.process_shards(part, devices) for part in rows[first:]))
 
 
 def _read_ahead(batches: Callable[[int], grain.IterDataset], devices: int, axis_name: str) -> Feed:
   own = devices // jax.process_count()
 
   def start(first):
-    on_devices = batches(first).map(lambda batch: parallel.shard(batch, own, axis_name))
-    # One batch waits on the devices, beside the one in use, while the next is put together.
+    on_devices = batches(first).map(lambda batch: parallel.shards_to_devices(batch, own, axis_name))
+    # Besides the batch in use, one waits on the devices while the next is assembled.
     ahead = iter(grain.experimental.ThreadPrefetchIterDataset(on_devices, prefetch_buffer_size=1))
     try:
       yield from ahead
-    except ValueError as error:  # Grain adds lines of its own.
+    except ValueError as error:  # Grain appends lines to the message.
       raise ValueError(first_line(error)) from error
     finally:
       ahead.close()
 
   return Feed((), start)
+
+
+take = select_batch  # The name before, until tests/test_stream.py uses the new one.

@@ -1,4 +1,4 @@
-"""Training of the network that was found: its own program, every device on a part of the batch."""
+"""Training of the network that a search found, each batch shared by all devices."""
 
 import contextlib
 import math
@@ -21,11 +21,11 @@ from nas_submod.training.checkpoints import Checkpoints
 from nas_submod.training.metrics_log import MetricsLog, Window
 from nas_submod.validation import checked_seed
 
-AXIS = "batch"  # Of the devices that share a batch.
-_WATCHED = ("accuracy", "top5_accuracy", "loss")  # What is logged at every checkpoint.
+AXIS = "batch"  # The mapped axis of the devices that share a batch.
+_LOGGED = ("accuracy", "top5_accuracy", "loss")  # Scores in the log and with each checkpoint.
 
 
-class Programs(NamedTuple):
+class FinalPrograms(NamedTuple):
   """The two programs, each on all devices; `held` and `batch` are those of a `Feed`.
 
   Attributes:
@@ -37,30 +37,30 @@ class Programs(NamedTuple):
   evaluate: Callable[..., training.Metrics]
 
 
-def make_programs(
+def make_final_programs(
   recipe: training.Recipe, network: networks.Layer, rng: jax.Array, devices: int
-) -> Programs:
+) -> FinalPrograms:
   """Makes the programs; `devices` of all processes share each batch."""
 
   def train(state, held, batch):
-    examples = feeds.take(held, batch)
+    examples = feeds.select_batch(held, batch)
     return training.train_step(recipe, network.apply, state, rng, *examples, axis_name=AXIS)
 
   def evaluate(variables, held, batch):
-    examples = feeds.take(held, batch)
+    examples = feeds.select_batch(held, batch)
     return training.eval_step(
       recipe, network.apply, variables.params, variables.state, *examples, axis_name=AXIS
     )
 
   axes = (None, None, 0)
-  return Programs(
+  return FinalPrograms(
     parallel.pmap_data(train, axes, devices, AXIS, donate=(0,)),
     parallel.pmap_data(evaluate, axes, devices, AXIS),
   )
 
 
-def initial(network: networks.Layer, rng: jax.Array) -> networks.Variables:
-  """Initial values, all random numbers drawn at once: a draw for each kernel is slow to compile."""
+def initial_variables(network: networks.Layer, rng: jax.Array) -> networks.Variables:
+  """Initial values from one random draw, because a draw for each kernel is slow to compile."""
   shapes: list[tuple[int, ...]] = []
 
   def record(_, shape):
@@ -73,13 +73,13 @@ def initial(network: networks.Layer, rng: jax.Array) -> networks.Variables:
   return network.init(rng, lambda _, shape: next(parts).reshape(shape))
 
 
-def choose_splits(data: Data, evaluate_on: str) -> tuple[Data, Split]:
-  """What to train on, and what to evaluate on at every checkpoint.
+def training_and_evaluation_data(data: Data, evaluate_on: str) -> tuple[Data, Split]:
+  """The data to train on, and the split to evaluate at every checkpoint.
 
   Args:
     data: The data of a search.
-    evaluate_on: "test": the validation images are learned from; "validation": they are held out,
-      so that the best checkpoint is chosen without the test images.
+    evaluate_on: With "test" the network also learns from the validation images. With "validation"
+      they are held out, and choose the best checkpoint instead of the test images.
 
   Raises:
     ValueError: If it is neither.
@@ -91,28 +91,32 @@ def choose_splits(data: Data, evaluate_on: str) -> tuple[Data, Split]:
   return data._replace(train=datasets.join(data.train, data.validation)), data.test
 
 
-class Plan(NamedTuple):
-  """A training that is possible.
+class TrainingSettings(NamedTuple):
+  """The checked settings of a final training.
 
   Attributes:
-    data: What is trained on and tested on.
-    evaluated: What is evaluated at every checkpoint.
-    recipe: How it is trained.
+    data: Splits to train and test on.
+    evaluated: Split to evaluate at every checkpoint.
+    evaluate_on: Its name, "test" or "validation".
+    recipe: How to train.
     log_every: Steps between lines of the log.
     checkpoint_every: Steps between checkpoints.
-    devices: How many share each batch, of all processes.
+    keep_checkpoints: Number of latest checkpoints to keep.
+    devices: Devices that share each batch, of all processes.
   """
 
   data: Data
   evaluated: Split
+  evaluate_on: str
   recipe: training.Recipe
   log_every: int
   checkpoint_every: int
+  keep_checkpoints: int
   devices: int
 
 
-def plan(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Plan:
-  """Checks what `train` is given; arguments as there.
+def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> TrainingSettings:
+  """Checks the arguments of `train`, and returns the settings that follow from them.
 
   Raises:
     ValueError: If the data do not fit the space, or a setting is not possible.
@@ -120,10 +124,22 @@ def plan(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Plan:
   check_fit(space, data)
   checked_seed("config.seed", config["seed"])
   settings = config["final"]
-  data, evaluated = choose_splits(data, settings["evaluate_on"])
+  data, evaluated = training_and_evaluation_data(data, settings["evaluate_on"])
   recipe = training.recipe(settings, data)
-  intervals = _intervals(settings, len(data.train.labels))
-  return Plan(data, evaluated, recipe, *intervals, parallel.devices_for(recipe.batch_size))
+  for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+    if not settings[name] > 0:
+      raise ValueError(f"config.final.{name} is {settings[name]}; allowed are positive numbers")
+  unit = 1 if settings.get("steps") else len(data.train.labels) // settings["batch_size"]
+  return TrainingSettings(
+    data=data,
+    evaluated=evaluated,
+    evaluate_on=settings["evaluate_on"],
+    recipe=recipe,
+    log_every=settings["log_every"],
+    checkpoint_every=max(1, round(settings["checkpoint_every"] * unit)),
+    keep_checkpoints=settings["keep_checkpoints"],
+    devices=parallel.devices_for(recipe.batch_size),
+  )
 
 
 def train(
@@ -134,131 +150,188 @@ def train(
   workdir: pathlib.Path,
   on_progress: Callable[[int, int, float, str], None] = lambda step, steps, loss, doing: None,
 ) -> dict[str, Any]:
-  """Trains a network and tests it; goes on from the last checkpoint of the workdir.
+  """Trains a network and tests it; continues from the last checkpoint of the workdir.
 
-  A step depends on the seed and its number alone, so that a run in pieces is the run in one piece;
-  but a checkpoint that is written on notice is not evaluated, and cannot be the best.
+  A step depends only on the seed and its number, so a resumed run equals an uninterrupted one. The
+  exception is a checkpoint written on SIGTERM: it is not evaluated and cannot be the best.
 
   Args:
     space: The space.
-    architecture: What to build.
+    architecture: The network to train.
     data: The data of a search.
     config: `seed` and `final`: a recipe (see `training.recipe`), `evaluate_on` (see
-      `choose_splits`), `log_every` (steps), `checkpoint_every` (in the unit of the duration) and
-      `keep_checkpoints`.
-    workdir: Where checkpoints and metrics are.
-    on_progress: Called after each step with steps done, steps in all, the loss in nats and what is
-      being done, "training" or "evaluating".
+      `training_and_evaluation_data`), `log_every` (steps), `checkpoint_every` (in the unit of the
+      duration) and `keep_checkpoints`.
+    workdir: The folder of checkpoints and metrics.
+    on_progress: Called after each step with the steps done, all steps, the loss in nats and the
+      current activity, "training" or "evaluating".
 
   Returns:
-    The content of `metrics.json`: the test is that of the last step, never of the best.
+    The content of `metrics.json`. The test uses the last step, never the best checkpoint.
 
   Raises:
     ValueError: If the data do not fit the space, or a setting is not possible.
     FloatingPointError: If a loss, gradient or parameter is not finite; the last good checkpoint
       stays.
-    preemption.Preempted: On SIGTERM, after the step or the batch under way and a checkpoint, which
-      is not evaluated.
+    preemption.Preempted: On SIGTERM, after the current step or batch and a checkpoint without
+      evaluation.
   """
-  settings = config["final"]
-  data, evaluated, recipe, log_every, checkpoint_every, devices = plan(space, data, config)
-  steps = recipe.steps
+  settings = check(space, data, config)
+  recipe, devices = settings.recipe, settings.devices
   network = networks.build(space, architecture)
   rng = jax.random.key(config["seed"])
-  averaged = recipe.average > 0
-  state = jax.jit(
-    lambda rng: training.start(initial(network, rng), recipe.transformation, averaged)
-  )(rng)
-  programs = make_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
-  own = devices // jax.process_count()
-  feed = feeds.of_training(data.train, config["seed"], recipe.batch_size, steps, devices, AXIS)
-  watched = feeds.of_evaluation(evaluated, devices, AXIS)
+  state = _initial_state(network, recipe, rng)
+  programs = make_final_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
+  feed = feeds.of_training(
+    settings.data.train, config["seed"], recipe.batch_size, recipe.steps, devices, AXIS
+  )
   began = time.perf_counter()
   with (
-    preemption.watch() as should_stop,  # Until the last checkpoint is on disk.
-    Checkpoints(workdir / "checkpoints", settings["keep_checkpoints"]) as checkpoints,
+    preemption.watch() as should_stop,  # Active until the last checkpoint is on disk.
+    Checkpoints(workdir / "checkpoints", settings.keep_checkpoints) as checkpoints,
   ):
     state, first = checkpoints.restore(state)
-    state = parallel.copy_to_devices(state, own, AXIS)
-    with MetricsLog(workdir, first) as log, contextlib.closing(feed.batches(first)) as batches:
-      window = Window(recipe, log, checkpoints, first)
-
-      def measure(done, on):
-        """What `evaluate` finds; None on notice."""
-        on_progress(done, steps, window.last_loss, "evaluating")
-        return evaluate(programs, state.best_variables, on, should_stop)
-
-      def write(done, found):
-        named = {f"{settings['evaluate_on']}_{name}": found[name] for name in _WATCHED}
-        log.write(done, named)
-        return {name: found[name] for name in _WATCHED}
-
-      found = None
-      for step, batch in zip(range(first, steps), batches):
-        state, metrics = programs.train(state, feed.held, batch)
-        window.add(metrics)
-        done = step + 1
-        on_progress(done, steps, window.last_loss, "training")
-        stop, due = should_stop(), done == steps or done % checkpoint_every == 0
-        if due or stop or done % log_every == 0:
-          window.write()
-        found = measure(done, watched) if due and not stop else None
-        if found is not None:
-          checkpoints.save(done, state, write(done, found))
-        elif due or stop:
-          checkpoints.save(done, state, {})
-          raise preemption.Preempted(done)
-      if found is None:  # The notice came before it was known, or all was done.
-        found = measure(steps, watched)
-        if found is not None and not log.holds(steps, f"{settings['evaluate_on']}_loss"):
-          write(steps, found)
-      test = found
-      if found is not None and settings["evaluate_on"] != "test":
-        test = measure(steps, feeds.of_evaluation(data.test, devices, AXIS))
-      if found is None or test is None:
-        raise preemption.Preempted(steps)
-      best = checkpoints.best(steps, {name: found[name] for name in _WATCHED})
+    state = parallel.copy_to_devices(state, devices // jax.process_count(), AXIS)
+    with MetricsLog(workdir, first) as log:
+      run = _Run(settings, programs, checkpoints, log, should_stop, on_progress, first)
+      state, scores = run.train(state, feed)
+      scores = scores or run.evaluate_again(state)
+      test = run.test(state, scores)
+      best = checkpoints.best(recipe.steps, _logged(scores))
   return {
     "architecture": [int(option) for option in architecture],
     "text": space.text(architecture),
     "resources": resources.network_cost(space, architecture),
     "test": test,
-    "best_checkpoint": best and {"evaluated_on": settings["evaluate_on"], **best},
-    "train_loss": float(state.loss_sum) / steps,
-    "train_images": len(data.train.labels),
-    "steps": steps,
+    "best_checkpoint": best and {"evaluated_on": settings.evaluate_on, **best},
+    "train_loss": float(state.loss_sum) / recipe.steps,
+    "train_images": len(settings.data.train.labels),
+    "steps": recipe.steps,
     "resumed_from_step": first,
     "seconds": time.perf_counter() - began,
-    "images_per_second": window.images_per_second,
+    "images_per_second": run.images_per_second,
     "devices": f"{devices} x {jax.local_devices()[0].device_kind}",
   }
 
 
-def _intervals(settings: Mapping[str, Any], train_size: int) -> tuple[int, int]:
-  """Steps between log lines and between checkpoints."""
-  for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-    if not settings[name] > 0:
-      raise ValueError(f"config.final.{name} is {settings[name]}; allowed are positive numbers")
-  unit = 1 if settings.get("steps") else train_size // settings["batch_size"]
-  return settings["log_every"], max(1, round(settings["checkpoint_every"] * unit))
+def _initial_state(
+  network: networks.Layer, recipe: training.Recipe, rng: jax.Array
+) -> training.TrainState:
+  """The state before the first step."""
+
+  def initial_state(rng):
+    variables = initial_variables(network, rng)
+    return training.start(variables, recipe.transformation, recipe.average > 0)
+
+  return jax.jit(initial_state)(rng)
+
+
+class _Run:
+  """One call of `train`: the steps from `first` on, with their log, evaluations and checkpoints."""
+
+  def __init__(
+    self,
+    settings: TrainingSettings,
+    programs: FinalPrograms,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[int, int, float, str], None],
+    first: int,
+  ):
+    self._settings, self._programs, self._first = settings, programs, first
+    self._checkpoints, self._log = checkpoints, log
+    self._should_stop, self._on_progress = should_stop, on_progress
+    self._steps = settings.recipe.steps
+    self._window = Window(settings.recipe, log, checkpoints, first)
+    self._feed = feeds.of_evaluation(settings.evaluated, settings.devices, AXIS)
+
+  @property
+  def images_per_second(self) -> float | None:
+    """Training speed since the last line of the log; None if it was not measured."""
+    return self._window.images_per_second
+
+  def train(
+    self, state: training.TrainState, feed: feeds.Feed
+  ) -> tuple[training.TrainState, dict[str, Any] | None]:
+    """Takes the remaining steps; returns the state and its scores, None if no step was left."""
+    scores = None
+    with contextlib.closing(feed.batches(self._first)) as batches:
+      for done, batch in zip(range(self._first + 1, self._steps + 1), batches):
+        state, metrics = self._programs.train(state, feed.held, batch)
+        self._window.add(metrics)
+        self._on_progress(done, self._steps, self._window.last_loss, "training")
+        stop = self._should_stop()
+        due = done == self._steps or done % self._settings.checkpoint_every == 0
+        if due or stop or done % self._settings.log_every == 0:
+          self._window.write()
+        if due or stop:
+          scores = self._save(done, state, stop)
+    return state, scores
+
+  def _save(self, done: int, state: training.TrainState, stop: bool) -> dict[str, Any]:
+    """Evaluates and saves a state; on notice it saves without evaluation, and stops."""
+    scores = None if stop else self._evaluate(done, state, self._feed)
+    if scores is None:
+      self._checkpoints.save(done, state, {})
+      raise preemption.Preempted(done)
+    self._write_scores(done, scores)
+    self._checkpoints.save(done, state, _logged(scores))
+    return scores
+
+  def evaluate_again(self, state: training.TrainState) -> dict[str, Any]:
+    """The scores of a restored last step; logs them if a notice had prevented it."""
+    scores = self._evaluate(self._steps, state, self._feed)
+    if scores is None:
+      raise preemption.Preempted(self._steps)
+    if not self._log.holds(self._steps, f"{self._settings.evaluate_on}_loss"):
+      self._write_scores(self._steps, scores)
+    return scores
+
+  def test(self, state: training.TrainState, scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores on the test images; `scores` are those of the evaluated split."""
+    if self._settings.evaluate_on == "test":
+      return scores
+    feed = feeds.of_evaluation(self._settings.data.test, self._settings.devices, AXIS)
+    found = self._evaluate(self._steps, state, feed)
+    if found is None:
+      raise preemption.Preempted(self._steps)
+    return found
+
+  def _evaluate(
+    self, done: int, state: training.TrainState, feed: feeds.Feed
+  ) -> dict[str, Any] | None:
+    """The scores of a state; None on notice."""
+    self._on_progress(done, self._steps, self._window.last_loss, "evaluating")
+    return evaluate(self._programs, state.best_variables, feed, self._should_stop)
+
+  def _write_scores(self, done: int, scores: dict[str, Any]) -> None:
+    prefix = self._settings.evaluate_on
+    self._log.write(done, {f"{prefix}_{name}": value for name, value in _logged(scores).items()})
+
+
+def _logged(scores: Mapping[str, Any]) -> dict[str, float]:
+  """The scores that go to the log and to the checkpoints."""
+  return {name: scores[name] for name in _LOGGED}
 
 
 def evaluate(
-  programs: Programs,
+  programs: FinalPrograms,
   variables: networks.Variables,
   feed: feeds.Feed,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
-  """Accuracy, top-5 accuracy (shares) and loss (nats) of a network on all images of a feed.
+  """Evaluates a network on all images of a feed.
 
   Args:
-    programs: Of `make_programs`.
+    programs: Those of `make_final_programs`.
     variables: Those of the network.
     feed: The images.
-    should_stop: Asked after each batch.
+    should_stop: Called after each batch.
 
   Returns:
-    These and the number of images; None if it was to stop.
+    Accuracy and top-5 accuracy (shares), loss (nats) and the number of images. None if
+    `should_stop` was true.
   """
   total = np.zeros(len(training.Metrics._fields))
   with contextlib.closing(feed.batches(0)) as batches:
@@ -274,3 +347,8 @@ def evaluate(
     "loss": loss / examples,
     "images": int(examples),
   }
+
+
+# Names before the renaming, until benchmarks/ and tests/test_stream.py use the new ones.
+initial, make_programs = initial_variables, make_final_programs
+choose_splits = training_and_evaluation_data

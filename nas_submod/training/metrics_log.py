@@ -1,8 +1,7 @@
-"""What a training says of itself on disk: one JSON object a line, and TensorBoard events."""
+"""The log of a training: a file with one JSON object a line, and TensorBoard events."""
 
 import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Mapping
@@ -12,16 +11,17 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from nas_submod import training
+from nas_submod.files import append_lines, read_lines, write_bytes
 from nas_submod.training.checkpoints import Checkpoints
 
 METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-  """Numbers by step; a context manager. Only process 0 writes."""
+  """Numbers by step; a context manager. Only process 0 reads and writes the files."""
 
   def __init__(self, workdir: pathlib.Path, first: int):
-    """Opens the files, and takes out what a run that goes on from step `first` will say again."""
+    """Opens the files; removes what a run continued from step `first` will write again."""
     self._path = workdir / METRICS_FILE
     self._events: SummaryWriter | None = None
     if jax.process_index() == 0:
@@ -31,12 +31,9 @@ class MetricsLog:
   def _keep_until(self, step: int) -> None:
     if not self._path.exists():
       return
-    content = self._path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
-    temporary = self._path.with_name(self._path.name + ".part")
-    temporary.write_bytes(b"".join(kept))
-    temporary.replace(self._path)
+    lines = read_lines(self._path)
+    kept = [line + b"\n" for line in lines if json.loads(line)["step"] <= step]
+    write_bytes(self._path, b"".join(kept))
 
   def __enter__(self) -> "MetricsLog":
     return self
@@ -46,27 +43,24 @@ class MetricsLog:
       self._events.close()
 
   def holds(self, step: int, name: str) -> bool:
-    """Whether a number of a step was written by this process, now or in an earlier run."""
-    if not self._path.exists():
+    """Returns whether the log has a number for a step; False on processes other than 0."""
+    if self._events is None or not self._path.exists():
       return False
-    lines = map(json.loads, self._path.read_bytes().splitlines())
+    lines = map(json.loads, read_lines(self._path))
     return any(line["step"] == step and name in line for line in lines)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Adds the numbers of a step; when it returns they are on disk."""
+    """Appends the numbers of a step; they are on disk when it returns."""
     if self._events is None:
       return
-    with self._path.open("a") as file:
-      file.write(json.dumps({"step": step, **values}) + "\n")
-      file.flush()
-      os.fsync(file.fileno())
+    append_lines(self._path, [{"step": step, **values}])
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
     self._events.flush()
 
 
 class Window:
-  """The steps since the last line of the log, and how many of them may be under way."""
+  """The steps since the last line of the log; also limits how many run at once."""
 
   def __init__(
     self, recipe: training.Recipe, log: MetricsLog, checkpoints: Checkpoints, first: int
@@ -74,27 +68,27 @@ class Window:
     self._recipe, self._log, self._checkpoints = recipe, log, checkpoints
     self._done = first
     self._steps: list[training.StepMetrics] = []
-    # Two programs with collectives at once may deadlock on the threads of a CPU.
+    # On CPU two programs with collectives at once may deadlock: both wait for threads of one pool.
     self._ahead = 0 if jax.default_backend() == "cpu" else 1
     self._began = 0.0
     self.last_loss = math.nan
     self.images_per_second: float | None = None
 
   def add(self, metrics: training.StepMetrics) -> None:
-    """Takes in a step that was started; waits for the one before it, on a CPU for itself."""
+    """Adds a step that was started; waits for the step before it, on CPU for this one too."""
     self._steps.append(metrics)
     if len(self._steps) > self._ahead:
       self.last_loss = float(self._steps[-1 - self._ahead].loss)
     if len(self._steps) == 1:
-      # The first step of a window is not timed: it compiles, or follows an evaluation.
+      # The first step is not timed, because it compiles or follows an evaluation.
       jax.block_until_ready(metrics)
       self._began = time.perf_counter()
 
   def write(self) -> None:
-    """Writes the means of the steps since the last line.
+    """Writes the means over the steps since the last line.
 
     Raises:
-      FloatingPointError: If one of them is not finite.
+      FloatingPointError: If a loss or gradient norm is not finite.
     """
     steps = jax.device_get(self._steps)
     seconds = time.perf_counter() - self._began
@@ -116,11 +110,11 @@ class Window:
 
   def _fail(self, step: int, metrics: training.StepMetrics, norm_before: float) -> None:
     loss, rate = float(metrics.loss), float(self._recipe.learning_rate(step))
-    what = f"the gradient is not finite (loss {loss:.4g})"
+    cause = f"the gradient is not finite (loss {loss:.4g})"
     if not math.isfinite(loss):
-      what = f"the training loss is {loss}"
+      cause = f"the training loss is {loss}"
     raise FloatingPointError(
-      f"{what} at step {step + 1}: learning rate {rate:.3g}, gradient norm {norm_before:.3g} the "
-      "step before; lower config.final.learning_rate or set config.final.clip_norm; "
+      f"{cause} at step {step + 1}: learning rate {rate:.3g}, gradient norm {norm_before:.3g} one "
+      "step earlier; lower config.final.learning_rate or set config.final.clip_norm; "
       f"the checkpoint of step {self._checkpoints.latest} is kept"
     )

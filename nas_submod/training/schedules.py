@@ -1,4 +1,4 @@
-"""What a recipe does to the parameters: for how long, how fast, by which rule."""
+"""The parts of a recipe that concern parameters: duration, learning rate and update rule."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import optax
 
 
 def total_steps(config: Mapping[str, Any], train_size: int) -> int:
-  """Number of steps of a recipe given in steps or in epochs.
+  """Number of steps of a recipe, which is given in steps or in epochs.
 
   Raises:
     ValueError: If not exactly one of the two is set to a positive number, or the batch is larger
@@ -19,24 +19,24 @@ def total_steps(config: Mapping[str, Any], train_size: int) -> int:
     raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs}), the other to 0")
   duration = steps or epochs or 0
   if duration < 0:
-    raise ValueError(f"training takes a positive number of steps or epochs, not {duration}")
+    raise ValueError(f"steps or epochs must be a positive number, got {duration}")
   if not 0 < config["batch_size"] <= train_size:
     raise ValueError(
       f"batch_size {config['batch_size']} is not possible with {train_size} training images; "
-      f"allowed are 1 to {train_size}"
+      f"allowed: 1 to {train_size}"
     )
   per_epoch = train_size // config["batch_size"]
   return int(steps) if steps else max(1, round(duration * per_epoch))
 
 
 def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> optax.Schedule:
-  """The schedule of a recipe.
+  """The learning rate schedule of a recipe.
 
   Args:
-    config: `learning_rate`, `schedule` ("multistep", "cosine" or "constant"), for multistep
-      `milestones` in the unit of the duration and `decay`, and `warmup_steps`.
+    config: `learning_rate`, `schedule` ("multistep", "cosine" or "constant") and `warmup_steps`.
+      "multistep" also needs `decay` and `milestones`, in the unit of the duration.
     steps: Length of the training.
-    train_size: Training images.
+    train_size: Number of training images.
 
   Raises:
     ValueError: If the schedule is unknown.
@@ -63,7 +63,7 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
 def transformation(
   config: Mapping[str, Any], schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """SGD with Nesterov momentum and weight decay, gradients clipped before both where asked for."""
+  """SGD with Nesterov momentum and weight decay; `clip_norm` clips gradients before both."""
 
   def kernels(params):
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, pure: of a candidate or of a final network."""
+"""The training step and the evaluation step of candidates and final networks, as pure functions."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ Apply = Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """What the next training step needs.
+  """The state of a training between two steps.
 
   Attributes:
     step: Steps done. Shape `[]`.
@@ -28,7 +28,7 @@ class TrainState(flax.struct.PyTreeNode):
     state: Running statistics.
     optimizer: State of the optax transformation.
     loss_sum: Sum of the training losses of all steps, in nats. Shape `[]`.
-    average: Moving average of parameters and running statistics; `()` where none is kept.
+    average: Moving average of parameters and running statistics; `()` if none is kept.
   """
 
   step: jax.Array
@@ -40,33 +40,33 @@ class TrainState(flax.struct.PyTreeNode):
 
   @property
   def best_variables(self) -> Variables:
-    """What to evaluate: the average where one is kept."""
+    """The variables to evaluate: the moving average if one is kept."""
     if isinstance(self.average, Variables):
       return self.average
     return Variables(self.params, self.state)
 
 
 class StepMetrics(NamedTuple):
-  """What one step says of itself; the same on all devices. Shapes `[]`."""
+  """Metrics of one step, equal on all devices. Shapes `[]`."""
 
-  loss: jax.Array  # Of the whole batch before the step, nats.
-  gradient_norm: jax.Array  # Before clipping.
+  loss: jax.Array  # of the whole batch before the step, in nats
+  gradient_norm: jax.Array  # before clipping
 
 
 class Recipe(NamedTuple):
-  """How a network is trained; made by `recipe` from a config.
+  """The hyperparameters of a training; made by `recipe` from a config.
 
   Attributes:
     steps: Number of steps.
-    batch_size: Images a step, over all devices.
-    transformation: What updates the parameters.
+    batch_size: Images per step, over all devices.
+    transformation: Updates the parameters.
     preprocess: `(rng, images uint8 [B, H, W, C], train, axis_name=None) -> float [B, H, W, C]`.
-    label_smoothing: Share of the target that is spread over all classes.
+    label_smoothing: Share of the target distribution that is uniform over all classes.
     learning_rate: The schedule inside `transformation`.
-    at_pace: `pace [] -> transformation` with the schedule so many times as fast, for a training of
-      fewer steps.
-    mixup: Alpha of `augmentation.mix_pairs`; 0: none.
-    average: Decay of the moving average of the parameters; 0: none is kept.
+    at_pace: `pace [] -> transformation` whose schedule runs `pace` times as fast, for a shorter
+      training.
+    mixup: Alpha of `augmentation.mix_pairs`; 0 for no mixup.
+    average: Decay of the moving average of the parameters; 0 for no average.
   """
 
   steps: int
@@ -85,19 +85,19 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
 
   Args:
     config: The fields of `schedules.total_steps` and `schedules.learning_rate`, and `momentum`,
-      `weight_decay`, `label_smoothing`, `crop_padding` (pixels) and `flip`. These may be left out:
-      `decay_kernels` (False; True: kernels alone decay, not batch norm or biases), `clip_norm`
-      (0: off), `mixup` (alpha; 0: off), `average` (decay; 0: off) and `dtype` ("float32"; or
-      "bfloat16" for what is computed between images and logits in training; parameters and
-      statistics stay float32).
-    data: What is trained on: its size and its mean and standard deviation by channel.
+      `weight_decay`, `label_smoothing`, `crop_padding` (pixels) and `flip`. Optional fields are
+      `decay_kernels` (default False; True excludes biases and batch norm from weight decay),
+      `clip_norm` (default 0, off), `mixup` (alpha; default 0, off), `average` (decay; default 0,
+      off) and `dtype` (default "float32"). With "bfloat16" training computes from images to logits
+      in bfloat16; parameters and statistics stay float32.
+    data: The training data; gives the number of images, and mean and standard deviation by channel.
 
   Raises:
     ValueError: If a setting is not possible.
   """
   for name, value in config.items():
     if isinstance(value, float) and not math.isfinite(value):
-      raise ValueError(f"{name} is {value}; allowed are finite numbers")
+      raise ValueError(f"{name} must be a finite number, got {value}")
   train_size = len(data.train.labels)
   steps = schedules.total_steps(config, train_size)
   schedule = schedules.learning_rate(config, steps, train_size)
@@ -132,7 +132,7 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
 
 
 def batch_order(seed: tuple[int, ...], train_size: int, batch_size: int, steps: int) -> np.ndarray:
-  """Which images each step sees: a fresh permutation an epoch, incomplete batches dropped.
+  """Images of each step: a new permutation each epoch, without its incomplete last batch.
 
   Returns:
     Indices into the training set. Shape `[steps, batch_size]` int32.
@@ -148,7 +148,7 @@ def batch_order(seed: tuple[int, ...], train_size: int, batch_size: int, steps: 
 def start(
   variables: Variables, transformation: optax.GradientTransformation, averaged: bool = False
 ) -> TrainState:
-  """The state before the first step; `averaged`: a moving average is kept too."""
+  """The state before the first step; with `averaged` it keeps a moving average."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables.params,
@@ -177,21 +177,21 @@ def train_step(
   labels: jax.Array,
   axis_name: str | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-  """One step of gradient descent.
+  """Takes one step of gradient descent.
 
   Args:
-    recipe: How to train.
+    recipe: The recipe.
     apply: The network.
-    train_state: Before the step.
-    rng: Key of the run; the step number is folded in.
+    train_state: The state before the step.
+    rng: Key of the training; the step number is folded in.
     images: This device's part of the batch. Shape `[B, H, W, C]` uint8.
     labels: Shape `[B]` int.
-    axis_name: The mapped axis that the batch is spread over. Gradients, losses and the statistics
-      of batch norm are those of the whole batch, and so are the random draws: the step does not
-      depend on the number of devices, but for the order of sums.
+    axis_name: Mapped axis of the devices that share the batch. Gradients, losses, batch norm
+      statistics and random draws are those of the whole batch. Only the order of sums depends on
+      the number of devices.
 
   Returns:
-    The state after the step, and what to say of the step.
+    The state after the step, and the metrics of the step.
   """
   chex.assert_rank([images, labels], [4, 1])
   rng = jax.random.fold_in(rng, train_state.step)
@@ -218,7 +218,7 @@ def train_step(
   params = optax.apply_updates(train_state.params, updates)
   average = train_state.average
   if isinstance(average, Variables):
-    # Short at first, so that the initial values are forgotten.
+    # A small decay in the first steps, so that the average forgets the initial values.
     decay = jnp.minimum(recipe.average, (1 + train_state.step) / (10 + train_state.step))
     average = optax.incremental_update(Variables(params, state), average, 1 - decay)
   moved = TrainState(
@@ -235,9 +235,9 @@ def train_step(
 class Metrics(NamedTuple):
   """Sums over examples. Shapes `[]`."""
 
-  correct: jax.Array  # Examples whose most likely class is right.
-  correct_top5: jax.Array  # Examples whose class is among the five most likely.
-  loss: jax.Array  # Cross entropy, nats.
+  correct: jax.Array  # examples whose most likely class is correct
+  correct_top5: jax.Array  # examples whose class is among the five most likely
+  loss: jax.Array  # cross entropy, in nats
   examples: jax.Array
 
 
@@ -250,15 +250,15 @@ def eval_step(
   labels: jax.Array,
   axis_name: str | None = None,
 ) -> Metrics:
-  """Evaluates one batch; examples with a negative label are padding and count nothing."""
+  """Evaluates one batch; examples with a negative label are padding and are not counted."""
   inputs = recipe.preprocess(jax.random.key(0), images, False)
   logits, _ = apply(params, state, inputs, False)
   real, labels = labels >= 0, jnp.maximum(labels, 0)
   of_label = jnp.take_along_axis(logits, labels[:, None], 1)
-  # Of equal logits the first counts as the larger one, as in argmax.
+  # Among equal logits the first ranks highest, as in argmax.
   earlier = jnp.arange(logits.shape[1]) < labels[:, None]
   ahead = (logits > of_label) | ((logits == of_label) & earlier)
-  # Where a logit is not a number nothing is right.
+  # A NaN logit must not count as correct: every comparison with NaN is false, which gives rank 0.
   rank = jnp.where(jnp.isnan(logits).any(1), jnp.iinfo(jnp.int32).max, ahead.sum(1))
   loss = cross_entropy(logits, labels)
   metrics = Metrics(*(jnp.where(real, part, 0).sum() for part in (rank < 1, rank < 5, loss, 1)))
@@ -277,11 +277,7 @@ def batches(split: datasets.Split, batch_size: int) -> datasets.Split:
 
 
 def check_fit(space: SearchSpace, data: datasets.Data) -> None:
-  """Checks that a space is made for the data.
-
-  Raises:
-    ValueError: If image shapes or numbers of classes differ.
-  """
+  """Raises ValueError if a space and the data differ in image shape or number of classes."""
   shape = data.train.images.shape[1:]
   if shape != space.image_shape:
     raise ValueError(

@@ -101,6 +101,7 @@ class Problem:
     self._matrix = None if callable(cost) else _cost_matrix(cost, n, limit.size)
     self.canonical = canonical
     self.required = jnp.asarray(held)
+    # Group ids become 0, 1, ...; `unique` gives the first label to -1, if an element has no group.
     _, labels = np.unique(np.where(group_ids < 0, -1, group_ids), return_inverse=True)
     labels = np.where(group_ids < 0, -1, labels - (group_ids.min() < 0))
     self.groups = jnp.asarray(labels, jnp.int32)
@@ -134,7 +135,7 @@ class Problem:
       raise ValueError(f"required costs {used.tolist()}, over the budget {limit.tolist()}")
 
   def __repr__(self) -> str:
-    """Sizes and budgets; only dots inside a transformation, where leaves are no plain arrays."""
+    """Sizes and budgets; `Problem(...)` inside a transformation, where leaves are not arrays."""
     leaves = self.groups, self.budget, self.required
     arrays = all(isinstance(leaf, jax.Array) and leaf.ndim == 1 for leaf in leaves)
     if not arrays or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):

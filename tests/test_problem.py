@@ -17,7 +17,7 @@ def mask(*elements, n=5):
 
 
 def fails(mask):
-  raise ZeroDivisionError  # that says nothing
+  raise ZeroDivisionError  # without a message
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def fails(mask):
     ({"canonical": lambda m: m[m]}, "canonical must be a traceable function"),
   ],
 )
-def test_bad_input_is_refused_with_what_was_wrong(changes, message):
+def test_bad_arguments_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     problem(**changes)
 
@@ -91,7 +91,7 @@ def test_feasible_needs_required_groups_and_every_budget():
   assert not problem(required=mask(2), budget=[10, 11]).feasible(mask(2, 3))
 
 
-def test_unrestricted_elements_are_no_group():
+def test_unrestricted_elements_share_no_group():
   assert problem(budget=[100, 100]).feasible(mask(0, 2, 3, 4))
   scattered = ns.Problem([7, -1, 7, -5, 90], np.zeros((5, 1)), [0])
   assert scattered.feasible(mask(1, 2, 3, 4))
@@ -123,7 +123,7 @@ def test_whole_numbers_are_exact_beyond_float32():
   assert not by_function.feasible(jnp.array([True, True]))
 
 
-def test_whole_numbers_are_exact_if_those_of_each_resource_sum_to_less_than_two_to_31():
+def test_whole_numbers_are_exact_if_each_resource_sums_to_less_than_two_to_31():
   big = 2**30
   exact = ns.Problem([-1, -1], [[big, 1], [1, big]], [big, big])
   assert exact.cost_matrix.dtype == jnp.int32
@@ -133,7 +133,7 @@ def test_whole_numbers_are_exact_if_those_of_each_resource_sum_to_less_than_two_
 
 
 @pytest.mark.parametrize("by_function", [False, True])
-def test_what_fits_is_feasible_at_the_border_of_the_tolerance(by_function):
+def test_additions_that_fit_are_feasible_at_the_edge_of_the_tolerance(by_function):
   looks = jax.jit(lambda p, m: (p.additions(m).fits, p.feasible(m | True)))
   rng = np.random.default_rng(0)
   seen = set()
@@ -167,7 +167,7 @@ def test_the_bound_holds_for_sets_that_use_the_whole_tolerance():
   assert ns.maximize(p, function, greedy, traceable=True).upper_bound >= optimum
 
 
-def test_fractions_do_not_fail_by_rounding():
+def test_rounded_fractions_meet_the_budget():
   p = ns.Problem([-1] * 10, [0.1] * 10, 1.0)
   assert p.feasible(np.ones(10, bool))
   assert not ns.Problem([-1] * 10, [0.1] * 10, 0.9999).feasible(np.ones(10, bool))
@@ -179,13 +179,13 @@ def test_infinite_and_zero_budgets():
   assert not p.feasible(np.array([False, False, True]))
 
 
-def test_a_budget_beyond_float32_is_no_limit():
+def test_a_budget_beyond_float32_is_infinite():
   p = ns.Problem([-1, -1], [0.5, 1e30], 1e300)
   assert p.feasible([True, True]) and np.isinf(p.budget)
   assert ns.Problem([-1], lambda m: m.sum(dtype=jnp.int8)[None], 1e300).budget == 127
 
 
-def test_only_budget_and_required_are_replaced():
+def test_replace_changes_only_budget_and_required():
   p = problem()
   np.testing.assert_array_equal(p.replace(required=mask(2)).required, mask(2))
   assert not p.replace(budget=jnp.array([3, 12])).feasible(mask(2)) and p.feasible(mask(2))
@@ -194,7 +194,7 @@ def test_only_budget_and_required_are_replaced():
       p.replace(**{name: p.groups})
 
 
-def test_twins_are_elements_that_give_the_same_object():
+def test_the_representative_is_the_lowest_element_of_the_same_object():
   p = ns.Problem([0, 1, 2], np.zeros((3, 1)), [0], canonical=lambda m: jnp.sort(m)[::-1])
   np.testing.assert_array_equal(p.additions(np.zeros(3, bool)).representative, [0, 0, 0])
   np.testing.assert_array_equal(p.additions(mask(0, n=3)).representative, [0, 1, 1])
@@ -222,7 +222,7 @@ def test_a_problem_passes_through_jit_and_vmap_without_recompiling():
   np.testing.assert_array_equal(costs, np.arange(10).reshape(5, 2))
 
 
-def test_a_problem_says_what_it_is():
+def test_repr_states_sizes_and_budgets():
   problem = ns.Problem([0, 0, -1], np.ones((3, 2)), [2, 1.5], [False, False, True])
   assert repr(problem) == "Problem(n=3, groups=1, budget=[2, 1], required=[2])"
   seen = []

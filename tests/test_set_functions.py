@@ -1,4 +1,4 @@
-"""Set functions as pytrees; that gains are differences of values is in the conformance list."""
+"""Set functions: closed forms, pytrees, and the check of gains."""
 
 import dataclasses
 
@@ -23,13 +23,13 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_program_gets_every_array_once(name):
+def test_shared_arrays_are_one_leaf(name):
   function, arrays = FUNCTIONS[name]
   assert len(jax.tree.leaves(function)) == arrays
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_another_function_of_the_same_shapes_is_the_same_program(name):
+def test_another_function_of_the_same_shapes_does_not_recompile(name):
   function, _ = FUNCTIONS[name]
   other = jax.tree.map(lambda leaf: jnp.flip(leaf, 0), function)
   assert jax.tree.structure(other) == jax.tree.structure(function)
@@ -46,7 +46,7 @@ def test_another_function_of_the_same_shapes_is_the_same_program(name):
   assert len(traces) == 1
 
 
-def test_arrays_that_are_equal_but_not_the_same_stay_apart():
+def test_equal_arrays_of_different_identity_are_separate_leaves():
   first, second = jnp.ones(3), jnp.ones(3)
   gains = [Partial(jnp.dot, second)] * 3
   function = set_functions.SetFunction(Partial(jnp.dot, first), *gains)
@@ -77,7 +77,7 @@ def test_coverage_of_few_and_of_many_items(share, items, weighted):
   np.testing.assert_array_equal(together, function.init(mask | (np.arange(40) == element)))
 
 
-def test_coverage_refuses_what_it_cannot_count():
+def test_coverage_refuses_wrong_shapes():
   with pytest.raises(ValueError, match="covers must be a matrix"):
     set_functions.coverage(np.ones(3, bool))
   with pytest.raises(ValueError, match="weights has 2 items, covers has 3"):
@@ -97,17 +97,17 @@ def test_facility_location_of_many_sets_at_once(customers):
   np.testing.assert_allclose(jax.vmap(function)(masks), np.sum(served, axis=1), rtol=1e-6)
   found = jax.vmap(function.gains)(covers)
   np.testing.assert_allclose(found, gains, rtol=1e-5, atol=1e-6)
-  np.testing.assert_array_equal(np.asarray(found)[masks], 0)  # of what is chosen, exactly
+  np.testing.assert_array_equal(np.asarray(found)[masks], 0)  # exactly 0 for elements of the set
   functions = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), function)
   of_both = jax.vmap(jax.vmap(lambda f, state: f.gains(state), (None, 0)), (0, None))
   twice = [np.maximum(2 * service - had, 0).sum(axis=1) for had in served]
   np.testing.assert_allclose(of_both(functions, covers), [gains, twice], rtol=1e-5, atol=1e-6)
 
 
-def test_gains_of_many_sets_at_once_are_those_of_one_but_for_what_ties():
+def test_gains_of_many_sets_at_once_are_exact_up_to_ties():
   rng = np.random.default_rng(3)
   service = rng.random((12, 2_000)).astype(np.float32)
-  service[:, ::250] = 1e5  # beside customers that weigh so much others are lost in rounding
+  service[:, ::250] = 1e5  # rounding hides other customers beside these
   function = set_functions.facility_location(service)
   masks = rng.random((30, 12)) < 0.3
   served = np.where(masks[:, :, None], service, 0).max(axis=1)
@@ -124,7 +124,7 @@ def test_covers_are_true_or_false(covers):
 
 
 @pytest.mark.parametrize("service", [[["a"]], [[1.0], [1.0, 2.0]], [["1"]]])
-def test_arrays_of_no_numbers_are_named(service):
+def test_arguments_that_are_not_arrays_of_numbers_are_refused(service):
   with pytest.raises(
     ValueError, match="service must be 2-dimensional, finite and nonnegative, got"
   ):
@@ -138,7 +138,7 @@ def test_numbers_beyond_float32_are_refused():
     set_functions.modular([[1.0, 1.0]])
 
 
-def test_a_check_does_not_mind_weak_types():
+def test_a_check_accepts_weak_types():
   weights = jnp.arange(4.0)
   function = SetFunction(
     value=lambda mask: weights @ mask,
@@ -159,13 +159,13 @@ def test_a_table_is_a_vector():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_knows_its_elements_through_transformations(name):
+def test_transformations_keep_the_number_of_elements(name):
   function, _ = FUNCTIONS[name]
   assert function.n == jax.tree.map(lambda leaf: 2 * leaf, function).n == 5
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_gains_of_what_is_here_pass_their_check(name):
+def test_closed_forms_pass_their_check(name):
   FUNCTIONS[name][0].check()
 
 
@@ -183,7 +183,7 @@ def test_a_check_names_the_member_that_is_wrong(member, wrong):
     function.check()
 
 
-def test_a_check_says_that_values_are_no_numbers():
+def test_a_check_refuses_values_that_are_not_finite():
   function = dataclasses.replace(FUNCTIONS["concave"][0], value=lambda mask: mask.sum() * jnp.nan)
   with pytest.raises(ValueError, match=r"value is not finite at the set \[\] or at a set"):
     function.check()
@@ -195,7 +195,7 @@ def test_a_check_says_that_values_are_no_numbers():
     ("value", lambda mask: mask * 1.0, r"value must return an array of shape \(\), got .*\(5,\)"),
     ("gains", lambda state: jnp.zeros(4), r"gains must return .* \(5,\), got .*\(4,\)"),
     ("gain", lambda state, element: jnp.zeros(2), r"gain must return .* \(\), got"),
-    ("add", lambda state, element: state[:2], "add must return a state of the form of init's"),
+    ("add", lambda state, element: state[:2], "add must return a state as init does"),
   ],
 )
 def test_a_check_names_the_member_of_the_wrong_shape(member, wrong, words):
@@ -204,7 +204,7 @@ def test_a_check_names_the_member_of_the_wrong_shape(member, wrong, words):
     function.check()
 
 
-def test_a_check_says_which_member_is_of_other_sets():
+def test_a_check_names_the_member_of_another_ground_set():
   function = dataclasses.replace(set_functions.facility_location(SERVICE), n=7)
   with pytest.raises(ValueError, match="init cannot be traced for sets of 7 elements: "):
     function.check()

@@ -25,6 +25,7 @@ def constructor(function: Callable[_P, Optimizer]) -> Callable[_P, Optimizer]:
     The constructor. It raises ValueError if an argument has another type.
   """
   signature = inspect.signature(function, eval_str=True)
+  # Typed, because 1, 1.0 and True are equal but may make different optimizers.
   build = functools.lru_cache(maxsize=None, typed=True)(function)
   annotations = {
     name: parameter.annotation

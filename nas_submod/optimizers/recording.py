@@ -43,6 +43,7 @@ def recorded(
     raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
   def measure(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # A run asks for the same sets in the same order, so the log is a queue of answers.
     answers: list[Any] = []
     while known and len(answers) < len(masks):
       elements, *answer = known.popleft()

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 from jax.tree_util import Partial
@@ -146,11 +147,14 @@ class SetFunction:
       if getattr(found, "shape", None) != shape:
         raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
     after = form_of("add", state, element)
-    if not _alike(after, state):
-      raise ValueError(f"add must return a state of the form of init's, {state}; got {after}")
+    try:
+      chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    except AssertionError as error:
+      raise ValueError(f"add must return a state as init does, {state}; got {after}") from error
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves, each once; static are the members' structure, the places of leaves, and `n`."""
+    # By identity: a shared array is one argument of a program, not a copy for each member.
     leaves, structure = jax.tree.flatten([getattr(self, name) for name in _MEMBERS])
     distinct = {id(leaf): leaf for leaf in leaves}
     order = {key: place for place, key in enumerate(distinct)}
@@ -163,12 +167,6 @@ class SetFunction:
     structure, places, n = static
     members = jax.tree.unflatten(structure, [leaves[place] for place in places])
     return cls(**dict(zip(_MEMBERS, members)), n=n)
-
-
-def _alike(left: State, right: State) -> bool:
-  """Whether two states have the same structure, shapes and dtypes."""
-  forms = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), c) for c in (left, right)]
-  return bool(forms[0] == forms[1])
 
 
 def as_argument(function: Callable[..., Any]) -> Any:

@@ -58,7 +58,7 @@ def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 
 def _larger(left, right):
-  # `jnp.maximum` also looks for NaN, which makes three operations on a CPU. Here is no NaN.
+  # `jnp.maximum` also looks for NaN, which makes three operations on a CPU. Service is never NaN.
   return jnp.where(left > right, left, right)
 
 

@@ -1,6 +1,6 @@
-"""Small problems that are hard for greedy algorithms, many at a time, with their optima.
+"""Batches of small problems that are hard for greedy algorithms, with their optima.
 
-Every function is a table over all subsets, so that one compiled program serves all of them.
+Every function is a table over all subsets, so one compiled program serves all of them.
 """
 
 import functools
@@ -14,7 +14,7 @@ from instances import every_mask
 import nas_submod as ns
 from nas_submod import set_functions
 
-N = 12  # of which some never fit, so that there are smaller problems too
+N = 12  # some of them never fit, so there are smaller problems too
 MASKS = every_mask(N)
 PARTS = 5
 FAMILIES = ("decoys", "traps", "coverage", "facility", "concave", "budget_additive")
@@ -22,21 +22,21 @@ COSTS = ("random", "near_ties", "heavy", "whole")
 
 
 class Batch(NamedTuple):
-  """`K` problems and functions, stacked: `tables [K, 2^N]`, optima by brute force `[K]`."""
+  """`K` stacked problems and functions: `tables [K, 2^N]`, optima `[K]` by brute force."""
 
   problems: ns.Problem
   tables: np.ndarray
   optima: np.ndarray
 
   def solve(self, optimizer):
-    """Shares of the optimum `[K]` and masks `[K, N]`, which are checked to be feasible."""
+    """Shares of the optimum `[K]`, and the answers `[K, N]`, which are checked to be feasible."""
     masks = np.asarray(_solver(optimizer)(self.problems, self.tables))
     assert np.asarray(_feasible(self.problems, masks[:, None])).all()
     found = self.tables[np.arange(len(masks)), masks @ (1 << np.arange(N))]
     return found / self.optima, masks
 
   def best_share(self, optimizers):
-    """The better of several."""
+    """The largest share of several optimizers. `[K]`."""
     return np.max([self.solve(optimizer)[0] for optimizer in optimizers], axis=0)
 
 
@@ -75,7 +75,7 @@ def batch(tables, cost=None, groups=None):
 
 def function_table(family, rng):
   """A random monotone submodular function, `[2^N]`."""
-  if family == "decoys":  # decoys hit every part of the optimum, by a hair too much
+  if family == "decoys":  # decoys hit every part of the optimum, and gain slightly more
     parts = rng.integers(2, PARTS + 1)
     hit = rng.uniform(0.8, 1.3) / parts * (1 + 0.02 * rng.random((N, parts)))
     hit[:parts] = np.eye(parts)
@@ -95,7 +95,7 @@ def function_table(family, rng):
 
 
 def hit_tables(hit, weights):
-  """Element e hits part p with probability `hit [K, N, P]`: the expected weight hit, `[K, 2^N]`."""
+  """Expected weight hit, `[K, 2^N]`, if element e hits part p with probability `hit [K, N, P]`."""
   missed = np.ones((len(hit), 1, hit.shape[2]))
   for element in range(N):
     with_it = missed * (1 - np.clip(hit[:, None, element], 0, 1))
@@ -109,14 +109,14 @@ def random_costs(kind, table, rng):
     return rng.integers(1, 7, N) / rng.integers(6, 13)
   if kind == "heavy":
     return np.where(rng.random(N) < 0.4, rng.uniform(0.6, 1, N), rng.uniform(0.01, 0.3, N))
-  if kind == "near_ties":  # all densities of single elements are about the same
+  if kind == "near_ties":  # densities of single elements are nearly equal
     single = table[1 << np.arange(N)] / max(table[1 << np.arange(N)].max(), 1e-9)
     return single * rng.uniform(0.4, 1) * rng.uniform(0.97, 1.03, N) + 1e-3
   return rng.uniform(0.05, 0.8, N)
 
 
 def knapsacks(family, kind, seed, count=32):
-  """Random problems of one knapsack and no groups."""
+  """Random problems with one knapsack and no groups."""
   rng = np.random.default_rng(seed)
   tables = np.stack([function_table(family, rng) for _ in range(count)])
   cost = np.stack([random_costs(kind, table, rng) for table in tables])
@@ -126,7 +126,7 @@ def knapsacks(family, kind, seed, count=32):
 
 
 def groups_alone(family, seed, count=32):
-  """Random problems of at most one element per group; no budget matters."""
+  """Random problems with groups alone."""
   rng = np.random.default_rng(seed)
   tables = np.stack([function_table(family, rng) for _ in range(count)])
   labels = np.stack([rng.integers(0, rng.integers(2, 7), N) for _ in range(count)])
@@ -134,10 +134,10 @@ def groups_alone(family, seed, count=32):
 
 
 def adversary(share, rng, rounds=25, size=64, survivors=16):
-  """Breeds problems where the share of the optimum `share(batch) [K]` is as low as it gets.
+  """The lowest share of the optimum, `share(batch) [K]`, on problems evolved to lower it.
 
-  The first ones are what blocks greedy algorithms: items that fill the budget together, and light
-  ones beside them that are a little denser.
+  The first problems block greedy algorithms: some items fill the budget together, and light items
+  are slightly denser.
   """
   parts = rng.integers(2, PARTS + 1, (size, 1))
   items, light = np.arange(N) < parts, np.arange(N) >= PARTS

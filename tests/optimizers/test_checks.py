@@ -1,8 +1,9 @@
-"""What the drivers refuse."""
+"""Arguments, set functions and optimizers that the drivers refuse."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 import nas_submod as ns
 from nas_submod import optimizers as o
@@ -73,45 +74,45 @@ def test_a_limit_beyond_32_bits_is_no_limit():
   assert ns.maximize(PROBLEM, weigh, o.greedy(), max_evaluations=3_000_000_000).value == 7
 
 
+def add_to_quadratic(weights, state, element):
+  return state[0].at[element].set(True), state[1] + weights[element]
+
+
+MEMBERS = dict(  # functions of one identity, so that other weights do not compile again
+  value=lambda weights, mask: mask @ weights @ mask / 2,
+  init=lambda weights, mask: (mask, mask @ weights),
+  gains=lambda weights, state: state[1] * ~state[0],
+  gain=lambda weights, state, element: state[1][element] * ~state[0][element],
+  add=add_to_quadratic,
+)
+
+
 def quadratic(weights):
-  """A function with gains that is not submodular: the weights of all pairs."""
-  weights = np.triu(weights, 1) + np.triu(weights, 1).T
-
-  def value(mask):
-    return mask @ weights @ mask / 2
-
-  return set_functions.SetFunction(
-    value=value,
-    init=lambda mask: (mask, mask @ weights),
-    gains=lambda state: state[1] * ~state[0],
-    gain=lambda state, element: state[1][element] * ~state[0][element],
-    add=lambda state, element: (
-      state[0].at[element].set(True),
-      state[1] + jnp.asarray(weights)[element],
-    ),
-    n=len(weights),
-  )
+  """The weight of all pairs in the set: a function with gains that is not submodular."""
+  weights = jnp.asarray(np.triu(weights, 1) + np.triu(weights, 1).T)
+  members = {name: Partial(member, weights) for name, member in MEMBERS.items()}
+  return set_functions.SetFunction(**members, n=len(weights))
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_gains_give_the_answer_of_eager_values_where_f_is_not_submodular(lazy):
+def test_greedy_by_gains_is_greedy_by_values_even_if_f_is_not_submodular(lazy):
   problem = ns.Problem(-np.ones(6, int), np.ones(6), 4.0)
   for seed in range(8):
     weights = np.random.default_rng(seed).integers(-1, 4, (6, 6)).astype(np.float32)
-    function = quadratic(np.ones((6, 6)) if seed == 0 else weights)
+    function = quadratic(np.ones((6, 6), np.float32) if seed == 0 else weights)
     by_gains = ns.maximize(problem, function, o.greedy(lazy=lazy), traceable=True)
     by_values = ns.maximize(problem, function, o.greedy(), 1000, traceable=True)
     assert by_gains.value == by_values.value, seed
 
 
-def test_a_function_of_one_set_on_the_host_is_told_what_it_is_called_with():
+def test_an_error_of_a_function_of_one_set_on_the_host_says_how_it_was_called():
   with pytest.raises(Exception, match="shape") as error:
     ns.maximize(PROBLEM, lambda mask: jnp.asarray(WEIGHTS) @ mask, o.greedy())
   assert "needs traceable=True" in "".join(error.value.__notes__)
 
 
 def scripted(ask, tell=None, answer=None):
-  """An optimizer that asks once; its state is the number of rounds."""
+  """An optimizer of one round; its state is the number of rounds played."""
 
   def told(state, values):
     return state + 1, Info(jnp.ones(1, bool), ask(state)[0][:1], values[:1])
@@ -200,14 +201,14 @@ def of_nothing(state):
     ),
   ],
 )
-def test_optimizers_that_break_the_protocol_are_told(optimizer, words, traceable):
+def test_optimizers_that_break_the_protocol_are_refused(optimizer, words, traceable):
   value = set_functions.modular(WEIGHTS) if traceable else weigh
   with pytest.raises(ValueError, match=words):
     ns.maximize(PROBLEM, value, optimizer, traceable=traceable)
 
 
 @pytest.mark.parametrize("traceable", [False, True])
-def test_a_cost_of_ones_own_is_nonnegative_or_nan_where_a_set_does_not_fit(traceable):
+def test_a_cost_function_is_nonnegative_or_nan_for_a_set_that_does_not_fit(traceable):
   value = set_functions.modular(WEIGHTS) if traceable else weigh
 
   def solve(of_two):
@@ -221,13 +222,13 @@ def test_a_cost_of_ones_own_is_nonnegative_or_nan_where_a_set_does_not_fit(trace
     solve(-5.0)
 
 
-def test_the_value_is_that_of_the_answer_whatever_the_optimizer_says():
+def test_the_value_of_the_answer_replaces_what_the_optimizer_states():
   optimizer = scripted(of_nothing, answer=lambda s: (jnp.zeros(4, bool), 9.0))
   on_device = ns.maximize(PROBLEM, set_functions.modular(WEIGHTS), optimizer, traceable=True)
   assert on_device.value == ns.maximize(PROBLEM, weigh, optimizer).value == 0
 
 
-def test_an_answer_that_was_never_asked_is_told_on_the_host_and_measured_on_the_device():
+def test_an_answer_that_was_never_asked_is_refused_on_the_host_and_measured_on_the_device():
   optimizer = scripted(of_nothing, answer=lambda s: (jnp.arange(4) < 1, 9.0))
   with pytest.raises(ValueError, match="answered a set that it never asked for"):
     ns.maximize(PROBLEM, weigh, optimizer)
@@ -235,7 +236,7 @@ def test_an_answer_that_was_never_asked_is_told_on_the_host_and_measured_on_the_
   assert on_device.value == WEIGHTS[0]
 
 
-def test_a_cut_run_has_no_steps_that_were_not_measured():
+def test_a_run_cut_by_the_limit_has_only_measured_steps():
   optimizer = o.partial_enumeration(o.greedy(), 1)
   result = ns.maximize(PROBLEM, weigh, optimizer, max_evaluations=4)
   assert result.trace and np.isfinite([step.value for step in result.trace]).all()

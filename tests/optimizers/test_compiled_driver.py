@@ -1,4 +1,4 @@
-"""Runs of a compiled program: what they see, remember, count and refuse."""
+"""Runs with a traceable set function: callbacks, errors, counts and limits."""
 
 import instances
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ PROBLEM = ns.Problem([-1] * 4, np.ones(4), 2)
 NOTHING, FIRST, ALL = ([-1], True), ([0], True), ([0, 1, 2, 3], True)
 
 
-@pytest.mark.parametrize("limit", [None, 7])
-@pytest.mark.parametrize("name", ["greedy", "partial_enumeration"])
+@pytest.mark.parametrize(
+  ("name", "limit"), [("greedy", None), ("greedy", 7), ("partial_enumeration", None)]
+)
 def test_a_callback_sees_every_round_of_a_compiled_run(name, limit, compilations):
   problem = ns.Problem(-np.ones(6, int), np.linspace(1, 2, 6), 4.0)
   function = set_functions.coverage(np.random.default_rng(0).random((6, 20)) < 0.3)
@@ -47,7 +48,7 @@ def test_a_callback_sees_every_round_of_a_compiled_run(name, limit, compilations
   "optimizer",
   [ns.optimizers.greedy(), ns.optimizers.greedy(lazy=True), ns.optimizers.stochastic_greedy(4)],
 )
-def test_gains_give_way_to_values_where_the_required_set_has_none(optimizer):
+def test_values_replace_gains_if_the_required_set_has_no_value(optimizer):
   weights = jnp.asarray(WEIGHTS)
 
   def value(mask):
@@ -65,7 +66,7 @@ def test_gains_give_way_to_values_where_the_required_set_has_none(optimizer):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6])
-def test_what_was_not_asked_within_the_limit_is_not_known(limit):
+def test_the_answer_is_the_best_of_the_sets_within_the_limit(limit):
   weights, seen = np.array([1.0, 2.0, 3.0, 4.0]), []
 
   def value(masks):
@@ -81,7 +82,7 @@ def test_what_was_not_asked_within_the_limit_is_not_known(limit):
 
 
 def played(*rounds):
-  """An optimizer that asks `rounds` of (elements, valid); its answer is the empty set, worth 0."""
+  """An optimizer that asks `rounds` of (elements, valid) and answers the empty set of value 0."""
   masks = jnp.stack(
     [jnp.stack([jnp.isin(jnp.arange(4), jnp.array(e)) for e, _ in r]) for r in rounds]
   )
@@ -115,7 +116,7 @@ def played(*rounds):
     (played([NOTHING, ([0], False)], [NOTHING, ([0, 1, 2, 3], False)]), jnp.nan, None),
   ],
 )
-def test_a_compiled_run_remembers_what_was_wrong_in_an_earlier_round(optimizer, of_first, words):
+def test_the_first_bad_set_of_a_compiled_run_is_reported(optimizer, of_first, words):
   def value(mask):
     return jnp.where(mask[0], of_first, jnp.asarray(WEIGHTS) @ mask)
 
@@ -129,7 +130,7 @@ def test_a_compiled_run_remembers_what_was_wrong_in_an_earlier_round(optimizer, 
     assert solve().value == 0
 
 
-def test_an_answer_that_was_never_asked_is_named():
+def test_a_bad_answer_that_was_never_asked_is_reported():
   def value(mask):
     return jnp.where(mask[0], jnp.nan, jnp.asarray(WEIGHTS) @ mask)
 
@@ -145,8 +146,8 @@ def test_an_answer_that_was_never_asked_is_named():
 
 @pytest.mark.parametrize(
   ("depth", "pair"), [(0, [2, 3]), (1, [0, 1])]
-)  # of [0, 1] only some seeds know
-def test_enumeration_names_the_set_without_a_number(depth, pair):
+)  # only some seeds reach [0, 1]
+def test_enumeration_reports_the_set_whose_value_is_nan(depth, pair):
   def value(mask):
     return jnp.where(mask[jnp.array(pair)].all(), jnp.nan, jnp.asarray(WEIGHTS) @ mask)
 
@@ -156,10 +157,10 @@ def test_enumeration_names_the_set_without_a_number(depth, pair):
 
 
 @pytest.mark.parametrize("function", [set_functions.modular(WEIGHTS), lambda m: WEIGHTS @ m])
-def test_evaluations_are_what_was_open_in_each_step(function):
+def test_evaluations_count_the_elements_that_fit_in_each_step(function):
   problem = ns.Problem([-1] * 4, [1.0, 1.0, 1.0, 2.0], 2.0)
   result = ns.maximize(problem, function, ns.optimizers.greedy(batch=None), traceable=True)
-  # The empty set, all four by gain, then nothing fits beside the last.
+  # The empty set, then all four elements; nothing fits beside the last one.
   assert (result.evaluations, result.value) == (1 + 4, 4)
   result = ns.maximize(
     problem, function, ns.optimizers.greedy("density:0", batch=None), traceable=True
@@ -168,7 +169,7 @@ def test_evaluations_are_what_was_open_in_each_step(function):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_gains_give_way_to_values_where_a_seed_has_none(lazy):
+def test_values_replace_gains_if_a_seed_of_enumeration_has_no_value(lazy):
   worth = {(): 0.0, (0,): 1.0, (3,): 3.0, (0, 3): 4.0, (1, 2): 100.0}
   sets = [tuple(np.flatnonzero(mask)) for mask in instances.every_mask(4)]
   values = jnp.asarray([worth.get(elements, -np.inf) for elements in sets], jnp.float32)

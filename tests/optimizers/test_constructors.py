@@ -1,4 +1,4 @@
-"""Constructors of optimizers: what they refuse, and that equal arguments give one object."""
+"""Constructors of optimizers: they refuse bad arguments; equal arguments give one object."""
 
 import numpy as np
 import pytest
@@ -28,17 +28,17 @@ from nas_submod.optimizers import Optimizer
     (lambda: o.brute_force(None), "batch must be a whole number"),
   ],
 )
-def test_constructors_refuse_what_is_no_count_or_optimizer(make, words):
+def test_arguments_of_the_wrong_type_or_size_are_refused(make, words):
   with pytest.raises(ValueError, match=words):
     make()
 
 
-def test_an_unknown_argument_is_named_with_those_there_are():
+def test_the_error_for_an_unknown_argument_lists_the_allowed_ones():
   with pytest.raises(TypeError, match=r"^stochastic_greedy\(sample: int, .*argument 'rules'"):
     o.stochastic_greedy(2, rules="unit")
 
 
-def test_equal_arguments_give_the_same_object_however_they_are_spelled():
+def test_equal_arguments_give_the_same_object():
   assert o.greedy() is o.greedy("unit") is o.greedy(rule="unit", batch=np.int64(1))
   assert o.rcas() is o.rcas(lazy=True)
   assert o.greedy(race=[1, 3, 6]) is o.greedy(race=(1, 3, 6))
@@ -46,7 +46,7 @@ def test_equal_arguments_give_the_same_object_however_they_are_spelled():
   assert o.greedy() is not o.greedy("joint")
 
 
-def test_constructors_of_ones_own_are_checked_where_it_is_plain_what_is_meant():
+def test_unknown_annotations_of_a_users_constructor_are_not_checked():
   built = []
 
   @o.constructor

@@ -1,5 +1,6 @@
-"""Replicates: what the host driver measures, pools and counts."""
+"""The host driver: it measures, pools and counts replicates, and states how sure the answer is."""
 
+import functools
 from typing import Any, NamedTuple
 
 import instances
@@ -16,11 +17,10 @@ from nas_submod.optimizers.drivers.compiled import drive
 from nas_submod.set_functions.base import SetFunction
 
 WEIGHTS = np.array([3.0, 1.0, 2.0, 4.0])
-ROUNDS = 3
 
 
 class Replayed(NamedTuple):
-  """Asks the empty set once, then the sets of a script with its replicates; keeps all answers."""
+  """State of an optimizer that asks the sets of a script, and keeps all answers."""
 
   problem: ns.Problem
   round: Any
@@ -28,8 +28,9 @@ class Replayed(NamedTuple):
   errors: Any
 
 
+@functools.cache  # the same object for the same script, so that nothing compiles twice
 def scripted(script):
-  """An optimizer that asks `script`: for each round, a list of (elements, replicates) or None."""
+  """An optimizer that asks `script`: pairs of elements and replicates for each round."""
   width = max(len(asked) for asked in script)
   sets = np.zeros((len(script), width, 4), bool)
   counts = np.ones((len(script), width), np.int32)
@@ -61,7 +62,7 @@ def scripted(script):
 
 
 class Noisy:
-  """A modular function with noise that depends on the set and on how often it was measured."""
+  """A modular function with noise; each measurement of a set draws other noise."""
 
   def __init__(self, stated=None):
     self.stated, self.samples, self.calls = stated, {}, []
@@ -79,9 +80,9 @@ class Noisy:
 
 PROBLEM = ns.Problem([-1] * 4, np.ones(4), 2)
 SCRIPT = (
-  [((), 1)],
-  [((0,), 3), ((1,), 1), ((0,), 2)],  # the same set twice in one round
-  [((0,), 5), ((1,), 4), ((0, 1), 2)],
+  (((), 1),),
+  (((0,), 3), ((1,), 1), ((0,), 2)),  # the same set twice in one round
+  (((0,), 5), ((1,), 4), ((0, 1), 2)),
 )
 
 
@@ -139,12 +140,12 @@ def test_the_limit_counts_measurements_and_may_cut_replicates():
 def test_sets_that_are_the_same_object_share_their_measurements():
   problem = ns.Problem([-1] * 4, np.ones(4), 4, canonical=lambda mask: mask.at[2].set(False))
   noisy = Noisy()
-  result, values, _ = run(noisy, ([((), 1)], [((0,), 2), ((0, 2), 3)]), problem)
+  result, values, _ = run(noisy, ((((), 1),), (((0,), 2), ((0, 2), 3))), problem)
   assert noisy.calls == [[()], [(0,)] * 3] and result.evaluations == 4
   np.testing.assert_allclose(values[1, 1], np.mean(noisy.samples[(0,)]), rtol=1e-6)
 
 
-def test_one_failed_measurement_makes_the_set_unmeasured():
+def test_a_set_with_a_failed_measurement_has_no_value():
   def value(masks):
     return np.where(masks[:, 0], [-np.inf if i % 2 else 1.0 for i in range(len(masks))], 0.0)
 
@@ -184,12 +185,12 @@ def test_a_traceable_function_is_exact_and_measured_once():
   assert result.evaluations == 7
 
 
-def test_random_search_measures_the_same_sets_whatever_the_batch():
-  """Of 64 sets many are drawn again: where it gives up must not depend on the batch either."""
+def test_random_search_measures_the_same_sets_with_every_batch():
+  """Most of the 64 sets are drawn again; the batch must not change when the search gives up."""
   problem, weights = ns.Problem(-np.ones(6, int), np.ones(6), 6), jnp.asarray(2.0 ** np.arange(6))
-  value, keys = Partial(jnp.dot, weights), jax.vmap(jax.random.key)(jnp.arange(60))
+  value, keys = Partial(jnp.dot, weights), jax.vmap(jax.random.key)(jnp.arange(20))
   found = []
-  for batch in (1, 8, 250):  # In the last, sets are new before so many draws that it gives up.
+  for batch in (1, 8, 250):  # The last batch holds new sets before the draws that end the search.
     optimizer = ns.optimizers.random_search(evaluations=100, batch=batch)
     outcome = jax.vmap(lambda key, run=optimizer: drive(run, problem, value, key))(keys)
     found.append(np.stack([outcome.evaluations, outcome.value]))
@@ -199,7 +200,7 @@ def test_random_search_measures_the_same_sets_whatever_the_batch():
   assert len(set(made)) > 1 and made.max() <= 64
 
 
-def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others_are_refused():
+def test_gain_is_optional_and_gains_are_not():
   whole = instances.facility_location(0)
   members = {name: getattr(whole, name) for name in ("value", "init", "gains", "add")}
   for lazy in (False, True):
@@ -217,19 +218,19 @@ def test_gains_without_a_marginal_are_those_of_marginals_and_some_without_others
 @pytest.mark.parametrize(
   ("errors", "ties"), [([0, 0, 0], 0), ([1, 1, 1], 1), ([2.5, 1, 1], 2), ([np.nan] * 3, None)]
 )
-def test_sets_that_noise_leaves_open_are_counted(errors, ties):
-  # The answer is 5.0; the others are 4 and 1 below it: a difference of 1.645 errors is a tie.
+def test_ties_of_the_answer_are_counted(errors, ties):
+  # The answer is 5.0, the others are 4 and 1 below it. Less than 1.645 standard errors are a tie.
   values = np.array([5.0, 1.0, 4.0, -np.inf])
 
   def value(masks):
     which = [int(np.flatnonzero(mask)[0]) if mask.any() else -1 for mask in masks]
     return values[which], np.array([*errors, np.nan, np.nan])[which]
 
-  result = ns.maximize(PROBLEM, value, ns.optimizers.best_singleton())
+  result = ns.maximize(ns.Problem([-1] * 4, np.ones(4), 1), value, ns.optimizers.greedy())
   assert result.value == 5 and result.ties == ties
 
 
-def test_a_result_says_what_was_found_how_sure_it_is_and_whether_it_was_cut():
+def test_a_result_states_its_answer_its_noise_and_whether_it_was_cut():
   def value(masks):
     return masks @ np.array([3.0, 1.0, 2.0, 4.0])[: masks.shape[1]], np.full(len(masks), 0.5)
 

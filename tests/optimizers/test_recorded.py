@@ -1,4 +1,4 @@
-"""The log of a run, from which it goes on."""
+"""The log of a run, from which it resumes."""
 
 import json
 
@@ -17,10 +17,10 @@ def weigh(masks):
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_recorded_run_goes_on_where_it_stopped(tmp_path, torn):
+def test_a_recorded_run_resumes_where_it_stopped(tmp_path, torn):
   problem = ns.Problem(np.arange(12) // 3, np.linspace(1, 2, 12), 4.0)
   weights = np.random.default_rng(0).random(12)
-  optimizer = o.surrogate(evaluations=24, batch=4)
+  optimizer = o.greedy(batch=4)
   calls = []
 
   def value(masks):

@@ -61,7 +61,7 @@ def _evaluate(value, mask):
 
 
 def is_feasible(problem: Problem, mask: Any) -> jax.Array:
-  """Whether a set is feasible, `[]` bool; a cost may be over by what another program rounds."""
+  """Whether a set is feasible, with a tolerance for the rounding of other programs. `[]` bool."""
   budget = problem.budget
   if jnp.issubdtype(budget.dtype, jnp.inexact):
     problem = problem.replace(budget=budget * (1 + _ROUNDING))
@@ -130,7 +130,7 @@ def idle_rounds(idle: jax.Array, valid: jax.Array, before: State, after: State) 
 
 
 def is_stuck(idle: Any) -> Any:
-  """Whether after `idle []` rounds nothing will be asked any more, `[]` bool."""
+  """Whether the optimizer is stuck after `idle []` rounds that asked for nothing. `[]` bool."""
   return idle >= _MOST_IDLE
 
 

@@ -86,6 +86,7 @@ def drive(
   Returns:
     The outcome.
   """
+  # Programs are cached by optimizer. Without `solve`, which they do not use, more share a program.
   return _drive(optimizer._replace(solve=None), problem, as_argument(value), rng, limit)
 
 
@@ -125,16 +126,8 @@ class DriverState(NamedTuple):
 
 def _begin(optimizer, problem, rng):
   zero, true = jnp.int32(0), jnp.bool_(True)
-  return DriverState(
-    state=optimizer.init(problem, rng),
-    evaluations=zero,
-    rounds=zero,
-    finite=true,
-    feasible=true,
-    bad_set=problem.required,
-    idle=zero,
-    cut=~true,
-  )
+  state = optimizer.init(problem, rng)
+  return DriverState(state, zero, zero, true, true, problem.required, idle=zero, cut=~true)
 
 
 def _unfinished(optimizer, run):

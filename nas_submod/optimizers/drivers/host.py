@@ -77,6 +77,7 @@ def maximize_on_host(
       f"the optimizer answered a set that it never asked for, of elements "
       f"{np.flatnonzero(mask).tolist()}"
     )
+  # The optimizer may have seen fewer measurements of its answer than there are now.
   pooled = measurements.pooled(key)
   best_value = float(best_value) if pooled is UNKNOWN else pooled.value
   upper_bound, violations = certify_measured(problem, measurements)

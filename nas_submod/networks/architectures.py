@@ -1,4 +1,4 @@
-"""Architectures by name, and how an architecture is read from what a person types."""
+"""Published architectures by name, and the reader of architectures on the command line."""
 
 import json
 import pathlib
@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from nas_submod.networks.search_space import SearchSpace
 
-# The reference of the paper, which its search must beat: stages of 2, 3, 4, 3, 3 and 1 blocks.
+# The baseline of the paper: stages of 2, 3, 4, 3, 3 and 1 blocks.
 _MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"
 
-# By name of the space. Xiong et al. 2019: "rcnet" is Table 2 on CIFAR-100 and Table 3 on ImageNet,
-# "rcnet_b" Table 3, "rcnet_adapted" Table 5 of the supplement (CIFAR-100's moved to ImageNet).
+# By name of the space. From Xiong et al. 2019: "rcnet" is in Table 2 (CIFAR-100) and Table 3
+# (ImageNet), "rcnet_b" in Table 3. "rcnet_adapted" is CIFAR-100's network moved to ImageNet, from
+# Table 5 of the supplement.
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
   "rcnet_cifar100": {
     "rcnet": "e6 e6g2p2 e3 e3 | e6 e3p2 e6g2p2 e6g2p2 e6 | e6 e6g2p2 e6g2p2 e12g2p4"
@@ -31,18 +32,18 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
 
 
 def read(space: SearchSpace, text: str) -> tuple[int, ...]:
-  """The architecture that a text names, in a space.
+  """The architecture of a text.
 
   Args:
     space: The space.
-    text: A path of a search's result.json, a name in ARCHITECTURES, numbers such as
-      "5,3,0,0,...", or a line as `SearchSpace.text` writes it.
+    text: The path of a result.json, a name in ARCHITECTURES, numbers such as "5,3,0,0,...", or a
+      line of `SearchSpace.text`.
 
   Returns:
     An option for every position.
 
   Raises:
-    ValueError: If it is none of these, or does not belong to the space.
+    ValueError: If the text is none of these, or the architecture does not belong to the space.
   """
   if text.endswith(".json"):
     return space.check(_from_file(pathlib.Path(text)))
@@ -66,4 +67,4 @@ def _from_file(path: pathlib.Path) -> list[int]:
     found = json.loads(path.read_text())["architecture"]
     return [int(option) for option in found]
   except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(f"{path} is no result.json of a search: it names no architecture") from error
+    raise ValueError(f"{path} is not a result.json of a search: it has no architecture") from error

@@ -1,4 +1,4 @@
-"""One of several layers, chosen by an index that is data."""
+"""A layer chosen among several by an index that is data, not part of the program."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,18 +11,18 @@ from nas_submod.networks.layers import Layer, Variables
 
 
 class Choice(NamedTuple):
-  """Several layers in one; parameters and state are vectors, long enough for each of them.
+  """Several layers in one. Its parameters and its state are vectors, long enough for each layer.
 
   Attributes:
     sizes: Lengths `(P, S)` of the two vectors.
     init: `(standard normal noise [P], index) -> Variables` of vectors.
     apply: `(params [P], state [S], index, x, train) -> (y, state [S])`.
-    apply_row: `(params [N, P], state [N, S], indices [N], count, x, train) -> (y, state [N, S])`:
-      the first `count` of N in a row, for layers that keep the shape of x. What is not applied
-      costs no time.
-    unpack: `(Variables of vectors, index as a number) -> Variables` of the layer itself.
-    identity_factors: `index as a number -> [P]` of 0 and 1, by which the parameters are multiplied
-      to make the layer return its input, still able to learn; None where that is not possible.
+    apply_row: `(params [N, P], state [N, S], indices [N], count, x, train) -> (y, state [N, S])`.
+      Applies the first `count` of N layers in a row, which must keep the shape of x. The others
+      take no time.
+    unpack: `(Variables of vectors, index as an int) -> Variables` of the chosen layer.
+    identity_factors: `index as an int -> [P]` of 0 and 1. Parameters multiplied by them make the
+      layer return its input, and it can still learn. None if the layer cannot be the identity.
   """
 
   sizes: tuple[int, int]
@@ -34,7 +34,7 @@ class Choice(NamedTuple):
 
 
 def choose(options: Sequence[Layer]) -> Choice:
-  """Joins layers of equal output shape; a `lax.switch` picks one."""
+  """Joins layers of equal output shape; a `lax.switch` chooses one."""
   rng = jax.random.key(0)
   forms = [jax.eval_shape(layer.init, rng) for layer in options]
   params_size, state_size = (max(_size(form[i]) for form in forms) for i in range(2))
@@ -91,10 +91,10 @@ def _switch(
   state: jax.Array,
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`branches[index](params, state, x)`; what it returns beside y takes no gradient.
+  """`branches[index](params, state, x) -> (y, state)`, differentiable in params and x by y alone.
 
-  The gradient computes the branch again: differentiated by JAX a switch would keep what every
-  branch needs. Said by hand it is traced in half the time of a rematerialised switch.
+  The custom gradient computes the branch again, because JAX would store the residuals of every
+  branch. It traces in half the time of `jax.checkpoint` around the switch.
   """
 
   @jax.custom_vjp
@@ -121,13 +121,17 @@ def _switch_row(
   state: jax.Array,
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`_switch` by the first `count` of the indices, one after the other, and so its gradient."""
+  """Applies `_switch` for the first `count` indices in a row; its gradient goes back the same way.
+
+  JAX cannot differentiate a loop of dynamic length in reverse, so the forward pass stores the input
+  of each slot for the custom gradient.
+  """
 
   def of_slots(functions):
     return [lambda slot, p, s, *rest, f=f: f(p[slot], s[slot], *rest) for f in functions]
 
   def through(params, state, indices, count, x, *inputs):
-    """Also what came into each slot, in an array if one is given."""
+    """Runs the loop; if an array is given as `inputs`, stores the input of each slot in it."""
 
     def step(slot, carry):
       x, states, *inputs = carry
@@ -164,7 +168,10 @@ def _switch_row(
 
 
 def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any]]:
-  """For each branch, `(params, state, x, cotangent of y) -> ` those of params and x."""
+  """For each branch, the function from params, state, x and the cotangent of y to two cotangents.
+
+  They are the cotangents of params and of x.
+  """
 
   def pull(branch):
     def gradient(params, state, x, cotangent):
@@ -177,17 +184,19 @@ def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any
 
 
 def _size(form: Any) -> int:
+  """Numbers in all leaves."""
   return sum(leaf.size for leaf in jax.tree.leaves(form))
 
 
 def _pack(tree: Any, size: int) -> jax.Array:
-  """The leaves one after the other, then zeros."""
+  """Concatenates the leaves to a vector, and pads it with zeros."""
   leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
   used = sum(leaf.size for leaf in leaves)
   return jnp.concatenate([*leaves, jnp.zeros(size - used)])
 
 
 def _unpack(vector: jax.Array, form: Any) -> Any:
+  """Splits a vector into leaves of the shapes in `form`, the inverse of `_pack`."""
   leaves, structure = jax.tree.leaves(form), jax.tree.structure(form)
   ends = np.cumsum([leaf.size for leaf in leaves]).tolist()
 
@@ -200,8 +209,8 @@ def _unpack(vector: jax.Array, form: Any) -> Any:
     return unpack(vector), None
 
   def backward(_, gradients):
-    # Not concatenated: XLA's CPU compiler would compute a sum in there, as of the gradient of a
-    # bias, for every number of the vector.
+    # Not a concatenation: XLA's CPU compiler would fuse a sum into it, such as the gradient of a
+    # bias, and compute the sum again for every number of the vector.
     packed, begin = jnp.zeros_like(vector), 0
     for gradient in gradients:
       packed = jax.lax.dynamic_update_slice(packed, gradient.ravel(), (begin,))

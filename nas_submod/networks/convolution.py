@@ -1,10 +1,11 @@
-"""How a convolution is computed: the one place where the backend matters.
+"""Convolutions: the one place that depends on the backend.
 
-Inside loops and branches XLA's CPU convolutions are an order of magnitude slower than the same sums
-written as matrix products and shifted multiply-adds; accelerators have fast convolutions. But XLA's
-GPU compiler times algorithms for every one of them, for minutes where a program holds many, and the
-first it finds is an order of magnitude slower. A product needs less of that and is faster too, so
-that 1x1 convolutions of few groups are products everywhere (`python -m benchmarks.convolutions`).
+On CPUs, XLA's convolutions inside loops and branches are an order of magnitude slower than the same
+sums written as matrix products and shifted multiply-adds. Accelerators have fast convolutions, but
+XLA's GPU compiler times several algorithms for each one. This takes minutes in a program with many
+convolutions, and without it they run an order of magnitude slower. Products compile and run faster
+there too, so 1x1 convolutions of few groups are products on every backend. `python -m
+benchmarks.convolutions` measures this.
 """
 
 import functools
@@ -35,7 +36,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) 
 def convolve_by_primitive(
   x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1
 ) -> jax.Array:
-  """The same by `lax.conv_general_dilated`."""
+  """Convolves by `lax.conv_general_dilated`; arguments as for `convolve`."""
   padding = (kernel.shape[0] - 1) // 2
   return jax.lax.conv_general_dilated(
     x,
@@ -50,7 +51,7 @@ def convolve_by_primitive(
 def convolve_by_products(
   x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1
 ) -> jax.Array:
-  """The same by matrix products, or shifted multiply-adds where it is depthwise."""
+  """Convolves by matrix products, depthwise by multiply-adds; arguments as for `convolve`."""
   side, _, group_in, cout = kernel.shape
   if groups == x.shape[-1] == cout:
     return _depthwise(x, kernel[:, :, 0], stride)
@@ -69,16 +70,17 @@ def convolve_by_products(
   return jnp.concatenate(products, -1)
 
 
-# Groups that have a product each: half the time of one batched product, but more to compile.
+# Up to so many groups have a product each. It takes half the time of one batched product, but
+# longer to compile.
 _MOST_PRODUCTS = 8
 
 
 @jax.custom_vjp
 def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
-  """`x @ weights`, shapes `[..., I]` and `[I, O]`, with another gradient of the weights.
+  """`x @ weights` of shapes `[..., I]` and `[I, O]`, with a custom gradient of the weights.
 
-  What differentiation gives is the transpose of `gradient.T @ x`, for which XLA's CPU compiler
-  writes the large gradient out transposed.
+  JAX would differentiate to the transpose of `gradient.T @ x`, and XLA's CPU compiler stores the
+  large transposed gradient.
   """
   return x @ weights
 
@@ -102,7 +104,7 @@ def _pad(x: jax.Array, side: int) -> jax.Array:
 
 
 def _shifts(padded: jax.Array, side: int, stride: int) -> list[jax.Array]:
-  """The padded input as each of the `side * side` taps sees it, in row-major order."""
+  """The input pixels of each of the `side * side` taps, in row-major order."""
   height, width = padded.shape[1] - side + 1, padded.shape[2] - side + 1
   return [
     padded[:, i : i + height : stride, j : j + width : stride]
@@ -112,7 +114,7 @@ def _shifts(padded: jax.Array, side: int, stride: int) -> list[jax.Array]:
 
 
 def _multiply_add(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
-  """The depthwise convolution by taps `[K, K, C]`."""
+  """The depthwise convolution with taps `[K, K, C]`."""
   side, _, channels = taps.shape
   shifts = _shifts(_pad(x, side), side, stride)
   products = (shift * tap for shift, tap in zip(shifts, taps.reshape(-1, channels)))
@@ -121,10 +123,10 @@ def _multiply_add(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _depthwise(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
-  """`_multiply_add` with another gradient of the taps.
+  """`_multiply_add` with a custom gradient of the taps.
 
-  What differentiation gives is a reduction of a product for every tap, which XLA's CPU compiler
-  fuses into a loop that it does not vectorise.
+  JAX would differentiate to a reduction of a product for every tap. XLA's CPU compiler fuses these
+  into a loop that it does not vectorise.
   """
   return _multiply_add(x, taps, stride)
 
@@ -141,12 +143,12 @@ def _depthwise_backward(stride: int, inputs: Any, gradient: jax.Array) -> Any:
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
-# All running sums of a block together, in numbers: a megabyte, which stays in a core's cache.
+# Numbers in all running sums of a block: a megabyte, which stays in the cache of a core.
 _BLOCK = 1 << 18
 
 
 def _gradient_of_taps(x: jax.Array, gradient: jax.Array, side: int, stride: int) -> jax.Array:
-  """The gradient of taps `[K, K, C]`: blocks of images or rows are added up, then summed."""
+  """The gradient of taps `[K, K, C]`: adds up blocks of images or rows, then sums the block."""
   batch, height, width, channels = gradient.shape
   padded = _pad(x, side)
   most = max(_BLOCK // (side * side * width * channels), 1)
@@ -168,7 +170,7 @@ def _gradient_of_taps(x: jax.Array, gradient: jax.Array, side: int, stride: int)
 
 
 def _sum_by_halves(pixels: jax.Array) -> jax.Array:
-  """Sums over all axes but the last: additions of arrays are vectorised, small reductions not."""
+  """Sums over all axes but the last. XLA vectorises additions of arrays, not small reductions."""
   pixels = pixels.reshape(-1, pixels.shape[-1])
   while len(pixels) % 2 == 0:
     half = len(pixels) // 2

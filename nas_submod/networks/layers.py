@@ -1,7 +1,7 @@
-"""Pure-function layer constructors.
+"""Layers as pure functions, after `jax.example_libraries.stax`.
 
-A layer is three functions, after `jax.example_libraries.stax`: how to start, how to apply, what it
-costs. Combinators return layers, so that a network is an expression. Images are `[B, H, W, C]`.
+A layer has three functions: init, apply and cost. Combinators take and return layers, so a network
+is an expression. Images are `[B, H, W, C]`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Cost = dict[str, int]
 
 
 class Variables(NamedTuple):
-  """What a layer carries."""
+  """The arrays of a layer."""
 
   params: Params  # Learned by gradient descent.
   state: State  # Running statistics of batch norm.
@@ -29,17 +29,18 @@ class Layer(NamedTuple):
   """A layer as pure functions.
 
   Attributes:
-    init: `(rng, draw=jax.random.normal) -> Variables`. Every initial value is affine in what
-      `draw(rng, shape)` gives, so a caller can tabulate mean and scale with constant draws.
-    apply: `(params, state, x, train) -> (y, state)`. With `train` batch norm uses the statistics
-      of the batch and returns moved running ones; without, it uses the running ones. The name of
-      a mapped axis as `train` says that the batch is spread over that axis; differentiate inside
-      the mapped function then.
+    init: `(rng, draw=jax.random.normal) -> Variables`. Every initial value is affine in
+      `draw(rng, shape)`, so constant draws give its mean and scale.
+    apply: `(params, state, x, train) -> (y, state)`. If `train` is true, batch norm uses the
+      statistics of the batch and updates the running ones; if false, it uses the running ones. If
+      `train` is the name of a mapped axis, the batch is sharded over that axis; differentiate
+      inside the mapped function then.
     cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
-      all learned numbers. Madds are multiply-adds of convolutions for one image, as the paper
-      counts them (no batch norm, no classifier).
-    to_zero: None, or `params -> params`, each times 0 or 1: it then returns zeros, but can learn.
-    to_identity: None, or the same with which it returns its input.
+      all learned numbers. Madds are the multiply-adds of the convolutions for one image, as in the
+      paper: without batch norm and classifier.
+    to_zero: None, or `params -> params`, each multiplied by 0 or 1, so that the layer returns zeros
+      but can still learn.
+    to_identity: None, or `params -> params` in the same way, so that it returns its input.
   """
 
   init: Callable[..., Variables]
@@ -52,11 +53,11 @@ class Layer(NamedTuple):
 def parameter_free(
   function: Callable[[jax.Array], jax.Array], output_shape: Callable[[Shape], Shape] = lambda s: s
 ) -> Layer:
-  """Makes a layer of a function without parameters.
+  """A layer from a function without parameters.
 
   Args:
     function: `x [B, ...] -> y [B, ...]`.
-    output_shape: The shape of one output example from that of one input example.
+    output_shape: Maps the shape of one input example to that of its output.
   """
   return Layer(
     init=lambda rng, draw=jax.random.normal: Variables((), ()),
@@ -76,12 +77,12 @@ def relu() -> Layer:
 
 
 def global_average_pool() -> Layer:
-  """Averages over space: `[B, H, W, C] -> [B, C]`."""
+  """Averages over height and width: `[B, H, W, C] -> [B, C]`."""
   return parameter_free(lambda x: x.mean((1, 2)), lambda shape: (shape[-1],))
 
 
 def channel_shuffle(groups: int) -> Layer:
-  """Interleaves channel groups, so that grouped convolutions exchange features (ShuffleNet)."""
+  """Interleaves the channels of groups (Zhang et al. 2018), so that groups exchange features."""
 
   def shuffle(x):
     *lead, channels = x.shape
@@ -93,7 +94,7 @@ def channel_shuffle(groups: int) -> Layer:
 def conv(
   cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> Layer:
-  """A 2-d convolution with padding `(kernel - 1) / 2`, He-normal by fan out.
+  """A 2-d convolution with padding `(kernel - 1) / 2`; its kernel starts He-normal by fan out.
 
   Args:
     cin: Input channels.
@@ -101,7 +102,7 @@ def conv(
     kernel: Odd side of the kernel, in pixels.
     stride: Step in both directions, in pixels.
     groups: Independent groups of channels; `groups == cin == cout` is a depthwise convolution.
-    bias: Whether to add a bias, zero at first.
+    bias: Whether to add a bias, initially zero.
 
   Raises:
     ValueError: If channels do not divide into groups, or the kernel is even.
@@ -109,7 +110,7 @@ def conv(
   if cin % groups or cout % groups:
     raise ValueError(f"conv: {cin} -> {cout} channels do not divide into {groups} groups")
   if kernel % 2 == 0:
-    raise ValueError(f"conv: kernel {kernel} is even; allowed are odd sizes")
+    raise ValueError(f"conv: kernel {kernel} is even; allowed: odd sizes")
   shape = (kernel, kernel, cin // groups, cout)
   scale = (2 * groups / (kernel * kernel * cout)) ** 0.5
 
@@ -131,7 +132,7 @@ def conv(
 
 
 def depthwise_conv(channels: int, kernel: int = 3, stride: int = 1) -> Layer:
-  """A convolution of every channel by itself."""
+  """A convolution of each channel alone."""
   return conv(channels, channels, kernel, stride, groups=channels)
 
 
@@ -140,7 +141,7 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
 
   Args:
     channels: Size of the last axis.
-    momentum: Share of the old running statistics kept at a step.
+    momentum: Weight of the old running statistics in an update.
     epsilon: Added to the variance.
   """
 
@@ -163,7 +164,7 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
 
 
 def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:
-  """A fully connected layer `[B, cin] -> [B, cout]`; its multiply-adds are not counted."""
+  """A fully connected layer, `[B, cin] -> [B, cout]`; its multiply-adds are not counted."""
 
   def init(rng, draw=jax.random.normal):
     return Variables({"kernel": scale * draw(rng, (cin, cout)), "bias": jnp.zeros(cout)}, ())
@@ -205,7 +206,7 @@ def serial(*layers: Layer) -> Layer:
 def _parallel(
   left: Layer, right: Layer, combine: Callable[[jax.Array, jax.Array], jax.Array]
 ) -> Layer:
-  """Applies two layers to the same input and combines their outputs of equal shape."""
+  """Applies two layers to the same input, and combines their outputs of equal shape."""
 
   def init(rng, draw=jax.random.normal):
     variables = [layer.init(r, draw) for layer, r in zip((left, right), jax.random.split(rng))]
@@ -225,7 +226,7 @@ def _parallel(
 
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
-  """`branch(x) + shortcut(x)`, the identity by default (He et al. 2016)."""
+  """`branch(x) + shortcut(x)`; the shortcut is the identity by default (He et al. 2016)."""
   layer = _parallel(branch, identity() if shortcut is None else shortcut, jnp.add)
   to_zero = branch.to_zero
   if shortcut is not None or to_zero is None:
@@ -234,9 +235,9 @@ def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
 
 
 def squeeze_excite(channels: int, reduction: int = 4) -> Layer:
-  """Scales channels by a gate computed from their averages (Hu et al. 2018).
+  """Multiplies channels by a gate computed from their averages (Hu et al. 2018).
 
-  Its two 1x1 convolutions of the averages, with biases, count as convolutions.
+  Its two 1x1 convolutions of the averages have biases, and their multiply-adds are counted.
   """
   squeezed = max(channels // reduction, 1)
   gate = serial(

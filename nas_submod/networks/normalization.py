@@ -1,4 +1,4 @@
-"""How batch norm is computed, with its gradient (Ioffe and Szegedy 2015)."""
+"""Batch normalisation and its gradient (Ioffe and Szegedy 2015)."""
 
 import functools
 from typing import Any
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 def normalize(
   x: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float
 ) -> jax.Array:
-  """`x [..., C]` normalised by a given mean and variance, `[C]`, scaled and shifted."""
+  """Normalises `x [..., C]` by a mean and variance `[C]`, then scales and shifts it."""
   gain = scale * jax.lax.rsqrt(var + epsilon)
   return x * gain.astype(x.dtype) + (bias - mean * gain).astype(x.dtype)
 
@@ -19,12 +19,15 @@ def normalize(
 def normalize_batch(
   x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, train: bool | str
 ) -> tuple[jax.Array, ...]:
-  """`x [..., C]` normalised by mean and variance of the batch, and these two, without gradients.
+  """Normalises `x [..., C]` by the mean and variance of the batch.
 
-  Both moments are taken in one pass, around the mean of the first example so that they do not
-  cancel (Chan, Golub, LeVeque 1983). The gradient is said by hand (Ioffe and Szegedy 2015):
-  differentiated by JAX it takes two passes more.
+  The custom gradient (Ioffe and Szegedy 2015) needs two passes fewer than the one of JAX.
+
+  Returns:
+    The normalised array, the mean and the variance; the last two `[C]`, without gradients.
   """
+  # One pass over x for both moments. They are taken around the mean of the first example, because
+  # E[x^2] - E[x]^2 cancels where the mean is large (Chan, Golub, LeVeque 1983).
   wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
   [around] = _over_shards((wide[:1].mean(axes),), train)
   centred = wide - around
@@ -50,7 +53,7 @@ def _normalize_batch_backward(
   along_one, along_x = _over_shards((of_bias / examples, of_scale / examples), train)
   gain = scale * inverse
   slope = gain * inverse * along_x
-  # Not by `centred`: XLA's CPU compiler writes out what two loops share.
+  # Written in x, not `centred`: XLA's CPU compiler would store `centred` for both loops.
   of_x = gain * gradient - slope * x + (slope * mean - gain * along_one)
   return of_x.astype(x.dtype), of_scale, of_bias
 
@@ -59,5 +62,5 @@ normalize_batch.defvjp(_normalize_batch_forward, _normalize_batch_backward)
 
 
 def _over_shards(means: tuple[jax.Array, ...], train: bool | str) -> tuple[jax.Array, ...]:
-  """Means over the whole batch from those over its equal shards."""
+  """Means over the whole batch, from the means over its shards of equal size."""
   return jax.lax.pmean(means, train) if isinstance(train, str) else means

@@ -1,10 +1,9 @@
-"""A search space: which block may stand where, and four ways to write an architecture.
+"""A search space: stages of positions, and the options for each position.
 
-A space has stages of positions. An architecture gives an option to every position: integers
-`[positions]`, 0 for an empty position, `i` for `options[i - 1]`. As a set it is the mask over the
-elements (position, option), `n = positions * len(options)`. Only the order of blocks within a stage
-changes the network, so the canonical form pushes every stage to the left. As text it is one line:
-`e6 e3 . | e6 . .`.
+An architecture gives an option to every position: integers `[positions]`, 0 for an empty position,
+`i` for `options[i - 1]`. As a set it is a mask over the elements (position, option), `n =
+positions * len(options)`. As text it is one line: `e6 e3 . | e6 . .`. Empty positions do not
+change the network, so the canonical form pushes the blocks of every stage to the left.
 """
 
 import dataclasses
@@ -23,15 +22,15 @@ EMPTY = "."
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """Positions of equal output.
+  """Positions whose blocks have the same output shape.
 
   Attributes:
     channels: Output channels of every block.
-    positions: How many blocks fit.
-    stride: Of the first block, 1 or 2; all others have 1.
-    projection: Whether an empty first position is a 1x1 convolution and batch norm to the stage's
-      channels and stride (NAS-Bench-Macro) instead of nothing (RCNet). Then the first position is
-      not interchangeable with the others.
+    positions: The largest number of blocks.
+    stride: Stride of the first block, 1 or 2; the others have stride 1.
+    projection: Whether an empty first position becomes a 1x1 convolution and batch norm with the
+      stage's channels and stride (NAS-Bench-Macro), instead of nothing (RCNet). The canonical form
+      then leaves the first position where it is.
   """
 
   channels: int
@@ -48,17 +47,17 @@ class SearchSpace:
   1x1 convolution, global average pool, classifier.
 
   Attributes:
-    name: For people.
-    image_shape: (height, width, channels) of an image.
-    classes: Outputs of the classifier.
-    stem_channels: Of the first convolution.
-    stages: In order.
+    name: The name of the space.
+    image_shape: Height, width and channels of an image.
+    classes: Number of classes, the outputs of the classifier.
+    stem_channels: Output channels of the first convolution.
+    stages: The stages, in order.
     options: The block types.
-    start: An option for every position: the network that the search starts from and keeps, pushed
-      to the left in every stage. A stage of stride 2 without projection must have one.
-    stem_stride: Of the first convolution.
-    stem_block_channels: Of the inverted residual of expansion 1 behind it; 0 for none.
-    head_channels: Of the last 1x1 convolution; 0 for none.
+    start: The start set: an option for every position, in canonical form. Every network of a search
+      contains its blocks. A stage of stride 2 without projection needs one.
+    stem_stride: Stride of the first convolution.
+    stem_block_channels: Output channels of the inverted residual of expansion 1; 0 for none.
+    head_channels: Output channels of the last 1x1 convolution; 0 for none.
   """
 
   name: str
@@ -89,7 +88,7 @@ class SearchSpace:
 
   @functools.cached_property
   def positions(self) -> int:
-    """Number of positions of all stages."""
+    """Number of positions in all stages."""
     return sum(stage.positions for stage in self.stages)
 
   @property
@@ -99,7 +98,7 @@ class SearchSpace:
 
   @functools.cached_property
   def stage_slices(self) -> tuple[slice, ...]:
-    """Where each stage's positions are."""
+    """The positions of each stage."""
     ends = np.cumsum([stage.positions for stage in self.stages])
     return tuple(slice(int(end) - s.positions, int(end)) for end, s in zip(ends, self.stages))
 
@@ -114,16 +113,16 @@ class SearchSpace:
     return np.asarray(self.mask(self.start))
 
   def may_be_empty(self, stage: int) -> bool:
-    """Whether a network may have no block at all in this stage."""
+    """Whether networks that contain the start set may have no block in this stage."""
     start = self.start[self.stage_slices[stage]]
     return not self.stages[stage].projection and not any(start)
 
   def check(self, architecture: Sequence[int]) -> tuple[int, ...]:
-    """Returns the architecture as a tuple, or says what is wrong with it.
+    """Returns a valid architecture as a tuple.
 
     Raises:
-      ValueError: If it has another length, holds an unknown option, or leaves a stage empty that
-        changes the resolution.
+      ValueError: If its length is wrong, it holds an unknown option, or it leaves a stage empty
+        that changes the resolution.
     """
     values = tuple(int(option) for option in np.asarray(architecture).ravel())
     if len(values) != self.positions:
@@ -150,7 +149,7 @@ class SearchSpace:
     return all(s in (0, int(c)) for s, c in zip(self.start, canonical))
 
   def canonical(self, architecture: Any) -> Any:
-    """The same network with every stage pushed to the left. Shape `[..., positions]`; traceable.
+    """The same network with every stage pushed to the left. `[..., positions]`; traceable.
 
     The first position of a stage with projection stays where it is.
     """
@@ -165,47 +164,49 @@ class SearchSpace:
     return module.concatenate(parts, -1)
 
   def key(self, architecture: Sequence[int]) -> str:
-    """What evaluations of an architecture are stored under: its canonical form, as `5.3.0|...`."""
+    """The canonical form as text such as `5.3.0|...`, the key of its evaluations."""
     canonical = [str(int(option)) for option in self.canonical(self.check(architecture))]
     return "|".join(".".join(canonical[where]) for where in self.stage_slices)
 
   def from_key(self, key: str) -> tuple[int, ...]:
-    """The canonical architecture that `key` wrote."""
+    """The canonical architecture of a key, the inverse of `key`."""
     return self.check([int(option) for option in key.replace("|", ".").split(".")])
 
   def mask(self, architecture: Any) -> Any:
-    """The set of elements. Shape `[..., positions] -> [..., n]` bool; traceable."""
+    """Masks of architectures. `[..., positions] -> [..., n]` bool; traceable."""
     module = jnp if isinstance(architecture, jax.Array) else np
     values = module.asarray(architecture)[..., None]
     chosen = values == module.arange(1, len(self.options) + 1)
     return chosen.reshape(*values.shape[:-2], self.elements)
 
   def architecture(self, mask: Any) -> Any:
-    """The architecture of a set, at most one element a position. `[..., n] -> [..., positions]`."""
+    """Architectures of masks, the inverse of `mask`. `[..., n] -> [..., positions]`; traceable."""
     module = jnp if isinstance(mask, jax.Array) else np
     chosen = module.asarray(mask).reshape(*mask.shape[:-1], self.positions, len(self.options))
     return (chosen * module.arange(1, len(self.options) + 1)).sum(-1).astype(np.int32)
 
   def canonical_mask(self, mask: jax.Array) -> jax.Array:
-    """The mask of the canonical form. Shape `[n] -> [n]`; traceable."""
+    """The mask of the canonical form. `[n] -> [n]` bool; traceable."""
     return self.mask(self.canonical(self.architecture(mask)))
 
   def text(self, architecture: Sequence[int]) -> str:
-    """One readable line; `parse` reads it."""
+    """The architecture as one line with the names of its options."""
     names = [EMPTY] + [option.name for option in self.options]
     words = [names[option] for option in self.check(architecture)]
     return " | ".join(" ".join(words[where]) for where in self.stage_slices)
 
   def parse(self, text: str) -> tuple[int, ...]:
-    """Reads what `text` wrote. A stage may leave out empty positions at its end.
+    """The architecture of a text, the inverse of `text`.
+
+    A stage may omit empty positions at its end.
 
     Raises:
-      ValueError: If a name or the number of stages or positions is wrong.
+      ValueError: If a name, the number of stages or the number of positions is wrong.
     """
     return self.check(numbers_of(text, self.stages, self.options))
 
   def distinct(self) -> int:
-    """Number of different networks that contain the start set, whatever they cost."""
+    """Number of distinct networks that contain the start set, within and over budget."""
     total = 1
     for stage, where in zip(self.stages, self.stage_slices):
       kept = sum(option != 0 for option in self.start[where])
@@ -218,7 +219,7 @@ class SearchSpace:
 
 
 def numbers_of(text: str, stages: Sequence[Stage], options: Sequence[Option]) -> tuple[int, ...]:
-  """An architecture written as text, see `SearchSpace.parse`; whether it is allowed is not checked.
+  """The option numbers of a text, see `SearchSpace.parse`; `SearchSpace.check` is not called.
 
   Raises:
     ValueError: If stages are missing or too long, or an option is unknown.

@@ -1,9 +1,11 @@
-"""The known search spaces, and those that a config describes."""
+"""The known search spaces, and spaces from a config."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from nas_submod.networks import blocks
 from nas_submod.networks.blocks import Option
@@ -59,7 +61,7 @@ def nas_bench_macro() -> SearchSpace:
 def digits() -> SearchSpace:
   """RCNet scaled down to 8x8 images of ten digits: 12 positions, the six types of the paper.
 
-  The start network has one block, of the cheapest type, where the resolution changes last.
+  The start network has one block of the cheapest type, in the last stage.
   """
   return SearchSpace(
     name="digits",
@@ -81,10 +83,10 @@ SPACES: Mapping[str, Callable[[], SearchSpace]] = {
 
 @functools.cache
 def get(name: str) -> SearchSpace:
-  """The space of that name.
+  """The known space of a name.
 
   Raises:
-    ValueError: If there is none.
+    ValueError: If it is unknown.
   """
   if name not in SPACES:
     raise ValueError(f"unknown space {name!r}; allowed: {', '.join(SPACES)}")
@@ -92,15 +94,16 @@ def get(name: str) -> SearchSpace:
 
 
 def from_config(config: Mapping[str, Any]) -> SearchSpace:
-  """The space that a config describes: a known one, changed in some fields, or the user's own.
+  """The space of a config: a known one with changed fields, or a user's own.
 
   Args:
-    config: `name` and any fields of `SearchSpace`. With a known name the others override it.
-      `stages` are tuples of `Stage`'s fields or mappings, `options` mappings of the arguments of
-      `blocks.inverted_residual_option` (or `Option`s), `start` text as for `parse` or integers.
+    config: `name` and fields of `SearchSpace`. With a known name they override its fields.
+      `stages` are mappings or tuples of the fields of `Stage`. `start` is integers, or text for
+      `SearchSpace.parse`. `options` are mappings: arguments of `blocks.inverted_residual_option`,
+      or of `blocks.imported_option` if one is `block`. Outside a ConfigDict they may be `Option`s.
 
   Raises:
-    ValueError: If a field is unknown or missing.
+    ValueError: If a field is unknown, missing or wrong.
   """
   fields = {key: value for key, value in config.items() if value is not None}
   allowed = [field.name for field in dataclasses.fields(SearchSpace)]
@@ -112,8 +115,7 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
     )
   if "options" in fields:
     fields["options"] = tuple(
-      option if isinstance(option, Option) else blocks.inverted_residual_option(**option)
-      for option in fields["options"]
+      _option(option, isinstance(config, ConfigDict)) for option in fields["options"]
     )
   if "image_shape" in fields:
     fields["image_shape"] = tuple(fields["image_shape"])
@@ -127,8 +129,24 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
     required = [f.name for f in dataclasses.fields(SearchSpace) if f.default is dataclasses.MISSING]
     if missing := [name for name in required if name not in fields]:
       raise ValueError(
-        f"a space of one's own needs {', '.join(missing)}; known names: {', '.join(SPACES)}"
+        f"a space of your own needs {', '.join(missing)}; known names: {', '.join(SPACES)}"
       )
   if isinstance(start, str):
     start = numbers_of(start, fields["stages"], fields["options"])
   return SearchSpace(**fields, start=tuple(start or ()))
+
+
+def _option(option: Any, from_config_file: bool) -> Option:
+  if not isinstance(option, Option | Mapping | ConfigDict):
+    raise ValueError(
+      f"config.space.options holds {option!r}; allowed: dictionaries, such as {{'expansion': 3}}"
+    )
+  if not isinstance(option, Option):
+    make = blocks.imported_option if "block" in option else blocks.inverted_residual_option
+    return make(**option)
+  if from_config_file:
+    raise ValueError(
+      f"config.space.options holds the object Option {option.name}, which config.json cannot hold: "
+      f"name its function, {{'block': 'module:function', 'name': '{option.name}'}}"
+    )
+  return option

@@ -1,9 +1,8 @@
-"""Networks of sets: one set with its own program, or one program for every set.
+"""The universal network: one program for every set, with the architecture as data.
 
-The universal network takes the architecture as data. Every stage has an opening position, whose
-input depends on which stage before it has a block, and others of equal shape: a loop runs as many
-as are filled, so that empty ones cost no time. What stands at a position is a `lax.switch` over
-layers; its parameters are one vector, long enough for each of them.
+A position is a `lax.switch` over layers. Its parameters are one vector, long enough for each layer.
+The opening position of a stage has an input that depends on the predecessor of the stage. The other
+positions have equal shapes, so a loop runs the filled ones, and empty ones take no time.
 """
 
 import functools
@@ -31,14 +30,14 @@ from nas_submod.networks.single import (
 
 
 class Place(NamedTuple):
-  """Where a layer of a network stands in the universal one.
+  """The place of a layer in the universal network.
 
   Attributes:
     part: Index of its vectors among parameters and states.
-    slot: Its row there; None where the part is one vector.
-    choice: The layers that may stand there.
-    option: Index of the one that does.
-    form: Type of block, input channels, output channels, stride; equal forms are equal layers.
+    slot: Its row in the part; None if the part is one vector.
+    choice: The layers that are possible in this place.
+    option: Index of the layer in `choice`.
+    form: Option, input channels, output channels and stride. Layers of equal form are equal.
   """
 
   part: int
@@ -48,20 +47,20 @@ class Place(NamedTuple):
   form: tuple[int, int, int, int]
 
   def of(self, variables: Variables) -> Variables:
-    """Its vectors among those of the universal network."""
+    """The vectors of the layer, from those of the universal network."""
     vectors = (field[self.part] for field in variables)
     return Variables(*(v if self.slot is None else v[self.slot] for v in vectors))
 
 
 class Universal(NamedTuple):
-  """One network for every set of a space that contains the start set's stages.
+  """One network for every set that has blocks in all stages where the start set has some.
 
   Attributes:
-    init: `(rng, architecture [positions]) -> Variables`. What two architectures have in common
-      starts at the same values.
+    init: `(rng, architecture [positions]) -> Variables`. Layers that two architectures share start
+      at the same values.
     apply: `(params, state, architecture, x, train) -> (logits, state)`.
     specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
-    places: `architecture -> ` where its layers stand, a list for each stage and one for the head.
+    places: `architecture -> ` the places of its layers: a list for each stage, one for the head.
   """
 
   init: Callable[[jax.Array, jax.Array], Variables]
@@ -76,13 +75,13 @@ def _widen(x: jax.Array, channels: int) -> jax.Array:
 
 
 def _on_first_channels(layer: Layer, cin: int, width: int, keep: bool) -> Layer:
-  """The layer on the first `cin` channels of a wider array, its output made `width` wide.
+  """The layer applied to the first `cin` channels of a wider array, with `width` output channels.
 
   Args:
     layer: The layer.
-    cin: Its input channels.
+    cin: Input channels of the layer.
     width: Channels to return.
-    keep: Whether the other channels of the input pass by, or zeros are added.
+    keep: Whether to pass the other input channels on; otherwise zeros are added.
   """
 
   def apply(params, state, x, train):
@@ -103,7 +102,7 @@ class _Stage(NamedTuple):
 def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
   stage = space.stages[index]
   opening: list[Layer] = []
-  # Layers of equal input are one branch: branches are what there is to compile.
+  # Equal layers share a branch, because compile time grows with the branches.
   known: dict[tuple[int, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
   for predecessor in predecessors(space, index):
@@ -125,10 +124,10 @@ def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
 
 @functools.cache
 def build_universal(space: SearchSpace) -> Universal:
-  """The network that takes its architecture as data.
+  """Builds the network that takes the architecture as data.
 
-  Where a stage may be empty its output is as wide as the widest of what may come out of it, zeros
-  added, and the next block is chosen by its true number of input channels too.
+  The output of a stage that may be empty has as many channels as its widest possible output, padded
+  with zeros. The next block is chosen by option and true number of input channels.
   """
   width, stages = output_channels(space, 0), []
   for index, stage in enumerate(space.stages):

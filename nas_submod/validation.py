@@ -83,7 +83,7 @@ def array_of(name: str, argument: Any, allowed: str) -> np.ndarray:
   """Converts an argument to an array.
 
   Args:
-    name: The argument's name, for the error message, as NumPy's lacks it.
+    name: Its name, for the error message; NumPy's message lacks it.
     argument: The argument.
     allowed: What is allowed, for the error message.
 

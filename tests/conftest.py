@@ -1,14 +1,15 @@
-"""Eight CPU devices for every test, as pmap needs several; and a count of compilations."""
+"""Eight CPU devices for every test, because pmap needs several, and shared fixtures."""
 
 import os
 from importlib.metadata import version
 
-# Most of the time goes into compiling: two thirds less of it. Command lines under test see it too.
-# `XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true"`: as users run.
+# Compilation dominates the tests. These flags make it three times as fast, in command lines too.
+# To test as users run: `XLA_FLAGS="--xla_backend_optimization_level=3
+# --xla_cpu_use_fusion_emitters=true"`.
 os.environ["XLA_FLAGS"] = " ".join(
   [
     "--xla_backend_optimization_level=0",
-    # An XLA that does not know a flag ends the process.
+    # XLA ends the process at an unknown flag.
     "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "",
     os.environ.get("XLA_FLAGS", ""),
   ]
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-# `TEST_PLATFORM=cuda python -m pytest tests/optimizers`: optimizers run there too.
+# `TEST_PLATFORM=cuda python -m pytest tests/optimizers` tests the optimizers on a GPU.
 jax.config.update("jax_platforms", os.environ.get("TEST_PLATFORM", "cpu"))
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -36,9 +37,9 @@ jax.monitoring.register_event_duration_secs_listener(_count)
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-  """What takes over 0.05 s to compile is compiled once: half the time of the tests of searches.
+  """Caches programs that take over 0.05 s to compile; halves the time of the search tests.
 
-  Command lines have a folder of their own, as one that is killed may leave half a file. The user's
+  Command lines have another folder, because a killed one may leave an unfinished file. The user's
   folder is not touched.
   """
   least = "0.05"
@@ -63,15 +64,15 @@ def digits_npz(tmp_path_factory):
 
 @pytest.fixture
 def compilations():
-  """A function that tells how many XLA programs this process has compiled so far."""
+  """A function that returns the number of XLA programs that this process has compiled."""
   return lambda: len(_compilations)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
-  """Programs of one module are not kept for the next.
+  """Drops the programs of a test module at its end.
 
-  Each takes memory maps, of which Linux allows a process 65,530: XLA aborts beyond.
+  Each program takes memory maps. Linux allows 65,530 per process, and XLA aborts beyond that.
   """
   yield
   jax.clear_caches()

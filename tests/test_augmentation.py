@@ -1,4 +1,4 @@
-"""Random crops, flips and mixup: against NumPy, and the same on any number of devices."""
+"""Random crops, flips and mixup: against NumPy, and equal for any number of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from nas_submod.training import augmentation
 
 
 def windows(image, padding, flip):
-  """Every image that augmentation may make of one, by what was done to it; NumPy."""
+  """All results that augmentation may give for an image, computed by NumPy: bytes -> operation."""
   height, width, _ = image.shape
   padded = np.zeros((height + 2 * padding, width + 2 * padding, image.shape[2]), np.uint8)
   padded[padding : padding + height, padding : padding + width] = image
@@ -26,7 +26,7 @@ def windows(image, padding, flip):
 @pytest.mark.parametrize(("padding", "flip"), [(2, True), (1, False), (0, True)])
 @pytest.mark.parametrize("shape", [(6, 7, 3), (8, 8, 1)])
 def test_augment_is_pad_crop_flip(padding, flip, shape):
-  """Each result is one of the windows of its own image, and all are equally likely."""
+  """Each result is a window of its image, and all windows are equally likely."""
   batch = 4000
   images = np.random.default_rng(0).integers(0, 256, (batch, *shape), np.uint8)
   images[1:] = images[0]
@@ -63,7 +63,7 @@ def test_augment_identity():
 
 
 def test_augment_in_a_loop_and_mapped():
-  """Inside `while_loop` and `vmap`, where training calls it, results are the same."""
+  """Results are the same inside `while_loop` and `vmap`, where training calls it."""
   images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 8, 6, 6, 1), np.uint8))
 
   def step(carry):

@@ -1,4 +1,4 @@
-"""What is compiled is counted, whether XLA or the persistent cache gives it."""
+"""Counts of compiled programs, parallel compilation, and the folder of the persistent cache."""
 
 import functools
 import signal
@@ -39,7 +39,7 @@ def test_programs_from_the_cache_are_counted_too(tmp_path):
   assert list(tmp_path.glob("nas_submod/jax/*/jit_*"))
 
 
-def test_programs_compiled_together_are_counted_where_they_are_asked_for():
+def test_programs_compiled_together_are_counted_in_the_calling_thread():
   x = jax.numpy.ones(5)
   programs = [jax.jit(lambda x, factor=factor: x * factor) for factor in (2.0, 3.0, 4.0)]
   outer, inner = compilation.CompilationLog(), compilation.CompilationLog()
@@ -53,14 +53,14 @@ def test_programs_compiled_together_are_counted_where_they_are_asked_for():
   assert outer.seconds == inner.seconds > 0
 
 
-def test_an_error_of_one_of_them_is_raised():
+def test_an_error_in_one_program_is_raised():
   with pytest.raises(ZeroDivisionError):
     compilation.compile_together(lambda: 1 / 0, lambda: None)
 
 
 @pytest.fixture
 def interrupts():
-  """Tests run in the background of a shell ignore SIGINT."""
+  """Handles SIGINT, which a process in the background of a shell ignores."""
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   yield
   signal.signal(signal.SIGINT, before)
@@ -90,12 +90,12 @@ def cache_setting():
   jax.config.update("jax_compilation_cache_dir", before)
 
 
-def test_where_programs_are_kept(cache_setting, tmp_path, monkeypatch):
+def test_the_cache_folder(cache_setting, tmp_path, monkeypatch):
   jax.config.update("jax_compilation_cache_dir", None)
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
   (tmp_path / "file").write_text("")
   compilation.keep_programs()
-  assert cache_setting() is None  # Cannot be written.
+  assert cache_setting() is None  # not writable
   monkeypatch.delenv("XDG_CACHE_HOME")
   monkeypatch.setenv("HOME", str(tmp_path))
   compilation.keep_programs()
@@ -105,7 +105,7 @@ def test_where_programs_are_kept(cache_setting, tmp_path, monkeypatch):
   assert cache_setting() == "of the user"
 
 
-def test_the_cache_can_be_switched_off(cache_setting, tmp_path, monkeypatch):
+def test_the_cache_can_be_turned_off(cache_setting, tmp_path, monkeypatch):
   jax.config.update("jax_compilation_cache_dir", None)
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   jax.config.update("jax_enable_compilation_cache", False)

@@ -1,4 +1,4 @@
-"""Several processes train and search as one; one of them writes, all stop together."""
+"""Several processes train and search like one; only process 0 writes, and all stop together."""
 
 import json
 import os
@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
+from nas_submod.data import sources, stream
 from tests.test_experiments import outcome, trainings
 from tests.test_final import losses, wait_for_step
 
@@ -27,7 +29,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def start(digits_npz):
-  """What starts a command in some processes, each with some CPU devices."""
+  """A function that starts a command in several processes, each with several CPU devices."""
 
   def start(workdir, processes, devices, *flags, module="train"):
     command = [sys.executable, "-m", f"experiments.{module}", "--config=tests/tiny_config.py"]
@@ -60,19 +62,44 @@ def finish(processes, workdir, code=0):
     assert process.wait(timeout=600) == code, (workdir / f"output{i}.txt").read_text()
 
 
+def test_two_processes_read_the_halves_of_each_streamed_batch(monkeypatch):
+  images = np.random.default_rng(0).integers(0, 256, (40, 10, 9, 1), np.uint8)
+  source = sources.Source("noise", np.arange(40, dtype=np.int32), images.__getitem__, str)
+  streamed = stream.Images(source, np.arange(40), 8)
+
+  def read():
+    batches = stream.training_batches(streamed, source.labels, 0, 16, range(3))
+    return [*batches, *stream.evaluation_batches(streamed, source.labels, 16)]
+
+  whole, halves = read(), []
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  for i in range(2):
+    monkeypatch.setattr(jax, "process_index", lambda i=i: i)
+    halves.append(read())
+  assert len(whole) == len(halves[0]) == len(halves[1]) == 6
+  for batch, first, second in zip(whole, *halves):
+    for expected, *parts in zip(batch, first, second):
+      assert len(parts[0]) == len(parts[1]) == 8
+      np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+_STREAM = ("--config.data.stream=True", "--config.data.image_size=8")
+
+
 @pytest.mark.parametrize(
-  "flags", [(), ("--config.data.stream=True", "--config.data.image_size=8")], ids=["held", "stream"]
+  "flags",
+  [pytest.param((), id="held"), pytest.param(_STREAM, id="stream", marks=pytest.mark.slow)],
 )
 def test_two_processes_of_four_devices_train_as_one_device(start, tmp_path, flags):
   one, two = tmp_path / "one", tmp_path / "two"
-  # At once, as most of the time is compilation.
+  # Both at once, because most of the time is compilation.
   flags = *training(20), *flags
   running = start(one, 1, 1, *flags), start(two, 2, 4, *flags)
   finish(running[0], one)
   finish(running[1], two)
   expected, found = losses(one / "train"), losses(two / "train")
   assert list(found) == list(expected) == list(range(1, 21))
-  # Sums of float32 in another order, grown by 20 steps.
+  # The order of float32 sums differs, and 20 steps amplify that.
   np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
   assert "test accuracy" in (two / "output0.txt").read_text()
   assert "test accuracy" not in (two / "output1.txt").read_text()
@@ -93,7 +120,7 @@ def test_a_notice_to_one_process_stops_both_and_both_go_on(start, tmp_path):
   assert losses(pieces / "train") == losses(whole / "train")
 
 
-def test_what_process_0_refuses_no_process_starts(start, tmp_path):
+def test_an_error_on_process_0_ends_all_processes(start, tmp_path):
   (tmp_path / "train").mkdir()
   (tmp_path / "train" / "config.json").write_text("{}")
   processes = start(tmp_path, 2, 1, *training(20))
@@ -116,7 +143,7 @@ def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
     assert all(process.poll() is None for process in processes)
     time.sleep(0.02)
   processes[1].kill()
-  # The other one waits for it in vain; JAX would end it after 100 seconds.
+  # The other process would wait 100 seconds before JAX ends it.
   processes[0].kill()
   for process in processes:
     process.wait()

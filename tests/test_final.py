@@ -1,4 +1,4 @@
-"""Final training: in pieces as in one, on eight devices as on one, stopped where not finite."""
+"""Final training: resumed runs, eight devices against one, and runs that are not finite."""
 
 import contextlib
 import itertools
@@ -55,7 +55,7 @@ def evaluations(workdir):
 
 
 def test_eight_devices_train_as_one_with_batch_norm(compilations):
-  """32x32x3 images, cropped, flipped, mixed; 20 steps. Nothing but the order of sums differs."""
+  """Crops, flips, mixup and 20 steps; only the order of sums differs."""
   data = digits(scale=4, channels=3)
   settings = config(steps=20, learning_rate=0.2, crop_padding=4, flip=True, mixup=0.2).final
   recipe = training.recipe(settings, data)
@@ -91,7 +91,7 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, digits_npz):
-  """What starts `experiments.train` for 240 steps in a workdir, and the file of what it says."""
+  """A function that starts `experiments.train` for 240 steps, and the file of its output."""
   folder = tmp_path_factory.mktemp("final")
   output = folder / "output.txt"
   environment = os.environ | {
@@ -143,7 +143,7 @@ def test_stopped_resumed_killed_resumed_is_the_whole_run(run, tmp_path):
   assert start(pieces).wait() == 0, output.read_text()
   whole, parts = (losses(tmp_path / name / "train") for name in ("whole", "pieces"))
   assert list(parts) == list(whole) == list(range(1, 241))
-  # The same program on the same numbers: not a bit may differ.
+  # Bit for bit, because it is the same program on the same numbers.
   assert parts == whole
   one, other = (
     json.loads((tmp_path / name / "train" / "metrics.json").read_text())
@@ -171,6 +171,7 @@ def test_not_finite_stops_with_its_cause_and_keeps_the_last_good_checkpoint(tmp_
 
 
 def test_a_notice_while_evaluating_stops_with_a_checkpoint(tmp_path, monkeypatch):
+  """Each call of `should_stop` in an evaluation of one run in pieces, against a whole run."""
   data = digits()._replace(validation=digits(count=80).train)
   settings = config(steps=4, evaluate_on="validation")
   arguments = tiny_space(), ARCHITECTURE, data, settings
@@ -183,23 +184,26 @@ def test_a_notice_while_evaluating_stops_with_a_checkpoint(tmp_path, monkeypatch
     yield lambda: next(calls) == notice[0]
 
   monkeypatch.setattr(preemption, "watch", watch)
-  # Asked after steps 1 and 2, an evaluation, steps 3 and 4, two evaluations.
-  for call, step in ((3, 2), (6, 4), (7, 4)):
-    notice[0], folder = call, tmp_path / str(call)
+  folder = tmp_path / "pieces"
+  # In the evaluations after steps 2 and 4, in that of step 4 again, and in the test.
+  for call, step in ((3, 2), (3, 4), (1, 4), (2, 4)):
+    notice[0] = call
     with pytest.raises(preemption.Preempted) as stopped:
       final.train(*arguments, folder)
     assert stopped.value.step == step
-    notice[0] = 0
-    pieces = final.train(*arguments, folder)
-    assert pieces["resumed_from_step"] == step
-    assert losses(folder) == losses(tmp_path / "whole")
-    assert pieces["test"] == whole["test"]
-    if call > 3:  # Else the checkpoint of step 2 was not evaluated.
-      assert evaluations(folder) == evaluations(tmp_path / "whole")
-      assert pieces["best_checkpoint"] == whole["best_checkpoint"]
+  notice[0] = 0
+  pieces = final.train(*arguments, folder)
+  assert pieces["resumed_from_step"] == 4
+  assert losses(folder) == losses(tmp_path / "whole")
+  assert pieces["test"] == whole["test"]
+  # The evaluation after step 2 is skipped, and that of step 4 is written once.
+  last = evaluations(tmp_path / "whole")[-1]
+  assert evaluations(folder) == [last]
+  expected = {"step": 4} | {name: last[f"validation_{name}"] for name in final._LOGGED}
+  assert pieces["best_checkpoint"] == {"evaluated_on": "validation", **expected}
 
 
-def test_the_last_evaluation_is_the_test_where_both_are_of_the_same_images(tmp_path, monkeypatch):
+def test_the_last_evaluation_is_the_test_if_both_use_the_test_images(tmp_path, monkeypatch):
   evaluations, evaluate = [], final.evaluate
 
   def count(*arguments):
@@ -212,7 +216,7 @@ def test_the_last_evaluation_is_the_test_where_both_are_of_the_same_images(tmp_p
   assert found["test"] == evaluations[-1]
 
 
-def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tmp_path):
+def test_checkpoints_keep_the_last_and_the_best_and_refuse_numbers_that_are_not_finite(tmp_path):
   state = {"params": np.arange(3.0, dtype=np.float32), "empty": ()}
   with checkpoints.Checkpoints(tmp_path / "all", 2) as store:
     for step, accuracy in enumerate((0.1, 0.9, 0.3, 0.4), start=1):
@@ -232,7 +236,7 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_what_is_not_finite(tm
   for file in (tmp_path / "all" / "5" / "default").rglob("*"):
     if file.is_file():
       file.unlink()
-  refused = pytest.raises(ValueError, match=r"all/5 cannot be read .*: delete this folder to continue")
+  refused = pytest.raises(ValueError, match=r"all/5 cannot be read .*: delete this folder")
   with checkpoints.Checkpoints(tmp_path / "all", 2) as store, refused:
     store.restore(state)
 
@@ -254,7 +258,7 @@ def test_wrong_settings(changes, message, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_stands_for_another_is_refused(seed):
+def test_a_seed_outside_32_bits_is_refused(seed):
   wrong = config()
   wrong.seed = seed
   with pytest.raises(ValueError, match=rf"config\.seed must be from 0 to 2\*\*32 - 1, got {seed}"):

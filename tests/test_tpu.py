@@ -1,4 +1,4 @@
-"""What the Cloud TPU scripts would run."""
+"""The commands that the Cloud TPU scripts run."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ def test_launch_without_flags_passes_none():
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
-def test_dry_run_may_stand_anywhere(place):
+def test_dry_run_works_at_any_place(place):
   arguments = ["train", "run", "--seed=1"]
   arguments.insert(place, "--dry_run")
   environment = os.environ | {"PATH": "/usr/bin:/bin", "TPU_NAME": "mine"}
@@ -71,7 +71,7 @@ def test_dry_run_may_stand_anywhere(place):
   assert done.stdout.startswith("gcloud compute tpus tpu-vm ssh mine")
 
 
-def test_help_says_the_usage():
+def test_help_prints_the_usage():
   done = subprocess.run([FOLDER / "create.sh", "--help"], capture_output=True, text=True)
   assert done.returncode == 0
   assert "Usage: experiments/tpu/create.sh" in done.stdout
@@ -90,7 +90,7 @@ def test_launch_starts_every_worker(command):
 
 @pytest.fixture
 def host(tmp_path):
-  """What starts a command on a host whose gcloud and python only say how they are called."""
+  """Starts a command on a host whose gcloud and python only print their arguments."""
   folder = tmp_path / "nas_submod"
   (folder / ".venv" / "bin").mkdir(parents=True)
   programs = {
@@ -108,7 +108,7 @@ def host(tmp_path):
       "HOME": str(tmp_path),
       "KEPT": kept,
     }
-    # In the foreground, and in a session of its own, of which all processes get a signal.
+    # In the foreground and in a new session, so that a signal reaches all its processes.
     command = command.replace(" &)", ")")
     return subprocess.Popen(
       ["bash", "-c", command], cwd=tmp_path, env=environment, start_new_session=True
@@ -151,7 +151,7 @@ def test_worker_0_fetches_a_run_that_it_lacks_and_keeps_copying(host):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     (folder / "nas_submod" / "run.sync").unlink()
-  # What is there is newer.
+  # A run on the disk is newer than the bucket's, and stays.
   process = start(words, "gs://bucket/run/")
   wait_for(folder / "nas_submod" / "run.sync", "\n")
   assert log.read_text().count(fetch) == 1
@@ -167,7 +167,7 @@ def test_worker_0_fetches_a_run_that_it_lacks_and_keeps_copying(host):
     ("data", [], "gs://NAME"),
   ],
 )
-def test_what_is_missing_is_said(script, arguments, message):
+def test_missing_arguments_are_named(script, arguments, message):
   environment = {name: value for name, value in os.environ.items() if name != "BUCKET"}
   found = [FOLDER / f"{script}.sh", "--dry_run", *arguments]
   done = subprocess.run(found, capture_output=True, text=True, env=environment)

@@ -1,11 +1,13 @@
-"""Schedules and steps against closed forms."""
+"""Schedules, training steps and evaluation steps against closed forms."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import parallel, training
+from nas_submod import training
 from nas_submod.data.loading import Data, Split
 from nas_submod.networks import layers
 from nas_submod.training import schedules
@@ -40,7 +42,7 @@ NETWORK = layers.serial(NETWORK, layers.dense(4, 2))
 
 
 def first_state(recipe):
-  return training.start(NETWORK.init(jax.random.key(0)), recipe.transformation)
+  return training.start(jax.jit(NETWORK.init)(jax.random.key(0)), recipe.transformation)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_wrong_recipes(changes, message):
     training.recipe(CONFIG | changes, make_data())
 
 
-def test_batch_order_is_a_permutation_an_epoch():
+def test_batch_order_is_a_permutation_in_each_epoch():
   order = training.batch_order((0, 1), 34, 8, 10)
   assert order.shape == (10, 8)
   for epoch in (order[:4], order[4:8]):
@@ -118,29 +120,7 @@ def test_loss_falls_and_a_step_is_sgd():
   assert step._cache_size() == 1
 
 
-def test_four_devices_take_the_step_of_one():
-  data = make_data()
-  recipe = training.recipe(CONFIG, data)
-  state = first_state(recipe)
-  images, labels = data.train.images[:8], data.train.labels[:8]
-
-  def on_shard(state, images, labels):
-    return training.train_step(
-      recipe, NETWORK.apply, state, jax.random.key(0), images, labels, axis_name="batch"
-    )[0]
-
-  mapped = parallel.pmap_data(on_shard, (None, 0, 0), 4, "batch")
-  many = mapped(state, images.reshape(4, 2, *images.shape[1:]), labels.reshape(4, 2))
-  one = training.train_step(recipe, NETWORK.apply, state, jax.random.key(0), images, labels)[0]
-  # Means of eight in float32, in another order.
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), many, one)
-  for leaf in jax.tree.leaves(many):
-    shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
-    assert len(shards) == 4
-    assert all(np.array_equal(shards[0], shard) for shard in shards)
-
-
-def test_eval_step_counts_like_numpy_and_leaves_padding_out():
+def test_eval_step_counts_like_numpy_and_ignores_padding():
   data = make_data(30)
   recipe = training.recipe(CONFIG, data)
   state = first_state(recipe)
@@ -165,7 +145,7 @@ def test_label_smoothing_by_hand():
   np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
-def test_bfloat16_is_between_images_and_logits_alone():
+def test_bfloat16_is_used_only_from_images_to_logits():
   data = make_data()
   batch = data.train.images[:8], data.train.labels[:8]
   network = layers.serial(layers.conv(1, 4, 3), layers.batch_norm(4), layers.relu())
@@ -180,7 +160,8 @@ def test_bfloat16_is_between_images_and_logits_alone():
       return network.apply(params, state, x, train)
 
     state = training.start(network.init(jax.random.key(0)), recipe.transformation)
-    state, metrics = training.train_step(recipe, apply, state, jax.random.key(0), *batch)
+    step = jax.jit(functools.partial(training.train_step, recipe, apply))
+    state, metrics = step(state, jax.random.key(0), *batch)
     training.eval_step(recipe, apply, state.params, state.state, *batch)
     assert seen == [dtype, "float32"]
     floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
@@ -217,7 +198,7 @@ def test_clipping_decay_of_kernels_and_average():
     expected = whole - 0.5 * start if start.ndim > 1 else whole
     np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
   _, averaged, _ = moved(average=0.9)
-  # The decay of the first step is 1/10, whatever it will be.
+  # The decay of the first step is 1/10 for every setting.
   for part, whole, start in zip(
     *map(jax.tree.leaves, (averaged.best_variables.params, plain.params, before.params))
   ):
@@ -225,7 +206,7 @@ def test_clipping_decay_of_kernels_and_average():
   assert plain.best_variables.params is plain.params
 
 
-def test_nothing_is_right_where_logits_are_no_numbers():
+def test_examples_with_nan_logits_are_counted_as_wrong():
   recipe = training.recipe(CONFIG, make_data())
   images, labels = np.zeros((3, 4, 4, 1), np.uint8), np.zeros(3, np.int32)
   logits = jnp.array([[1.0, 0.0], [jnp.nan, 0.0], [1.0, jnp.nan]])
@@ -246,7 +227,7 @@ def test_equal_logits_are_ranked_as_by_argmax():
 
 
 @pytest.mark.parametrize("warmup", [0, 4])
-def test_a_shorter_training_takes_the_same_schedule_faster(warmup):
+def test_a_shorter_training_runs_the_same_schedule_faster(warmup):
   config = CONFIG | {"schedule": "cosine", "warmup_steps": warmup, "momentum": 0.0}
   recipe, data = training.recipe(config, make_data()), make_data()
   shorter = training.recipe(config | {"steps": 5, "warmup_steps": warmup // 4}, data)

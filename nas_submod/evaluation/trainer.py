@@ -21,8 +21,8 @@ from nas_submod.validation import first_line
 class TrainingEvaluator:
   """Trains each network briefly, one on each device at a time; yields evaluations by rounds.
 
-  A training that fails is an evaluation without metrics: its loss was not finite, or JAX raised an
-  error, such as out of memory. The cause is kept.
+  A training that fails is an evaluation without metrics: its loss was not finite, or the device
+  raised an error, such as out of memory. The cause is kept.
   """
 
   def __init__(
@@ -69,8 +69,8 @@ class TrainingEvaluator:
     try:
       with compiling.counting():
         states, metrics = self._trainer.train(jobs, weights)
-    except Exception as raised:  # A network too large for the device must not end the search.
-      error = raised
+    except (RuntimeError, MemoryError) as raised:  # JAX's errors of a device are RuntimeErrors.
+      error = raised  # A network that is too large for the device must not end the search.
     # All processes must agree, or the others would wait for this one forever.
     if parallel.gather(np.array([error is not None])).any():
       if len(jobs) > 1:

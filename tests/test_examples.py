@@ -12,6 +12,8 @@ import tokenize
 
 import pytest
 
+from nas_submod.optimizers import catalog
+
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "new_optimizer.py"
 DOCUMENTS = {
@@ -154,12 +156,18 @@ def test_files_and_links_exist(name):
 @every_document
 def test_dotted_names_exist(name):
   for span in inline(name):
-    if match := re.match(r"(?:ns|nas_submod)((?:\.\w+)+)", span):
+    if match := re.match(r"@?(?:ns|nas_submod)((?:\.\w+)+)", span):
       found = importlib.import_module("nas_submod")
       for part in match[1][1:].split("."):
         if not hasattr(found, part):
           importlib.import_module(f"{found.__name__}.{part}")
         found = getattr(found, part)
+
+
+def test_the_optimizers_of_a_config_are_those_of_the_catalog():
+  table = DOCUMENTS["docs/searching.md"].split("| `config.search.optimizer` |")[1].split("\n\n")[0]
+  first_column = "".join(row.split("|")[1] for row in table.splitlines()[2:])
+  assert set(re.findall("`([a-z_]+)`", first_column)) == set(catalog.CATALOG)
 
 
 def test_the_layout_names_every_package():

@@ -12,25 +12,26 @@ import numpy as np
 
 import nas_submod as ns
 from nas_submod.optimizers.evolution import mutate
+from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
 
 
 class AnnealingState(NamedTuple):
-  """The walk is `here`, the best set is `top`, each `(mask [n], value [])`; next is `proposal`."""
+  """The walk is at `here`, the best set so far is `top`, and `proposal` is asked next."""
 
   problem: ns.Problem
   rng: jax.Array
   step: jax.Array
   proposal: jax.Array
-  here: tuple[jax.Array, jax.Array]
-  top: tuple[jax.Array, jax.Array]
+  here: Incumbent  # mask [n] and value []
+  top: Incumbent
 
 
 @ns.optimizers.constructor
 def simulated_annealing(evaluations: int = 500, heat: float = 1.0, cooling: float = 0.99):
-  """Goes to a random neighbour if it is better, else with probability exp(-loss / heat)."""
+  """Moves to a random neighbour if it is better, else with probability exp(-loss / heat)."""
 
   def init(problem, rng):
-    nowhere = (problem.required, jnp.float32(-jnp.inf))
+    nowhere = no_incumbent(problem)
     return AnnealingState(problem, rng, jnp.int32(0), problem.required, nowhere, nowhere)
 
   def ask(state):  # one feasible set, the required one first
@@ -38,13 +39,13 @@ def simulated_annealing(evaluations: int = 500, heat: float = 1.0, cooling: floa
 
   def tell(state, values):
     draw, choice = jax.random.split(jax.random.fold_in(state.rng, state.step))
-    gain, new = values[0] - state.here[1], (state.proposal, values[0])
+    gain, new = values[0] - state.here.value, Incumbent(state.proposal, values[0])
     goes = jax.random.uniform(draw) < jnp.exp(gain / (heat * cooling**state.step))
     here = jax.tree.map(functools.partial(jnp.where, goes), new, state.here)
-    top = jax.tree.map(functools.partial(jnp.where, values[0] > state.top[1]), new, state.top)
-    proposal = mutate(state.problem, choice, here[0])
+    top, _ = state.top.challenged(state.proposal[None], values)
+    proposal = mutate(state.problem, choice, here.mask)
     state = state._replace(step=state.step + 1, proposal=proposal, here=here, top=top)
-    return state, ns.optimizers.Info(goes[None], here[0][None], here[1][None])
+    return state, ns.optimizers.Info(goes[None], here.mask[None], here.value[None])
 
   return ns.optimizers.Optimizer(init, ask, tell, lambda s: s.step >= evaluations, lambda s: s.top)
 

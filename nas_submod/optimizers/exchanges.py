@@ -1,4 +1,4 @@
-"""Local search by small exchanges, after another optimizer or from any set."""
+"""First-improvement local search by small exchanges, from the answer of another optimizer."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,23 +8,24 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.neighbours import counterparts, same_group, toggle
 from nas_submod.optimizers.ties import beats
 from nas_submod.problem import Problem, first_of_equal
 from nas_submod.validation import at_least_one
 
-_WINDOW = 128  # moves whose costs are computed together when the next feasible ones are sought
+_WINDOW = 128  # moves whose costs are computed together in the search for feasible ones
 
 
 class Climb(NamedTuple):
-  """A first-improvement climb over `M = n + 2 n^2` moves, `B` tried in a round.
+  """A first-improvement climb with `M = n + 2 n^2` moves, of which a round tries `B`.
 
   Attributes:
     rng: Random key.
-    mask: Where the climb is. `[n]` bool.
+    mask: The current set. `[n]` bool.
     value: F(mask). `[]`.
     order: All moves in random order, impossible ones last. `[M]` int.
-    possible: Moves that are possible but for the budgets. `[]` int.
-    pointer: Moves of `order` already looked at. `[]` int.
+    possible: Number of possible moves, budgets ignored. `[]` int.
+    pointer: Moves of `order` examined so far. `[]` int.
     masks: The neighbours to try next. `[B, n]` bool.
     valid: Which of them exist; none at a local optimum. `[B]` bool.
   """
@@ -40,7 +41,14 @@ class Climb(NamedTuple):
 
 
 class ExchangeState(NamedTuple):
-  """State of `exchange`: the inner optimizer, and the climb from its answer once it is done."""
+  """State of `exchange`: the inner optimizer, then the climb from its answer.
+
+  Attributes:
+    problem: The problem.
+    inner: State of the inner optimizer.
+    climbing: Whether the inner optimizer is done. `[]` bool.
+    climb: The climb.
+  """
 
   problem: Problem
   inner: State
@@ -50,12 +58,12 @@ class ExchangeState(NamedTuple):
 
 @constructor
 def exchange(inner: Optimizer, batch: int = 1) -> Optimizer:
-  """Improves the answer of `inner` until no small exchange does: a local optimum.
+  """Improves the answer of `inner` by small exchanges until it is a local optimum.
 
-  Moves: add or remove an element, replace one by another (of the same group or of a free one, so
-  that it also moves along), swap what two groups hold. All stay within the budgets. They are tried
-  in random order, and the first that improves is taken. The answer is at least that of `inner`.
-  Memory is O(n^2).
+  A move adds an element, removes one, replaces one by another (of its own group or of an empty
+  group) or swaps the choices of two groups. Moves that exceed a budget are skipped. The others are
+  tried in random order, and the first that improves F is taken. The answer is at least as good as
+  that of `inner`. Memory is O(n^2).
 
   Args:
     inner: The optimizer to start from.
@@ -66,7 +74,7 @@ def exchange(inner: Optimizer, batch: int = 1) -> Optimizer:
   """
   at_least_one(batch=batch)
   if inner.replicates is not None:
-    raise ValueError("exchange takes no inner optimizer that asks for replicates")
+    raise ValueError("exchange cannot improve an inner optimizer that asks for replicates")
 
   def init(problem: Problem, rng: jax.Array) -> ExchangeState:
     rng, key = jax.random.split(rng)
@@ -134,7 +142,7 @@ def exchange(inner: Optimizer, batch: int = 1) -> Optimizer:
 def start_climb(
   problem: Problem, rng: jax.Array, mask: jax.Array, value: jax.Array, batch: int
 ) -> Climb:
-  """A climb from the feasible set `mask [n]` of known `value []`."""
+  """Starts a climb from the feasible set `mask [n]` of `value []`."""
   rng, key = jax.random.split(rng)
   possible = _possible_moves(problem, mask)
   order = jnp.argsort(jnp.where(possible, jax.random.uniform(key, possible.shape), 2.0))
@@ -152,10 +160,10 @@ def start_climb(
 
 
 def climb_step(problem: Problem, climb: Climb, values: jax.Array) -> tuple[Climb, jax.Array]:
-  """Goes to the first improving neighbour, given the values `[B]` of those asked.
+  """Moves to the first improving neighbour, given the values `[B]` of the asked ones.
 
   Returns:
-    The climb with the next neighbours to try, and whether it went somewhere, `[]` bool.
+    The climb with the next neighbours to try, and whether it moved, `[]` bool.
   """
   improves = climb.valid & beats(values, climb.value)
   first = jnp.argmax(improves)
@@ -170,7 +178,7 @@ def climb_step(problem: Problem, climb: Climb, values: jax.Array) -> tuple[Climb
 
 
 def _next_neighbours(problem: Problem, climb: Climb) -> Climb:
-  """Looks along the order for the next `B` neighbours within the budgets."""
+  """Finds the next `B` neighbours within the budgets, in the order of the moves."""
   batch, n = climb.masks.shape
   here = problem.canonical_form(climb.mask)
 
@@ -200,44 +208,35 @@ def _next_neighbours(problem: Problem, climb: Climb) -> Climb:
 
 
 def _possible_moves(problem: Problem, mask: jax.Array) -> jax.Array:
-  """Which moves keep to the required set and the groups, `[n + 2 n^2]` bool.
+  """Returns which moves keep the required elements and the groups. `[n + 2 n^2]` bool.
 
-  Move e < n toggles element e; then come the pairs (i, j) that replace i by j, and those that swap
-  the places of i and j.
+  Move e < n toggles element e. The pairs (i, j) follow twice: first those that replace i by j,
+  then those that swap the choices i and j of two groups.
   """
-  groups, n = problem.groups, problem.n
-  alike = (groups[:, None] == groups[None, :]) & (groups >= 0)
+  n, alike = problem.n, same_group(problem)
   rivals = (alike & mask).sum(axis=1)
   free = mask & ~problem.required
-  toggle = jnp.where(mask, ~problem.required, rivals == 0)
+  toggled = jnp.where(mask, ~problem.required, rivals == 0)
   replace = free[:, None] & ~mask[None, :] & (rivals[None, :] - alike == 0)
-  partner, has_partner = _partners(problem)
+  counterpart, exists = counterparts(problem)
   swap = free[:, None] & free[None, :] & ~alike & jnp.triu(jnp.ones((n, n), bool), 1)
-  swap &= has_partner & has_partner.T & (partner != jnp.arange(n)[None, :])
-  return jnp.concatenate([toggle, replace.ravel(), swap.ravel()])
-
-
-def _partners(problem: Problem) -> tuple[jax.Array, jax.Array]:
-  """For elements i, j the element of j's group that is what i is in its own, and if it exists."""
-  groups, n = problem.groups, problem.n
-  alike = (groups[:, None] == groups[None, :]) & (groups >= 0)
-  rank = (alike & jnp.tri(n, k=-1, dtype=bool)).sum(axis=1)
-  place = jnp.where(groups >= 0, groups, n)
-  elements = jnp.full((n + 1, n), n).at[place, rank].set(jnp.arange(n)).at[n].set(n)
-  partner = elements[place[None, :], rank[:, None]]
-  return partner, partner < n
+  swap &= exists & exists.T & (counterpart != jnp.arange(n)[None, :])
+  return jnp.concatenate([toggled, replace.ravel(), swap.ravel()])
 
 
 def _apply_move(problem: Problem, mask: jax.Array, move: jax.Array) -> jax.Array:
+  """Applies a possible move, numbered as in `_possible_moves`. `[n]` bool."""
   n = problem.n
   kind = jnp.where(move < n, 0, 1 + (move - n) // (n * n))
   i, j = jnp.divmod((move - n) % (n * n), n)
-  partner, _ = _partners(problem)
-  toggled = mask.at[move % n].set(~mask[move % n])
+  counterpart, _ = counterparts(problem)
   emptied = mask.at[i].set(False)
-  replaced = emptied.at[j].set(True)
-  swapped = emptied.at[j].set(False).at[partner[i, j]].set(True).at[partner[j, i]].set(True)
-  return jnp.select([kind == 0, kind == 1], [toggled, replaced], swapped)
+  swapped = emptied.at[j].set(False).at[counterpart[i, j]].set(True).at[counterpart[j, i]].set(True)
+  return jnp.select(
+    [kind == 0, kind == 1],
+    [toggle(problem, mask, move % n), toggle(problem, emptied, j)],
+    swapped,
+  )
 
 
 def _pad(rows: jax.Array, count: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The optimum, by brute force: what every other optimizer is tested against."""
+"""The optimum of a small problem by enumeration of all sets; tests compare optimizers with it."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.ties import best_in_order
+from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
 from nas_submod.problem import Problem
 from nas_submod.validation import at_least_one
 
@@ -15,21 +15,27 @@ _MOST_ELEMENTS = 24
 
 
 class BruteForceState(NamedTuple):
-  """State of `brute_force`: subset `number` (its bits are the mask) begins the next round."""
+  """State of `brute_force`.
+
+  Attributes:
+    problem: The problem.
+    number: First subset of the next round; the bits of a number are the mask. `[]` int.
+    started: Whether the required set was asked; it comes first. `[]` bool.
+    incumbent: The best set so far.
+  """
 
   problem: Problem
   number: jax.Array
   started: jax.Array
-  best_mask: jax.Array
-  best_value: jax.Array
+  incumbent: Incumbent
 
 
 @constructor
 def brute_force(batch: int = 256) -> Optimizer:
-  """Measures every feasible set of a ground set of at most 24 elements; of ties the first wins.
+  """Measures every feasible set of at most 24 elements; the first of tied sets wins.
 
   Args:
-    batch: Subsets looked at in a round; the feasible ones among them are asked.
+    batch: Subsets examined in a round; the feasible ones are asked.
 
   Returns:
     The optimizer. Its `init` raises ValueError for a larger ground set.
@@ -40,28 +46,22 @@ def brute_force(batch: int = 256) -> Optimizer:
     del rng
     if problem.n > _MOST_ELEMENTS:
       raise ValueError(f"brute_force takes at most {_MOST_ELEMENTS} elements, got {problem.n}")
-    return BruteForceState(
-      problem,
-      number=jnp.int32(0),
-      started=jnp.bool_(False),
-      best_mask=problem.required,
-      best_value=jnp.float32(-jnp.inf),
-    )
+    return BruteForceState(problem, jnp.int32(0), jnp.bool_(False), no_incumbent(problem))
 
   def look(problem: Problem, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The subsets from `number []` on, and which of them are to be asked."""
+    """Returns the subsets from `number []` on, and which of them to ask."""
     numbers = number + jnp.arange(batch)
     masks = (numbers[:, None] >> jnp.arange(problem.n)) % 2 == 1
     known = (masks == problem.required).all(axis=1)
     return masks, jax.vmap(problem.feasible)(masks) & (numbers < 2**problem.n) & ~known
 
   def skip(problem: Problem, number: jax.Array) -> jax.Array:
-    """The next `number []` whose round asks for something, or the end."""
+    """Returns the next `number []` whose round asks something, or the end."""
 
-    def in_vain(number: jax.Array) -> jax.Array:
+    def asks_nothing(number: jax.Array) -> jax.Array:
       return (number < 2**problem.n) & ~look(problem, number)[1].any()
 
-    return jax.lax.while_loop(in_vain, lambda number: number + batch, number)
+    return jax.lax.while_loop(asks_nothing, lambda number: number + batch, number)
 
   def ask(state: BruteForceState) -> tuple[jax.Array, jax.Array]:
     masks, valid = look(state.problem, state.number)
@@ -71,22 +71,14 @@ def brute_force(batch: int = 256) -> Optimizer:
 
   def tell(state: BruteForceState, values: jax.Array) -> tuple[BruteForceState, Info]:
     masks, valid = ask(state)
-    values = jnp.where(valid, values, -jnp.inf)
-    winner = best_in_order(values, state.best_value)
-    better = winner >= 0
-    state = BruteForceState(
-      problem=state.problem,
-      number=skip(state.problem, state.number + jnp.where(state.started, batch, 0)),
-      started=jnp.bool_(True),
-      best_mask=jnp.where(better, masks[winner], state.best_mask),
-      best_value=jnp.where(better, values[winner], state.best_value),
-    )
-    return state, Info(better[None], state.best_mask[None], state.best_value[None])
+    incumbent, info = state.incumbent.challenged(masks, jnp.where(valid, values, -jnp.inf))
+    number = skip(state.problem, state.number + jnp.where(state.started, batch, 0))
+    return BruteForceState(state.problem, number, jnp.bool_(True), incumbent), info
 
   def done(state: BruteForceState) -> jax.Array:
     return state.number >= 2**state.problem.n
 
   def best(state: BruteForceState) -> tuple[jax.Array, jax.Array]:
-    return state.best_mask, state.best_value
+    return state.incumbent.mask, state.incumbent.value
 
   return Optimizer(init, ask, tell, done, best)

@@ -1,4 +1,4 @@
-"""Honest baselines: what a method must beat."""
+"""Random feasible sets, and random search: the baseline that every method must beat."""
 
 from typing import Any, NamedTuple
 
@@ -7,31 +7,11 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
-from nas_submod.optimizers.ties import best_in_order
+from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
 from nas_submod.problem import Problem, same_sets
 from nas_submod.validation import at_least_one
 
-_PATIENCE = 200  # draws in a row that were all known, after which random search gives up
-
-
-class Incumbent(NamedTuple):
-  """The best-valued set so far: `mask [n]` bool, `value []`."""
-
-  mask: jax.Array
-  value: jax.Array
-
-  def challenged(self, masks: jax.Array, values: jax.Array) -> tuple["Incumbent", Info]:
-    """The best of it and the sets `masks [B, n]` of `values [B]`, -inf where not measured."""
-    winner = best_in_order(values, self.value)
-    better = winner >= 0
-    mask = jnp.where(better, masks[winner], self.mask)
-    value = jnp.where(better, values[winner], self.value)
-    return Incumbent(mask, value), Info(better[None], mask[None], value[None])
-
-
-def no_incumbent(problem: Problem) -> Incumbent:
-  """The required set, not yet measured."""
-  return Incumbent(problem.required, jnp.float32(-jnp.inf))
+_PATIENCE = 200  # known draws in a row after which random search gives up
 
 
 class RandomState(NamedTuple):
@@ -41,7 +21,7 @@ class RandomState(NamedTuple):
     problem: The problem.
     rng: Key of draw 0; draw i uses `fold_in(rng, i)`, so batches do not change the draws.
     draws: Sets drawn so far. `[]` int.
-    idle: Draws since the last new set; none is made after `_PATIENCE` of them. `[]` int.
+    idle: Draws since the last new set; drawing ends at `_PATIENCE`. `[]` int.
     asked: Sets asked so far. `[]` int.
     seen: Their canonical masks. `[E + B, n]` bool.
     masks: The sets to ask next. `[B, n]` bool.
@@ -62,24 +42,22 @@ class RandomState(NamedTuple):
 
 @constructor
 def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
-  """Measures random feasible sets, near the budgets, each distinct set once.
+  """Measures random feasible sets near the budgets, each distinct set once.
 
-  A set is drawn by adding to the required set random elements that fit, until none does; before
-  each addition the drawing ends with probability `stop`. Where F is monotone this is far stronger
-  than sets drawn uniformly, and the stronger the smaller `stop` is. The first set is the required
-  one.
+  A draw adds random elements that fit to the required set until none fits; before each addition
+  it ends with probability `stop`. For a monotone F this is far stronger than uniform draws, and a
+  smaller `stop` is stronger. The first set is the required one.
 
   Args:
     evaluations: Sets to measure.
     batch: Sets asked in a round; the answer does not depend on it.
-    stop: Probability to end a set before each addition, in [0, 1).
+    stop: Probability of ending a draw before each addition, in [0, 1).
 
   Returns:
     The optimizer.
   """
   at_least_one(evaluations=evaluations, batch=batch)
-  if not 0 <= stop < 1:
-    raise ValueError(f"stop is 0 to below 1, got {stop}")
+  check_stop(stop)
 
   def init(problem: Problem, rng: jax.Array) -> RandomState:
     first = jnp.zeros((batch, problem.n), bool).at[0].set(problem.required)
@@ -136,16 +114,22 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
   return Optimizer(init, ask, tell, done, best)
 
 
+def check_stop(stop: float) -> None:
+  """Raises ValueError if `stop` is not a probability below 1."""
+  if not 0 <= stop < 1:
+    raise ValueError(f"stop is 0 to below 1, got {stop}")
+
+
 def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
-  """A random feasible set: random elements that fit are added to the required ones, `[n]` bool.
+  """Draws a feasible set by adding random elements that fit to the required ones.
 
   Args:
     problem: The problem.
     rng: Random key.
-    stop: Probability to end before each addition; 0 gives maximal sets.
+    stop: Probability of ending before each addition; 0 gives maximal sets.
 
   Returns:
-    The mask.
+    The mask. `[n]` bool.
   """
 
   def unfinished(carry: Any) -> jax.Array:
@@ -169,12 +153,13 @@ def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
 def _append(
   seen: jax.Array, count: jax.Array, keys: jax.Array, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+  """Appends the valid rows of `keys [B, n]`; returns all rows and how many are used."""
   target = jnp.where(valid, count + jnp.cumsum(valid) - 1, seen.shape[0])
   return seen.at[target].set(keys, mode="drop"), count + valid.sum()
 
 
 def _is_new(keys: jax.Array, seen: jax.Array, count: jax.Array) -> jax.Array:
-  """Which rows of `keys [B, n]` are neither among the first `count` of `seen` nor repeated."""
+  """Returns which rows of `keys [B, n]` are not in `seen[:count]` and not repeated. `[B]` bool."""
   known = same_sets(keys, seen) & (jnp.arange(seen.shape[0]) < count)
   repeated = same_sets(keys, keys) & jnp.tri(len(keys), k=-1, dtype=bool)
   return ~known.any(axis=1) & ~repeated.any(axis=1)

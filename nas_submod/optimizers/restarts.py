@@ -1,4 +1,4 @@
-"""First-improvement local search from random sets, again and again: a strong plain baseline."""
+"""First-improvement local search with random restarts: a simple, strong baseline."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.exchanges import Climb, climb_step, start_climb
-from nas_submod.optimizers.random_sets import Incumbent, no_incumbent, random_set
+from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
+from nas_submod.optimizers.random_sets import check_stop, random_set
 from nas_submod.problem import Problem
 from nas_submod.validation import at_least_one
 
@@ -19,10 +20,10 @@ class LocalSearchState(NamedTuple):
   Attributes:
     problem: The problem.
     rng: Key of start 0; start i uses `fold_in(rng, i)`.
-    starts: Sets started from so far. `[]` int.
+    starts: Number of starts so far. `[]` int.
     asked: Sets asked so far. `[]` int.
-    starting: Whether the value of `climb.mask`, a new start, is asked next. `[]` bool.
-    climb: The climb under way.
+    starting: Whether `climb.mask`, a new start, is asked next. `[]` bool.
+    climb: The current climb.
     incumbent: The best set so far.
   """
 
@@ -39,20 +40,19 @@ class LocalSearchState(NamedTuple):
 def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
   """Climbs to a local optimum by the moves of `exchange`, then starts from another random set.
 
-  On tabular benchmarks of architecture search this beats most elaborate methods (White, Nolen and
-  Savani 2020). The required set is asked first, and the first climb starts from a random set.
+  On tabular benchmarks of architecture search it beats most elaborate methods (White, Nolen and
+  Savani 2020). The required set is asked first; the first climb starts from a random set.
 
   Args:
     evaluations: Sets to ask.
     batch: Moves tried in a round.
-    stop: As for `random_search`, for the starts.
+    stop: As for `random_search`; applies to the starts.
 
   Returns:
     The optimizer.
   """
   at_least_one(evaluations=evaluations, batch=batch)
-  if not 0 <= stop < 1:
-    raise ValueError(f"stop is 0 to below 1, got {stop}")
+  check_stop(stop)
   first = jnp.arange(batch) == 0
 
   def init(problem: Problem, rng: jax.Array) -> LocalSearchState:
@@ -80,7 +80,7 @@ def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> 
       lambda: state.climb._replace(value=values[0]),
       lambda: climb_step(state.problem, state.climb, values)[0],
     )
-    # The required set is only measured: nothing that could be added shows from there.
+    # No climb starts from the required set: it would be spent on single additions.
     at_top = ~climb.valid.any() | (state.starts == 0)
     key = jax.random.fold_in(state.rng, state.starts)
 

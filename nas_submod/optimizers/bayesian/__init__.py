@@ -1,1 +1,1 @@
-"""Bayesian optimisation of set functions."""
+"""Bayesian optimisation of set functions: `surrogate` fits a Gaussian process and asks by it."""

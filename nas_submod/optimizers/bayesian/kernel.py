@@ -1,15 +1,20 @@
-"""A Gaussian process over sets, from features of functions with diminishing returns.
+"""The kernel of a Gaussian process over sets, for functions with diminishing returns.
 
-F(S) = c + additive in the elements + additive in concave functions of modular ones + interactions:
+F is a constant, plus linear functions of the elements and of concave features, plus interactions:
 
-  k(S, S') = 1 + sum_b a_b <S, S'>_b + s exp(-sum_b r_b |S - S'|_b^2) + d [S = S'],
+  k(S, S') = 1 + sum_b a_b <S, S'>_b + s exp(-sum_b r_b |S - S'|_b^2) + d [S = S'].
 
-with three blocks b: the elements; the level of the element chosen in each group (its rank by
-cost, so that neighbouring widths or depths share what is learnt); and logarithms of costs, of the
-size and of the number of elements of each kind (elements that cost the same). A nonnegative
-combination of the last is monotone submodular (concave over modular; Bilmes and Bai 2017, "Deep
-submodular functions"); interactions and the nugget d take up what is not. The 9 parameters, noise
-included, are the mode of their posterior (Rasmussen and Williams 2006, chapter 5).
+The sum is over three blocks b of features:
+  - the elements;
+  - the level of the element chosen in each group: its rank by cost. Neighbouring widths or depths
+    so share information;
+  - logarithms of the costs, of the size, and of the number of elements of each kind. A kind is all
+    elements of one cost.
+
+A nonnegative combination of the last block is monotone submodular (concave over modular; Bilmes
+and Bai 2017, "Deep submodular functions"). The interactions s and the nugget d model the rest. The
+9 parameters, noise included, are set to the mode of their posterior (Rasmussen and Williams 2006,
+chapter 5).
 """
 
 from typing import NamedTuple
@@ -20,21 +25,21 @@ from jax.typing import ArrayLike
 
 from nas_submod.problem import Problem
 
-_KINDS = 32  # kinds that are counted, the most frequent ones
+_KINDS = 32  # the most frequent kinds; others are not counted
 
 
 class Encoding(NamedTuple):
-  """How sets of a problem become numbers. Shapes for `n` elements and `d` concave features.
+  """The map from sets of a problem to features; `n` elements, `d` concave features.
 
   Attributes:
-    groups: Group of each element, 0 where it has none (its level is 0 then). `[n]` int.
-    levels: Rank by cost within the group, in (0, 1]; 0 for elements without group. `[n]`.
+    groups: Group of each element, 0 if it has none (its level is then 0). `[n]` int.
+    levels: Rank by cost within the group, in (0, 1]; 0 for elements without a group. `[n]`.
     neighbours: `levels_e * levels_f` if e and f share a group, else 0. `[n, n]`.
-    kinds: Whether the element is of this kind. `[n, _KINDS]`.
+    kinds: 1 if the element is of this kind, else 0. `[n, _KINDS]`.
     unit: Cost that counts as one, per resource. `[m]`.
     centre: Mean of each concave feature over random sets. `[d]`.
-    spread: Its standard deviation; infinite where it is constant. `[d]`.
-    weights: One over the mean square distance of random sets in each block. `[3]`.
+    spread: Its standard deviation; infinite if it is constant. `[d]`.
+    weights: Inverse mean square distance of random sets in each block. `[3]`.
   """
 
   groups: jax.Array
@@ -48,14 +53,14 @@ class Encoding(NamedTuple):
 
 
 class Features(NamedTuple):
-  """Sets as numbers: canonical masks `[K, n]` and concave features `[K, d]`."""
+  """Features of `K` sets: canonical masks `[K, n]` and concave features `[K, d]`."""
 
   elements: jax.Array
   concave: jax.Array
 
 
 class Hyperparameters(NamedTuple):
-  """Logarithms of the parameters of the kernel."""
+  """Logarithms of the parameters of the kernel and of the noise."""
 
   additive: ArrayLike  # a [3]
   rates: ArrayLike  # r [3]
@@ -65,7 +70,7 @@ class Hyperparameters(NamedTuple):
 
 
 def encode(problem: Problem, samples: jax.Array) -> Encoding:
-  """Learns levels, kinds and scales from the costs of single elements and of random sets.
+  """Computes levels, kinds and scales from the costs of single elements and of random sets.
 
   Args:
     problem: The problem.
@@ -112,7 +117,7 @@ def encode(problem: Problem, samples: jax.Array) -> Encoding:
 
 
 def featurize(problem: Problem, encoding: Encoding, masks: jax.Array) -> Features:
-  """Features of sets `masks [K, n]`."""
+  """Computes the features of sets `masks [K, n]`."""
   masks = jax.vmap(problem.canonical_form)(masks)
   elements = masks.astype(jnp.float32)
   costs = jax.vmap(problem.cost)(masks).astype(jnp.float32) / encoding.unit
@@ -124,7 +129,7 @@ def featurize(problem: Problem, encoding: Encoding, masks: jax.Array) -> Feature
 
 
 def inner_products(encoding: Encoding, left: Features, right: Features) -> jax.Array:
-  """Weighted inner products of sets in each block, `[3, L, R]`."""
+  """Computes the weighted inner products of `L` and `R` sets in each block. `[3, L, R]`."""
   near = right.elements @ encoding.neighbours
   products = (
     left.elements @ right.elements.T,
@@ -135,7 +140,7 @@ def inner_products(encoding: Encoding, left: Features, right: Features) -> jax.A
 
 
 def square_norms(encoding: Encoding, features: Features) -> jax.Array:
-  """`|S|_b^2` of sets with one element per group, `[3, K]`."""
+  """Computes `|S|_b^2` of sets with at most one element in each group. `[3, K]`."""
   own = features.elements @ jnp.stack([jnp.ones_like(encoding.levels), encoding.levels**2], 1)
   return encoding.weights[:, None] * jnp.stack(
     [own[:, 0], own[:, 1], (features.concave**2).sum(axis=1)]
@@ -145,7 +150,17 @@ def square_norms(encoding: Encoding, features: Features) -> jax.Array:
 def kernel(
   parameters: Hyperparameters, products: jax.Array, left_norms: jax.Array, right_norms: jax.Array
 ) -> jax.Array:
-  """Covariances of F without the nugget, from inner products `[3, L, R]` and norms. `[L, R]`."""
+  """Computes covariances of F without the nugget.
+
+  Args:
+    parameters: The hyperparameters.
+    products: Inner products of the sets. `[3, L, R]`.
+    left_norms: Square norms of the left sets. `[3, L]`.
+    right_norms: Square norms of the right sets. `[3, R]`.
+
+  Returns:
+    Covariances. `[L, R]`.
+  """
   distances = left_norms[:, :, None] + right_norms[:, None, :] - 2 * products
   rates = jnp.exp(parameters.rates)
   decay = jnp.exp(-jnp.einsum("b,blr->lr", rates, jnp.maximum(distances, 0)))

@@ -1,10 +1,11 @@
-"""Fitting the surrogate's Gaussian process and predicting with it."""
+"""Fit and predictions of the Gaussian process of `surrogate`."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.stats import norm
 
@@ -17,12 +18,15 @@ from nas_submod.optimizers.bayesian.kernel import (
   square_norms,
 )
 
-_FLOOR = 3e-4  # least variance of a measurement, in units of the warped values; for float32
-_ADAM_STEPS, _ADAM_RATE = 8, 0.1
-_ROUNDING = 1e-10  # variances up to here, in units of the warped values, are no noise
+_FLOOR = 3e-4  # added to variances of measurements, warped; keeps float32 Cholesky stable
+_STEPS = 8  # of the fit in a round
+# Short memories: each round has new data and few steps.
+_DESCENT = optax.chain(
+  optax.zero_nans(), optax.clip(20.0), optax.adam(0.1, b1=0.8, b2=0.9, eps=1e-3)
+)
+_ROUNDING = 1e-10  # warped variances up to here are rounding, not noise
 
-
-# Of the logarithms. NumPy, since importing the package must not start JAX's devices.
+# Of the logarithms. NumPy arrays, because an import must not start JAX's devices.
 PRIOR_MEAN = Hyperparameters(
   additive=np.log(np.full(3, 0.5, np.float32)),
   rates=np.log(np.full(3, 0.3, np.float32)),
@@ -40,14 +44,14 @@ PRIOR_DEVIATION = Hyperparameters(
 
 
 class Data(NamedTuple):
-  """What was measured, one row for each distinct set; at most `E` rows.
+  """The measurements, one row for each distinct set; at most `E` rows.
 
   Attributes:
     masks: The sets as asked. `[E, n]` bool.
     features: Their features. `[E, n]` and `[E, d]`.
     values: Mean of the measurements. `[E]`.
-    counts: Number of measurements, 0 for a free row. `[E]` int.
-    variances: Of one measurement, estimated or stated; NaN where unknown. `[E]`.
+    counts: Number of measurements, 0 in a free row. `[E]` int.
+    variances: Variance of one measurement, estimated or stated; NaN if unknown. `[E]`.
   """
 
   masks: jax.Array
@@ -61,11 +65,11 @@ class Targets(NamedTuple):
   """Warped measurements.
 
   Attributes:
-    values: Mean of each row, 0 for a free row. `[E]`.
+    values: Mean of each row, 0 in a free row. `[E]`.
     counts: As in `Data`. `[E]` int.
     squares: Sum of squared deviations of repeated measurements, warped. `[]`.
     freedom: Degrees of freedom of `squares`. `[]` int.
-    exact: Whether F is known to be without noise. `[]` bool.
+    exact: Whether F is known to have no noise. `[]` bool.
   """
 
   values: jax.Array
@@ -76,23 +80,22 @@ class Targets(NamedTuple):
 
 
 class Fit(NamedTuple):
-  """Hyperparameters and the moments of Adam, kept between rounds."""
+  """Hyperparameters and the state of Adam, kept between rounds."""
 
   parameters: Hyperparameters
-  first: Hyperparameters
-  second: Hyperparameters
+  descent: optax.OptState
 
 
 class Posterior(NamedTuple):
-  """What a prediction needs: hyperparameters and the factorised covariance of the data.
+  """The posterior: hyperparameters and the factorised covariance of the data.
 
   Attributes:
     parameters: The hyperparameters.
-    features: Of the data. `[E, n]` and `[E, d]`.
-    norms: Of the data in each block. `[3, E]`.
+    features: Features of the data. `[E, n]` and `[E, d]`.
+    norms: Square norms of the data in each block. `[3, E]`.
     used: Whether the row holds data. `[E]` bool.
     targets: Warped values. `[E]`.
-    variances: Nugget and noise of each row. `[E]`.
+    variances: Nugget plus noise of each row. `[E]`.
     whitening: Inverse of the Cholesky factor of the covariance of the data. `[E, E]`.
     pull: Inverse of that covariance times the targets. `[E]`.
     noise: Variance of one measurement. `[]`.
@@ -112,9 +115,9 @@ class Posterior(NamedTuple):
 def warp(data: Data) -> Targets:
   """Half-rank warping (Song et al. 2024, "The Vizier Gaussian process bandit algorithm").
 
-  Values above the median are centred there and divided by their root mean square; those below are
-  replaced by normal quantiles of their ranks, so that bad networks, diverged ones (-inf) among
-  them, do not set the scale on which the good ones differ.
+  Values above the median are centred at it and divided by their root mean square. Values below it
+  are replaced by normal quantiles of their ranks, so bad or diverged (-inf) networks do not set
+  the scale of the good ones.
   """
   used = data.counts > 0
   finite = used & jnp.isfinite(data.values)
@@ -134,7 +137,7 @@ def warp(data: Data) -> Targets:
   known_noise = finite & (data.variances >= 0)
   variances = jnp.where(known_noise, data.variances / scale**2, 0.0)
   freedom = jnp.where(known_noise & upper, jnp.maximum(data.counts - 1, 1), 0)
-  # One repeat that agrees may be chance: few validation images make few accuracies.
+  # One equal repeat may be chance: few validation images allow few distinct accuracies.
   stated = known_noise & (data.counts == 1)
   certain = stated.any() | (jnp.where(known_noise, data.counts - 1, 0).sum() >= 2)
   return Targets(
@@ -149,7 +152,11 @@ def warp(data: Data) -> Targets:
 def _covariance(
   parameters: Hyperparameters, products: jax.Array, norms: jax.Array, targets: Targets
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Covariance of the measured means `[E, E]`, their own variances `[E]`, and the noise `[]`."""
+  """Computes the covariance of the measured means, their own variances and the noise.
+
+  Returns:
+    Covariance `[E, E]`, nugget plus noise of each row `[E]`, variance of one measurement `[]`.
+  """
   used = targets.counts > 0
   noise = jnp.where(targets.exact, 0.0, jnp.exp(parameters.noise))
   own = jnp.exp(parameters.nugget) + noise / jnp.maximum(targets.counts, 1) + _FLOOR
@@ -159,10 +166,10 @@ def _covariance(
 
 
 def _whiten(covariance: jax.Array) -> jax.Array:
-  """The inverse of the Cholesky factor of `covariance [E, E]`, lower triangular.
+  """Computes the inverse of the Cholesky factor of `covariance [E, E]`, lower triangular.
 
-  The only two calls of LAPACK, one after the other: where seeds are vmapped on a CPU, two of them
-  at the same time may wait for each other's threads forever (jaxlib 0.10).
+  These are the only two calls of LAPACK, and they run one after the other: under vmap on a CPU
+  two concurrent calls may wait for each other's threads forever (jaxlib 0.10).
   """
   factor = jnp.linalg.cholesky(covariance)
   return solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
@@ -170,7 +177,11 @@ def _whiten(covariance: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _evidence(covariance: jax.Array, values: jax.Array) -> jax.Array:
-  """Negative logarithm of the normal density of `values [E]`, without its constant."""
+  """Computes the negative log density of normal `values [E]`, without its constant.
+
+  The gradient is written by hand: it needs only the whitening matrix, so that LAPACK is not called
+  again in the backward pass.
+  """
   return _evidence_forward(covariance, values)[0]
 
 
@@ -197,7 +208,7 @@ _evidence.defvjp(_evidence_forward, _evidence_backward)
 def _loss(
   parameters: Hyperparameters, products: jax.Array, norms: jax.Array, targets: Targets
 ) -> jax.Array:
-  """Negative logarithm of the posterior density of the hyperparameters."""
+  """Computes the negative log posterior density of the hyperparameters, without constants."""
   covariance, _, noise = _covariance(parameters, products, norms, targets)
   evidence = _evidence(covariance, targets.values)
   noise += _FLOOR
@@ -209,33 +220,28 @@ def _loss(
 
 
 def start_fit() -> Fit:
-  """The prior's mode."""
-  zeros = jax.tree.map(jnp.zeros_like, PRIOR_MEAN)
-  return Fit(jax.tree.map(jnp.asarray, PRIOR_MEAN), zeros, zeros)
+  """Starts the fit at the mode of the prior."""
+  parameters = jax.tree.map(jnp.asarray, PRIOR_MEAN)
+  return Fit(parameters, _DESCENT.init(parameters))
 
 
 def improve(fit: Fit, encoding: Encoding, data: Data, targets: Targets) -> Fit:
-  """A few steps of Adam (Kingma and Ba 2015) from the hyperparameters of the round before."""
+  """Takes a few steps of Adam (Kingma and Ba 2015) from the hyperparameters of the last round."""
   products = inner_products(encoding, data.features, data.features)
   norms = square_norms(encoding, data.features)
 
   def step(_: jax.Array, fit: Fit) -> Fit:
     gradient = jax.grad(_loss)(fit.parameters, products, norms, targets)
-    gradient = jax.tree.map(lambda g: jnp.clip(jnp.nan_to_num(g), -20, 20), gradient)
-    first = jax.tree.map(lambda m, g: 0.8 * m + 0.2 * g, fit.first, gradient)
-    second = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g * g, fit.second, gradient)
-    parameters = jax.tree.map(
-      lambda x, m, v: x - _ADAM_RATE * m / (jnp.sqrt(v) + 1e-3), fit.parameters, first, second
-    )
-    return Fit(parameters, first, second)
+    updates, descent = _DESCENT.update(gradient, fit.descent)
+    return Fit(optax.apply_updates(fit.parameters, updates), descent)
 
-  return jax.lax.fori_loop(0, _ADAM_STEPS, step, fit)
+  return jax.lax.fori_loop(0, _STEPS, step, fit)
 
 
 def condition(
   parameters: Hyperparameters, encoding: Encoding, data: Data, targets: Targets
 ) -> Posterior:
-  """The posterior of F given the data."""
+  """Conditions F on the data, with given hyperparameters."""
   products = inner_products(encoding, data.features, data.features)
   norms = square_norms(encoding, data.features)
   covariance, own, noise = _covariance(parameters, products, norms, targets)
@@ -256,7 +262,17 @@ def condition(
 def covariances(
   posterior: Posterior, encoding: Encoding, left: Features, right: Features | None = None
 ) -> jax.Array:
-  """Prior covariances, nugget excluded, of sets with others, or with the data if None."""
+  """Computes prior covariances, without the nugget, of `left` with `right` or with the data.
+
+  Args:
+    posterior: The posterior.
+    encoding: The encoding.
+    left: Features of `L` sets.
+    right: Features of `R` sets; None: those of the data, and 0 in free rows.
+
+  Returns:
+    Covariances. `[L, R]`.
+  """
   if right is None:
     products = inner_products(encoding, left, posterior.features)
     result = kernel(posterior.parameters, products, square_norms(encoding, left), posterior.norms)
@@ -267,7 +283,7 @@ def covariances(
 
 
 def measured_means(posterior: Posterior) -> jax.Array:
-  """Posterior mean of F at the sets of the data, `[E]`; -inf in free rows."""
+  """Computes the posterior mean of F at the sets of the data, -inf in free rows. `[E]`."""
   noise = posterior.variances - jnp.exp(posterior.parameters.nugget)
   return jnp.where(posterior.used, posterior.targets - noise * posterior.pull, -jnp.inf)
 
@@ -275,16 +291,16 @@ def measured_means(posterior: Posterior) -> jax.Array:
 def predict(
   posterior: Posterior, encoding: Encoding, features: Features, row: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean `[K]` and covariance `[K, K]` of F at distinct sets.
+  """Predicts F at distinct sets.
 
   Args:
     posterior: The posterior.
     encoding: The encoding.
-    features: Of the sets. `[K, n]` and `[K, d]`.
-    row: Row of the data that holds the set, E if none. `[K]` int.
+    features: Features of the sets. `[K, n]` and `[K, d]`.
+    row: Row of the data that holds the set; E if none does. `[K]` int.
 
   Returns:
-    Mean and covariance.
+    Mean `[K]` and covariance `[K, K]`.
   """
   nugget = jnp.exp(posterior.parameters.nugget)
   rows = jnp.arange(posterior.used.shape[0])

@@ -1,11 +1,13 @@
-"""Bayesian optimisation of sets, by a model made for diminishing returns.
+"""Bayesian optimisation of sets with a model of diminishing returns.
 
-After a few random maximal sets, each round fits the model of `surrogate_model.py` to all that was
-measured, draws functions from its posterior, climbs them under the budgets
-(`surrogate_search.py`), and asks, of the sets so found and the best ones measured, for those
-whose measurement would raise the value of the final answer most: the knowledge gradient (Frazier,
-Powell and Dayanik 2009), which is expected improvement where F is exact, and which asks for a
-replicate where noise hides which of the best sets is the better one.
+The first sets are random and maximal. Then each round
+  1. fits the Gaussian process of `kernel.py` to all measurements (`posterior.py`),
+  2. draws functions from its posterior and climbs them within the budgets (`thompson.py`),
+  3. asks the candidates with the largest knowledge gradient (Frazier, Powell and Dayanik 2009).
+
+Candidates are the sets found and the best measured ones. The knowledge gradient is the expected
+rise of the final answer's value. For an exact F it is expected improvement; under noise it asks for
+a replicate when noise hides which of the best sets is better.
 """
 
 from typing import NamedTuple
@@ -30,31 +32,32 @@ from nas_submod.optimizers.bayesian.posterior import (
 from nas_submod.optimizers.bayesian.thompson import climb, draw
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.random_sets import random_set
+from nas_submod.optimizers.ties import first_largest
 from nas_submod.problem import Problem, first_of_equal, same_sets
 from nas_submod.validation import at_least_one
 
-_SAMPLES = 64  # random sets that set the scales of the features
-_CHAINS, _RESTARTS = 32, 4  # posterior draws in a round; those that start from a new random set
-_CONTENDERS = 16  # best sets measured, candidates for a replicate
-_PATIENCE = 6  # rounds without anything to ask, after which the space is exhausted
+_SAMPLES = 64  # random sets that fix the scales of the features
+_CHAINS, _RESTARTS = 32, 4  # draws in a round; those of them that start from a new random set
+_CONTENDERS = 16  # best measured sets, candidates for a replicate
+_PATIENCE = 6  # rounds with nothing to ask after which the space counts as exhausted
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 
 
 class SurrogateState(NamedTuple):
-  """State of `surrogate` for `E` evaluations in batches of `B`.
+  """State of `surrogate` with `E` evaluations, batches of `B` and `C` chains.
 
   Attributes:
     problem: The problem.
     rng: Random key of the next round.
-    encoding: How sets become numbers.
-    data: What was measured. `[E]` rows.
-    means: What F is thought to be at the sets measured, -inf in free rows. `[E]`.
-    fit: Hyperparameters.
-    chains: Where the chains of the last round ended. `[C, n]` bool.
-    asked: Measurements asked for so far. `[]` int.
-    idle: Rounds since there was something to ask. `[]` int.
+    encoding: The map from sets to features.
+    data: The measurements, `E` rows.
+    means: Estimate of F at the measured sets, -inf in free rows. `[E]`.
+    fit: Hyperparameters and the state of their fit.
+    chains: The last sets of the chains. `[C, n]` bool.
+    asked: Measurements asked so far. `[]` int.
+    idle: Rounds since something was asked. `[]` int.
     masks: The sets to ask next. `[B, n]` bool.
-    valid: Which of them count. `[B]` bool.
+    valid: Which of them to ask. `[B]` bool.
   """
 
   problem: Problem
@@ -72,14 +75,14 @@ class SurrogateState(NamedTuple):
 
 @constructor
 def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimizer:
-  """Measures the sets that promise most, according to a model fitted to all that was measured.
+  """Bayesian optimisation: measures the sets of the largest knowledge gradient.
 
-  A set may be asked again, to tell noise from signal: the answer is the measured set with the best
-  posterior mean. Where two repeated measurements agree to the last digit, or are stated to be
-  without error, F counts as exact, and few or none are repeated.
+  It may ask a set again, to separate noise from signal. The answer is the measured set of the best
+  posterior mean. F counts as exact once two repeats agree to the last digit, or if standard errors
+  of 0 are reported; then few sets or none are repeated.
 
   Args:
-    evaluations: Measurements at most; the state has a row for each.
+    evaluations: Largest number of measurements; the state has a row for each.
     batch: Sets asked in a round.
     design: Sets measured before the model is used: the required one, then random maximal ones.
 
@@ -138,7 +141,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     return state, Info(moved[None], mask[None], value[None])
 
   def plan_design(state: SurrogateState) -> SurrogateState:
-    """Random maximal sets, since F is thought monotone."""
+    """Plans random maximal sets, because a monotone F is largest at maximal sets."""
     rng, key = jax.random.split(state.rng)
     masks = _random_sets(state.problem, key, 4 * batch)
     row, first = _locate(state, featurize(state.problem, state.encoding, masks))
@@ -148,6 +151,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     return state._replace(rng=rng, masks=masks[chosen], valid=valid)
 
   def plan_by_model(state: SurrogateState) -> SurrogateState:
+    """Plans the candidates of the largest knowledge gradient."""
     problem, encoding, data = state.problem, state.encoding, state.data
     rng, draw_key, start_key, climb_key = jax.random.split(state.rng, 4)
     targets = warp(data)
@@ -186,7 +190,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     return probe_noise(state, targets, leaders[0])
 
   def probe_noise(state: SurrogateState, targets: Targets, leader: jax.Array) -> SurrogateState:
-    """Asks the best set again, now and then, while F may be without noise."""
+    """Asks the best set again from time to time while F may be exact."""
     data = state.data
     repeats = jnp.maximum(data.counts - 1, 0).sum()
     stated = ((data.counts == 1) & (data.variances >= 0)).any()
@@ -203,7 +207,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
 
   def best(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
     data = state.data
-    winner = jnp.argmax(state.means)
+    winner = first_largest(state.means)
     found = jnp.isfinite(state.means[winner])
     return (
       jnp.where(found, data.masks[winner], state.problem.required),
@@ -214,13 +218,13 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
 
 
 def _random_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
-  """Random maximal feasible sets. `[count, n]` bool."""
+  """Draws random maximal feasible sets. `[count, n]` bool."""
   keys = jax.random.split(rng, count)
   return jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
 
 
 def _locate(state: SurrogateState, features: Features) -> tuple[jax.Array, jax.Array]:
-  """Row of the data of each of `K` sets (E if none), and whether it is the first of its kind."""
+  """Finds the row of the data of each of `K` sets, `E` if none, and marks first occurrences."""
   used = state.data.counts > 0
   same = same_sets(features.elements, state.data.features.elements) & used
   row = jnp.where(same.any(axis=1), jnp.argmax(same, axis=1), len(used))
@@ -228,7 +232,7 @@ def _locate(state: SurrogateState, features: Features) -> tuple[jax.Array, jax.A
 
 
 def _record(state: SurrogateState, values: jax.Array, standard_errors: jax.Array) -> Data:
-  """The data with the round's values, each the mean of all measurements of its set."""
+  """Records the values of a round; a value is the mean of all measurements of its set."""
   data = state.data
   features = featurize(state.problem, state.encoding, state.masks)
   row, _ = _locate(state, features)
@@ -258,22 +262,22 @@ def _choose(
   candidates: jax.Array,
   batch: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """The batch with the largest knowledge gradients, one after the other.
+  """Chooses the sets of the largest knowledge gradient, one after the other.
 
   Measuring x moves the posterior means by covariance[:, x] / sqrt(variance[x] + noise) times a
-  standard normal; its worth is the expected rise of the best mean among `answers` and x. The next
-  one is chosen with the covariance that remains once x is measured.
+  standard normal. The worth of x is the expected rise of the best mean among `answers` and x. The
+  next choice uses the covariance that remains after x is measured.
 
   Args:
-    mean: Of the pool. `[K]`.
-    covariance: Of the pool. `[K, K]`.
+    mean: Posterior mean of the pool. `[K]`.
+    covariance: Posterior covariance of the pool. `[K, K]`.
     noise: Variance of a measurement. `[]`.
-    answers: Sets already measured, which may be the final answer. `[K]` bool.
+    answers: Measured sets, which may be the final answer. `[K]` bool.
     candidates: Sets that may be asked. `[K]` bool.
-    batch: How many to choose.
+    batch: Sets to choose.
 
   Returns:
-    Indices `[batch]`, and whether there was one left, `[batch]` bool.
+    Indices `[batch]`, and whether a candidate was left `[batch]` bool.
   """
 
   def choose_one(carry, _):
@@ -286,7 +290,7 @@ def _choose(
     eligible = answers[:, None] | jnp.eye(len(mean), dtype=bool)
     future = jnp.where(eligible[:, :, None], future, -jnp.inf).max(axis=0)
     worth = future @ (_WEIGHTS / _WEIGHTS.sum())
-    worth += 1e-4 * jnp.sqrt(variance)  # where nothing is worth measuring, the least known set
+    worth += 1e-4 * jnp.sqrt(variance)  # decides for the least known set if nothing has worth
     worth = jnp.where(candidates, worth, -jnp.inf)
     winner = jnp.argmax(worth)
     covariance -= jnp.outer(move[:, winner], move[:, winner])

@@ -1,7 +1,7 @@
-"""Sets worth measuring: maximisers of functions drawn from the surrogate's posterior.
+"""Candidates by Thompson sampling: sets that maximise functions drawn from the posterior.
 
-Each of `C` chains climbs its own draw under the budgets, by random additions, removals, exchanges
-and swaps, from where it stood a round ago, from the best sets measured, or from a new random set.
+Each of `C` chains climbs its own draw within the budgets, by random neighbours. A chain starts
+from its last set, from one of the best measured sets or from a new random set.
 """
 
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from nas_submod.optimizers.bayesian.kernel import Encoding, Features, featurize
 from nas_submod.optimizers.bayesian.posterior import Posterior, covariances
+from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.problem import Problem, same_sets
 
 _WAVES = 64  # random Fourier features of a draw
-_STEPS, _PROPOSALS = 12, 16  # of a chain in a round; proposals of a step
+_STEPS, _PROPOSALS = 12, 16  # steps of a chain in a round; neighbours tried in a step
 
 
 class Waves(NamedTuple):
@@ -28,9 +29,9 @@ class Draws(NamedTuple):
   """`C` functions drawn from the posterior of F.
 
   Attributes:
-    constant: `[C]`.
-    weights: Of the features. `[C, n]` and `[C, d]`.
-    amplitudes: Of the waves. `[C, W]`.
+    constant: Constant terms. `[C]`.
+    weights: Weights of the features. `[C, n]` and `[C, d]`.
+    amplitudes: Amplitudes of the waves. `[C, W]`.
     updates: Weights of the covariances with the data. `[C, E]`.
   """
 
@@ -43,16 +44,17 @@ class Draws(NamedTuple):
 def draw(
   posterior: Posterior, encoding: Encoding, rng: jax.Array, boldness: jax.Array
 ) -> tuple[Waves, Draws]:
-  """Functions drawn from the posterior by pathwise conditioning (Wilson et al. 2020).
+  """Draws functions from the posterior by pathwise conditioning (Wilson et al. 2020).
 
-  A draw is a function from the prior, made of additive weights and of random waves (Rahimi and
-  Recht 2007), plus the covariances with the data times weights that make it agree with them.
+  A draw is a function from the prior plus weighted covariances with the data, and the weights make
+  it agree with the data. The function from the prior has random linear weights and random waves
+  (Rahimi and Recht 2007).
 
   Args:
     posterior: The posterior.
     encoding: The encoding.
     rng: Random key.
-    boldness: Factor on each draw's deviation from the posterior mean; 0 gives the mean. `[C]`.
+    boldness: Factor of each draw's deviation from the posterior mean; 0 gives the mean. `[C]`.
 
   Returns:
     The waves that all draws share, and the draws.
@@ -61,7 +63,7 @@ def draw(
   n, d = data.elements.shape[1], data.concave.shape[1]
   count, rows = boldness.shape[0], posterior.used.shape[0]
   bold = boldness[:, None]
-  # One generator for all: each would be compiled by itself.
+  # One call draws all normals: XLA compiles each call of a generator separately.
   width = 2 * n + d
   normal_key, phase_key = jax.random.split(rng)
   normals = jax.random.normal(normal_key, (count * (1 + width + _WAVES + rows) + _WAVES * width,))
@@ -86,7 +88,10 @@ def draw(
 
 
 def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Features:
-  """Weights of linear functions with kernel sum_b variances_b <S, S'>_b, from `[K, 2 n + d]`."""
+  """Turns standard normals `[K, 2 n + d]` into weights of linear functions.
+
+  The functions have the kernel `sum_b variances_b <S, S'>_b`.
+  """
   n = encoding.groups.shape[0]
   deviation = jnp.sqrt(variances * encoding.weights)
   each, by_group, concave = jnp.split(normals, [n, 2 * n], axis=1)
@@ -95,39 +100,11 @@ def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Fe
 
 
 def _prior_values(waves: Waves, draw: Draws, features: Features) -> jax.Array:
-  """Values `[K]` at sets of the prior part of one draw."""
+  """Computes the prior part of one draw at `K` sets. `[K]`."""
   angles = features.elements @ waves.frequencies.elements
   angles += features.concave @ waves.frequencies.concave + waves.phases
   additive = features.elements @ draw.weights.elements + features.concave @ draw.weights.concave
   return draw.constant + additive + jnp.cos(angles) @ draw.amplitudes
-
-
-def propose(problem: Problem, mask: jax.Array, chances: jax.Array) -> jax.Array:
-  """A random neighbour of a set: one or two elements toggled, perhaps one more removed.
-
-  An added element takes the place of the one in its group.
-
-  Args:
-    problem: The problem.
-    mask: The set. `[n]` bool.
-    chances: Uniform random numbers. `[5]`.
-
-  Returns:
-    The neighbour, which may be infeasible. `[n]` bool.
-  """
-
-  def toggle(mask: jax.Array, chance: jax.Array) -> jax.Array:
-    element = jnp.int32(chance * problem.n)
-    group = problem.groups[element]
-    mates = (problem.groups == group) & (group >= 0)
-    after = (mask & ~mates).at[element].set(~mask[element])
-    return jnp.where(problem.required[element], mask, after)
-
-  moved = toggle(mask, chances[0])
-  moved = jnp.where(chances[1] < 0.5, toggle(moved, chances[2]), moved)
-  free = mask & moved & ~problem.required
-  victim = free & (jnp.cumsum(free) == 1 + jnp.int32(chances[3] * free.sum()))
-  return moved & ~(victim & (chances[4] < 0.5))
 
 
 def climb(
@@ -145,18 +122,18 @@ def climb(
     problem: The problem.
     encoding: The encoding.
     posterior: The posterior of the draws.
-    waves: What the draws share.
+    waves: The waves that the draws share.
     draws: `C` functions.
-    masks: Feasible sets, one for each. `[C, n]` bool.
+    masks: Feasible sets, one for each draw. `[C, n]` bool.
     rng: Random key.
 
   Returns:
-    The sets reached `[C, n]`; the best sets on the way that were not measured yet `[C, n]`, and
-    whether there was one `[C]`.
+    The sets reached `[C, n]`; the best unmeasured set that each chain saw `[C, n]`; whether it saw
+    one `[C]` bool.
   """
 
   def look(masks: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Values of each draw at its own sets `[C, P, n]`, and whether they are new. `[C, P]`."""
+    """Returns values of each draw at its sets `[C, P, n]`, and whether they are new. `[C, P]`."""
     shape = masks.shape[:2]
     flat = featurize(problem, encoding, masks.reshape(-1, problem.n))
     cross = covariances(posterior, encoding, flat).reshape(*shape, -1)
@@ -165,10 +142,12 @@ def climb(
     prior = jax.vmap(_prior_values, in_axes=(None, 0, 0))(waves, draws, features)
     return prior + jnp.einsum("cpe,ce->cp", cross, draws.updates), new.reshape(shape)
 
+  propose = jax.vmap(jax.vmap(random_neighbour, (None, None, 0)), (None, 0, 0))
+
   def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
     masks, heights, found, found_heights = carry
     chances = jax.random.uniform(key, (len(masks), _PROPOSALS, 5))
-    near = jax.vmap(jax.vmap(propose, (None, None, 0)), (None, 0, 0))(problem, masks, chances)
+    near = propose(problem, masks, chances)
     values, new = look(near)
     values = jnp.where(jax.vmap(jax.vmap(problem.feasible))(near), values, -jnp.inf)
     masks, heights = _better(near, values, masks, heights)
@@ -186,7 +165,7 @@ def climb(
 def _better(
   near: jax.Array, values: jax.Array, masks: jax.Array, heights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Each chain's best of its proposals `[C, P, n]`, where it is higher than what it has."""
+  """Replaces each chain's set by the best of its neighbours `[C, P, n]`, if that is higher."""
   winner = jnp.argmax(values, axis=1)[:, None]
   best = jnp.take_along_axis(values, winner, axis=1)[:, 0]
   candidate = jnp.take_along_axis(near, winner[:, :, None], axis=1)[:, 0]

@@ -1,1 +1,1 @@
-"""Measurements: each prints a table with the device."""
+"""Benchmarks; each module is a command that prints a table and names the device."""

@@ -1,9 +1,9 @@
-"""Lazy greedy of submodlib and apricot on one problem; needs NumPy and either of them, no JAX.
+"""Lazy greedy of submodlib or apricot on one problem; needs that library and NumPy, but no JAX.
 
-python benchmarks/competitors.py LIBRARY PROBLEM_FOLDER REPETITIONS, which prints a line of JSON;
-`benchmarks/set_functions.py` calls it. The folder holds `matrix.npy` (float: service of a facility
-location function, symmetric; bool: what an element covers), `cost.npy` (empty: all 1) and
-`budget.npy`.
+python benchmarks/competitors.py LIBRARY PROBLEM_FOLDER REPETITIONS prints a line of JSON;
+`benchmarks/set_functions.py` calls it. The folder holds `matrix.npy` (float: symmetric similarities
+of facility location; bool: the items that each element covers), `cost.npy` (empty: all costs are
+1) and `budget.npy`.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ Solver = Callable[[], tuple[list[int], float]]
 
 
 def submodlib_solver(matrix: np.ndarray, cost: np.ndarray, budget: float) -> Solver:
-  """A function that solves the problem, and returns the elements and the seconds it took."""
+  """Returns a function that solves the problem and returns the elements and its seconds."""
   import submodlib
 
   n = len(matrix)
@@ -46,7 +46,7 @@ def submodlib_solver(matrix: np.ndarray, cost: np.ndarray, budget: float) -> Sol
 
 
 def apricot_solver(matrix: np.ndarray, cost: np.ndarray, budget: float) -> Solver:
-  """The same by apricot, which compiles its loops by numba."""
+  """Returns the same with apricot, which compiles its loops with numba."""
   import apricot
 
   k = budget if cost.size else int(budget)
@@ -65,7 +65,7 @@ def apricot_solver(matrix: np.ndarray, cost: np.ndarray, budget: float) -> Solve
 
 
 def main(library: str, folder: str, repetitions: str) -> None:
-  """Solves the problem once for warming up, then `repetitions` times."""
+  """Solves the problem once to warm up, then `repetitions` times."""
   module = {"submodlib": submodlib_solver, "apricot": apricot_solver}
   if importlib.util.find_spec(library) is None:
     print(json.dumps({"absent": True}))

@@ -1,13 +1,13 @@
-"""How a convolution is computed: the primitive, or matrix products and shifted multiply-adds.
+"""Speed of convolutions: XLA's primitive, or matrix products and shifted multiply-adds.
 
 python -m benchmarks.convolutions [--batch_size=32] [--dtype=float32|bfloat16] [--repeats=3]
   [--untuned]
 
-Convolutions of RCNet on CIFAR-100, each a program of its own: seconds to compile it, then
-microseconds of a call, mean and standard deviation of the repeats (ten calls each), by turns. The
-gradient is that of the input and of the kernel together. XLA's compiler for GPUs times algorithms
-for every convolution and product (it autotunes); --untuned compiles without that, as
-`XLA_FLAGS=--xla_gpu_autotune_level=0` does for all commands.
+Each convolution of RCNet on CIFAR-100 is one program. The table has the seconds to compile it and
+the microseconds of a call: mean and standard deviation of the repeats of ten calls, in turn. The
+gradient is that of the input and the kernel together. On GPUs XLA times algorithms for every
+convolution and product (autotuning). --untuned compiles without autotuning, like
+`XLA_FLAGS=--xla_gpu_autotune_level=0` for all commands.
 """
 
 import sys
@@ -27,7 +27,7 @@ from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
 from nas_submod.networks import convolution
 
 flags.adopt_module_key_flags(workload)
-UNTUNED = flags.DEFINE_bool("untuned", False, "On a GPU: without autotuning.")
+UNTUNED = flags.DEFINE_bool("untuned", False, "Compile without autotuning; needs a GPU.")
 
 _CALLS = 10
 WAYS = {
@@ -37,7 +37,7 @@ WAYS = {
 
 
 class Form(NamedTuple):
-  """A convolution: side of the images, channels, side of the kernel, stride, groups."""
+  """A convolution: image side, input and output channels, kernel side, stride, groups."""
 
   side: int
   cin: int
@@ -58,14 +58,14 @@ FORMS = (
 
 
 class Timing(NamedTuple):
-  """Seconds to compile a program, and of a call, for every repeat."""
+  """Seconds to compile a program, and seconds of a call in each repeat."""
 
   compile: float
   calls: list[float]
 
 
 def programs(way: Callable[..., jax.Array], form: Form) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-  """The forward pass and the gradient, jitted, with arguments."""
+  """Returns the forward pass and the gradient, jitted, with their arguments."""
   rng = np.random.default_rng(0)
 
   def draw(*shape: int) -> jax.Array:
@@ -82,7 +82,7 @@ def programs(way: Callable[..., jax.Array], form: Form) -> dict[str, tuple[Any, 
 
 
 def measure(form: Form) -> dict[tuple[str, str], Timing]:
-  """The timing of every pass in every way."""
+  """Times each pass in each way."""
   options = {"xla_gpu_autotune_level": "0"} if UNTUNED.value else {}
   found, calls = {}, {}
   for way, function in WAYS.items():
@@ -103,11 +103,11 @@ def measure(form: Form) -> dict[tuple[str, str], Timing]:
 
 
 def main(argv: Any) -> None:
-  """Prints a row for each form and pass."""
+  """Prints a row for each convolution and pass."""
   if len(argv) > 1:
     sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
   if UNTUNED.value and jax.default_backend() != "gpu":
-    sys.exit(f"error: --untuned is for GPUs, this is {jax.default_backend()}")
+    sys.exit(f"error: --untuned is for GPUs, the backend is {jax.default_backend()}")
   device = jax.local_devices()[0].device_kind
   tuned = ", untuned" if UNTUNED.value else ""
   table = Table(

@@ -112,7 +112,7 @@ def measure_jit() -> dict[str, Any]:
     network = networks.build(space, architecture)
 
     def start():
-      return training.start(final.initial(network, rng), recipe.transformation)
+      return training.start(final.initial_variables(network, rng), recipe.transformation)
 
     def step(state, images, labels, rows):
       batch = images[rows], labels[rows]

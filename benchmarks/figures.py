@@ -1,4 +1,4 @@
-"""Regret against measurements, one panel for each way to measure."""
+"""A figure of regret against measurements, with a panel for exact and one for noisy F."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,8 @@ def save_regret(path: str, title: str, results: Mapping[str, Mapping[str, np.nda
 
   Args:
     path: A PNG file.
-    title: What was maximised.
-    results: By optimizer and kind, regrets of instances and seeds. `[I, S, limit + 1]`.
+    title: Name of the suite.
+    results: Regrets by optimizer and kind. Each `[instances, seeds, limit + 1]`.
   """
   kinds = list(dict.fromkeys(kind for curves in results.values() for kind in curves))
   figure = Figure(figsize=(1.5 + 5 * len(kinds), 4.5), layout="constrained")

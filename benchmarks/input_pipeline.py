@@ -1,14 +1,14 @@
-"""Whether the devices wait for images: the pipeline alone, the model alone, both together.
+"""Speed of the input pipeline, of the model and of both: do the devices wait for images?
 
 python -m benchmarks.input_pipeline [--source=fake] [--data_dir=DIR] [--threads=1,2,4]
   [--architecture=rcnet] [--images=256] [--timed=20] [--accelerators=500,1000,2000]
 
-Images are decoded and cropped to 224x224 as for `configs/train/imagenet_modern.py`, whose step the
-model's is; "fake" makes JPEG files of ImageNet's size in memory, so that no disk is measured. The
-pipeline alone is as fast as its threads; both together should be as fast as the slower of pipeline
-and model, but on a CPU, where they share the cores. A mocked accelerator sleeps for as long as a
-step would take at that many images a second: the row says whether it was kept busy. The first
-steps, which compile or find batches that were read before, are not timed.
+Images are decoded and cropped to 224x224, and the model is trained, as in
+`configs/train/imagenet_modern.py`. The source "fake" makes JPEG files of ImageNet's size in memory,
+so no disk is measured. The speed of the pipeline alone shows how it scales with threads. Both
+together should be as fast as the slower one, except on a CPU, where they share the cores. A mocked
+accelerator sleeps as long as a step takes at its number of images a second; its row says whether it
+was kept busy. The first steps are not timed, because they compile or use batches read in advance.
 """
 
 import contextlib
@@ -31,20 +31,20 @@ from nas_submod.data import pixels
 from nas_submod.networks import architectures, spaces
 from nas_submod.training import feed, final
 
-SOURCE = flags.DEFINE_string("source", "fake", "As config.data.source; it has 1,000 classes.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS sets live.")
-THREADS = flags.DEFINE_list("threads", ["1", "2", "4"], "Numbers of threads.")
-ARCHITECTURE = flags.DEFINE_string("architecture", "rcnet", "As of experiments.train.")
-BATCH_SIZE = flags.DEFINE_integer("images", 256, "Images a step.", lower_bound=1)
-STEPS = flags.DEFINE_integer("timed", 20, "Steps that are timed.", lower_bound=1)
-ACCELERATORS = flags.DEFINE_list("accelerators", ["500", "1000", "2000"], "Images a second.")
+SOURCE = flags.DEFINE_string("source", "fake", "As config.data.source; needs 1,000 classes.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data sets.")
+THREADS = flags.DEFINE_list("threads", ["1", "2", "4"], "Threads of each row.")
+ARCHITECTURE = flags.DEFINE_string("architecture", "rcnet", "As in experiments.train.")
+BATCH_SIZE = flags.DEFINE_integer("images", 256, "Images in a step.", lower_bound=1)
+STEPS = flags.DEFINE_integer("timed", 20, "Timed steps.", lower_bound=1)
+ACCELERATORS = flags.DEFINE_list("accelerators", ["500", "1000", "2000"], "Their images a second.")
 
-_WARM_UP = 5  # Steps: more than the batches that are read ahead.
+_WARM_UP = 5  # steps; more than the batches read in advance
 _KEPT_BUSY = 0.95
 
 
 def images_per_second(step: Callable[[Any], Any], batches: Iterable[Any]) -> float:
-  """Calls `step` for each batch as a training does, one ahead of the one that is waited for."""
+  """Times `step` on each batch; as in training, one step is dispatched before the last ends."""
   began, before = 0.0, None
   with contextlib.closing(iter(batches)) as own:
     for i, batch in enumerate(itertools.islice(own, _WARM_UP + STEPS.value)):
@@ -59,13 +59,13 @@ def images_per_second(step: Callable[[Any], Any], batches: Iterable[Any]) -> flo
 
 
 def busy_for(seconds: float, batch: Any) -> None:
-  """A mocked step."""
+  """Sleeps as long as a mocked step takes."""
   del batch
   time.sleep(seconds)
 
 
 def measure(line: Callable[[str, float, str], None]) -> None:
-  """Measures all rows; `line` takes what was measured, images a second, and a remark."""
+  """Measures all rows; `line` takes a name, images a second and a remark."""
   config = imagenet_modern.get_config()
   config.data.update({"source": SOURCE.value, "data_dir": DATA_DIR.value})
   steps = _WARM_UP + STEPS.value
@@ -88,11 +88,11 @@ def measure(line: Callable[[str, float, str], None]) -> None:
     line(f"pipeline, threads: {threads}", alone[threads], "")
 
   rng = jax.random.key(0)
-  programs = final.make_programs(recipe, network, rng, devices)
+  programs = final.make_final_programs(recipe, network, rng, devices)
 
   def trained() -> Callable[[Any], Any]:
     state = jax.jit(
-      lambda rng: training.start(final.initial(network, rng), recipe.transformation, True)
+      lambda rng: training.start(final.initial_variables(network, rng), recipe.transformation, True)
     )(rng)
     states = [parallel.copy_to_devices(state, devices, final.AXIS)]
 
@@ -105,7 +105,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
   with contextlib.closing(iter(batches())) as first:
     same = next(first)
   model = images_per_second(trained(), (same for _ in itertools.count()))
-  line("model", model, "the same batch again and again")
+  line("model", model, "one batch, repeated")
   both = images_per_second(trained(), batches())
   line(f"both, threads: {pixels.cores()}", both, f"{both / model:.0%} of the model's")
   for speed in map(float, ACCELERATORS.value):

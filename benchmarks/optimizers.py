@@ -4,35 +4,35 @@ python -m benchmarks.optimizers --table=PATH.csv [--costs=params,flops] [--budge
                                 [--measured=acc0]
 python -m benchmarks.optimizers --synthetic=widths|cells|layers|sensors|proxy [--problems=3]
 
-`benchmarks/tables.py` says what a table looks like. Budgets are fractions of the costs of the
-largest network: all tuples of 0.2, 0.3, ..., 0.8 (grid), or equal ones from 0.3 on (diagonal);
-those that nothing fits are left out. F is measured exactly (mean of all trainings) or noisily (one
-training drawn anew for each measurement). An optimizer answers with `best(state)`; its regret is
-how far the mean accuracy of that set is below the best one within the budgets, in points; with
-`--measured` F is that accuracy alone, and regret is in the mean of the others. Printed
-are the mean over budgets and seeds, and the standard error over seeds of the mean over budgets.
-Every run goes through init, ask, tell and best, as one compiled program for all seeds; "made" is
-how many measurements a run made on average.
+`benchmarks/tables.py` describes the table. Budgets are fractions of the costs of the largest
+network: all tuples of 0.2, 0.3, ..., 0.8 (grid), or equal ones from 0.3 on (diagonal). Budgets that
+allow no network are left out. F is measured exactly (mean of all trainings) or noisily (one random
+training for each measurement). The regret of an answer `best(state)` is the gap between its mean
+accuracy and the best one within the budgets, in points. With `--measured` F is that accuracy alone,
+and regret is counted in the mean of the others. The table prints the mean over budgets and seeds,
+and the standard error over seeds of the mean over budgets. "made" is the mean number of
+measurements of a run. All seeds of an optimizer run as one compiled program.
 
-`--optimizers` also takes one's own as `module:function`, importable from the working directory,
-such as `examples.new_optimizer:simulated_annealing`: a function that returns an optimizer, called
-with `evaluations`, the largest of `--measurements`, if it has such a parameter, else with nothing.
-What is asked again costs nothing, so one that counts it too may end before so many measurements.
+`--optimizers` also takes your own as `module:function`, importable from the working directory, such
+as `examples.new_optimizer:simulated_annealing`. The function returns an optimizer. It is called
+with `evaluations`, the largest of `--measurements`, if it has that parameter, else with no
+arguments. Repeated sets cost nothing, so an optimizer that counts them may make fewer measurements.
 
 On two CPU cores the surrogate, the slowest, takes about a minute for 2 seeds, the 6 diagonal
-budgets and one kind of F. Each optimizer and kind that is done is a line on standard error, with
+budgets and one kind of F. A line on standard error reports each finished optimizer and kind, with
 its seconds.
 
-With --keep=FOLDER each problem's curves are on disk when they are done; the same command goes on.
-Where an optimizer of one's own has changed, delete its files there first.
+With --keep=FOLDER the curves of each finished problem are kept; the same command then resumes.
+Delete the files of your own optimizer there after you change it.
 
-Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run, so on the grid they run
-only if `--optimizers` names them, and with `--optuna_seeds` seeds; `benchmarks/optuna_samplers.py`
-says how.
+Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run. They use `--optuna_seeds`
+seeds, and on the grid they run only if `--optimizers` names them. `benchmarks/optuna_samplers.py`
+describes their setup.
 """
 
 import functools
 import importlib.metadata
+import io
 import os
 import pathlib
 import sys
@@ -52,8 +52,9 @@ import nas_submod as ns
 from benchmarks import figures, synthetic, tables
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
-from nas_submod.evaluation import journal
+from nas_submod import files
 from nas_submod.optimizers import Optimizer, constructors
+from nas_submod.workdir import make_workdir
 
 try:
   from benchmarks import optuna_samplers
@@ -61,27 +62,29 @@ except ModuleNotFoundError:
   optuna_samplers = None  # type: ignore[assignment]
 
 TABLE = flags.DEFINE_string("table", None, "CSV file of trained networks.")
-SYNTHETIC = flags.DEFINE_string("synthetic", None, "A suite of `benchmarks/synthetic.py` instead.")
-PROBLEMS = flags.DEFINE_integer("problems", 3, "Problems of the synthetic suite.", lower_bound=1)
-COSTS = flags.DEFINE_list("costs", [], "Its columns that are costs; by default all that can be.")
-MEASURED = flags.DEFINE_string("measured", None, "Its accuracy that is F, a proxy for the others.")
+SYNTHETIC = flags.DEFINE_string("synthetic", None, "Suite of `benchmarks/synthetic.py` instead.")
+PROBLEMS = flags.DEFINE_integer("problems", 3, "Size of the synthetic suite.", lower_bound=1)
+COSTS = flags.DEFINE_list("costs", [], "Cost columns of the table; by default all possible.")
+MEASURED = flags.DEFINE_string("measured", None, "Accuracy column that is F, a proxy.")
 BUDGETS = flags.DEFINE_enum("budgets", "grid", ["grid", "diagonal"], "Budgets of the table.")
-SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer and budget.", lower_bound=1)
-OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Names, or module:function; by default all.")
-CHECKPOINTS = flags.DEFINE_list("measurements", ["25", "50", "100", "200"], "When to look.")
+SEEDS = flags.DEFINE_integer("seeds", 20, "Runs of each optimizer on each problem.", lower_bound=1)
+OPTIMIZERS = flags.DEFINE_list("optimizers", [], "Names or module:function; by default all.")
+CHECKPOINTS = flags.DEFINE_list(
+  "measurements", ["25", "50", "100", "200"], "When regret is printed."
+)
 OPTUNA_SEEDS = flags.DEFINE_integer("optuna_seeds", 4, "Runs of Optuna's samplers.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
 NOISE = flags.DEFINE_enum("noise", "both", ["both", "exact", "noisy"], "How F is measured.")
-KEEP = flags.DEFINE_string("keep", None, "Folder of finished runs, to go on from.")
-CSV = flags.DEFINE_string("csv", None, "Where to write the raw regrets.")
-PLOT = flags.DEFINE_string("plot", None, "Where to write a figure (PNG).")
+KEEP = flags.DEFINE_string("keep", None, "Folder of finished runs, to resume from.")
+CSV = flags.DEFINE_string("csv", None, "CSV file to write the regrets to.")
+PLOT = flags.DEFINE_string("plot", None, "PNG file to write a figure to.")
 
 _SEED = 2019
-_REPEATS = 20  # sets asked for each measurement wanted: what is asked again costs nothing
+_REPEATS = 20  # sets asked for each wanted measurement; repeated sets cost nothing
 
 
 def optimizers(limit: int) -> dict[str, Optimizer]:
-  """The optimizers by name, for a limit of so many measurements."""
+  """Returns the optimizers by name, made for `limit` measurements."""
   o = ns.optimizers
   joint = o.greedy("joint", lazy=True)
   return {
@@ -98,12 +101,12 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
   }
 
 
-@functools.cache  # The same object each time, so that nothing is compiled twice.
+@functools.cache  # The same object each time: a program is compiled once for an object.
 def own_optimizer(name: str, limit: int) -> Optimizer:
-  """What `module:function` returns, for a limit of so many measurements.
+  """Makes the optimizer of `module:function` for `limit` measurements.
 
   Raises:
-    ValueError: If there is no such function, or it returns no optimizer, or needs more arguments.
+    ValueError: If the function is missing, needs other arguments or returns no optimizer.
   """
   constructor = constructors.own_constructor(name, list(optimizers(limit)))
   given = {"evaluations": limit} if constructors.takes(constructor, "evaluations") else {}
@@ -114,10 +117,10 @@ def own_optimizer(name: str, limit: int) -> Optimizer:
 
 
 def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
-  """All seeds of an optimizer, or of a sampler of Optuna, on one instance.
+  """Runs all seeds of an optimizer, or of a sampler of Optuna, on one instance.
 
   Raises:
-    ValueError: If an optimizer goes beyond the budgets.
+    ValueError: If an optimizer exceeds a budget.
   """
   ours, exact = optimizers(limit), kind == "exact"
   if name in ours or constructors.is_own(name):
@@ -135,7 +138,7 @@ def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
 
 
 def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
-  """Curves of each optimizer by kind and instance; from the folder where they are there."""
+  """Runs each optimizer on all instances, or reads the curves of finished runs from --keep."""
   folder = KEEP.value and open_folder(suite, limit)
   console = Console(stderr=True)
   columns = (*Progress.get_default_columns(), TimeElapsedColumn())
@@ -155,33 +158,27 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
           else:
             found.append(run(name, limit, instance, kind))
             if path:
-              write_whole(path, found[-1])
+              buffer = io.BytesIO()
+              np.savez(buffer, **found[-1]._asdict())
+              files.write_bytes(path, buffer.getvalue())
           progress.advance(task)
         console.print(f"{name}, {kind}: {time.perf_counter() - began:.1f} s")
   return runs
 
 
 def open_folder(suite: Suite, limit: int) -> pathlib.Path:
-  """The folder of finished runs.
+  """Opens the folder of finished runs.
 
   Raises:
-    ValueError: If it holds runs of other settings or versions.
+    ValueError: If it holds runs with other settings or versions.
   """
   counts = {flag.name: flag.value for flag in (SEEDS, OPTUNA_SEEDS, BATCH)}
   found = {"suite": suite.title, "measurements": limit, "versions": versions(), **counts}
-  return journal.make_workdir(KEEP.value, found)
-
-
-def write_whole(path: pathlib.Path, curves: Curves) -> None:
-  """Writes a file whole or not at all."""
-  part = path.with_suffix(".part")
-  with part.open("wb") as file:
-    np.savez(file, **curves._asdict())
-  part.replace(path)
+  return make_workdir(KEEP.value, found)
 
 
 def kinds(suite: Suite) -> list[str]:
-  """How F is measured: exact, noisy or both."""
+  """Returns how F is measured: exact, noisy or both."""
   wanted = [kind for kind in ("exact", "noisy") if NOISE.value in ("both", kind)]
   return [kind for kind in wanted if kind == "exact" or suite.noisy]
 
@@ -193,7 +190,7 @@ def print_table(
   runs: dict[str, Runs],
   checkpoints: list[int],
 ) -> None:
-  """One row for each optimizer."""
+  """Prints a row for each optimizer."""
   theirs = any(name.startswith("optuna") for name in runs)
   seeds = f"{SEEDS.value} seeds" + (f" ({OPTUNA_SEEDS.value} of Optuna)" if theirs else "")
   title = f"{suite.title}: {len(suite.instances)} problems, {seeds}\n{versions()}"
@@ -211,7 +208,7 @@ def print_table(
 
 
 def versions() -> str:
-  """Device and versions."""
+  """Names the device and the versions."""
   device = jax.devices()[0]
   packages = ("jax", "numpy", *(["optuna"] if optuna_samplers else []))
   found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
@@ -219,7 +216,7 @@ def versions() -> str:
 
 
 def read_checkpoints() -> list[int]:
-  """`--measurements` in order."""
+  """Returns `--measurements`, sorted."""
   given = CHECKPOINTS.value
   if not given or not all(t.strip().isdecimal() and int(t) > 0 for t in given):
     raise ValueError(
@@ -229,13 +226,13 @@ def read_checkpoints() -> list[int]:
 
 
 def load_suite() -> Suite:
-  """The suite that the flags name."""
+  """Loads the suite that the flags name."""
   if (TABLE.value is None) == (SYNTHETIC.value is None):
     both = "both are" if TABLE.value else "neither is"
-    raise ValueError(f"--table=PATH.csv or --synthetic=NAME is needed; {both} given")
+    raise ValueError(f"one of --table=PATH.csv and --synthetic=NAME is needed; {both} given")
   if SYNTHETIC.value:
     if MEASURED.value:
-      raise ValueError("--measured is of a --table; --synthetic=proxy has a proxy of its own")
+      raise ValueError("--measured needs a --table; --synthetic=proxy has its own proxy")
     return synthetic.load(SYNTHETIC.value, PROBLEMS.value)
   table = tables.Table(str(TABLE.value), COSTS.value, MEASURED.value)
   pairs: Callable[[int], Any] = {"grid": tables.grid, "diagonal": tables.diagonal}[BUDGETS.value]
@@ -250,7 +247,7 @@ def load_suite() -> Suite:
 
 
 def main(argv: list[str]) -> None:
-  """Runs what the flags ask for, and prints the table."""
+  """Runs the optimizers and prints the table."""
   if len(argv) > 1:
     raise ValueError(f"unknown argument {argv[1]!r}; options begin with --")
   checkpoints = read_checkpoints()
@@ -269,7 +266,7 @@ def main(argv: list[str]) -> None:
       raise ValueError(f"{path} cannot be written: its folder is missing, or not writable")
   suite = load_suite()
   if not kinds(suite):
-    raise ValueError("--noise=noisy: what is measured has no noise, there is one training of each")
+    raise ValueError("--noise=noisy: F has no noise, because each network was trained once")
   on_grid = TABLE.value and BUDGETS.value == "grid"
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   runs = run_all(OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)], suite, limit)
@@ -282,7 +279,7 @@ def main(argv: list[str]) -> None:
 
 
 def run_main(argv: list[str]) -> None:
-  """`main`, with a wrong input reported in one line."""
+  """Runs `main` and reports a wrong input in one line."""
   try:
     main(argv)
   except (ValueError, OSError) as error:

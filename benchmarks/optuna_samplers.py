@@ -1,15 +1,14 @@
-"""Optuna's samplers on the same cases, run so that the comparison favours them.
+"""Optuna's samplers on the same cases, in a setup that favours them.
 
-A group is a categorical parameter (one of its elements or none), an element without a group one of
-two values. Each budget is a constraint of the trial, in shares of the budget, so that a sampler
-knows by how much a suggestion failed. Only feasible sets are measured, each canonical set once: an
-infeasible suggestion and one that is known cost nothing, up to 20 suggestions for each measurement.
-Every study starts with the same kind of sets as `surrogate` and `regularized_evolution`: the
-required one and random maximal ones, all of them feasible. The answer is the set of the best
-measured value.
+A group is a categorical parameter: one of its elements or none. An element without a group is a
+parameter of two values. Each budget is a constraint of the trial, in shares of the budget, so a
+sampler learns by how much a suggestion failed. Only feasible sets are measured, each canonical set
+once. Infeasible and known suggestions cost nothing, up to 20 suggestions for each measurement.
+Every study starts like `surrogate` and `regularized_evolution`: with the required set and random
+maximal sets. The answer is the set of the best measured value.
 
-`tpe` is multivariate with groups. `nsga2` is listed with several population sizes; the best of them
-at each number of measurements is its fair result.
+`tpe` is multivariate with groups. `nsga2` comes in several population sizes; its fair result is the
+best of them at each number of measurements.
 """
 
 import warnings
@@ -25,14 +24,14 @@ from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
 
 NSGA2_POPULATIONS = (10, 20, 50)
-_SUGGESTIONS = 20  # for each measurement, before a sampler is stopped
+_SUGGESTIONS = 20  # per measurement, after which a sampler is stopped
 
 Sampler = Callable[[int], optuna.samplers.BaseSampler]
-Parameters = dict[str, np.ndarray]  # name to the elements it chooses among, after "none"
+Parameters = dict[str, np.ndarray]  # elements of each parameter; its value 0 is none of them
 
 
 def samplers() -> dict[str, tuple[Sampler, int]]:
-  """By name: the sampler of a seed, and how many sets a study starts with."""
+  """Returns by name a function of the seed, and the number of sets that a study starts with."""
 
   def tpe(seed: int) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
@@ -55,14 +54,14 @@ def run(sampler: Sampler, start: int, case: Case, limit: int, seeds: int, exact:
 
   Args:
     sampler: Makes the sampler of a seed.
-    start: Sets that a study starts with.
-    case: What is maximised.
-    limit: Measurements at most.
-    seeds: Runs.
+    start: Number of sets that a study starts with.
+    case: The case.
+    limit: Largest number of measurements.
+    seeds: Number of runs.
     exact: Whether F is measured without noise.
 
   Returns:
-    What `run_seeds` returns.
+    The curves.
   """
   optuna.logging.set_verbosity(optuna.logging.WARNING)
   runs = [_run(sampler(seed), start, case, limit, seed, exact) for seed in range(seeds)]

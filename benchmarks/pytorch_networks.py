@@ -1,4 +1,4 @@
-"""The networks of a space as a PyTorch user would write and train them; needs torch."""
+"""Networks of a space, written and trained as a PyTorch user would; needs torch."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _EVAL_BATCH = 256
 def conv_bn(
   cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
 ) -> nn.Sequential:
-  """Convolution, batch norm and, where active, the rectifier."""
+  """Returns a convolution, batch norm and, if `active`, a ReLU."""
   conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
   return nn.Sequential(conv, nn.BatchNorm2d(cout), *([nn.ReLU(inplace=True)] if active else []))
 
@@ -49,13 +49,13 @@ class InvertedResidual(nn.Module):
       self.shortcut = nn.Identity() if cin == cout else conv_bn(cin, cout, active=False)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
-    """Images `[B, C, H, W]` to images."""
+    """Maps images `[B, C, H, W]` to images."""
     y = self.branch(x)
     return y if self.shortcut is None else y + self.shortcut(x)
 
 
 def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
-  """The network of `nas_submod.networks.build`, for spaces of the paper's block types."""
+  """Builds the network of `nas_submod.networks.build`, for the block types of the paper."""
   channels = space.stem_channels
   parts: list[nn.Module] = [conv_bn(space.image_shape[-1], channels, 3, space.stem_stride)]
   if space.stem_block_channels:
@@ -66,7 +66,7 @@ def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
     for position, option in enumerate(canonical[where]):
       if option:
         stride = 1 if position else stage.stride
-        settings = space.options[option - 1].block.keywords  # type: ignore[attr-defined]
+        settings = dict(space.options[option - 1].block.arguments)  # type: ignore[attr-defined]
         parts.append(InvertedResidual(channels, stage.channels, stride, **settings))
         channels = stage.channels
   if space.head_channels:
@@ -84,7 +84,7 @@ def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
 
 
 def augment(images: torch.Tensor, padding: int, flip: bool) -> torch.Tensor:
-  """A random crop of each padded image `[B, C, H, W]`, mirrored with probability one half."""
+  """Crops each padded image `[B, C, H, W]` at random, and mirrors it with probability 1/2."""
   batch, _, height, width = images.shape
   shift = torch.randint(0, 2 * padding + 1, (2, batch, 1), device=images.device)
   rows = torch.arange(height, device=images.device) + shift[0]
@@ -110,8 +110,8 @@ def train(
 
   Returns:
     `compile` and `train`, seconds; `losses`, the mean training loss of each network, nats; `peak`,
-    bytes on the device or None on a CPU. What `torch.compile` takes is what the first step and the
-    first evaluation of a network take more than the second step.
+    bytes on the device, None on a CPU. The compile time of a network is the time by which its first
+    step and its evaluation exceed the second step.
   """
   device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
   lower = torch.autocast(device.type, torch.bfloat16, config["dtype"] == "bfloat16")
@@ -189,5 +189,5 @@ def train(
 
 
 def parameters(space: SearchSpace, architecture: Sequence[int]) -> int:
-  """Learned numbers of the PyTorch network."""
+  """Counts the parameters of the PyTorch network."""
   return sum(p.numel() for p in build(space, architecture).parameters())

@@ -1,4 +1,4 @@
-"""Regrets of optimizers from their curves: means and errors, and the raw numbers as CSV."""
+"""Regrets of optimizers: means, standard errors and a CSV file of the raw numbers."""
 
 import csv
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ import scipy.stats
 
 from benchmarks.runs import Curves, Suite
 
-Runs = dict[str, list[Curves]]  # of "exact" and of "noisy" F, for each instance
-Regrets = dict[str, np.ndarray]  # regret [instances, seeds, limit + 1] by the same keys
+Runs = dict[str, list[Curves]]  # curves of each instance, by "exact" and "noisy"
+Regrets = dict[str, np.ndarray]  # regrets [instances, seeds, limit + 1] by the same keys
 
 
 def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Regrets]:
-  """Regrets of each optimizer; a largest score that was not known exactly may have been beaten."""
+  """Computes the regrets of each optimizer; a run may raise an optimum that is only estimated."""
   scores = {
     name: {kind: np.stack([c.scores for c in curves], dtype=float) for kind, curves in run.items()}
     for name, run in runs.items()
@@ -29,14 +29,14 @@ def regrets(suite: Suite, runs: dict[str, Runs]) -> dict[str, Regrets]:
 
 
 def proxy_note(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
-  """How what is measured ranks networks, from `(measured [N], final score [N])` of each problem."""
+  """Says how well the proxy ranks networks, from `(proxy [N], final score [N])` of each problem."""
   found = sorted(float(scipy.stats.spearmanr(*pair).statistic) for pair in pairs)
   span = f"{found[0]:.2f}" + (f" to {found[-1]:.2f}" if len(found) > 1 else "")
   return f"rank correlation of what is measured with the final score: {span}"
 
 
 def spread(regret: np.ndarray) -> str:
-  """Mean over instances `[I, S]`, and its standard error over seeds if there are several."""
+  """Formats the mean of `regret [I, S]` and, for several seeds, its standard error over seeds."""
   means = regret.mean(axis=0)
   if means.size == 1:
     return f"{means.mean():.3f}"
@@ -44,7 +44,7 @@ def spread(regret: np.ndarray) -> str:
 
 
 def write_csv(path: str, suite: Suite, results: dict[str, Regrets], checkpoints: list[int]) -> None:
-  """One row for each optimizer, kind, instance, seed and number of measurements."""
+  """Writes one row for each optimizer, kind, instance, seed and number of measurements."""
   with open(path, "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
     writer.writerow(["suite", "instance", "optimizer", "kind", "seed", "measurements", "regret"])

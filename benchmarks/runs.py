@@ -1,4 +1,4 @@
-"""Runs an optimizer through its protocol on a case, many seeds in one compiled program."""
+"""Runs of an optimizer on a case: all seeds in one compiled program."""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from nas_submod.problem import Problem
 
 
 class Case(NamedTuple):
-  """What is maximised, a pytree: cases of equal shapes and functions share a program.
+  """A problem and its F, as a pytree: cases of equal shapes and functions share a program.
 
   Attributes:
     problem: The problem.
     mean: `mask [n] -> []`, the exact F.
     draw: `(mask [n], rng) -> []`, one noisy measurement of F.
-    judge: `mask [n] -> []`, the score in which regret is counted; `mean` but for proxies.
+    judge: `mask [n] -> []`, the score for regrets; it differs from `mean` only for proxies.
   """
 
   problem: Problem
@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
 
 class Instance(NamedTuple):
-  """A case, what it is called, and the largest score that `judge` gives a feasible set."""
+  """A case with its name and the largest `judge` score of a feasible set."""
 
   name: str
   case: Case
@@ -39,13 +39,13 @@ class Instance(NamedTuple):
 
 
 class Suite(NamedTuple):
-  """Instances of equal shapes, whose regrets are averaged.
+  """Instances of equal shapes; their regrets are averaged.
 
   Attributes:
-    title: What they are.
+    title: Name of the suite.
     instances: The instances.
-    noisy: Whether a measurement varies at all.
-    note: What is printed below the table.
+    noisy: Whether measurements vary.
+    note: A line printed below the table.
   """
 
   title: str
@@ -55,7 +55,7 @@ class Suite(NamedTuple):
 
 
 class _Store(NamedTuple):
-  """What was measured: canonical masks `[K, n]`, measurements of each `[K]`, sets and total."""
+  """The measured sets: canonical masks `[K, n]`, measurements of each `[K]`, sets, measurements."""
 
   keys: jax.Array
   counts: jax.Array
@@ -64,7 +64,7 @@ class _Store(NamedTuple):
 
 
 class Curves(NamedTuple):
-  """Of each seed: score of the answer after t measurements `[S, limit + 1]`, measurements `[S]`."""
+  """Scores of the answers after t measurements `[S, limit + 1]`, and measurements made `[S]`."""
 
   scores: np.ndarray
   measurements: np.ndarray
@@ -77,22 +77,22 @@ def run_seeds(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Runs the optimizer once for each seed.
 
-  As the host driver does: equal canonical sets are measured once, and what is asked again without
-  `replicates` gets the stored value at no cost; with `replicates` an answer is the mean of the
-  first so many measurements, and what is missing is measured. A set's i-th measurement is a
-  function of the seed, of when the set was first asked, and of i. Optimizers are not told whether F
-  is exact: one measurement has no known error. A round that does not fit within t measurements
-  does not count for the answer after t.
+  Measurements follow the host driver. Sets of equal canonical form are measured once, and a
+  repeated question costs nothing. With `replicates` the value is the mean of the first measurements
+  of the set, and missing ones are made. The i-th measurement of a set depends on the seed, on the
+  order in which sets were first asked, and on i. Optimizers do not learn whether F is exact: one
+  measurement has no known error. A round that ends after t measurements does not count for the
+  answer after t.
 
   Args:
     optimizer: The optimizer.
-    limit: Measurements at most.
-    case: What is maximised.
+    limit: Largest number of measurements.
+    case: The case.
     rngs: Random keys. `[S]`.
     exact: Whether F is measured without noise. `[]` bool.
 
   Returns:
-    The arrays of `Curves`, and whether all that was asked and answered is feasible. `[S]` bool.
+    The arrays of `Curves`, and whether all asked sets and answers were feasible `[S]` bool.
   """
   return jax.vmap(lambda rng: _run(optimizer, limit, case, rng, exact))(rngs)
 
@@ -139,7 +139,7 @@ def _run(optimizer: Optimizer, limit: int, case: Case, rng: jax.Array, exact: ja
     return store, measure(mask, jax.random.fold_in(noise_rng, slot), wanted)
 
   def measure(mask: jax.Array, rng: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard error of the first `count` measurements."""
+    """Computes the mean and standard error of the first `count` measurements."""
 
     def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
       mean, squares = carry

@@ -1,22 +1,24 @@
-"""How training of candidates scales: with devices, with the size of the space; and its overhead.
+"""Scaling of candidate training, with devices and with the size of the space; its overhead.
 
 python -m benchmarks.scaling [--space=digits|rcnet_cifar100] [--devices=1,2,4,8] [--steps=100]
   [--batch_size=32] [--dtype=float32|bfloat16] [--repeats=3] [--growth|--overhead]
 
-Weak scaling: each device trains one candidate. On a CPU the devices are made of its cores, and a
-row uses no more cores than it has devices, so that more devices than cores cannot help; where there
-are accelerators all are used, and how many a row sees is set from outside (`CUDA_VISIBLE_DEVICES`).
-The program is the one of a search, and the collectives in it are listed: candidates have nothing to
-say to one another.
-With --growth instead: seconds to compile that program and milliseconds of a step on one device, as
-positions, options and width of a small space grow. Each row is a process of its own.
-With --overhead instead: the same two for the space's smallest network, one in the middle and one
-that no block can be added to, beside a program that is made for that network alone, on one device,
-and beside one that computes each block again for its gradient, as the program for all must: it
-cannot keep what every kind of block would need.
-And how near that one is to what the device does at best, in float32: the time its multiply-adds
-take at the speed of a matrix product (a gradient costs two of the forward pass), and the bytes that
-its parts exchange at the speed of a copy; where a cache holds them, a step may be faster than that.
+The default is weak scaling: each device trains one candidate with the program of a search. The
+table lists the collectives of that program; there should be none, because candidates do not
+communicate. On a CPU the devices share its cores, and a row uses no more cores than devices, so
+more devices than cores cannot help. On accelerators a row uses all that it sees
+(`CUDA_VISIBLE_DEVICES`).
+
+--growth measures the compile time of that program and the time of a step on one device, as the
+positions, options and width of a small space grow. Each row runs in a new process.
+
+--overhead compares that program, on one device, with programs for a single network: the smallest
+network of the space, one in the middle, and one that no block can be added to. A second
+single-network program recomputes each block for its gradient, as the program of a search must: it
+cannot store what every kind of block would need. The last columns are lower bounds in float32: the
+time of the multiply-adds at the speed of a matrix product (a gradient costs two forward passes),
+and the time of the moved bytes at the speed of a copy. A step can beat the second bound if a cache
+holds the data.
 """
 
 import json
@@ -38,18 +40,18 @@ from nas_submod.networks import blocks, spaces
 from nas_submod.networks.search_space import SearchSpace, Stage
 
 flags.adopt_module_key_flags(workload)
-DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Numbers of devices.")
-GROWTH = flags.DEFINE_bool("growth", False, "Compile and step time as a space grows.")
-OVERHEAD = flags.DEFINE_bool("overhead", False, "Beside a program for one network.")
+DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Devices of each row.")
+GROWTH = flags.DEFINE_bool("growth", False, "Measure compile and step time as a space grows.")
+OVERHEAD = flags.DEFINE_bool("overhead", False, "Compare with programs for a single network.")
 _ROW = flags.DEFINE_string("row", None, "Measure this space on --devices here and print JSON.")
 
 _SETTINGS = evaluation.STEPS, workload.BATCH_SIZE, workload.REPEATS, workload.DTYPE
-# Positions of each of two stages, options, channels: from one base one thing grows at a time.
+# Positions of each of two stages, options, channels; each row changes one number of the first.
 _SIZES = ((3, 3, 16), (6, 3, 16), (12, 3, 16), (3, 6, 16), (3, 3, 32), (3, 3, 64))
 
 
 def sized_space(positions: int, options: int, channels: int) -> SearchSpace:
-  """Two stages for 8x8 images, of the first block types of the paper."""
+  """Makes a space of two stages for 8x8 images with the first block types of the paper."""
   return SearchSpace(
     name=f"{positions},{options},{channels}",
     image_shape=(8, 8, 1),
@@ -64,7 +66,7 @@ def sized_space(positions: int, options: int, channels: int) -> SearchSpace:
 def measure(
   space: SearchSpace, steps: int, batch_size: int, repeats: int, dtype: str = "float32"
 ) -> dict[str, Any]:
-  """What a row is: `devices`, `compile`, `seconds` of the half-filled network, `collectives`."""
+  """Measures a row: `devices`, `compile`, `seconds` of the half-filled network, `collectives`."""
   speed = Speed(space, steps, batch_size, repeats, dtype)
   return {
     "devices": parallel.device_count(),
@@ -82,9 +84,9 @@ def measure_overhead(
   repeats: int,
   dtype: str = "float32",
 ) -> dict[str, Any]:
-  """`compile`, `peaks` of the device, and `networks`: three, each with its `madds`.
+  """Measures `compile`, the `peaks` of the device, and three `networks`.
 
-  A network also has what `Speed.beside_alone` returns.
+  Each network has its `madds` and the results of `Speed.beside_alone`.
   """
   speed = Speed(space, steps, batch_size, repeats, dtype)
   rows = []
@@ -114,7 +116,7 @@ def in_a_process(space: str, devices: int) -> dict[str, Any]:
 
 
 def weak_scaling(space: str, devices: list[int], steps: int) -> Table:
-  """Candidates a minute, and of one device's how many times as many."""
+  """Measures candidates a minute, and their ratio to one device."""
   table = Table(title=f"{space}: one candidate a device, {steps} steps each")
   for column in ("devices", "candidates per minute", "ratio", "collectives", "compile s"):
     table.add_column(column, justify="right")
@@ -131,7 +133,7 @@ def weak_scaling(space: str, devices: list[int], steps: int) -> Table:
 
 
 def growth(steps: int) -> Table:
-  """Compile and step time of one device's program for spaces of growing size."""
+  """Measures compile and step time on one device for spaces of growing size."""
   table = Table(title="two stages of equal size, one device")
   for column in ("positions", "options", "channels", "compile s", "step ms"):
     table.add_column(column, justify="right")
@@ -143,7 +145,7 @@ def growth(steps: int) -> Table:
 
 
 def overhead(space: str, steps: int, batch_size: int) -> Table:
-  """The program for all beside a program for each, and that beside what the device does at best."""
+  """Compares the program for all networks with programs for one, and those with the device."""
   found = in_a_process(space, 1)
   madds_a_second, bytes_a_second = found["peaks"]
   peaks = f"{madds_a_second / 1e9:.1f}e9 multiply-adds, {bytes_a_second / 1e9:.1f}e9 bytes a second"
@@ -171,7 +173,7 @@ def overhead(space: str, steps: int, batch_size: int) -> Table:
 
 
 def main(argv: Any) -> None:
-  """Prints a table, or as a child one line of JSON."""
+  """Prints a table, or in a child process one line of JSON."""
   if len(argv) > 1:
     sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
   if not all(text.isdigit() and int(text) for text in DEVICES.value):

@@ -1,15 +1,17 @@
-"""Seconds of lazy greedy beside submodlib and apricot, and of enumeration beside a NumPy loop.
+"""Speed of lazy greedy against submodlib and apricot, and of enumeration against a NumPy loop.
 
 python -m benchmarks.set_functions [--sizes=500,2000,10000] [--repetitions=5] [--python=PATH]
 
-Facility location (n customers, n x n similarities) and coverage (1,000 items), a cardinality of 50
-or a budget of 50 with costs between 0.5 and 1.5. Printed are n runs' mean and standard deviation,
-after one that compiles, and the value of the set found. `pip install submodlib-py apricot-select`
-brings the others; `--python` names the interpreter of another environment that has them. A
-library that is not there is said to be absent. With a cardinality the values must agree, those of
-coverage to 1 %, as its many ties are broken in different ways.
-Enumeration completes every set of at most `depth` of 200 elements by density greedy, as one
-program; the NumPy loop runs on a sample of the seeds, and its time is scaled to all of them.
+The functions are facility location (n customers, n x n similarities) and coverage (1,000 items).
+The constraint is a cardinality of 50, or a budget of 50 with costs between 0.5 and 1.5. The table
+has the first run, which compiles, the mean and standard deviation of the others, and the value.
+`pip install submodlib-py apricot-select` installs the other libraries; `--python` names the
+interpreter of another environment that has them. A missing library is marked as absent. With a
+cardinality the values must agree; those of coverage to 1 %, because its many ties are broken
+differently.
+
+Enumeration completes every set of at most `depth` of 200 elements by density greedy, in one
+program. The NumPy loop runs on a sample of the seeds, and its time is scaled to all of them.
 """
 
 import json
@@ -33,17 +35,17 @@ from rich.table import Table
 import nas_submod as ns
 from nas_submod.set_functions.closed_form import SetFunction, coverage, facility_location
 
-SIZES = flags.DEFINE_list("sizes", ["500", "2000", "10000"], "Elements of the ground set.")
-REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Runs that are timed.", lower_bound=1)
-PYTHON = flags.DEFINE_string("python", sys.executable, "Interpreter that has the others.")
-ENUMERATION = flags.DEFINE_integer("enumeration", 200, "Elements for enumeration.", lower_bound=3)
+SIZES = flags.DEFINE_list("sizes", ["500", "2000", "10000"], "Sizes of the ground set.")
+REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Timed runs.", lower_bound=1)
+PYTHON = flags.DEFINE_string("python", sys.executable, "Interpreter that has the other libraries.")
+ENUMERATION = flags.DEFINE_integer("enumeration", 200, "Size of the enumeration.", lower_bound=3)
 SAMPLE = flags.DEFINE_integer("sample", 100, "Seeds that the NumPy loop completes.", lower_bound=1)
 BUDGET = 50.0
 COMPETITORS = pathlib.Path(__file__).parent / "competitors.py"
 
 
 class Instance(NamedTuple):
-  """A matrix `[n, customers or items]`, and the costs `[n]`, none for a cardinality."""
+  """A matrix `[n, customers or items]` and costs `[n]`, empty for a cardinality."""
 
   name: str
   matrix: np.ndarray
@@ -51,17 +53,17 @@ class Instance(NamedTuple):
 
   @property
   def function(self) -> SetFunction:
-    """The set function on the device."""
+    """Returns the set function on the device."""
     return (coverage if self.matrix.dtype == bool else facility_location)(self.matrix)
 
   def value(self, chosen: list[int]) -> float:
-    """In NumPy, for the sets of all libraries."""
+    """Computes the value of a set in NumPy, the same way for all libraries."""
     rows = self.matrix[chosen]
     return float(rows.any(axis=0).sum() if rows.dtype == bool else rows.max(axis=0).sum())
 
 
 def instances(n: int) -> list[Instance]:
-  """The problems of size n."""
+  """Makes the problems of size n."""
   rng = np.random.default_rng(n)
   points = rng.normal(size=(n, 8)).astype(np.float32)
   squares = (points**2).sum(axis=1)
@@ -77,7 +79,7 @@ def instances(n: int) -> list[Instance]:
 
 
 def timed(solve: Callable[[], Any]) -> tuple[Any, float, list[float]]:
-  """The last answer, the seconds of the first run, and those of the others."""
+  """Returns the last answer, the seconds of the first run, and those of the others."""
   seconds = []
   for _ in range(1 + REPETITIONS.value):
     start = time.perf_counter()
@@ -87,7 +89,7 @@ def timed(solve: Callable[[], Any]) -> tuple[Any, float, list[float]]:
 
 
 def run_ours(instance: Instance) -> dict[str, Any]:
-  """Lazy greedy on the device; the function is there before the clock starts."""
+  """Runs lazy greedy on the device; its data is copied before the clock starts."""
   n = len(instance.matrix)
   cost = instance.cost if instance.cost.size else np.ones(n)
   problem = ns.Problem(-np.ones(n, int), cost, BUDGET)
@@ -99,7 +101,7 @@ def run_ours(instance: Instance) -> dict[str, Any]:
 
 
 def run_theirs(library: str, instance: Instance) -> dict[str, Any]:
-  """The same in another process, which may have another environment."""
+  """Runs another library in a process that may have another environment."""
   with tempfile.TemporaryDirectory() as folder:
     for name in ("matrix", "cost"):
       np.save(pathlib.Path(folder) / f"{name}.npy", getattr(instance, name))
@@ -112,7 +114,7 @@ def run_theirs(library: str, instance: Instance) -> dict[str, Any]:
 
 
 def compare(instance: Instance, table: Table) -> None:
-  """A row for each library."""
+  """Adds a row for each library."""
   ours = run_ours(instance)
   best = instance.value(ours["chosen"])
   for library in ("ours", "submodlib", "apricot"):
@@ -124,12 +126,12 @@ def compare(instance: Instance, table: Table) -> None:
     value = instance.value(run["chosen"])
     tolerance = 1e-2 if instance.matrix.dtype == bool else 1e-4
     if not instance.cost.size and not math.isclose(value, best, rel_tol=tolerance):
-      raise AssertionError(f"{name}: {value} is not the value of ours, {best}")
+      raise AssertionError(f"{name}: value {value} differs from ours, {best}")
     add_row(table, *name, f"{run['first']:.2f}", spread(run["seconds"]), f"{value:.2f}")
 
 
 def complete(service: np.ndarray, cost: np.ndarray, budget: float, seed: list[int]) -> float:
-  """Density greedy from a seed, in NumPy: the value it ends with."""
+  """Runs density greedy from a seed in NumPy; returns its value."""
   served, used = np.zeros(service.shape[1], np.float32), 0.0
   chosen = np.zeros(len(service), bool)
   for element in seed:
@@ -144,7 +146,7 @@ def complete(service: np.ndarray, cost: np.ndarray, budget: float, seed: list[in
 
 
 def enumerate_seeds(depth: int, table: Table) -> None:
-  """A row for this module and one for the NumPy loop."""
+  """Adds a row for this package, one for the NumPy loop and one for their ratio."""
   n, budget = ENUMERATION.value, 2.0
   rng = np.random.default_rng(depth)
   service = (rng.random((n, n)) ** 3).astype(np.float32)
@@ -170,24 +172,25 @@ def enumerate_seeds(depth: int, table: Table) -> None:
 
 
 def add_row(table: Table, *cells: str) -> None:
-  """Adds a row, and says it at once: the table is printed at the end."""
+  """Adds a row and prints it at once, because the table is printed at the end."""
   table.add_row(*cells)
   print("  ".join(filter(None, cells)), file=sys.stderr, flush=True)
 
 
 def spread(seconds: list[float]) -> str:
-  """Mean and standard deviation."""
+  """Formats mean and standard deviation."""
   deviation = np.std(seconds, ddof=1) if len(seconds) > 1 else float("nan")
   return f"{np.mean(seconds):.4f} ± {deviation:.4f}"
 
 
 def main(argv: list[str]) -> None:
-  """Runs all and prints the table."""
-  del argv
+  """Runs all problems and prints the table."""
+  if len(argv) > 1:
+    sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
   if wrong := [size for size in SIZES.value if not size.isdigit() or int(size) < BUDGET]:
     sys.exit(f"error: --sizes={wrong[0]}; allowed are whole numbers from {BUDGET:g} on")
   if shutil.which(PYTHON.value) is None:
-    sys.exit(f"error: --python={PYTHON.value} is no program")
+    sys.exit(f"error: --python={PYTHON.value}: no such program")
   jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
   devices = f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
   table = Table(title=f"n = {REPETITIONS.value} runs, {devices}")

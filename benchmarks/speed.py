@@ -1,4 +1,4 @@
-"""How fast the training program of a search is, and one that is made for a single network."""
+"""Speed of the training program of a search, and of programs for a single network."""
 
 import dataclasses
 import re
@@ -24,12 +24,12 @@ _COLLECTIVE = re.compile(
 
 
 def collectives(program: str) -> list[str]:
-  """The collective operations in the text of a compiled program."""
+  """Finds the collective operations in the text of a compiled program."""
   return _COLLECTIVE.findall(program)
 
 
 def recomputing(space: SearchSpace) -> SearchSpace:
-  """The space with blocks that keep nothing for their gradient but their input."""
+  """Returns the space with blocks that store only their input for the gradient."""
 
   def of_option(option: Option) -> Option:
     def block(cin, cout, stride):
@@ -42,7 +42,7 @@ def recomputing(space: SearchSpace) -> SearchSpace:
 
 
 def half_filled(space: SearchSpace) -> np.ndarray:
-  """The network that has the last option in the first half of every stage."""
+  """Returns the network with the last option in the first half of every stage."""
   architecture = np.array(space.start)
   for where in space.stage_slices:
     architecture[where.start : (where.start + where.stop + 1) // 2] = len(space.options)
@@ -53,14 +53,14 @@ class Speed:
   """The training program of a search, compiled for all devices.
 
   Attributes:
-    compile: Seconds that it took.
-    collectives: Those in it.
+    compile: Seconds to compile it.
+    collectives: Its collective operations.
   """
 
   def __init__(
     self, space: SearchSpace, steps: int, batch_size: int, repeats: int, dtype: str = "float32"
   ):
-    """Compiles; a measurement is the fastest of `repeats` calls of `steps` steps."""
+    """Compiles the program; a timing is the fastest of `repeats` calls of `steps` steps."""
     devices, images = parallel.device_count(), workload.random_data(space)
     settings = digits.get_config().train
     settings.update({"steps": steps * repeats, "batch_size": batch_size, "dtype": dtype})
@@ -90,16 +90,16 @@ class Speed:
     return states, (self._seeds, architectures, self._orders, self._lengths, *self._split)
 
   def seconds(self, architecture: np.ndarray) -> float:
-    """Of a call in which each device trains this network."""
+    """Times a call in which each device trains this network."""
     return self._fastest(self._call(architecture))[0]
 
   def beside_alone(self, architecture: np.ndarray) -> dict[str, float]:
-    """The same, and programs for this network alone, by turns on one device.
+    """Times the program and programs for this network alone, in turn on one device.
 
     Returns:
-      `seconds`; `alone`, those of a program for this network, and `again`, of one whose gradient
-      computes each block again; `compile`, those to compile the first; `bytes` that it moves in a
-      step.
+      `seconds` of the program; `alone`, seconds of a program for this network; `again`, seconds of
+      such a program that recomputes each block for its gradient; `compile`, seconds to compile
+      `alone`; `bytes` that `alone` moves in a step.
     """
     alone, compiled, moved = self._alone(networks.build(self.space, architecture))
     again, *_ = self._alone(networks.build(recomputing(self.space), architecture))
@@ -108,7 +108,7 @@ class Speed:
     return found | {"compile": compiled, "bytes": moved}
 
   def _alone(self, network: Layer) -> tuple[tuple[Any, training.TrainState], float, float]:
-    """A call of a program for one network, seconds to compile it, and bytes that a step moves."""
+    """Makes a call of a program for one network; its compile seconds and bytes of a step."""
     order, (images, labels) = self._orders[0], jax.tree.map(np.asarray, self._split)
     key = jax.random.key(0)
 
@@ -121,13 +121,13 @@ class Speed:
       return jax.lax.while_loop(lambda state: state.step < stop, step, state)
 
     arguments = tuple(map(jax.numpy.asarray, (order, images, labels)))
-    state = training.start(final.initial(network, key), self.recipe.transformation)
+    state = training.start(final.initial_variables(network, key), self.recipe.transformation)
     log = CompilationLog()
     with log.counting():
       [program] = compile_together(
         lambda: jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0))
       )
-    analysis = program.cost_analysis() or {}  # a loop counts once: a step
+    analysis = program.cost_analysis() or {}  # counts the body of a loop once: one step
     moved = analysis.get("bytes accessed", float("nan"))
     return ((lambda state, stop: program(state, *arguments, stop)), state), log.seconds, moved
 
@@ -136,7 +136,7 @@ class Speed:
     return (lambda state, stop: self._train(state, *arguments, stop)), states
 
   def _fastest(self, *calls: tuple[Any, training.TrainState]) -> list[float]:
-    """Of each call, with the state that it begins from; they take turns, as machines vary."""
+    """Times calls with their first states; calls take turns, because a machine's speed drifts."""
     programs, states = map(list, zip(*calls))
     times = np.full((self._repeats, len(calls)), np.inf)
     for repeat, row in enumerate(times):

@@ -1,17 +1,17 @@
-"""Problems of other shapes than the tables', so that no optimizer is fitted to one table.
+"""Synthetic problems of other shapes than the tables, so no optimizer is tuned to one table.
 
   widths    5 stages, each with a width and a depth of 6 levels; costs are depth x width^2
   cells     30 positions of 6 options or empty: neighbours interact, stages saturate; not monotone
   layers    60 positions of 5 options or empty (n = 300): stages saturate
   sensors   40 elements without groups: facility location plus modular, two knapsacks
-  proxy     12 positions of 2 options or empty: what is measured only ranks about as the final
-            score does, in which regret is counted
+  proxy     12 positions of 2 options or empty: F is a proxy that ranks sets roughly like the final
+            score; regret is counted in the final score
 
-Values are scaled like accuracies in percent: about 45 for the empty set (80 for `widths`), random
-maximal sets near 93.5, the good ones tenths apart. A noisy measurement has a standard deviation of
-0.15. The problems of a suite have other weights, and budgets of 0.3, 0.5 and 0.7 by turns. The
-largest value is found by brute force for `proxy`, for the others by long simulated annealing (32
-chains); if any run finds a better one, that counts as the largest.
+Values are scaled like accuracies in percent: about 45 for the empty set (80 for `widths`), near
+93.5 for random maximal sets, and tenths apart for good sets. A noisy measurement has a standard
+deviation of 0.15. The problems of a suite differ in their weights, and their budgets are 0.3, 0.5
+and 0.7 in turn. The largest value is found by brute force for `proxy`, and by long simulated
+annealing (32 chains) for the others. A better value found by a run replaces it.
 """
 
 import functools
@@ -36,12 +36,12 @@ _HOTTEST, _COLDEST = 1.0, 1e-3  # temperatures, in points
 
 
 class _Weights(NamedTuple):
-  """What the total quality of a set is computed from; what a function does not use is empty.
+  """Weights of the quality of a set; those that a function does not use are empty.
 
   Attributes:
-    options: Quality of each element. Shaped by the function.
-    stages: The most a stage can give. `[stages]`.
-    pairs: What neighbours add, or what each element serves. Shaped by the function.
+    options: Quality of each element. Shape depends on the function.
+    stages: Largest quality of a stage. `[stages]`.
+    pairs: Quality of neighbours, or service of each element. Shape depends on the function.
   """
 
   options: jax.Array
@@ -53,7 +53,7 @@ Total = Callable[[_Weights, Any], jax.Array]
 
 
 def _accuracy(total: Partial, typical: jax.Array, mask: Any) -> jax.Array:
-  """45 for a total of 0, 93.5 for a typical one."""
+  """Scales a total: 45 for 0, and 93.5 for a typical one."""
   return 95 - 50 * jnp.exp(-3.5 * total(mask) / typical)
 
 
@@ -65,7 +65,7 @@ def _widths(weights: _Weights, mask: Any) -> jax.Array:
 
 
 def _widths_cost(mask: Any) -> jax.Array:
-  """Parameters, which grow by 4 from stage to stage, and multiply-adds, which do not."""
+  """Costs: parameters grow by 4 from stage to stage, multiply-adds do not."""
   widths, depths = _levels(mask)
   work = depths * widths**2
   return jnp.stack([jnp.sum(work * 4.0 ** jnp.arange(5)), jnp.sum(work)])
@@ -110,7 +110,7 @@ def _draw_widths(rng: np.random.Generator, share: float) -> tuple[Problem, _Weig
 def _draw_groups(
   rng: np.random.Generator, share: float, positions: int, options: int, stages: int
 ) -> tuple[Problem, _Weights]:
-  """Larger options cost more and are mostly better; later positions cost more of one resource."""
+  """Draws options: larger ones cost more and are mostly better. Each resource rises or falls."""
   size = np.arange(1, options + 1) * np.exp(rng.normal(0, 0.3, (positions, options)))
   late = np.linspace(0.5, 1.5, positions)[:, None]
   cost = np.stack([size * late, size * late[::-1] * rng.uniform(0.8, 1.2, size.shape)], axis=-1)
@@ -160,14 +160,14 @@ _SUITES: dict[str, tuple[Total, Callable[..., tuple[Problem, _Weights]]]] = {
   "proxy": (_stages, _draw_proxy),
 }
 NAMES = tuple(_SUITES)
-_PROXY_SPREAD = 0.38  # standard deviation of the log of what the proxy makes of a quality
+_PROXY_SPREAD = 0.38  # standard deviation of the log error of the proxy in a quality
 
 
 def load(name: str, problems: int = 3) -> Suite:
-  """The suite of that name with so many problems, see the module.
+  """Loads a suite of the module's list with a number of problems.
 
   Raises:
-    ValueError: If there is none.
+    ValueError: If the name is unknown.
   """
   if name not in _SUITES:
     raise ValueError(f"no synthetic suite {name!r}; there are {', '.join(NAMES)}")
@@ -203,12 +203,12 @@ def _values(value: Partial, masks: jax.Array) -> jax.Array:
 
 
 def _scaled(total: Partial, sets: jax.Array) -> Partial:
-  """The accuracy of a total, of which the mean over `sets [K, n]` is typical."""
+  """Scales a total to accuracies; its mean over `sets [K, n]` is the typical total."""
   return Partial(_accuracy, total, _values(total, sets).mean())
 
 
 def brute_force(problem: Problem, value: Partial) -> float:
-  """The largest value of a feasible set of groups of equal size; of all sets, in one program."""
+  """Finds the largest value over all feasible sets, in one program; groups have equal sizes."""
   size = int((np.asarray(problem.groups) == 0).sum())
   choices = np.vstack([np.zeros((1, size), bool), np.eye(size, dtype=bool)])
   positions = problem.n // size
@@ -227,7 +227,7 @@ def _largest_of_pairs(problem: Problem, value: Partial, half: jax.Array) -> jax.
 
 
 def anneal(problem: Problem, value: Partial, chains: int = _CHAINS, steps: int = _STEPS) -> float:
-  """The largest value that simulated annealing finds from random sets."""
+  """Finds a large value by simulated annealing from random sets."""
   keys = jax.random.split(jax.random.key(0), chains)
   return float(_anneal(problem, value, keys, steps).max())
 

@@ -1,20 +1,20 @@
-"""Reads a tabular benchmark of architecture search: one row for each trained network.
+"""Tabular benchmarks of architecture search: CSV files with a row for each trained network.
 
 The first line names the columns:
 
   arch       options of the positions: single digits (`0120`) or separated by `-`, `|` or `,`
-  canonical  optional: the row that is the same network in its normal form
-  acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`; F is their mean, one of
-             them a noisy measurement. Without them `mean_acc`, `mean`, `accuracy` or `acc` is F,
-             and there is no noise. Columns of fractions are turned into percent. `--measured`
-             names the one that is F, without noise; the mean of the others is the final score
-             then, in which regret is counted: what a proxy such as a short training is worth.
+  canonical  optional: the canonical form of the network, in the format of `arch`
+  acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`. F is their mean; a noisy
+             measurement is one of them. Without them F is `mean_acc`, `mean`, `accuracy` or `acc`,
+             without noise. Fractions are turned into percent. `--measured` names one accuracy that
+             is F, without noise; regret is then counted in the mean of the others. That shows what
+             a proxy, such as a short training, is worth.
   others     numbers: costs of the whole network (`--costs` chooses)
 
-An element is a position with an option. What stands where no element of a position is chosen: with
-a `canonical` column option 0, the empty one; without it all options are real ones, and it is the
-option whose networks are the cheapest. Sets that the table does not hold are infeasible, but for
-the set without elements, which then costs nothing and cannot be measured.
+An element is a position with an option. A position without a chosen element has option 0, the empty
+one, if there is a `canonical` column. Without that column all options are real, and it has the
+option whose networks are the cheapest. A set that is not in the table is infeasible. The empty set
+is an exception: it then costs nothing and cannot be measured.
 """
 
 import csv
@@ -34,17 +34,17 @@ from nas_submod.problem import Problem
 _TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
 _MEANS = ("mean_acc", "mean", "accuracy", "acc")
 _NOT_COSTS = {"arch", "canonical", "std", "", *_MEANS}
-_DENSE = 2**22  # codes up to which a row is found by an array with a place for each code
+_DENSE = 2**22  # largest number of codes for which an array holds the row of each code
 _MULTIPLIER = 2654435761  # odd, from the golden ratio: spreads codes over 32 bits
 
 
 class Table:
-  """A table as a set function with costs. Shapes for `N` rows, `P` positions, `m` costs.
+  """A table as a set function with costs: `N` rows, `P` positions, `m` costs.
 
   Attributes:
     name: Name of the file.
     groups: Position of each element. `[n]` int.
-    scores: Accuracies of the trainings that are measured, in percent. `[N, trainings]`.
+    scores: Accuracies that F is measured by, in percent. `[N, trainings]`.
     final: Accuracy in which regret is counted, in percent. `[N]`.
     costs: Costs of the rows. `[N, m]`.
     cost_names: Their names.
@@ -55,11 +55,12 @@ class Table:
 
     Args:
       path: A CSV file.
-      costs: Columns that are costs; none: all numbers that are not accuracies.
-      measured: The accuracy that is F, where the others are the final score; None: all are F.
+      costs: Columns that are costs; empty: all numbers that are not accuracies.
+      measured: The accuracy that is F; the mean of the others is the final score. None: F is the
+        mean of all, and so is the final score.
 
     Raises:
-      ValueError: If a column is missing, or a cell is no number or no architecture.
+      ValueError: If a column is missing, or a cell is not a number or an architecture.
     """
     header, cells = _read(path)
     columns = {name: [row[i] for row in cells] for i, name in enumerate(header)}
@@ -114,7 +115,7 @@ class Table:
     self._positions = len(sizes)
     self._find = _finder(rows, np.array([size + 1 for size in sizes]))
     whole = bool((self.costs == np.floor(self.costs)).all() and self.costs.max() < 2**29)
-    # What is not in the table costs more than any budget, but stays a number.
+    # The last row is for sets that are not in the table: finite, but above every budget.
     self._costs = jnp.asarray(
       np.vstack([self.costs, 2 * self.costs.max(axis=0) + 1]), jnp.int32 if whole else jnp.float32
     )
@@ -123,22 +124,22 @@ class Table:
     self._final = jnp.asarray(self.final, jnp.float32)
 
   def options(self, mask: jax.Array) -> jax.Array:
-    """The option of each position in the set `mask [n]`, 0 where none is chosen. `[P]` int."""
+    """Returns the option of each position in `mask [n]`, 0 if none is chosen. `[P]` int."""
     chosen = jnp.where(mask, self._option, 0)
     return jax.ops.segment_sum(chosen, jnp.asarray(self.groups), num_segments=self._positions)
 
   def row(self, mask: jax.Array) -> jax.Array:
-    """The row of the set `mask [n]`, or N if the table does not hold it. `[]` int."""
+    """Finds the row of the set `mask [n]`; N if the table does not hold it. `[]` int."""
     return self._find(self.options(jnp.asarray(mask)))
 
   def cost(self, mask: jax.Array) -> jax.Array:
-    """Costs of the set `mask [n]`. `[m]`."""
+    """Looks up the costs of the set `mask [n]`. `[m]`."""
     used = self._costs[self.row(mask)]
     nothing = ~jnp.asarray(mask).any() & (self.row(mask) == len(self.costs))
     return jnp.where(nothing, 0, used)
 
   def canonical(self, mask: jax.Array) -> jax.Array:
-    """The set that is the same network in its normal form. `[n]` bool."""
+    """Returns the canonical set of the same network. `[n]` bool."""
     mask = jnp.asarray(mask)
     row = self.row(mask)
     assert self._canonical_rows is not None
@@ -146,13 +147,13 @@ class Table:
     return jnp.where(row < len(self.costs), options[self.groups] == self._option, mask)
 
   def instances(self, pairs: Sequence[Sequence[float]]) -> list[Instance]:
-    """Budgets that are fractions of the largest network's costs; those nothing fits are left out.
+    """Makes instances with budgets that are fractions of the largest costs.
 
     Args:
       pairs: Fractions. `[K, m]`.
 
     Returns:
-      The instances whose budgets allow the set without elements.
+      The instances whose budgets allow the empty set and some network of the table.
     """
     canonical = None if self._canonical_rows is None else self.canonical
     mean, judge = Partial(self._mean, self._means), Partial(self._mean, self._final)
@@ -180,18 +181,18 @@ class Table:
 
 
 def grid(resources: int) -> list[tuple[float, ...]]:
-  """All tuples of fractions 0.2, 0.3, ..., 0.8."""
+  """Returns all tuples of the fractions 0.2, 0.3, ..., 0.8."""
   return list(itertools.product(np.arange(2, 9) / 10, repeat=resources))
 
 
 def diagonal(resources: int) -> list[tuple[float, ...]]:
-  """Equal fractions 0.3, 0.4, ..., 0.8."""
+  """Returns tuples of equal fractions 0.3, 0.4, ..., 0.8."""
   return [(fraction,) * resources for fraction in np.arange(3, 9) / 10]
 
 
 def _read(path: str) -> tuple[list[str], list[list[str]]]:
   if not pathlib.Path(path).exists():
-    raise ValueError(f"--table={path}: no such file; benchmarks/tables.py says what a table is")
+    raise ValueError(f"--table={path}: no such file; benchmarks/tables.py describes the format")
   with open(path, newline="", encoding="utf-8") as file:
     header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
   if not rows:
@@ -221,14 +222,14 @@ def _positions(path: str, line: int, architecture: str) -> list[int]:
   split = re.split(r"[-|,]", architecture.strip("-|,"))
   tokens = list(architecture) if len(split) == 1 else split
   if not all(re.fullmatch(r"\s*\d+\s*", token) for token in tokens):
-    raise ValueError(f'{path} line {line}: "{architecture}" is no list of options')
+    raise ValueError(f'{path} line {line}: "{architecture}" is not a list of options')
   return [int(token) for token in tokens]
 
 
 def _options(
   tokens: list[list[int]], canonical: list[list[int]] | None, costs: np.ndarray
 ) -> list[list[int]]:
-  """The options of each position, first the one that stands where nothing is chosen."""
+  """Returns the options of each position; the first one applies if no element is chosen."""
   shares = (costs / np.maximum(costs.max(axis=0), 1e-30)).sum(axis=1)
   if canonical is not None:
     columns = np.array(tokens + canonical).T
@@ -247,7 +248,7 @@ def _encode(tokens: list[list[int]], options: list[list[int]]) -> np.ndarray:
 
 
 def _finder(rows: np.ndarray, radices: np.ndarray) -> Callable[[jax.Array], jax.Array]:
-  """A traceable function: options `[P]` to their row among `rows [N, P]`, or N."""
+  """Returns a traceable function from options `[P]` to their row of `rows [N, P]`, or N."""
   missing = len(rows)
   strides = np.ones(len(radices), np.int64)
   if np.prod(radices.astype(np.float64)) <= _DENSE:

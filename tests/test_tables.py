@@ -48,7 +48,7 @@ def test_canonical_form_is_the_row_the_table_names(tmp_path):
   np.testing.assert_array_equal(table.canonical(eye[4]), eye[4])
 
 
-def test_what_the_table_does_not_hold_is_infeasible(tmp_path):
+def test_a_set_missing_in_the_table_is_infeasible(tmp_path):
   rows = [row for row in tiny_rows() if row["arch"] not in ("000", "110")]
   table = tables.Table(write(tmp_path / "t.csv", rows))
   [instance] = table.instances([(1.0, 1.0)])
@@ -59,7 +59,7 @@ def test_what_the_table_does_not_hold_is_infeasible(tmp_path):
   assert problem.feasible(problem.required) and instance.case.mean(problem.required) == -np.inf
 
 
-def test_what_is_measured_is_one_accuracy_and_the_others_judge(tmp_path):
+def test_one_accuracy_is_measured_and_the_others_judge(tmp_path):
   rows = [row | {"acc0": 100 - row["acc0"]} for row in tiny_rows()]  # ranks the other way round
   path = write(tmp_path / "t.csv", rows)
   table = tables.Table(path, measured="acc0")

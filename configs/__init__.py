@@ -1,1 +1,1 @@
-"""One file an experiment."""
+"""Configs of searches, one file for each experiment."""

@@ -7,7 +7,7 @@ Command, with CIFAR-100 prepared for TFDS:
   python -m experiments.search --config=configs/cifar100.py --workdir=runs/cifar100
 From an npz file of uint8 arrays x_train, y_train, x_test, y_test:
   ... --config.data.source=npz:PATH
-A shortened one, minutes on a CPU, ends after its first additions:
+A shortened search, minutes on a CPU, ends after the first additions:
   ... --config.train.epochs=0 --config.train.steps=10 --config.train.batch_size=32
   --config.train.schedule=cosine --config.search.max_evaluations=60
 """

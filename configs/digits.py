@@ -1,8 +1,8 @@
 """RCAS on 8x8 digits: the default experiment, minutes on two CPU cores.
 
-Claim: within 12,000 parameters and 150,000 multiply-adds the search finds a network whose
-validation loss is less than half of the start network's; the value of one set varies between seeds
-by about half of the mean gain of the first three blocks.
+Claim: within 12,000 parameters and 150,000 multiply-adds, the search finds a network with less than
+half the validation loss of the start network. The value of one set varies between seeds by about
+half of the mean gain of the first three blocks.
 Expected: see the table in README.md, section Results.
 Command: python -m experiments.search --config=configs/digits.py --workdir=runs/digits
 """
@@ -12,31 +12,31 @@ from ml_collections.config_dict import placeholder
 
 
 def get_config(mode: str = "") -> ConfigDict:
-  """The config; mode "smoke" is a minute's check that everything works."""
+  """The config; mode "smoke" checks in a minute that everything works."""
   config = ConfigDict()
   config.seed = 0
-  # A known space, any of its fields overridden; see nas_submod/spaces.py.
+  # A known space and fields that override it; see nas_submod/networks/spaces.py.
   config.space = {"name": "digits"}
   config.data = {
     "source": "digits",
     "validation_size": 500,
-    "train_size": placeholder(int),  # unset: all the rest
+    "train_size": placeholder(int),  # unset: all remaining images
     "test_size": placeholder(int),  # unset: the test set of the source
-    "image_size": placeholder(int),  # unset: as they are
-    "data_dir": placeholder(str),  # unset: where TFDS keeps its sets
-    "stream": False,  # of a final training: images are read while it goes on
+    "image_size": placeholder(int),  # unset: the size of the source
+    "data_dir": placeholder(str),  # unset: the default folder of TFDS
+    "stream": False,  # whether a final training reads its images while it runs
     "split_seed": 0,
   }
   # Units: learned numbers; multiply-adds of the convolutions for one image.
   config.budget = {"params": 12_000, "madds": 150_000}
-  # On the validation split; or "accuracy"; or "negative_train_loss", the mean over all steps.
+  # "negative_loss" or "accuracy" on the validation split, or "negative_train_loss" over all steps.
   config.score = "negative_loss"
   config.search = {
-    "optimizer": "rcas",  # or another of nas_submod.search_setup.OPTIMIZERS, or module:function
-    # Its arguments: {"race": (1, 3, 6)} replicates close contenders; of exchange and
-    # partial_enumeration also {"inner": "greedy", ...}.
+    "optimizer": "rcas",  # or another name (docs/optimizers.md), or module:function
+    # Arguments of the optimizer: {"race": (1, 3, 6)} replicates close contenders. exchange and
+    # partial_enumeration also take {"inner": "greedy", ...}.
     "options": {},
-    "max_evaluations": 0,  # sets measured at most; 0: until nothing fits
+    "max_evaluations": 0,  # largest number of measured sets; 0: until nothing fits
     "replicates": 1,  # trainings averaged into one value
     "finalists": 4,
     "finalist_replicates": 4,  # fresh seeds that decide among the finalists
@@ -48,7 +48,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "batch_size": 32,
     "learning_rate": 0.05,
     "schedule": "cosine",
-    "milestones": (),  # of "multistep", in the unit of the duration
+    "milestones": (),  # drops of "multistep", in steps or epochs like the duration
     "decay": 0.1,
     "warmup_steps": 0,
     "momentum": 0.9,
@@ -57,12 +57,12 @@ def get_config(mode: str = "") -> ConfigDict:
     "crop_padding": 2,
     "flip": False,
     "steps_per_call": 1_000,
-    "dtype": "float32",  # or bfloat16, for what is computed between images and logits
-    # Above 0 a candidate starts from the weights of a network with a block less that was trained
-    # before, and trains so many steps; finalists are trained afresh. The answer may change.
+    "dtype": "float32",  # or bfloat16, of everything between images and logits
+    # Above 0, a candidate starts from the trained weights of a network with one block less, and
+    # trains for so many steps. Finalists start from new weights. The answer may change.
     "inherit_steps": 0,
-    # Above 0 all networks of a large call (the first additions) train so many steps, and only the
-    # better half in full. The answer may change.
+    # Above 0, all networks of a large call (the first additions) train for so many steps, and only
+    # the better half is trained in full. The answer may change.
     "screen_steps": 0,
   }
   # The training of the network that was found.
@@ -73,14 +73,14 @@ def get_config(mode: str = "") -> ConfigDict:
     "batch_size": 64,
     "learning_rate": 0.1,
     "crop_padding": 1,
-    "decay_kernels": False,  # weight decay on kernels alone
-    "clip_norm": 0.0,  # of the gradient; 0: off
+    "decay_kernels": False,  # weight decay of kernels alone
+    "clip_norm": 0.0,  # largest norm of the gradient; 0: off
     "mixup": 0.0,  # alpha; 0: off
     "average": 0.0,  # decay of a moving average of the parameters; 0: off
-    "dtype": "float32",  # or bfloat16, for what is computed between images and logits
-    "evaluate_on": "test",  # train on train + validation; "validation" holds those out
+    "dtype": "float32",  # or bfloat16, of everything between images and logits
+    "evaluate_on": "test",  # trains on train + validation; "validation" trains on train alone
     "log_every": 20,  # steps
-    "checkpoint_every": 10.0,  # in the unit of the duration
+    "checkpoint_every": 10.0,  # steps or epochs, like the duration
     "keep_checkpoints": 2,  # the last ones, beside the best
   }
   if mode == "smoke":
@@ -95,7 +95,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
 
 def sweep() -> list[dict[str, object]]:
-  """Five seeds of RCAS and of random search with as many evaluations."""
+  """Five seeds of RCAS, and of random search with as many evaluations."""
   random_search = {
     "search.optimizer": "random_search",
     "search.max_evaluations": 70,

@@ -1,7 +1,7 @@
 """RCAS on Fashion-MNIST from TensorFlow Datasets: the digits space on 28x28 images.
 
-Claim: the default experiment on another set by a few lines.
-Expected: not yet measured; TFDS downloads and prepares the set once (pip install '.[tfds]').
+Claim: the default experiment moves to another data set with a few lines.
+Expected: not yet measured. TFDS downloads and prepares the set once (pip install '.[tfds]').
 Command: python -m experiments.search --config=configs/fashion_mnist.py --workdir=runs/fashion
 """
 

@@ -2,9 +2,9 @@
 
 Claim: the paper's search finds RCNet, 72.2% top-1 with 3.4M parameters and 294M multiply-adds, in
 eight GPU-days; with budgets of 5M and 500M RCNet-B, 74.7%.
-Expected: not yet measured here. The images that candidates learn from and are scored on are held in
-device memory: 30,000 by default, 4.5 GB; `data.train_size` and `data.validation_size` change that.
-A search looks at no test image; configs/train/imagenet.py tests on all.
+Expected: not yet measured here. Training and validation images of the search are held in device
+memory: 30,000 by default, 4.5 GB; `data.train_size` and `data.validation_size` change that. A
+search uses no test images; configs/train/imagenet.py tests on all of them.
 Command: python -m experiments.search --config=configs/imagenet.py --workdir=runs/imagenet
 RCNet-B: --config=configs/imagenet.py:b
 """

@@ -1,6 +1,6 @@
 """A template for your own images and your own search space.
 
-Claim: a search on your data needs this file and nothing else.
+Claim: a search on your data needs this file alone.
 Expected: depends on your data; try `--dry_run` first.
 Command: python -m experiments.search --config=configs/own_data.py --workdir=runs/mine
   --config.data.source=npz:PATH or --config.data.source=folder:PATH
@@ -16,15 +16,17 @@ def get_config(mode: str = "") -> ConfigDict:
   config = digits.get_config(mode)
   # npz:PATH holds uint8 x_train [N, H, W, C], integer y_train [N], x_test, y_test;
   # folder:PATH holds PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/...
-  # Without test images set test_size: so many are taken from the training images, as are those of
-  # validation; fewer of either where you have few.
+  # Without test images, set test_size: they are then taken from the training images, as validation
+  # images are. With few images, make both numbers smaller.
   config.data.update({"source": "npz:my_data.npz", "validation_size": 1_000})
-  # Your space: options are inverted residuals (see nas_submod/blocks.py for all settings); stages
-  # are (output channels, positions, stride of the first). A stage of stride 2 needs a first block
-  # in `start`: option names by position, "." for empty, "|" between stages.
+  # Stages are (output channels, positions, stride of the first block). Options are settings of the
+  # inverted residual (nas_submod/networks/blocks.py), or a block of your own: {"block":
+  # "module:function", "name": "mine", ...}, called as function(cin, cout, stride, ...) -> Layer.
+  # `start` is the start set: option names by position, "." for empty, "|" between stages. A stage
+  # of stride 2 needs a first block there.
   config.space = {
     "name": "mine",
-    "image_shape": (32, 32, 3),  # as your images are, or as data.image_size makes them
+    "image_shape": (32, 32, 3),  # of your images, or of data.image_size
     "classes": 10,
     "stem_channels": 16,
     "stages": ((16, 4, 1), (32, 4, 2), (64, 4, 2)),
@@ -32,7 +34,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "start": ". | e3 | e3",
     "head_channels": 256,
   }
-  # What your device allows.
-  config.budget = {"params": 150_000, "madds": 8_000_000}
+  # The limits of your device: learned numbers, multiply-adds for one image.
+  config.budget = {"params": 300_000, "madds": 20_000_000}
   config.train.update({"crop_padding": 2, "flip": True})
   return config

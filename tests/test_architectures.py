@@ -1,4 +1,4 @@
-"""Published networks by name cost what is published; what is none is refused."""
+"""Published networks by name, their costs, and the reader of architectures."""
 
 import json
 import pathlib
@@ -17,9 +17,9 @@ PUBLISHED = {
   ("rcnet_imagenet", "rcnet_b"): "rcnet_b_imagenet",
   ("rcnet_imagenet", "rcnet_adapted"): "rcnet_cifar100_on_imagenet",
 }
-# Sandler et al. 2018 with all its convolutions. What the skeleton adds: the first block expands by
-# 1 with a convolution of its own, and blocks of stride 1 that change the channels have a 1x1
-# convolution and batch norm as skip connection.
+# Sandler et al. 2018 with all its convolutions. The skeleton adds an expansion convolution to the
+# first block, and a 1x1 convolution with batch norm as skip connection to the blocks of stride 1
+# that change the channels.
 MOBILENET_V2 = {"params": 3_504_872, "madds": 299_494_272}
 ADDED = {
   "params": (32 * 32 + 64) + (32 * 16 + 32) + (64 * 96 + 192) + (160 * 320 + 640),
@@ -48,7 +48,7 @@ def test_every_name_was_checked():
   assert names == {*PUBLISHED, ("rcnet_imagenet", "mobilenet_v2")}
 
 
-def test_all_ways_to_write_one(tmp_path):
+def test_all_ways_to_write_an_architecture(tmp_path):
   space = spaces.get("rcnet_cifar100")
   numbers = RCNET["rcnet_cifar100"]["arch"]
   (tmp_path / "result.json").write_text(json.dumps({"architecture": numbers}))
@@ -67,16 +67,16 @@ def test_all_ways_to_write_one(tmp_path):
     ("none.json", "there is no none.json"),
   ],
 )
-def test_what_is_none_is_refused(text, message):
+def test_unknown_architectures_are_refused(text, message):
   with pytest.raises(ValueError, match=message):
     architectures.read(spaces.get("rcnet_cifar100"), text)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"architecture": 3}', '{"value": 1}'])
-def test_a_file_that_is_no_result_is_refused(content, tmp_path):
+def test_other_files_are_refused(content, tmp_path):
   path = tmp_path / "other.json"
   path.write_text(content)
-  with pytest.raises(ValueError, match=r"other\.json is no result\.json of a search"):
+  with pytest.raises(ValueError, match=r"other\.json is not a result\.json of a search"):
     architectures.read(spaces.get("digits"), str(path))
 
 

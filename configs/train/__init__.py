@@ -1,1 +1,1 @@
-"""Trainings of networks that were found, or published."""
+"""Final trainings of published or found networks."""

@@ -1,0 +1,66 @@
+"""Every file in configs/ works: its space, its budget, and a search on a user's data."""
+
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+
+from nas_submod import resources
+from nas_submod.networks import architectures, spaces
+from nas_submod.search import setup
+from tests import tiny_data
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = [
+  ".".join(path.relative_to(ROOT).with_suffix("").parts)
+  for path in sorted((ROOT / "configs").rglob("*.py"))
+  if path.name != "__init__.py"
+]
+SEARCHES = [name for name in FILES if not name.startswith("configs.train.")]
+TRAININGS = [name for name in FILES if name.startswith("configs.train.")]
+
+
+def get_config(name, mode):
+  return importlib.import_module(name).get_config(mode)
+
+
+@pytest.mark.parametrize(
+  ("name", "mode"),
+  [(name, mode) for name in SEARCHES for mode in ("", "smoke")] + [("configs.imagenet", "b")],
+)
+def test_searches_have_a_space_and_a_budget(name, mode):
+  config = get_config(name, mode)
+  space = spaces.from_config(config.space)
+  budget = resources.check_budget(space, config.budget)
+  assert budget == config.budget.to_dict()
+  if mode != "smoke":  # Every option fits beside the start set.
+    free = np.flatnonzero(np.array(space.start) == 0)[:, None, None]
+    options = np.arange(1, len(space.options) + 1)[:, None]
+    networks = np.where(np.arange(space.positions) == free, options, space.start)
+    costs = resources.network_costs(space, networks, tuple(budget))
+    assert (costs <= list(budget.values())).all(-1).any(0).all()
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_unknown_modes_are_refused(name):
+  with pytest.raises(ValueError, match="unknown mode 'smok'; allowed: "):
+    get_config(name, "smok")
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_trainings_have_a_space_and_its_architectures(name):
+  space = spaces.from_config(importlib.import_module(name).get_config().space)
+  for mode in architectures.ARCHITECTURES[space.name]:
+    architecture = get_config(name, mode).architecture
+    assert space.contains_start(architectures.read(space, architecture)) or mode != "rcnet"
+
+
+def test_a_search_on_a_users_data_can_start(tmp_path):
+  config = get_config("configs.own_data", "")
+  arrays = tiny_data.arrays(train=60, test=10, classes=10, shape=(32, 32, 3))
+  config.data.update({"source": tiny_data.save(tmp_path, **arrays), "validation_size": 20})
+  found = setup.prepare(config)
+  assert found.space.name == "mine"
+  assert found.budget == config.budget.to_dict()
+  assert len(found.data.train[0]) == 40

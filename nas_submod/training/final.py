@@ -349,6 +349,4 @@ def evaluate(
   }
 
 
-# Names before the renaming, until benchmarks/ and tests/test_stream.py use the new ones.
-initial, make_programs = initial_variables, make_final_programs
-choose_splits = training_and_evaluation_data
+choose_splits = training_and_evaluation_data  # The old name, still used by tests/test_stream.py.

@@ -1,4 +1,4 @@
-"""Layers against references, and what they declare against what they do."""
+"""Layers against references, and their declared costs against their parameters and shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ LAYERS = {
 @pytest.mark.parametrize("size", [4, 5])
 def test_declared_shape_and_params_are_the_real_ones(name, size):
   layer = LAYERS[name]
-  variables = layer.init(jax.random.key(0))
+  variables = jax.eval_shape(layer.init, jax.random.key(0))
   x = jax.ShapeDtypeStruct((2, size, size, 4), jnp.float32)
   for train in (True, False):
     y, state = jax.eval_shape(lambda v, x, t=train: layer.apply(*v, x, t), variables, x)
@@ -38,15 +38,20 @@ def test_declared_shape_and_params_are_the_real_ones(name, size):
   assert cost["params"] == sum(leaf.size for leaf in jax.tree.leaves(variables.params))
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("groups", [1, 2, 6])
-def test_products_are_convolutions(kernel, stride, groups):
-  x = jax.random.normal(jax.random.key(0), (2, 7, 6, 6))
-  weights = jax.random.normal(jax.random.key(1), (kernel, kernel, 6 // groups, 6))
+@pytest.mark.parametrize(
+  ("kernel", "stride", "groups", "channels"),
+  [
+    *((kernel, stride, groups, 6) for kernel in (1, 3) for stride in (1, 2) for groups in (1, 2)),
+    (5, 2, 2, 6),
+    (3, 2, 9, 18),  # More groups than have a product each.
+  ],
+)
+def test_products_are_convolutions(kernel, stride, groups, channels):
+  x = jax.random.normal(jax.random.key(0), (2, 7, 6, channels))
+  weights = jax.random.normal(jax.random.key(1), (kernel, kernel, channels // groups, channels))
   expected = convolution.convolve_by_primitive(x, weights, stride, groups)
   actual = convolution.convolve_by_products(x, weights, stride, groups)
-  # At most 150 products of size one, summed in another order.
+  # Sums of at most 150 products of size one, in another order.
   np.testing.assert_allclose(actual, expected, atol=2e-5)
   gradient = jax.random.normal(jax.random.key(2), expected.shape)
   gradients = [
@@ -59,16 +64,17 @@ def test_products_are_convolutions(kernel, stride, groups):
 @pytest.mark.parametrize(
   "backend, kernel, primitive", [("cpu", 3, 0), ("gpu", 3, 1), ("gpu", 1, 0)]
 )
-def test_accelerators_have_products_for_1x1_alone(backend, kernel, primitive, monkeypatch):
+def test_accelerators_use_products_for_1x1_alone(backend, kernel, primitive, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
   x, weights = jnp.ones((2, 4, 4, 6)), jnp.ones((kernel, kernel, 3, 8))
   program = jax.make_jaxpr(lambda x, w: convolution.convolve(x, w, 1, 2))(x, weights)
   assert str(program).count("conv_general_dilated[") == primitive
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("block", [1, 900, 1 << 18])  # Single rows, several images, everything.
+@pytest.mark.parametrize(
+  ("kernel", "stride", "block"),  # Blocks of single rows, several images, everything.
+  [(3, 1, 1), (3, 2, 1), (3, 1, 900), (3, 2, 900), (5, 2, 900), (3, 1, 1 << 18), (5, 1, 1 << 18)],
+)
 def test_depthwise_gradients_are_those_of_the_convolution(kernel, stride, block, monkeypatch):
   monkeypatch.setattr(convolution, "_BLOCK", block)
   x = jax.random.normal(jax.random.key(0), (6, 4, 5, 3))
@@ -113,14 +119,14 @@ def test_batch_norm_statistics():
 
 
 def plain_batch_norm(x, scale, bias):
-  """In two passes, differentiated by JAX."""
+  """Batch norm in two passes, differentiated by JAX."""
   axes = tuple(range(x.ndim - 1))
   mean = x.mean(axes)
   var = jnp.square(x - mean).mean(axes)
   return scale * (x - mean) / jnp.sqrt(var + 1e-5) + bias
 
 
-@pytest.mark.parametrize("offset", [0.0, 3.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("shape", [(8, 4, 4, 3), (8, 3)])
 def test_batch_norm_and_its_gradient_are_the_plain_ones(offset, shards, shape):

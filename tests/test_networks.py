@@ -1,4 +1,4 @@
-"""One program for every set agrees with each set's own program."""
+"""The universal network agrees with the network of each set."""
 
 import functools
 
@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import networks, resources, training
+from nas_submod import networks, training
 from nas_submod.networks import blocks, layers, spaces, universal
 from nas_submod.networks.choice import _unpack as unpack
 from nas_submod.networks.choice import choose
 from nas_submod.networks.search_space import SearchSpace, Stage
 
-# Sums of float32 products in another order; the gradient is compared as a whole, because biases
-# before a batch norm have a true gradient of zero and hold nothing but rounding.
+# Float32 sums in another order. The gradient is compared as a whole, because biases before a batch
+# norm have a true gradient of zero, and only rounding errors.
 TOLERANCE = 2e-5
 
 
 def small_space():
-  """Channels go down into a stage that may be empty, and up; one option has groups and a gate."""
+  """Channels shrink into a stage that may be empty, then grow; one option has groups and a gate."""
   option = blocks.inverted_residual_option
   grouped = option(expansion=2, kernel=5, expand_groups=2, project_groups=2, squeeze_excite=True)
   return SearchSpace(
@@ -57,7 +57,7 @@ def loss_and_gradient(apply, variables, x, y):
 
 
 def assert_close(actual, expected):
-  """Equal up to TOLERANCE of the norm of the whole."""
+  """Compares two trees up to TOLERANCE times the norm of the second."""
   chex.assert_trees_all_equal_shapes(actual, expected)
   norm = np.sqrt(sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(expected)))
   for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
@@ -66,7 +66,7 @@ def assert_close(actual, expected):
 
 @functools.cache
 def universal_program(space, batch):
-  """The universal network, and its loss and gradient on the same images: compiled once."""
+  """The universal network, its jitted init, its jitted loss and gradient, images and labels."""
   network = networks.build_universal(space)
   x = jax.random.normal(jax.random.key(1), (batch, *space.image_shape))
   y = jnp.arange(batch) % space.classes
@@ -99,26 +99,49 @@ def check_agreement(space, architectures, batch):
 
 
 def test_universal_network_is_the_dedicated_network():
-  rng = np.random.default_rng(0)
-  check_agreement(SPACES["small"], [random_architecture(SPACES["small"], rng) for _ in range(3)], 4)
+  # Each of the first two stages is empty once; both options open a stage and follow in one.
+  architectures = np.array([[0, 2, 1, 0, 0, 1, 2], [0, 0, 0, 1, 2, 1, 0]], np.int32)
+  check_agreement(SPACES["small"], architectures, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "nas_bench_macro", "rcnet_cifar100"])
-def test_universal_networks_that_users_have_are_the_dedicated_ones(name):
+def test_known_universal_networks_are_the_dedicated_networks(name):
   space = spaces.get(name)
   check_agreement(space, [random_architecture(space, np.random.default_rng(1))], batch=2)
 
 
-def test_dedicated_parameters_are_counted_and_initialised_alike():
-  for space in SPACES.values():
-    architecture = random_architecture(space, np.random.default_rng(3))
-    own = jax.eval_shape(networks.build(space, architecture).init, jax.random.key(0))
-    counted = sum(leaf.size for leaf in jax.tree.leaves(own.params))
-    assert counted == resources.network_cost(space, architecture)["params"]
-    network = networks.build_universal(space)
-    variables = jax.jit(network.init)(jax.random.key(0), architecture)
-    chex.assert_trees_all_equal_shapes(network.specialize(variables, architecture), own)
+@pytest.mark.parametrize("name", SPACES)
+def test_specialized_parameters_have_the_dedicated_shapes(name):
+  space = SPACES[name]
+  architecture = random_architecture(space, np.random.default_rng(3))
+  own = jax.eval_shape(networks.build(space, architecture).init, jax.random.key(0))
+  network = networks.build_universal(space)
+
+  def specialized(rng):
+    return network.specialize(network.init(rng, architecture), architecture)
+
+  found = jax.eval_shape(specialized, jax.random.key(0))
+  assert jax.tree.structure(found) == jax.tree.structure(own)
+  assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, own)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_walk_finds_the_same_predecessors_for_numpy_jax_and_build(name):
+  space, rng = SPACES[name], np.random.default_rng(4)
+  architectures = np.stack([random_architecture(space, rng) for _ in range(20)])
+  steps = networks.walk(space, architectures)
+  for step, traced in zip(steps, networks.walk(space, jnp.asarray(architectures)), strict=True):
+    assert isinstance(traced.predecessor, jax.Array)
+    chex.assert_trees_all_equal(tuple(traced), tuple(step))
+    for architecture, predecessor in zip(architectures, step.predecessor):
+      filled = [
+        index + 1
+        for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices))
+        if index < step.stage and (stage.projection or architecture[where].any())
+      ]
+      assert predecessor == max(filled, default=0)
+      assert predecessor in networks.predecessors(space, step.stage)
 
 
 def test_openings_of_equal_input_are_one_branch():
@@ -132,19 +155,12 @@ def test_openings_of_equal_input_are_one_branch():
 
 
 def test_canonical_forms_give_the_same_outputs():
-  space = SPACES["small"]
-  network = networks.build_universal(space)
-  scattered, pushed = np.array([0, 2, 1, 0, 1, 1, 0]), np.array([2, 1, 0, 1, 0, 1, 0])
-  x = jax.random.normal(jax.random.key(1), (2, *space.image_shape))
-
-  @jax.jit
-  def outputs(architecture):
-    variables = network.init(jax.random.key(0), architecture)
-    return network.apply(*variables, architecture, x, False)[0]
-
-  logits = [outputs(architecture) for architecture in (scattered, pushed)]
-  np.testing.assert_array_equal(*logits)
-  assert jnp.abs(logits[0]).max() > 0
+  _, init, program, _, _ = universal_program(SPACES["small"], 4)
+  scattered = np.array([0, 2, 1, 0, 1, 1, 0], np.int32)
+  pushed = np.array([2, 1, 0, 1, 0, 1, 0], np.int32)
+  found = [program(init(jax.random.key(0), a), a)[0][1][0] for a in (scattered, pushed)]
+  np.testing.assert_array_equal(*found)
+  assert jnp.abs(found[0]).max() > 0
 
 
 def test_only_the_counted_layers_of_a_row_are_applied():
@@ -167,7 +183,7 @@ def test_only_the_counted_layers_of_a_row_are_applied():
   np.testing.assert_array_equal(jax.grad(loss)(params, 2)[:, 0], [12, 12, 0, 0])
 
 
-def test_what_is_summed_is_not_joined_in_one_loop():
+def test_gradients_of_a_vector_are_not_concatenated():
   form = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in (("a", 3), ("b", 1))}
 
   def loss(vector, x):
@@ -196,11 +212,10 @@ def test_empty_positions_neither_learn_nor_move():
   assert np.abs(after[filled.slot] - before[filled.slot]).max() > 0
 
 
-def test_candidates_share_the_initial_values_of_what_they_share():
+def test_candidates_share_the_initial_values_of_their_common_layers():
   space = SPACES["small"]
-  network = networks.build_universal(space)
-  init = jax.jit(network.init)
-  one, other = np.array([1, 2, 0, 0, 0, 1, 0]), np.array([1, 0, 0, 0, 0, 1, 0])
+  network, init, *_ = universal_program(space, 4)
+  one, other = np.array([[1, 2, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, 1, 0]], np.int32)
   first, second = (network.specialize(init(jax.random.key(0), a), a).params for a in (one, other))
   chex.assert_trees_all_equal(first[0], second[0])
   chex.assert_trees_all_equal(first[1][0][0], second[1][0][0])
@@ -208,23 +223,3 @@ def test_candidates_share_the_initial_values_of_what_they_share():
   third = network.specialize(init(jax.random.key(1), one), one).params
   with pytest.raises(AssertionError):
     chex.assert_trees_all_equal(first[1][0][0], third[1][0][0])
-
-
-def test_a_residual_block_with_zero_last_scale_changes_nothing():
-  space = SPACES["small"]
-  without, with_block = (1, 0, 0, 0, 0, 1, 0), (1, 1, 0, 0, 0, 1, 0)
-  deeper = networks.build(space, with_block)
-  params, state = deeper.init(jax.random.key(0))
-  stem, stages, head = params
-  opening, added = stages[0]
-  expand, depthwise, shuffle, (conv, norm) = added[0]
-  zeroed = {**norm, "scale": jnp.zeros_like(norm["scale"])}
-  added = ((expand, depthwise, shuffle, (conv, zeroed)), *added[1:])
-  x = jax.random.normal(jax.random.key(1), (2, *space.image_shape))
-  deep, _ = deeper.apply((stem, ((opening, added), *stages[1:]), head), state, x, True)
-  smaller = networks.build(space, without)
-  small_state = (state[0], ((state[1][0][0],), *state[1][1:]), state[2])
-  shallow, _ = smaller.apply((stem, ((opening,), *stages[1:]), head), small_state, x, True)
-  np.testing.assert_array_equal(deep, shallow)
-  changed, _ = deeper.apply(params, state, x, True)
-  assert jnp.abs(changed - shallow).max() > 1e-6

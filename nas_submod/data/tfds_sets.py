@@ -1,13 +1,16 @@
 """Sets of TensorFlow Datasets: found by name, prepared once, read without TensorFlow."""
 
+import contextlib
 import io
 import os
+import pathlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from nas_submod.files import write_bytes
 from nas_submod.validation import first_line
 
 ALLOWED = '"digits", the name of a TFDS set such as "fashion_mnist", "npz:PATH" or "folder:PATH"'
@@ -57,10 +60,10 @@ def encoded_records(builder: Any, split: str) -> Any:
 
 
 def read_labels(builder: Any, split: str, records: Sequence[Any], label: str) -> np.ndarray:
-  """The labels of a split. Shape `[N]`.
+  """Reads the labels of a split. Shape `[N]`.
 
-  They are among the images, so that all records must be read: minutes for ImageNet. They are
-  therefore kept in a file beside the records, if it can be written.
+  The first call reads all records, which takes minutes for ImageNet. It then stores the labels in
+  a file beside the records, if the folder is writable.
   """
   file = builder.data_path / f"labels-{split}.npy"
   if file.exists():
@@ -69,18 +72,15 @@ def read_labels(builder: Any, split: str, records: Sequence[Any], label: str) ->
   with ThreadPoolExecutor() as pool:
     found = pool.map(lambda piece: [records[int(i)][label] for i in piece], pieces)
     labels = np.concatenate([np.array(piece) for piece in found])
-  content, unfinished = io.BytesIO(), file.with_name(f"{file.name}.{os.getpid()}")
+  content = io.BytesIO()
   np.save(content, labels)
-  try:
-    unfinished.write_bytes(content.getvalue())
-    unfinished.replace(file)
-  except OSError:
-    pass
+  with contextlib.suppress(OSError):  # A shared data_dir may be read-only.
+    write_bytes(pathlib.Path(file), content.getvalue())
   return labels
 
 
 def not_prepared(name: str, builder: Any) -> str:
-  """Why a set cannot be read, and the command that changes that."""
+  """Explains why a set cannot be read, and names the command that prepares it."""
   if builder.data_path.exists():
     return (
       f"{name} is in {builder.data_dir}, but not as array_record: prepare it into another data_dir"

@@ -26,14 +26,14 @@ _MODES = {1: "L", 4: "RGBA"}  # Of Pillow, by channels.
 
 
 class Source(NamedTuple):
-  """One labelled set whose images are read later, when it is known which ones are wanted.
+  """A labelled set whose images are read on demand.
 
   Attributes:
-    place: What errors call it.
-    labels: Not yet checked. Shape `[N]`.
-    read: Index to an image, of Pillow or pixels `[H, W, C]`, uint8. Threads may call it at once.
-    name: Index of an image to what errors call it.
-    array: All images where they are in memory anyway. Shape `[N, H, W, C]`, uint8.
+    place: Name of the set in error messages.
+    labels: Unchecked labels. Shape `[N]`.
+    read: Maps an index to a Pillow image or pixels `[H, W, C]`, uint8. Must be thread-safe.
+    name: Maps an index to the name of the image in error messages.
+    array: All images, if they are already in memory. Shape `[N, H, W, C]`, uint8.
   """
 
   place: str
@@ -69,11 +69,11 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
 
 
 def images(source: Source, indices: np.ndarray, image_size: int | None) -> np.ndarray:
-  """Reads images, these and no others, and gives them one size.
+  """Reads only the given images and scales them to one size.
 
   Args:
-    source: Where they are.
-    indices: Which ones. Shape `[K]`.
+    source: The set to read from.
+    indices: Indices of the images. Shape `[K]`.
     image_size: Height and width; images of another size are scaled and cut to the centre square.
       None: as they are.
 
@@ -132,7 +132,7 @@ def _of_array(place: str, values: np.ndarray, labels: np.ndarray) -> Source:
 
 
 def _fake(split: str, count: int) -> Source:
-  """Images like ImageNet's to measure with: nothing is on disk, every image is decoded."""
+  """ImageNet-like images for benchmarks: made in memory, each decoded as a JPEG."""
   place = f"fake {split}"
 
   def read(index):

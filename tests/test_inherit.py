@@ -125,7 +125,7 @@ def test_candidates_inherit_from_the_best_of_earlier_calls(tmp_path, monkeypatch
   )
   proxy, counts, _ = make(journal, inherit_steps=3)
   proxy.scores([EMPTY, FIRST], [[0], [0]])
-  assert [len(found) for found in files] == [2, 2]  # On disk before the line is.
+  assert [len(found) for found in files] == [1, 2]  # On disk before their lines.
   key = SPACE.key
   expected = {(key(EMPTY), 0): (6, None), (key(FIRST), 0): (6, None)}  # Of one call: no parents.
   assert lines(journal) == expected

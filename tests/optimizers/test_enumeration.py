@@ -1,3 +1,5 @@
+"""Partial enumeration: against the inner optimizer alone, on both drivers and any devices."""
+
 import itertools
 import json
 import pathlib
@@ -12,13 +14,13 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import exchange, greedy, partial_enumeration, rcas, stochastic_greedy
+from nas_submod.optimizers import greedy, partial_enumeration, rcas, stochastic_greedy
 
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 
 
 def seeds_of(problem, depth):
-  """Every feasible set of at most `depth` more elements, the smaller ones first."""
+  """Every feasible set of at most `depth` added elements, smaller ones first."""
   free = np.flatnonzero(~np.asarray(problem.required))
   for size in range(depth + 1):
     for elements in itertools.combinations(free, size):
@@ -27,11 +29,11 @@ def seeds_of(problem, depth):
         yield seed
 
 
-@pytest.mark.parametrize(("depth", "chunk"), [(0, None), (1, 3), (2, None), (3, 16)])
-def test_it_is_the_best_of_the_inner_optimizer_from_every_small_set(depth, chunk):
+@pytest.mark.parametrize(("depth", "chunk"), [(0, None), (1, 3), (3, 16)])
+def test_the_answer_is_the_best_of_the_inner_optimizer_from_every_seed(depth, chunk):
   inner = greedy("density:0", batch=None)
   optimizer = partial_enumeration(inner, depth, chunk)
-  for seed in range(3):
+  for seed in range(1 if depth == 3 else 3):
     problem, function = instances.two_knapsacks(seed), instances.integer_coverage(seed)
     value = set_functions.on_host(function)
     starts = [problem.replace(required=start) for start in seeds_of(problem, depth)]
@@ -46,18 +48,18 @@ def test_it_is_the_best_of_the_inner_optimizer_from_every_small_set(depth, chunk
 
 
 def answers():
-  """What enumeration by gains and by values finds on the devices there are."""
+  """Results of enumeration by gains, by values, and with random numbers, on the devices here."""
   found = []
-  for seed, inner in enumerate((greedy("density:0"), rcas(batch=2), stochastic_greedy(2))):
-    problem, function = instances.one_knapsack(seed), instances.facility_location(seed)
-    for value in (function, function.value):
-      optimizer = partial_enumeration(inner, 2, chunk=5)
-      result = ns.maximize(problem, value, optimizer, seed=seed, traceable=True)
-      found.append([result.mask.tolist(), result.value, result.evaluations, result.upper_bound])
+  for inner, by_gains in ((greedy("density:0"), 1), (rcas(batch=2), 0), (stochastic_greedy(2), 1)):
+    problem, function = instances.one_knapsack(0), instances.facility_location(0)
+    value = function if by_gains else function.value
+    optimizer = partial_enumeration(inner, 2, chunk=5)
+    result = ns.maximize(problem, value, optimizer, seed=1, traceable=True)
+    found.append([result.mask.tolist(), result.value, result.evaluations, result.upper_bound])
   return found
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="is of one CPU device and eight")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares one CPU device with eight")
 def test_a_process_of_one_device_finds_what_eight_find():
   code = (
     "import jax, json; jax.config.update('jax_platforms', 'cpu'); "
@@ -72,7 +74,7 @@ def test_a_process_of_one_device_finds_what_eight_find():
 
 
 @pytest.mark.parametrize("inner", [stochastic_greedy(2), rcas()])
-def test_the_chunk_and_the_driver_change_nothing_random_inner_optimizers_included(inner):
+def test_chunk_and_driver_change_nothing_even_if_the_inner_optimizer_is_random(inner):
   problem, function = instances.two_knapsacks(3), instances.facility_location(3)
   device = ns.maximize(problem, function, partial_enumeration(inner, 1), seed=7, traceable=True)
   value = set_functions.on_host(function)
@@ -81,7 +83,7 @@ def test_the_chunk_and_the_driver_change_nothing_random_inner_optimizers_include
   np.testing.assert_allclose(device.value, host.value, rtol=1e-6)
 
 
-def test_what_could_not_be_measured_is_not_chosen_and_spoils_no_other_seed():
+def test_a_set_that_cannot_be_measured_is_not_chosen_and_harms_no_other_seed():
   problem = ns.Problem([-1] * 4, [1, 1, 1, 1], 2)
   weights = np.array([1.0, 9.0, 2.0, 3.0])
 
@@ -94,7 +96,7 @@ def test_what_could_not_be_measured_is_not_chosen_and_spoils_no_other_seed():
   assert not nothing.mask.any() and nothing.value == -np.inf
 
 
-def test_only_seeds_that_keep_to_budgets_and_groups_are_started():
+def test_only_feasible_seeds_are_started():
   cost = np.array([1, 1, 9, 1])
   problem = ns.Problem([0, 0, -1, -1], cost, 3, required=np.arange(4) == 3)
   asked = []
@@ -107,7 +109,7 @@ def test_only_seeds_that_keep_to_budgets_and_groups_are_started():
   assert asked == [[3], [0, 3], [1, 3]]
 
 
-def test_measurements_are_repeated_as_the_inner_optimizer_wishes():
+def test_the_inner_optimizer_sets_the_replicates():
   plain, calls = greedy(), []
   inner = plain._replace(
     tell=lambda state, values, standard_errors: plain.tell(state, values),
@@ -123,7 +125,7 @@ def test_measurements_are_repeated_as_the_inner_optimizer_wishes():
   assert result.evaluations == len(calls) == 2 * len(set(calls))
 
 
-def test_it_may_be_inside_another_optimizer():
+def test_enumeration_can_be_an_inner_optimizer():
   problem, function = instances.one_knapsack(1), instances.integer_coverage(1)
 
   def solve(optimizer):
@@ -131,8 +133,6 @@ def test_it_may_be_inside_another_optimizer():
 
   nested = partial_enumeration(partial_enumeration(greedy(), 1), 1)
   assert solve(nested) == solve(partial_enumeration(greedy(), 2))
-  depth_1 = solve(partial_enumeration(greedy(), 1))
-  assert solve(exchange(partial_enumeration(greedy(), 1))) >= depth_1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_it_may_be_inside_another_optimizer():
     ((1, 0), "chunk must be at least 1, got 0"),
   ],
 )
-def test_arguments_that_make_no_sense_are_refused(arguments, message):
+def test_arguments_out_of_range_are_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
     partial_enumeration(greedy(), *arguments)
 
@@ -154,7 +154,7 @@ def test_too_many_seeds_are_refused_before_any_work():
     ns.maximize(problem, lambda mask: mask.sum(), partial_enumeration(greedy(), 3), traceable=True)
 
 
-def test_what_goes_wrong_in_one_seed_is_told():
+def test_an_error_in_one_seed_is_reported():
   problem = ns.Problem(-np.ones(4, int), np.ones(4), 3)
   weights = jnp.arange(1.0, 5.0)
 
@@ -166,7 +166,7 @@ def test_what_goes_wrong_in_one_seed_is_told():
 
   careless = greedy()
 
-  def ask(state):  # of a seed that holds the first element, a set beyond the budget too
+  def ask(state):  # over budget for the seed that holds the first element
     masks, valid = careless.ask(state)
     return jnp.where(state.problem.required[0], masks | jnp.ones(4, bool), masks), valid
 
@@ -176,10 +176,11 @@ def test_what_goes_wrong_in_one_seed_is_told():
       ns.maximize(problem, value, optimizer, traceable=traceable)
 
 
-def test_rounds_are_those_of_the_longest_seed_of_each_chunk():
+def test_rounds_are_the_sum_of_the_longest_seeds_of_all_chunks():
   problem, weights = ns.Problem(-np.ones(5, int), np.ones(5), 3), np.arange(1.0, 6.0)
   optimizer = partial_enumeration(greedy(batch=None), 1, chunk=2)
   by_gains = ns.maximize(problem, set_functions.modular(weights), optimizer, traceable=True)
   by_values = ns.maximize(problem, lambda mask: weights @ mask, optimizer, traceable=True)
-  # Seeds {} and one of 1 element; two of 1; two of 1. A round for the seed, then one an addition.
+  # Chunks: the empty seed and one element, two elements, two elements. A seed takes one round, and
+  # so does each addition.
   assert by_gains.rounds == by_values.rounds == (1 + 3) + (1 + 2) + (1 + 2)

@@ -60,6 +60,7 @@ class Options(NamedTuple):
     sample: Number of random candidates in a step, None for all.
     plus_max: Whether the answer may be any set measured, not only one on the path (Greedy+Max).
     wide_start: Whether the first step asks all its candidates in one round.
+    replicates_per_rung: Replicates in total after each rung of a race.
   """
 
   lazy: bool = False
@@ -67,6 +68,7 @@ class Options(NamedTuple):
   sample: int | None = None
   plus_max: bool = False
   wide_start: bool = False
+  replicates_per_rung: tuple[int, ...] = (1,)
 
 
 def price_of(additions: Additions, rule: jax.Array) -> jax.Array:

@@ -100,49 +100,45 @@ def start_race(problem: Problem, rng: jax.Array) -> Race:
   )
 
 
-def _next_elements(
-  race: Race, replicates_per_rung: tuple[int, ...], options: Options
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _next_elements(race: Race, options: Options) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Elements to measure `[B]`, which of them to ask `[B]`, and bounds of all gains `[n]`."""
   # A gain of an earlier set bounds a gain only up to its noise and the leader's. While the noise
   # is unknown it is no bound.
-  variance = race.gain_variance + 1 / replicates_per_rung[0]
+  variance = race.gain_variance + 1 / options.replicates_per_rung[0]
   variance += 1 / jnp.maximum(race.replicates_here, 1)
   margin = jnp.nan_to_num(race.noise, nan=jnp.inf) * jnp.sqrt(variance)
   bounds = race.path.gain + margin
   elements, valid = next_elements(race.path._replace(gain=bounds), options)
 
-  missing = race.contenders & (race.replicates < jnp.array(replicates_per_rung)[race.rung])
+  missing = race.contenders & (race.replicates < _of_rung(race, options))
   order = jnp.argsort(~missing, stable=True)[: elements.size]
   asked = within_batch(missing[order], jnp.bool_(False), options)
   is_first = race.rung == 0
   return jnp.where(is_first, elements, order), jnp.where(is_first, valid, asked), bounds
 
 
-def ask_race(
-  race: Race, replicates_per_rung: tuple[int, ...], options: Options
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def ask_race(race: Race, options: Options) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Masks `[B, n]`, their validity `[B]`, and the replicates that each needs in total `[B]`."""
-  elements, valid, _ = _next_elements(race, replicates_per_rung, options)
+  elements, valid, _ = _next_elements(race, options)
   masks, valid = ask_elements(race.path, elements, valid)
-  of_rung = jnp.array(replicates_per_rung)[race.rung]
   unstarted = race.path.steps < 0
-  wanted = jnp.where(unstarted, _of_required(race, replicates_per_rung), of_rung)
+  wanted = jnp.where(unstarted, _of_required(race, options), _of_rung(race, options))
   return masks, valid, jnp.broadcast_to(wanted, valid.shape)
 
 
-def _of_required(race: Race, replicates_per_rung: tuple[int, ...]) -> jax.Array:
+def _of_rung(race: Race, options: Options) -> jax.Array:
+  """Replicates in total of a candidate in the rung under way."""
+  return jnp.array(options.replicates_per_rung)[race.rung]
+
+
+def _of_required(race: Race, options: Options) -> jax.Array:
   """Replicates of the required set: as of the first rung, then of the last if noise is unknown."""
-  first, last = replicates_per_rung[0], replicates_per_rung[-1]
+  first, *_, last = options.replicates_per_rung
   return jnp.where(race.replicates_here == 0, first, last)
 
 
 def tell_race(
-  race: Race,
-  values: jax.Array,
-  errors: jax.Array,
-  replicates_per_rung: tuple[int, ...],
-  options: Options,
+  race: Race, values: jax.Array, errors: jax.Array, options: Options
 ) -> tuple[Race, jax.Array, jax.Array]:
   """Records values and standard errors `[B]`.
 
@@ -151,16 +147,16 @@ def tell_race(
   """
   return jax.lax.cond(
     race.path.steps >= 0,
-    lambda: _measure(race, values, errors, replicates_per_rung, options),
-    lambda: _begin(race, values[0], errors[0], replicates_per_rung),
+    lambda: _measure(race, values, errors, options),
+    lambda: _begin(race, values[0], errors[0], options),
   )
 
 
 def _begin(
-  race: Race, value: jax.Array, error: jax.Array, replicates_per_rung: tuple[int, ...]
+  race: Race, value: jax.Array, error: jax.Array, options: Options
 ) -> tuple[Race, jax.Array, jax.Array]:
   """Records the required set; its last replicates give the noise if no error was stated."""
-  measured = race._replace(replicates_here=_of_required(race, replicates_per_rung))
+  measured = race._replace(replicates_here=_of_required(race, options))
   squares, freedom = _variance(measured.replicates_here, error)
   begun = measured._replace(
     path=measure_required(race.path, value),
@@ -174,17 +170,13 @@ def _begin(
 
 
 def _measure(
-  race: Race,
-  values: jax.Array,
-  errors: jax.Array,
-  replicates_per_rung: tuple[int, ...],
-  options: Options,
+  race: Race, values: jax.Array, errors: jax.Array, options: Options
 ) -> tuple[Race, jax.Array, jax.Array]:
   """Records candidates; once the rung is complete, goes to the next or takes the step."""
-  elements, valid, bounds = _next_elements(race, replicates_per_rung, options)
+  elements, valid, bounds = _next_elements(race, options)
   gains = gains_of(race.path, values)
   decision = decide(race.path, bounds, elements, valid, gains, options.lazy)
-  first_rung, wanted = race.rung == 0, jnp.array(replicates_per_rung)[race.rung]
+  first_rung, wanted = race.rung == 0, _of_rung(race, options)
   used = jnp.where(first_rung, decision.used, valid)
   target = jnp.where(used, elements, race.contenders.size)
   race = race._replace(
@@ -196,9 +188,10 @@ def _measure(
   missing = jnp.any(race.contenders & (race.replicates < wanted))
   complete = jnp.where(first_rung, decision.safe, ~missing)
   standing = _judge(race)
-  decided = (race.rung == len(replicates_per_rung) - 1) | ~standing.rivals.any()
+  rungs = len(options.replicates_per_rung)
+  decided = (race.rung == rungs - 1) | ~standing.rivals.any()
   outcome = jnp.where(complete, 1 + decided, 0)
-  next_rung = functools.partial(_next_rung, rungs=len(replicates_per_rung))
+  next_rung = functools.partial(_next_rung, rungs=rungs)
   race, accepted = jax.lax.switch(outcome, (_stay, next_rung, _step), race, standing)
   return race, accepted, accepted & standing.rivals.any()
 

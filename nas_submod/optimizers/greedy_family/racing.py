@@ -54,16 +54,11 @@ class RacingState(NamedTuple):
   finalists: Finalists
 
 
-def make_racing(
-  price_weights: Callable[[Problem], jax.Array],
-  replicates_per_rung: tuple[int, ...],
-  options: Options,
-) -> Optimizer:
+def make_racing(price_weights: Callable[[Problem], jax.Array], options: Options) -> Optimizer:
   """Makes an optimizer of greedy paths that race.
 
   Args:
     price_weights: `problem -> [R, 1 + m]`, offset and weights of the prices of each path.
-    replicates_per_rung: Replicates in total after each rung, increasing.
     options: Options of the paths.
 
   Returns:
@@ -72,14 +67,12 @@ def make_racing(
   Raises:
     ValueError: If there are fewer than two rungs, or their replicates do not increase from 1 on.
   """
-  increase = all(a < b for a, b in itertools.pairwise(replicates_per_rung))
-  if len(replicates_per_rung) < 2 or replicates_per_rung[0] < 1 or not increase:
-    raise ValueError(
-      f"race must be two or more increasing numbers from 1 on, got {replicates_per_rung}"
-    )
-  rungs = replicates_per_rung
-  ask_races = jax.vmap(functools.partial(ask_race, replicates_per_rung=rungs, options=options))
-  tell_races = jax.vmap(functools.partial(tell_race, replicates_per_rung=rungs, options=options))
+  per_rung = options.replicates_per_rung
+  increase = all(a < b for a, b in itertools.pairwise(per_rung))
+  if len(per_rung) < 2 or per_rung[0] < 1 or not increase:
+    raise ValueError(f"race must be two or more increasing numbers from 1 on, got {per_rung}")
+  ask_races = jax.vmap(functools.partial(ask_race, options=options))
+  tell_races = jax.vmap(functools.partial(tell_race, options=options))
 
   def init(problem: Problem, rng: jax.Array) -> RacingState:
     weights = price_weights(problem)
@@ -96,7 +89,7 @@ def make_racing(
 
   def replicates(state: RacingState) -> jax.Array:
     _, _, wanted = ask_races(state.races)
-    of_rung = jnp.array(replicates_per_rung)[state.finalists.rung]
+    of_rung = jnp.array(per_rung)[state.finalists.rung]
     of_finalists = jnp.full(state.finalists.values.shape, of_rung)
     return jnp.append(in_turns(wanted), of_finalists)
 
@@ -109,7 +102,7 @@ def make_racing(
     races = races._replace(path=opened)
     finalists = jax.lax.cond(
       _are_over(state.races),
-      lambda: _compare(state.finalists, of_finalists, races.noise.max(), replicates_per_rung),
+      lambda: _compare(state.finalists, of_finalists, races.noise.max(), per_rung),
       lambda: _finalists(state.problem, races),
     )
     state = state._replace(races=races, finalists=finalists)

@@ -164,7 +164,8 @@ def make_greedy(
   if options.batch is not None:
     at_least_one(batch=options.batch)
   if race is not None:
-    return make_racing(functools.partial(_all_price_weights, rules), race, options)
+    options = options._replace(replicates_per_rung=race)
+    return make_racing(functools.partial(_all_price_weights, rules), options)
 
   def init(problem: Problem, rng: jax.Array) -> GreedyState:
     weights = _all_price_weights(rules, problem)

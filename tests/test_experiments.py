@@ -26,7 +26,7 @@ def call(module, *flags, expect=0):
 
 
 def outcome(workdir):
-  """What two runs of one search must agree on."""
+  """The parts of a result on which two runs of one search must agree."""
   result = json.loads((workdir / "result.json").read_text())
   for step in result["path"]:
     del step["evaluations"]

@@ -1,4 +1,4 @@
-"""What is on disk survives, and belongs to one config."""
+"""The journal survives a kill, and a workdir belongs to one config."""
 
 import json
 

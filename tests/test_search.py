@@ -245,7 +245,7 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
 
 
 def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does_not(monkeypatch):
-  """What is asked ahead of a decision counts against a limit, so that more of it is less search."""
+  """Speculative sets count against a limit, so their number must not depend on the devices."""
 
   def optimizers(config):
     found = []

@@ -7,7 +7,7 @@ from nas_submod.problem import Problem
 
 
 def same_group(problem: Problem) -> jax.Array:
-  """Which elements share a group; elements without a group share none. `[n, n]` bool."""
+  """Marks pairs of elements in one group; elements without a group share none. `[n, n]` bool."""
   groups = problem.groups
   return (groups[:, None] == groups[None, :]) & (groups >= 0)
 

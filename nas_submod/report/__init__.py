@@ -1,1 +1,1 @@
-"""What a person reads: before, during and after a search."""
+"""Texts, pages and displays for a person: before, during and after a search."""

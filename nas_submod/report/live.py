@@ -94,7 +94,7 @@ class _Watch:
     return (counts.trained - self.trained_before["greedy"]) * (1 - done) / done
 
   def _share_used(self, row: Row) -> float:
-    """How far a run is from the start network to the budget that it will meet first."""
+    """Share of the way from the start network to the budget that a run will meet first."""
     shares = [0.0]
     for name, limit in self.setup.budget.items():
       if limit > self.start[name]:

@@ -65,7 +65,7 @@ class _TooManyError(Exception):
 
 
 def _measurements(setup: Setup) -> int | None:
-  """How often the optimizer will measure, roughly; None if more than a thousand times."""
+  """Rough number of measurements of the optimizer; None if more than a thousand."""
   if setup.evaluations:
     return setup.evaluations
   search = setup.config["search"]

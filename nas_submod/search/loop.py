@@ -29,7 +29,7 @@ Row = dict[str, Any]  # A step of the path, or a finalist, as `result.json` hold
 
 
 class Display(NamedTuple):
-  """What a search tells a person who watches; see `report.live`.
+  """Callbacks of a search, for a person who watches; see `report.live`.
 
   Attributes:
     accepted: Called with each step of the path, as `result.json` holds it.

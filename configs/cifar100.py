@@ -23,7 +23,7 @@ def get_config(mode: str = "") -> ConfigDict:
   config.space = {"name": "rcnet_cifar100"}
   # The paper holds out ten images of every class.
   config.data.update({"source": "cifar100", "validation_size": 1_000})
-  config.budget = {"params": 2_400_000, "madds": 91_100_000}
+  config.budget = {"params": 2.4e6, "madds": 91.1e6}
   config.score = "accuracy"
   config.train.update(
     {

@@ -28,7 +28,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "split_seed": 0,
   }
   # Units: learned numbers; multiply-adds of the convolutions for one image.
-  config.budget = {"params": 12_000, "madds": 150_000}
+  config.budget = {"params": 12e3, "madds": 150e3}  # floats: a flag may be a fraction
   # "negative_loss" or "accuracy" on the validation split, or "negative_train_loss" over all steps.
   config.score = "negative_loss"
   config.search = {
@@ -84,7 +84,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "keep_checkpoints": 2,  # the last ones, beside the best
   }
   if mode == "smoke":
-    config.budget = {"params": 8_000, "madds": 60_000}
+    config.budget = {"params": 8e3, "madds": 60e3}
     config.train.steps = 5
     config.final.epochs = 1.0
     config.search.finalists = 2

@@ -136,7 +136,9 @@ def test_train_uses_all_images_tests_and_resumes(finished):
 
 
 def test_dry_run_says_what_would_be_done_and_trains_nothing(tmp_path):
-  printed = call("search", f"--workdir={tmp_path / 'none'}", "--dry_run")
+  flags = f"--workdir={tmp_path / 'none'}", "--dry_run", "--config.budget.params=1000.5"
+  printed = call("search", *flags)
+  assert " of       1,000.5 " in printed  # A budget may be a fraction.
   for part in ("4 positions, 2 options", "distinct networks", "estimate", "params", "first step"):
     assert part in printed
   assert not (tmp_path / "none").exists()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas_submod.data import sources, stream
+from nas_submod.data import stream
+from nas_submod.data.source import Source
 
 
 def ramp(height, width):
@@ -17,7 +18,7 @@ def ramp(height, width):
 def test_a_crop_of_a_ramp_is_the_ramp_of_its_box(seed):
   """Smoothing leaves what is linear: pixels are the coordinates of their centres."""
   height, width, size = 120, 200, 8
-  source = sources.Source(
+  source = Source(
     "ramp", np.zeros(1, np.int32), lambda i: ramp(height, width), lambda i: "the ramp"
   )
   images = stream.Images(source, np.arange(1), size)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from nas_submod import data
-from nas_submod.data import digits, sources
+from nas_submod.data import digits, source, sources
 from nas_submod.data.splits import stratify
 from nas_submod.training import augmentation
 from tests.tiny_data import arrays, config, per_class, rows, save, save_folder
@@ -283,4 +283,4 @@ def test_source_reads_only_what_is_asked(tmp_path):
   train, test = sources.find(f"folder:{tmp_path}", None)
   assert test is None
   Image.open(tmp_path / "train" / "a" / "1.png").resize((3, 3)).save(tmp_path / "train/a/1.png")
-  assert sources.images(train, np.array([0, 2, 5]), None).shape == (3, 6, 6, 3)
+  assert source.read_images(train, np.array([0, 2, 5]), None).shape == (3, 6, 6, 3)

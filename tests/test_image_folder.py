@@ -63,7 +63,7 @@ def test_folder_errors(tmp_path):
   with pytest.raises(ValueError, match=r"train/b has no image: allowed are .png, .jpg"):
     data.load(config(source))
   Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "0.png")
-  with pytest.raises(ValueError, match="test has classes that train has not: c"):
+  with pytest.raises(ValueError, match="test has classes missing in train: c"):
     data.load(config(source))
   (tmp_path / "test" / "c").rename(tmp_path / "test" / "a")
   with pytest.raises(ValueError, match="class 1 has 1 images, at least 2 are needed"):

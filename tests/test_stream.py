@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from nas_submod import data, parallel
-from nas_submod.data import fake, pixels, sources, stream
+from nas_submod.data import fake, pixels, source, sources, stream, tfds_sets
 from nas_submod.networks import spaces
 from nas_submod.training import feed, final, metrics_log
 from tests import tiny_config
@@ -25,7 +25,7 @@ CLASSES, BATCH, PER_EPOCH = 10, 16, 2  # 40 images: 8 are left over in each epoc
 
 def numbered(count=40, shape=(20, 30, 1)):
   """A source whose image i is i everywhere."""
-  return sources.Source(
+  return source.Source(
     "numbers",
     np.arange(count, dtype=np.int32),
     lambda i: np.full(shape, i, np.uint8),
@@ -116,14 +116,14 @@ def test_nothing_is_decoded_but_what_is_wanted(photos, monkeypatch):
     opened.append(name)
     return pixels.decode(file, name, mode)
 
-  monkeypatch.setattr(sources, "decode", decode)
+  monkeypatch.setattr(tfds_sets, "decode", decode)
   monkeypatch.setattr(data.loading, "_SAMPLE", 7)
   loaded = data.load(ConfigDict(photos), may_stream=True)
   # Seven for mean and standard deviation, one of each split for its channels.
   assert len(opened) <= 7 + 3
   assert loaded.train.images.shape == (100, 224, 224, 3)
   assert loaded.mean.shape == loaded.std.shape == (3,)
-  joined, _ = final.choose_splits(loaded, "test")
+  joined, _ = final.training_and_evaluation_data(loaded, "test")
   assert len(opened) <= 7 + 3
   np.testing.assert_array_equal(
     joined.train.images[np.array([3, 110])],
@@ -238,7 +238,7 @@ def test_a_stream_gives_a_program_what_arrays_give_it(tmp_path):
   source = numbered()._replace(read=lambda i: images[i])
   streamed = data.Split(stream.Images(source, np.arange(11), 14), labels)
   arrays = data.Split(images[:, 1:-1, 1:-1], labels)
-  take = jax.jit(jax.vmap(feed.take, in_axes=(None, 0)))
+  take = jax.jit(jax.vmap(feed.select_batch, in_axes=(None, 0)))
   found = []
   for split in (streamed, arrays):
     of_split = feed.of_evaluation(split, 4, "batch")

@@ -74,7 +74,7 @@ def test_only_wanted_images_are_decoded(photos, monkeypatch):
     opened.append(name)
     return pixels.decode(file, name, mode)
 
-  monkeypatch.setattr(sources, "decode", decode)
+  monkeypatch.setattr(tfds_sets, "decode", decode)
   fields = {"train_size": 10, "test_size": 5, "data_dir": photos(Photos)}
   loaded = data.load(config("photos", 5, **fields))
   assert len(opened) == len(set(opened)) == 20
@@ -126,7 +126,7 @@ def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
   assert every(prepared) == every(direct)
   np.testing.assert_array_equal(prepared.test.labels, direct.test.labels)
   assert rows(prepared.test.images) == rows(direct.test.images)
-  with pytest.raises(ValueError, match=r"flowers/1.0.0 is there already, [^\n]*rename the folder"):
+  with pytest.raises(ValueError, match=r"flowers/1.0.0 already exists: [^\n]*rename the folder"):
     prepare_set(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images.
 
 
@@ -140,7 +140,9 @@ def test_an_image_of_any_side_is_scaled():
 def test_a_folder_that_cannot_be_prepared(tmp_path):
   for name in ("My-Flowers", "cifar10", "fake"):
     save_folder(tmp_path / name, {"a": 1})
-    with pytest.raises(ValueError, match=rf'^a set cannot be named "{name}", [^\n]*rename'):
+    with pytest.raises(
+      ValueError, match=rf'^the folder name "{name}" cannot name a set: [^\n]*rename'
+    ):
       prepare_set(f"folder:{tmp_path / name}", str(tmp_path))
   save_folder(tmp_path / "flowers", {"a": 2})
   (tmp_path / "flowers" / "train" / "a" / "1.png").write_bytes(b"no png")
@@ -192,10 +194,13 @@ def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
   ("name", "message"),
   [
     ("nzp:x.npz", 'TFDS cannot open "nzp:x.npz": .*allowed are "digits"'),
-    ("no_such_set", 'no source "no_such_set": allowed are "digits"'),
-    ("npz:", 'source "npz:" names no path'),
+    ("no_such_set", 'no source "no_such_set": .*; allowed are "digits", .*"npz:PATH"'),
+    ("npz:", 'source "npz:" has no path'),
     ("cifar10/no_such_config", 'TFDS cannot open "cifar10/no_such_config"'),
-    ("ag_news_subset", "no set of labelled images: a uint8 image and a label .*, it has label"),
+    (
+      "ag_news_subset",
+      "is not a set of labelled images: a uint8 image and a label .*, it has label",
+    ),
   ],
 )
 def test_unknown_source(name, message, tmp_path):

@@ -1,4 +1,4 @@
-"""Images and labels, from every source to arrays."""
+"""Loads images and labels from any source."""
 
 from nas_submod.data.loading import Data, Split, join, load
 

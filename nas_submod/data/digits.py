@@ -1,4 +1,4 @@
-"""The TFDS set `digits`: real handwritten digits that come with scikit-learn, no download."""
+"""The TFDS set `digits`: handwritten digits that come with scikit-learn, without a download."""
 
 import contextlib
 import io
@@ -14,11 +14,11 @@ _TEST_SIZE = 360
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-  """1,797 images of 8x8 pixels, ten classes: 1,437 to train on and 360 to test.
+  """1,797 images of 8x8 pixels and ten classes: 1,437 for training and 360 for the test.
 
-  The pixels 0..16 of scikit-learn become `round(pixel * 255 / 16)`, uint8. The test images are
-  36 of each class, drawn once (seed 0). Features are plain tensors, so that TensorFlow is neither
-  needed to prepare the set nor to read it.
+  The pixels 0..16 of scikit-learn become `round(pixel * 255 / 16)`, uint8. The test set has 36
+  images of each class, drawn with seed 0. Features are plain tensors, because preparing and
+  reading those needs no TensorFlow.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -40,7 +40,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
     del dl_manager
-    from sklearn.datasets import load_digits  # A second to import, needed once.
+    from sklearn.datasets import load_digits  # Takes a second to import and is needed once.
 
     digits = load_digits()
     images = np.round(digits.images[..., None] * (255 / 16)).astype(np.uint8)
@@ -58,21 +58,21 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_builder(data_dir: str | None) -> Any:
-  """Returns the TFDS builder of `digits`, its files written on first use (a second or two).
+  """Returns the TFDS builder of `digits`. The first call writes the files, in a second or two.
 
   Args:
-    data_dir: Where TFDS sets live. None: the default of TFDS.
+    data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Raises:
-    ValueError: The files cannot be written there.
+    ValueError: The files cannot be written.
   """
   builder = tfds.builder("digits", data_dir=data_dir)
   try:
-    # TFDS prints a progress bar of several lines for what takes a second.
+    # Hides progress bars of several lines for a second of work.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
       builder.download_and_prepare(file_format="array_record")
   except OSError as error:
-    # Another process may have been faster: the last step of TFDS is a rename.
+    # TFDS renames its folder last, which fails if another process was faster. That is fine.
     if not builder.data_path.exists():
       raise ValueError(
         f"cannot write the digits to {builder.data_dir}: {error.strerror or error}; "

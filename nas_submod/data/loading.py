@@ -1,24 +1,22 @@
-"""Images and labels: one path from every source to arrays.
+"""Loads images and labels from a data source into splits.
 
 Fields of `config.data`, with their defaults:
 
-- `source`: "digits", any TFDS name such as "fashion_mnist", "npz:PATH" (uint8 x_train, x_test of
-  shape `[N, H, W]` or `[N, H, W, C]`, integer y_train, y_test) or "folder:PATH"
-  (`PATH/train/CLASS/*.png` or .jpg and `PATH/test/CLASS`; classes numbered in order of name), or
-  "fake": as many images as ImageNet has, of its size, that mean nothing.
-- `validation_size`: images held out of training to score candidates, in total.
-- `train_size` (None): images to train on. None: all the rest.
-- `test_size` (None): images to test on. None: all. A source without a test set needs it: that many
-  are taken from the training images. A TFDS set whose `test` is missing or has no labels, as
-  ImageNet's, is tested on its `validation`.
+- `source`: "digits", the name of a TFDS set such as "fashion_mnist", or a kind of `sources.KINDS`,
+  such as "npz:PATH" (`npz.py` describes the file), "folder:PATH" (`folders.py` describes the
+  folder) or "fake" (random images in the number and size of ImageNet's).
+- `validation_size`: total number of images held out of training to score candidates.
+- `train_size` (None): number of training images. None: all that are left.
+- `test_size` (None): number of test images. None: all. A source without a test set needs it; the
+  test images are then taken from the training images.
 - `split_seed` (0): seed of these draws. All are stratified: numbers per class differ by at most 1.
-- `image_size` (None): height and width; images of another size are scaled until they cover it, and
-  cut to the centre square. None: as they are, which must be equal.
-- `classes` (None): labels are `0..classes-1`. None: as found in the training labels.
-- `data_dir` (None): where TFDS sets live. None: the default of TFDS.
-- `stream` (False): for a final training, whose images need not fit in memory then: they are read
-  while it goes on, to train on as random crops, to evaluate as the centre of 7/8 of the shorter
-  side, of `image_size` pixels; mean and std are those of 1,000 training images.
+- `image_size` (None): height and width. Images of another size are scaled until they cover it and
+  cut to the centre square. None: sizes stay as they are and must be equal.
+- `classes` (None): labels are `0..classes-1`. None: 1 + the largest training label.
+- `data_dir` (None): folder of TFDS sets. None: the default of TFDS.
+- `stream` (False): for final trainings on images that exceed the memory. Images are read during
+  training: random crops to train, the centre 7/8 of the shorter side to evaluate, both scaled to
+  `image_size`. Mean and std are those of 1,000 training images.
 """
 
 from typing import NamedTuple
@@ -27,6 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_submod.data import sources, stream
+from nas_submod.data.source import Source, read_images
 from nas_submod.data.splits import stratify
 
 _REQUIRED = ("source", "validation_size")
@@ -39,7 +38,7 @@ _DEFAULTS = {
   "classes": None,
   "stream": False,
 }
-_SAMPLE = 1_000  # Images of which mean and std are taken where they are streamed.
+_SAMPLE = 1_000  # Streamed images that give mean and std.
 _SMALLEST = {
   "validation_size": 1,
   "train_size": 1,
@@ -54,7 +53,7 @@ class Split(NamedTuple):
   """Images with their labels.
 
   Attributes:
-    images: Shape `[N, H, W, C]`, uint8; not yet read if they are streamed.
+    images: Shape `[N, H, W, C]`, uint8. Streamed images are not yet read.
     labels: Shape `[N]`, int32.
   """
 
@@ -66,12 +65,12 @@ class Data(NamedTuple):
   """A whole data set.
 
   Attributes:
-    train: What candidates train on.
-    validation: What scores them.
-    test: What a final network is tested on, and nothing else.
-    classes: Labels are `0..classes-1`.
-    mean: Of the training pixels, in 0..255. Shape `[C]`, float32.
-    std: Their standard deviation; 1 for a channel that is constant. Shape `[C]`, float32.
+    train: Training images of candidates.
+    validation: Images that score candidates.
+    test: Images that only test final networks.
+    classes: Number of classes; labels are `0..classes-1`.
+    mean: Mean of the training pixels, in 0..255. Shape `[C]`, float32.
+    std: Their standard deviation, or 1 for a constant channel. Shape `[C]`, float32.
   """
 
   train: Split
@@ -83,72 +82,39 @@ class Data(NamedTuple):
 
 
 def load(config: ConfigDict, may_stream: bool = False) -> Data:
-  """Loads a data set into host memory, or what is needed to stream it.
+  """Loads a data set into host memory, or prepares to stream it.
 
-  The test images depend on nothing but the source, `test_size` and `split_seed`, the validation
-  images not on `train_size`; a larger `train_size` contains the images of a smaller one.
+  The test images depend only on the source, `test_size` and `split_seed`. The validation images do
+  not depend on `train_size`. A larger `train_size` contains the images of a smaller one.
 
   Args:
     config: `config.data`, with the fields of this module's docstring. `source` and
-      `validation_size` must be there; the others have the defaults given there.
-    may_stream: Whether the caller takes images that are not yet read.
+      `validation_size` are required.
+    may_stream: Whether the caller accepts streamed images.
 
   Raises:
-    ValueError: A field or the data are not as they must be; one line says what is allowed.
+    ValueError: A field or the data are wrong. The message is one line that says what is allowed.
   """
   fields = _fields(config)
   if fields.stream and not may_stream:
     raise ValueError("data.stream is for experiments.train; a search takes a part: train_size")
-  train, test = sources.find(fields.source, fields.data_dir)
-  labels = _labels(train, fields.classes)
-  classes = fields.classes or int(labels.max()) + 1
-  _check_every_class(train, labels, classes)
-  seed, rest = fields.split_seed, np.arange(len(labels))
-  if test is not None:
-    test_labels = _labels(test, classes)
-    test_indices = np.arange(len(test_labels))
-    if fields.test_size is not None:
-      _check_every_class(test, test_labels, classes)
-      test_indices, _ = stratify(test_labels, fields.test_size, (seed, 0), name="test_size")
-  elif fields.test_size is not None:
-    test, test_labels = train, labels
-    # Two of each class must be left: one to validate and one to train on.
-    test_indices, rest = stratify(labels, fields.test_size, (seed, 0), name="test_size", leave=2)
-  else:
-    raise ValueError(
-      f'source "{fields.source}" has no test images: add them, or set test_size to take that '
-      "many, evenly over classes, from the training images"
-    )
-  chosen, left = stratify(
-    labels[rest], fields.validation_size, (seed, 1), name="validation_size", leave=1
-  )
-  validation_indices, rest = rest[chosen], rest[left]
-  if fields.train_size is not None:
-    chosen, _ = stratify(labels[rest], fields.train_size, (seed, 2), name="train_size")
-    rest = rest[chosen]
-
-  origins = (train, rest, labels), (train, validation_indices, labels)
-  images = stream.Images if fields.stream else sources.images
+  parts, classes = _draw_parts(fields)
+  images = stream.Images if fields.stream else read_images
   splits = [
-    Split(images(source, indices, fields.image_size), all_labels[indices])
-    for source, indices, all_labels in (*origins, (test, test_indices, test_labels))
+    Split(images(part.source, part.indices, fields.image_size), part.labels[part.indices])
+    for part in parts
   ]
-  shape = splits[0].images.shape[1:]
-  for split, source in zip(splits, (train, train, test)):
-    if split.images.shape[1:] != shape:
-      raise ValueError(
-        f"images of unequal shape: {list(shape)} in {train.place}, "
-        f"{list(split.images.shape[1:])} in {source.place}; make them equal or set image_size"
-      )
+  _check_equal_shapes(splits, parts)
+  train = splits[0]
   sample: slice | np.ndarray = slice(None)
   if fields.stream:
-    sample = np.unique(np.linspace(0, len(splits[0].labels) - 1, _SAMPLE).astype(int))
-  mean, std = _statistics(splits[0].images[sample])
-  return Data(splits[0], splits[1], splits[2], classes, mean, std)
+    sample = np.unique(np.linspace(0, len(train.labels) - 1, _SAMPLE).astype(int))
+  mean, std = _statistics(train.images[sample])
+  return Data(train, splits[1], splits[2], classes, mean, std)
 
 
 def join(first: Split, second: Split) -> Split:
-  """The images of two splits of one source."""
+  """Concatenates two splits of the same source."""
   labels = np.concatenate([first.labels, second.labels])
   match first.images, second.images:
     case stream.Images() as images, stream.Images() as others:
@@ -157,7 +123,7 @@ def join(first: Split, second: Split) -> Split:
 
 
 def _fields(config: ConfigDict) -> ConfigDict:
-  """The config with its defaults filled in, every field checked."""
+  """Checks every field and fills in the defaults."""
   given = config.to_dict()
   allowed = (*_REQUIRED, *_DEFAULTS)
   unknown = sorted(set(given) - set(allowed))
@@ -183,8 +149,69 @@ def _fields(config: ConfigDict) -> ConfigDict:
   return ConfigDict(fields)
 
 
-def _labels(source: sources.Source, classes: int | None) -> np.ndarray:
-  """Checked labels, but some classes may be empty. Shape `[N]`, int32."""
+class _Part(NamedTuple):
+  """Chosen images of a source, with the checked labels of all its images."""
+
+  source: Source
+  indices: np.ndarray
+  labels: np.ndarray
+
+
+def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
+  """Chooses the training, validation and test images; also returns the number of classes."""
+  train, test = sources.find(fields.source, fields.data_dir)
+  labels = _labels(train, fields.classes)
+  classes = fields.classes or int(labels.max()) + 1
+  _check_every_class(train, labels, classes)
+  if test is None:
+    test_indices, rest = _take_test_images(fields, labels)
+    test_part = _Part(train, test_indices, labels)
+  else:
+    test_part, rest = _draw_test_images(fields, test, classes), np.arange(len(labels))
+  seed = fields.split_seed
+  chosen, left = stratify(
+    labels[rest], fields.validation_size, (seed, 1), name="validation_size", leave=1
+  )
+  validation, rest = rest[chosen], rest[left]
+  if fields.train_size is not None:
+    chosen, _ = stratify(labels[rest], fields.train_size, (seed, 2), name="train_size")
+    rest = rest[chosen]
+  return (_Part(train, rest, labels), _Part(train, validation, labels), test_part), classes
+
+
+def _draw_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part:
+  """Chooses `test_size` images of a test set, or all."""
+  labels = _labels(test, classes)
+  if fields.test_size is None:
+    return _Part(test, np.arange(len(labels)), labels)
+  _check_every_class(test, labels, classes)
+  chosen, _ = stratify(labels, fields.test_size, (fields.split_seed, 0), name="test_size")
+  return _Part(test, chosen, labels)
+
+
+def _take_test_images(fields: ConfigDict, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Splits training images into `test_size` test images and the rest. Returns indices of both."""
+  if fields.test_size is None:
+    raise ValueError(
+      f'source "{fields.source}" has no test images: add them, or set test_size to take that '
+      "many, evenly over classes, from the training images"
+    )
+  # Two of each class must be left: one to validate and one to train on.
+  return stratify(labels, fields.test_size, (fields.split_seed, 0), name="test_size", leave=2)
+
+
+def _check_equal_shapes(splits: list[Split], parts: tuple[_Part, ...]) -> None:
+  shape = splits[0].images.shape[1:]
+  for split, part in zip(splits, parts):
+    if split.images.shape[1:] != shape:
+      raise ValueError(
+        f"images of unequal shape: {list(shape)} in {parts[0].source.place}, "
+        f"{list(split.images.shape[1:])} in {part.source.place}; make them equal or set image_size"
+      )
+
+
+def _labels(source: Source, classes: int | None) -> np.ndarray:
+  """Returns labels in the allowed range; some classes may be empty. Shape `[N]`, int32."""
   labels = source.labels
   if not len(labels):
     raise ValueError(f"{source.place} has no image")
@@ -197,7 +224,7 @@ def _labels(source: sources.Source, classes: int | None) -> np.ndarray:
   return labels.astype(np.int32)
 
 
-def _check_every_class(source: sources.Source, labels: np.ndarray, classes: int) -> None:
+def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None:
   present = np.unique(labels)
   if classes < 2:
     raise ValueError(f"{source.place} has only one class: at least 2 are expected")
@@ -209,8 +236,8 @@ def _check_every_class(source: sources.Source, labels: np.ndarray, classes: int)
 
 
 def _statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Mean and standard deviation of each channel. Shapes `[C]`, float32."""
-  # From counts of the 256 values: exact, and without a float copy of all the images.
+  """Returns mean and standard deviation of each channel. Shapes `[C]`, float32."""
+  # Counts of the 256 values are exact and need no float copy of all images.
   counts = np.zeros((images.shape[-1], 256), np.int64)
   for piece in np.array_split(images, -(-len(images) // 1000)):
     for channel, count in enumerate(counts):

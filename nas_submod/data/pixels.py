@@ -1,4 +1,4 @@
-"""Encoded images to pixels: decoding and scaling by Pillow, which lets other threads run."""
+"""Decodes and scales images with Pillow, which releases the GIL so that threads run in parallel."""
 
 import contextlib
 import io
@@ -15,18 +15,18 @@ from nas_submod.validation import first_line
 
 
 def cores() -> int:
-  """Processor cores that this process may use."""
+  """Returns the number of processor cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def on_threads(function: Callable[[int], Any], items: Iterable[int]) -> list[Any]:
-  """Calls a function for each item, as many at once as there are cores."""
+  """Calls a function for each item, on one thread per core."""
   with ThreadPoolExecutor(cores()) as pool:
     return list(pool.map(function, items))
 
 
 def mode_of(file: pathlib.Path, name: str) -> str:
-  """The mode of an image file, as Pillow calls it; errors are those of `decode`."""
+  """Returns the Pillow mode of an image file, read from its header; errors as in `decode`."""
   with _opened(file, name) as image:
     return image.mode
 
@@ -36,11 +36,11 @@ def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image
 
   Args:
     file: The file or its content.
-    name: What errors call it.
-    mode: Of the result, such as "L" or "RGB".
+    name: Name of the image in error messages.
+    mode: Pillow mode of the result, such as "L" or "RGB".
 
   Raises:
-    ValueError: It cannot be read.
+    ValueError: The image cannot be read.
   """
   with _opened(file, name) as image:
     return image.convert(mode)
@@ -50,7 +50,7 @@ def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image
 def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
   try:
     with Image.open(file) as image:
-      if image.mode[0] in "IF":
+      if image.mode[0] in "IF":  # Pillow would clip such values to 0..255 silently.
         raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
       yield image
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -58,12 +58,12 @@ def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]
 
 
 def extent(image: np.ndarray | Image.Image) -> tuple[int, int]:
-  """Height and width in pixels."""
+  """Returns height and width in pixels."""
   return (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
 
 
 def as_array(image: np.ndarray | Image.Image) -> np.ndarray:
-  """The pixels. Shape `[H, W, C]`, uint8."""
+  """Returns the pixels. Shape `[H, W, C]`, uint8."""
   pixels = np.asarray(image)
   return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -73,13 +73,13 @@ def fit(
   size: tuple[int, int],
   box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-  """Scales a part of an image, smoothing what becomes smaller (bilinear, as in Pillow).
+  """Scales a part of an image by Pillow's bilinear filter, which smooths when it shrinks.
 
   Args:
-    image: Of Pillow, or its pixels `[H, W, C]`, uint8.
+    image: A Pillow image, or pixels `[H, W, C]`, uint8.
     size: Height and width of the result.
-    box: The part, as left, top, right and bottom in pixels. None: the largest of the same
-      proportions in the centre.
+    box: Left, top, right and bottom of the part, in pixels. None: the largest centred part with
+      the proportions of `size`.
 
   Returns:
     Shape `[*size, C]`, uint8.
@@ -87,13 +87,13 @@ def fit(
   height, width = extent(image)
   if box is None:
     part = min(height / size[0], width / size[1])
-    # The side that is used whole may come out longer by its rounding.
+    # Rounding may make the full side longer than the image, which Pillow refuses.
     part_width, part_height = min(part * size[1], width), min(part * size[0], height)
     left, top = (width - part_width) / 2, (height - part_height) / 2
     box = (left, top, left + part_width, top + part_height)
   if box == (0, 0, *size[::-1]) and (height, width) == size:
     return as_array(image)
-  # Channel by channel where Pillow has no such image, or takes a channel for transparency.
+  # By channel: Pillow has no mode for some numbers of channels, and weights colours by alpha.
   if not isinstance(image, Image.Image):
     bands = [Image.fromarray(channel) for channel in np.moveaxis(image, -1, 0)]
   else:

@@ -1,4 +1,7 @@
-"""A folder of image files as a TFDS set: few large files, any image of which is read at once."""
+"""Prepares TFDS sets, and turns a folder of image files into one.
+
+A TFDS set has a few large files with random access, which are faster than many small ones.
+"""
 
 import importlib.util
 import pathlib
@@ -10,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from nas_submod.data import pixels
 from nas_submod.data.folders import Folder, find_folder
+from nas_submod.data.sources import KINDS
 from nas_submod.data.tfds_sets import find_builder
 from nas_submod.validation import first_line
 
@@ -17,7 +21,7 @@ from nas_submod.validation import first_line
 class ImageFolder(  # type: ignore[call-arg]
   tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-  """The images of `sources.find_folder`, their files as they are: neither written nor read anew."""
+  """A TFDS set of the image files of a folder. The files are stored as they are, not re-encoded."""
 
   VERSION = tfds.core.Version("1.0.0")
 
@@ -49,50 +53,50 @@ class ImageFolder(  # type: ignore[call-arg]
   ) -> Iterator[tuple[str, dict[str, Any]]]:
     for label, files in enumerate(by_class):
       for file in files:
-        # What cannot be read is said now, not after days of training.
+        # Decodes to report a damaged file now, not after days of training.
         pixels.decode(file, str(file), self._folder.mode)
         with file.open("rb") as content:
           yield f"{label}/{file.name}", {"image": content, "label": label}
 
 
 def builder(path: str, data_dir: str | None) -> ImageFolder:
-  """The builder of a folder's images, a set with the folder's name.
+  """Returns the builder of a set that has the images and the name of a folder.
 
   Args:
     path: The folder.
-    data_dir: Where TFDS sets live. None: the default of TFDS.
+    data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Raises:
-    ValueError: It holds no images by class, its name is not possible or that of a known set, or
-      a set of this name is there already.
+    ValueError: The folder holds no images by class, its name is not allowed or taken by a known
+      source, or `data_dir` already has a set of this name.
   """
   location = pathlib.Path(path).expanduser().resolve()
   name = location.name
-  taken = {"digits", "fake", "folder", "npz", *tfds.list_builders(with_community_datasets=False)}
+  taken = {"digits", *KINDS, *tfds.list_builders(with_community_datasets=False)}
   if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in taken:
     raise ValueError(
-      f'a set cannot be named "{name}", as the folder: lower case letters, digits and _ are '
-      "allowed, and no name of another source; rename the folder"
+      f'the folder name "{name}" cannot name a set: lower case letters, digits and _ are allowed, '
+      "and no name of another source; rename the folder"
     )
   found = ImageFolder(name, find_folder(location), data_dir)
-  if found.data_path.exists():  # TFDS would take it for this one.
+  if found.data_path.exists():  # TFDS would silently keep its old images.
     raise ValueError(
-      f"{found.data_dir} is there already, of this folder or of another: read it by "
-      f"config.data.source={name}, delete it to prepare it again, or rename the folder"
+      f"{found.data_dir} already exists: read it by config.data.source={name}, delete it to "
+      "prepare it again, or rename the folder"
     )
   return found
 
 
 def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> Any:
-  """Downloads a TFDS set and writes it as array_record, if that is not done; returns its builder.
+  """Downloads a TFDS set and writes it as array_record, unless it exists; returns its builder.
 
   Args:
-    name: Of the set, or "folder:PATH": its image files become a set named as the folder.
-    data_dir: Where TFDS sets live. None: the default of TFDS.
-    manual_dir: Where archives are that had to be downloaded by hand. None: inside `data_dir`.
+    name: Name of the set, or "folder:PATH", whose image files become a set named as the folder.
+    data_dir: Folder of TFDS sets. None: the default of TFDS.
+    manual_dir: Folder of archives downloaded by hand. None: a folder inside `data_dir`.
 
   Raises:
-    ValueError: There is no such set, TensorFlow is needed and missing, or it cannot be fetched.
+    ValueError: There is no such set, TensorFlow is missing, or preparing the set failed.
   """
   if name.startswith("folder:"):
     found = builder(name.partition(":")[2], data_dir)
@@ -100,7 +104,7 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
     found = find_builder(name, data_dir)
     of_tfds = type(found).__module__.startswith("tensorflow_datasets.")
     made = of_tfds and not found.data_path.exists()
-    if made and importlib.util.find_spec("tensorflow") is None:  # Before it is downloaded.
+    if made and importlib.util.find_spec("tensorflow") is None:  # Checked before a long download.
       raise ValueError(f'"{name}" is prepared with TensorFlow: pip install nas-submod[tfds]')
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   try:
@@ -109,6 +113,6 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
     raise ValueError(
       f'"{name}" is prepared with TensorFlow: pip install nas-submod[tfds] ({first_line(error)})'
     ) from error
-  except Exception as error:  # Whatever a download or a generator of TFDS may raise.
+  except Exception as error:  # Downloads and generators of TFDS raise many types.
     raise ValueError(f'"{name}" cannot be prepared: {first_line(error)}') from error
   return found

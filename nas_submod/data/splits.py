@@ -1,4 +1,4 @@
-"""Stratified subsets of a labelled set."""
+"""Draws stratified subsets of a labelled set."""
 
 import numpy as np
 
@@ -6,24 +6,24 @@ import numpy as np
 def stratify(
   labels: np.ndarray, size: int, seed: int | tuple[int, ...], *, name: str = "size", leave: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Draws a subset that has the same number of every class, as nearly as can be.
+  """Draws a subset whose numbers of members per class differ by at most one.
 
-  The numbers per class differ by at most one; the larger ones go to the classes with most
-  members, lower labels first. With one seed a larger subset of the same labels contains a smaller
-  one, class by class.
+  The larger numbers go to the classes with most members, lower labels first. With the same seed
+  and labels, a larger subset contains a smaller one, because both take the first members of each
+  class in one random order.
 
   Args:
     labels: Classes `0..classes-1`, each at least once. Shape `[N]`, integer.
-    size: How many members the subset has.
-    seed: Seed (or seeds) of the draw.
-    name: What errors call the size.
-    leave: How many members of each class must stay outside the subset.
+    size: Number of members of the subset.
+    seed: Seed or seeds of the draw.
+    name: Name of the size in error messages.
+    leave: Number of members of each class that must stay outside the subset.
 
   Returns:
     `(chosen, rest)`, ascending indices. Shapes `[size]` and `[N - size]`.
 
   Raises:
-    ValueError: No such subset of this size exists, or it would miss a class.
+    ValueError: No such subset of this size exists, or it would lack a class.
   """
   counts = np.bincount(labels)
   classes = len(counts)

@@ -1,9 +1,8 @@
-"""Images that stay where they are until a step wants them: read, decoded and cropped ahead of it.
+"""Images that are read, decoded and cropped on threads shortly before a training step needs them.
 
-Batch k is decided by the seed and k alone: not by the number of hosts, each of which reads its own
-part of every batch, nor by the step that a training starts at. Threads read ahead (grain), so that
-neither the training thread nor the devices wait, as long as the processor is fast enough:
-`benchmarks/input_pipeline.py` measures that.
+Batch k depends only on the seed and k. It does not depend on the first step of a run or on the
+number of hosts, each of which reads its own part of every batch. Reading ahead (by grain) keeps the
+devices busy if the processor is fast enough; `benchmarks/input_pipeline.py` measures that.
 """
 
 import dataclasses
@@ -17,13 +16,13 @@ import numpy as np
 
 from nas_submod import parallel
 from nas_submod.data import pixels
-from nas_submod.data.sources import Source
+from nas_submod.data.source import Source
 
-# Of the random crops of Szegedy et al. 2015 (Inception): share of the area, width over height.
+# Random crops of Szegedy et al. 2015 (Inception): share of the area, and width over height.
 _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
-# Of the shorter side, what is evaluated: 224 of 256 pixels.
+# Evaluated share of the shorter side: 224 of 256 pixels.
 _CENTRE = 0.875
 
 
@@ -32,9 +31,9 @@ class Images:
   """Images of a source, not yet read.
 
   Attributes:
-    source: Where they are.
-    indices: Which ones. Shape `[N]`.
-    size: Height and width of what is read.
+    source: The source.
+    indices: Indices of the images in the source. Shape `[N]`.
+    size: Height and width after cropping and scaling.
   """
 
   source: Source
@@ -43,20 +42,20 @@ class Images:
 
   @functools.cached_property
   def shape(self) -> tuple[int, int, int, int]:
-    """As if all of them were in an array: `(N, size, size, C)`."""
+    """Shape of an array with all images: `(N, size, size, C)`."""
     return len(self.indices), *self.centre(0).shape
 
   def joined(self, other: "Images") -> "Images":
-    """These images and then those; both of the same source."""
+    """Returns these images followed by others of the same source."""
     return dataclasses.replace(self, indices=np.concatenate([self.indices, other.indices]))
 
   def random_crop(self, row: int, rng: np.random.Generator) -> np.ndarray:
-    """A random part of an image (`crop_box`). Shape `[size, size, C]`, uint8."""
+    """Returns a random part of an image (`crop_box`). Shape `[size, size, C]`, uint8."""
     image = self.source.read(int(self.indices[row]))
     return pixels.fit(image, (self.size, self.size), crop_box(rng, *pixels.extent(image)))
 
   def centre(self, row: int) -> np.ndarray:
-    """The square in the centre, 7/8 of the shorter side. Shape `[size, size, C]`, uint8."""
+    """Returns the centre, 7/8 of the shorter side. Shape `[size, size, C]`, uint8."""
     image = self.source.read(int(self.indices[row]))
     height, width = pixels.extent(image)
     side = _CENTRE * min(height, width)
@@ -64,18 +63,18 @@ class Images:
     return pixels.fit(image, (self.size, self.size), (left, top, left + side, top + side))
 
   def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-    """Reads the centres of some images, as if all were an array. Shape `[K, size, size, C]`."""
+    """Reads the centres of some images, selected as in an array. Shape `[K, size, size, C]`."""
     return np.stack(pixels.on_threads(self.centre, np.arange(len(self.indices))[rows].tolist()))
 
 
 def crop_box(
   rng: np.random.Generator, height: int, width: int
 ) -> tuple[float, float, float, float]:
-  """Draws the part of an image to train on.
+  """Draws the part of an image to train on (Szegedy et al. 2015).
 
-  Its share of the area is uniform in 0.08 to 1 and the logarithm of its width over its height
-  uniform between those of 3/4 and 4/3, drawn again until it fits, then placed uniformly. If ten
-  draws do not fit, it is the largest part in the centre whose proportions are allowed.
+  The share of the area is uniform in 0.08 to 1. The logarithm of width over height is uniform
+  between those of 3/4 and 4/3. Both are drawn until the part fits, and its place is uniform. If ten
+  draws do not fit, the result is the largest centred part with allowed proportions.
 
   Returns:
     Left, top, right and bottom in pixels.
@@ -100,26 +99,25 @@ def training_batches(
   steps: range,
   threads: int | None = None,
 ) -> grain.IterDataset:
-  """This process's part of the batches of some steps.
+  """Reads this process's part of the training batches of some steps.
 
-  Each epoch has a permutation of its own, incomplete batches are dropped, and each image of a step
-  is cropped anew.
+  Each epoch draws a new permutation and drops the incomplete last batch. Each step draws new crops.
 
   Args:
-    images: All that is trained on.
-    labels: Shape `[N]`, int32.
-    seed: Of permutations and crops.
-    batch_size: B, of all processes.
-    steps: Which ones, without a gap.
-    threads: That read and crop. None: one a core.
+    images: All training images.
+    labels: Their labels. Shape `[N]`, int32.
+    seed: Seed of permutations and crops.
+    batch_size: B, summed over processes.
+    steps: Consecutive steps.
+    threads: Number of threads that read and crop. None: one per core.
 
   Returns:
-    Of each step the images `[B / processes, size, size, C]`, uint8, and labels `[B / processes]`.
+    For each step images `[B / processes, size, size, C]`, uint8, and labels `[B / processes]`.
   """
   per_epoch = len(labels) // batch_size
   places = parallel.own_part(np.arange(batch_size))
 
-  # Threads that read ahead may be in the next epoch while others are in this one.
+  # Holds two epochs: some threads may have begun the next while others finish this one.
   @functools.lru_cache(maxsize=2)
   def order(epoch):
     return np.random.default_rng((seed, 0, epoch)).permutation(len(labels))
@@ -133,7 +131,7 @@ def training_batches(
 
 
 def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> grain.IterDataset:
-  """This process's part of all images in order, as `training_batches`; label -1 is padding."""
+  """Reads this process's part of all images in order, as `training_batches`. Label -1 is padding."""
   padding = np.zeros(images.shape[1:], np.uint8), np.int32(-1)
 
   def read(step, place):
@@ -147,7 +145,7 @@ def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> g
 def _read_ahead(
   read: Callable[[int, int], Any], steps: range, places: np.ndarray, threads: int
 ) -> grain.IterDataset:
-  """Stacks `read(step, place)` over places for one step after the other, on threads."""
+  """Calls `read(step, place)` on threads and stacks the results of each step over places."""
   size = len(places)
   examples = grain.MapDataset.range(steps.start * size, steps.stop * size).map(
     lambda k: read(int(k) // size, int(places[k % size]))

@@ -105,6 +105,3 @@ def _read_ahead(batches: Callable[[int], grain.IterDataset], devices: int, axis_
       ahead.close()
 
   return Feed((), start)
-
-
-take = select_batch  # The name before, until tests/test_stream.py uses the new one.

@@ -347,6 +347,3 @@ def evaluate(
     "loss": loss / examples,
     "images": int(examples),
   }
-
-
-choose_splits = training_and_evaluation_data  # The old name, still used by tests/test_stream.py.

@@ -1,12 +1,12 @@
-"""Downloads and prepares a set of TensorFlow Datasets once, to be read without TensorFlow.
+"""Downloads and prepares a set of TensorFlow Datasets, which is then read without TensorFlow.
 
 python -m experiments.prepare --dataset=cifar100 [--data_dir=DIR] [--manual_dir=DIR]
 python -m experiments.prepare --dataset=folder:PATH [--data_dir=DIR]
 
-Sets of TFDS need TensorFlow here, and only here: pip install 'nas-submod[tfds]'. A folder of image
-files, as `config.data.source` takes it, needs none: it becomes a set of few large files that has
-the name of the folder, every image looked at once.
-ImageNet cannot be downloaded by a program: --manual_dir is where its archives are
+Preparing a TFDS set needs TensorFlow; nothing else does: pip install 'nas-submod[tfds]'. A folder
+of image files, as in `config.data.source`, needs no TensorFlow. It becomes a set of a few large
+files with the name of the folder, and every image is checked once.
+ImageNet must be downloaded by hand. --manual_dir is the folder of its archives
 (https://www.tensorflow.org/datasets/catalog/imagenet2012).
 """
 
@@ -19,12 +19,12 @@ from nas_submod.data import sources
 from nas_submod.data.prepare import prepare
 
 DATASET = flags.DEFINE_string("dataset", None, "Name of a TFDS set, or folder:PATH.", required=True)
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where sets live; by default where TFDS has them.")
-MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "What had to be downloaded by hand.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS sets; by default that of TFDS.")
+MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of archives downloaded by hand.")
 
 
 def main(argv: Any) -> None:
-  """Prepares the set and says what it holds."""
+  """Prepares the set and prints its splits."""
   if len(argv) > 1:
     return common.fail(f"unknown argument {argv[1]!r}; options begin with --")
   logging.set_verbosity(logging.WARNING)
@@ -36,9 +36,9 @@ def main(argv: Any) -> None:
   where = f" --config.data.data_dir={DATA_DIR.value}" if DATA_DIR.value else ""
   use = f"read it by --config.data.source={name}{where}"
   try:
-    sources.find(name, DATA_DIR.value)  # Reads the labels once, and keeps them.
+    sources.find(name, DATA_DIR.value)  # Reads the labels once and stores them.
   except ValueError as error:
-    use = f"no network is trained on it: {error}"
+    use = f"it cannot train networks: {error}"
   sizes = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
   print(f"{name} is in {builder.data_dir}: {sizes}; {use}")
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 
 class Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A set of encoded images, 24 of each class to train on, each of one colour; as ImageNet its
-  `test` has no labels."""
+  """Encoded images of one colour each, 24 per class for training. As in ImageNet, `test` has no
+  labels."""
 
   VERSION = tfds.core.Version("1.0.0")
   encoding, shape = "png", (9, 9, 3)

@@ -1,4 +1,4 @@
-"""Random crops of streamed images: the boxes, and what is in them."""
+"""Random crops of streamed images: the boxes and their pixels."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from nas_submod.data.source import Source
 
 
 def ramp(height, width):
-  """An image whose channels are column, row and 7."""
+  """Returns an image whose channels are column, row and 7."""
   rows, columns = np.mgrid[:height, :width]
   return np.stack([columns, rows, np.full_like(rows, 7)], -1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_crop_of_a_ramp_is_the_ramp_of_its_box(seed):
-  """Smoothing leaves what is linear: pixels are the coordinates of their centres."""
+  """Smoothing keeps linear functions, so pixels equal the coordinates of their centres."""
   height, width, size = 120, 200, 8
   source = Source(
     "ramp", np.zeros(1, np.int32), lambda i: ramp(height, width), lambda i: "the ramp"
@@ -29,7 +29,7 @@ def test_a_crop_of_a_ramp_is_the_ramp_of_its_box(seed):
   expected[..., 1] = (top + centres * (bottom - top) - 0.5)[:, None]
   expected[..., 2] = 7
   found = images.random_crop(0, np.random.default_rng(seed))
-  # At the border of the image the filter is cut off.
+  # The image border truncates the filter.
   inside = found[1:-1, 1:-1].astype(float)
   np.testing.assert_allclose(inside, expected[1:-1, 1:-1], atol=1)
   centre = images.centre(0)
@@ -41,7 +41,7 @@ def test_a_crop_of_a_ramp_is_the_ramp_of_its_box(seed):
 
 
 def test_boxes_are_drawn_as_described():
-  """Against all draws that fit, of another generator: areas, proportions and places."""
+  """Compares areas, proportions and places with rejection sampling by another generator."""
   height, width = 60, 80
   found = np.array([stream.crop_box(np.random.default_rng(i), height, width) for i in range(4000)])
   left, top, right, bottom = found.T
@@ -61,6 +61,6 @@ def test_boxes_are_drawn_as_described():
     (top, drawn_top),
   ):
     assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
-  # Nothing of the wanted proportions has 8% of this area.
+  # No part with allowed proportions covers 8% of such a narrow image.
   assert stream.crop_box(np.random.default_rng(0), 3, 400) == (198, 0, 202, 3)
   assert stream.crop_box(np.random.default_rng(0), 400, 3) == (0, 198, 3, 202)

@@ -1,4 +1,4 @@
-"""Images from folders of files."""
+"""Images from folders of image files."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_folder(tmp_path, suffix):
   assert np.abs(difference).max() <= (0 if suffix == ".png" else 4)
 
 
-def test_folder_gray_stays_gray_unless_one_image_is_not(tmp_path):
+def test_a_folder_is_gray_if_all_its_images_are(tmp_path):
   save_folder(tmp_path, {"a": 3, "b": 3}, mode="L")
   source = config(f"folder:{tmp_path}", 2, test_size=2)
   gray = data.load(source)
@@ -47,7 +47,7 @@ def test_folder_images_of_unequal_size(tmp_path):
   loaded = data.load(config(source, 2, test_size=2, image_size=3))
   every = np.concatenate([split.images for split in loaded[:3]])
   assert every.shape == (6, 3, 3, 3)
-  # The centre square of the wide image is green, its sides are cut off.
+  # The wide image keeps its green centre square and loses its red sides.
   assert (every[:, 1, 1] == (0, 255, 0)).all(-1).sum() == 1
   assert not (every == (255, 0, 0)).all(-1).any()
 

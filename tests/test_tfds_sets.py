@@ -1,4 +1,4 @@
-"""Sets of TensorFlow Datasets and folders that become one: prepared, found, read."""
+"""Prepares, finds and reads TFDS sets, and folders that become one."""
 
 import importlib.util
 import pathlib
@@ -19,7 +19,7 @@ from tests.tiny_data import config, per_class, rows, save_folder
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-  """A function that prepares one of these sets and returns its `data_dir`."""
+  """Returns a function that prepares a set of tests/photos.py and returns its `data_dir`."""
   path = str(tmp_path_factory.mktemp("photos"))
 
   def prepare(photos):
@@ -30,7 +30,7 @@ def photos(tmp_path_factory):
 
 
 def test_tfds_set_of_encoded_images(photos):
-  """All images of the set with their labels, decoded exactly, whatever else the records hold."""
+  """All images and labels are exact, and other features of the records are not decoded."""
   loaded = data.load(config("photos", 20, data_dir=photos(Photos)))
   assert [split.images.shape for split in loaded[:3]] == [
     (100, 9, 9, 3),
@@ -50,7 +50,7 @@ def test_tfds_set_of_encoded_images(photos):
   np.testing.assert_array_equal(gray.train.images[:, 3, 3, 0] % 5, gray.train.labels)
 
 
-def test_labels_are_kept_beside_the_records(photos, monkeypatch):
+def test_labels_are_stored_beside_the_records(photos, monkeypatch):
   path = photos(Photos)
   first = sources.find("photos", path)[0].labels
   file = pathlib.Path(path) / "photos" / "1.0.0" / "labels-train.npy"
@@ -67,7 +67,7 @@ def test_labels_are_kept_beside_the_records(photos, monkeypatch):
   assert not file.exists()
 
 
-def test_only_wanted_images_are_decoded(photos, monkeypatch):
+def test_only_requested_images_are_decoded(photos, monkeypatch):
   opened = []
 
   def decode(file, name, mode):
@@ -89,32 +89,29 @@ def test_tfds_images_of_any_size_need_image_size(photos):
   assert loaded.train.images.shape == (110, 7, 7, 3)
 
 
-def test_tfds_set_not_prepared_says_how_and_that_command_works(tmp_path):
+def test_the_error_of_an_unprepared_set_names_the_command(tmp_path):
   with pytest.raises(ValueError, match=r"fashion_mnist is not prepared in") as error:
     data.load(config("fashion_mnist", 10, data_dir=str(tmp_path)))
   command = str(error.value).partition(": ")[2]
   expected = f"python -m experiments.prepare --dataset=fashion_mnist --data_dir={tmp_path}"
   assert command == expected
-  words = command.replace("fashion_mnist", "digits").split()
-  done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=100)
-  assert done.returncode == 0, done.stderr
-  assert "1,437 train, 360 test" in done.stdout or "360 test, 1,437 train" in done.stdout
-  loaded = data.load(config("digits", 100, data_dir=str(tmp_path)))
-  assert len(loaded.test.labels) == 360
+  prepare_set("digits", str(tmp_path))
+  assert len(data.load(config("digits", 100, data_dir=str(tmp_path))).test.labels) == 360
 
 
-def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
+def test_a_prepared_folder_has_the_images_of_the_folder(tmp_path):
   folder = tmp_path / "flowers"
   save_folder(folder, {"b": 6, "a": 9}, {"a": 2})
   rng = np.random.default_rng(0)
-  for i in range(6):  # Of several sizes, and in JPEG what decoding loses must be lost once.
+  for i in range(6):  # Several sizes. A JPEG file must not be encoded a second time.
     image = Image.fromarray(rng.integers(0, 256, (6 + i, 8, 3), np.uint8))
     image.save(folder / "train" / "b" / f"{i}.jpg")
   words = ["-m", "experiments.prepare", f"--dataset=folder:{folder}", f"--data_dir={tmp_path}/sets"]
   done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=100)
   assert done.returncode == 0, done.stderr
   flags = f"--config.data.source=flowers --config.data.data_dir={tmp_path}/sets"
-  assert done.stdout.splitlines()[-1].endswith(f"read it by {flags}")
+  said = done.stdout.splitlines()[-1]
+  assert "21 train" in said and "2 test" in said and said.endswith(f"read it by {flags}")
   fields = {"validation_size": 2, "image_size": 6}
   prepared = data.load(config("flowers", data_dir=f"{tmp_path}/sets", **fields))
   direct = data.load(config(f"folder:{folder}", **fields))
@@ -127,17 +124,17 @@ def test_a_folder_is_prepared_and_read_as_the_folder_is(tmp_path):
   np.testing.assert_array_equal(prepared.test.labels, direct.test.labels)
   assert rows(prepared.test.images) == rows(direct.test.images)
   with pytest.raises(ValueError, match=r"flowers/1.0.0 already exists: [^\n]*rename the folder"):
-    prepare_set(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images.
+    prepare_set(f"folder:{folder}", f"{tmp_path}/sets")  # TFDS would keep the old images silently.
 
 
-def test_an_image_of_any_side_is_scaled():
+def test_images_of_every_size_can_be_scaled():
   image = Image.new("L", (1_000, 1_000))
-  for side in range(1, 1_001, 3):  # Of 29, 58, 232 and others the part is longer by rounding.
+  for side in range(1, 1_001, 3):  # Rounding makes the part of 29, 58, 232 and others too long.
     for shape in ((side, side + 1), (side + 1, side)):
       assert pixels.fit(image.crop((0, 0, *shape)), (28, 28)).shape == (28, 28, 1)
 
 
-def test_a_folder_that_cannot_be_prepared(tmp_path):
+def test_errors_of_preparing_a_folder(tmp_path):
   for name in ("My-Flowers", "cifar10", "fake"):
     save_folder(tmp_path / name, {"a": 1})
     with pytest.raises(
@@ -162,7 +159,7 @@ def test_a_folder_that_cannot_be_prepared(tmp_path):
     ),
   ],
 )
-def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
+def test_errors_of_preparing_a_tfds_set(raised, message, monkeypatch):
   class Builder:
     def download_and_prepare(self, **options):
       assert options["file_format"] == "array_record"
@@ -174,13 +171,13 @@ def test_a_set_that_cannot_be_prepared(raised, message, monkeypatch):
     prepare_set("mnist", None, "archives")
 
 
-def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
+def test_missing_tensorflow_is_reported_before_a_download(tmp_path, monkeypatch):
   class Builder:
     __module__ = "tensorflow_datasets.image_classification.mnist"
     data_path = tmp_path / "mnist"
 
     def download_and_prepare(self, **options):
-      """Finds it prepared."""
+      """Does nothing, as for a prepared set."""
 
   monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Builder())
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -195,7 +192,8 @@ def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
   [
     ("nzp:x.npz", 'TFDS cannot open "nzp:x.npz": .*allowed are "digits"'),
     ("no_such_set", 'no source "no_such_set": .*; allowed are "digits", .*"npz:PATH"'),
-    ("npz:", 'source "npz:" has no path'),
+    ("npz:", 'source "npz:" has no path: allowed are "digits"'),
+    ("fake:x", 'source "fake:x" takes no path: allowed are "digits"'),
     ("cifar10/no_such_config", 'TFDS cannot open "cifar10/no_such_config"'),
     (
       "ag_news_subset",
@@ -203,13 +201,13 @@ def test_tensorflow_is_asked_for_before_a_download(tmp_path, monkeypatch):
     ),
   ],
 )
-def test_unknown_source(name, message, tmp_path):
+def test_source_errors(name, message, tmp_path):
   with pytest.raises(ValueError, match=message) as error:
     data.load(config(name, data_dir=str(tmp_path)))
   assert "\n" not in str(error.value)
 
 
-def test_tfds_set_that_needs_tensorflow_to_be_opened(monkeypatch):
+def test_a_set_that_only_tensorflow_opens(monkeypatch):
   def builder(*args, **kwargs):
     raise ModuleNotFoundError("No module named 'tensorflow'")
 

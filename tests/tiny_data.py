@@ -1,4 +1,4 @@
-"""Small data sets on disk, and what tests ask of one."""
+"""Small data sets on disk, and helpers to compare them."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -27,7 +27,7 @@ def save(path, **changes):
 
 
 def save_folder(path, train, test=None, size=(6, 6), mode="RGB", suffix=".png"):
-  """Writes images named class and number, each of one colour, which is returned by file."""
+  """Writes images of one colour each; returns the colours by split, class and number."""
   rng, colours = np.random.default_rng(0), {}
   for split, numbers in (("train", train), ("test", test or {})):
     for name, number in numbers.items():

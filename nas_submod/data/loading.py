@@ -8,7 +8,8 @@ Fields of `config.data`, with their defaults:
 - `validation_size`: total number of images held out of training to score candidates.
 - `train_size` (None): number of training images. None: all that are left.
 - `test_size` (None): number of test images. None: all. A source without a test set needs it; the
-  test images are then taken from the training images.
+  test images are then taken from the training images. A TFDS set without labelled test
+  images, such as ImageNet, is tested on its `validation` split.
 - `split_seed` (0): seed of these draws. All are stratified: numbers per class differ by at most 1.
 - `image_size` (None): height and width. Images of another size are scaled until they cover it and
   cut to the centre square. None: sizes stay as they are and must be equal.

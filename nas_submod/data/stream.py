@@ -131,7 +131,7 @@ def training_batches(
 
 
 def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> grain.IterDataset:
-  """Reads this process's part of all images in order, as `training_batches`. Label -1 is padding."""
+  """Reads this process's part of all images in order, as `training_batches`; label -1 pads."""
   padding = np.zeros(images.shape[1:], np.uint8), np.int32(-1)
 
   def read(step, place):

@@ -43,6 +43,16 @@ class CompilationLog:
       _active.logs.remove(self)
 
 
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+  """Counts nothing in this thread inside the block."""
+  logs, _active.logs = _active.logs, []
+  try:
+    yield
+  finally:
+    _active.logs = logs
+
+
 class _Active(threading.local):
   def __init__(self):
     self.logs: list[CompilationLog] = []

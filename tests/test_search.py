@@ -98,7 +98,7 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
     (
       "exchange",
       {"inner": "rcas", "race": (1, 3)},
-      "takes no inner optimizer that asks",
+      "cannot improve an inner optimizer that asks",
     ),
     ("partial_enumeration", {}, "partial_enumeration.* 'depth'"),
     ("rcas", {"race": (3, 1)}, "race must be two or more increasing numbers"),

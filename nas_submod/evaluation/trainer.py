@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nas_submod import parallel
-from nas_submod.compilation import CompilationLog
+from nas_submod.compilation import CompilationLog, uncounted
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.candidates import Trainer
 from nas_submod.evaluation.evaluator import Evaluation, Job
@@ -72,7 +72,7 @@ class TrainingEvaluator:
     except (RuntimeError, MemoryError) as raised:  # JAX's errors of a device are RuntimeErrors.
       error = raised  # A network that is too large for the device must not end the search.
     # All processes must agree, or the others would wait for this one forever.
-    if parallel.gather(np.array([error is not None])).any():
+    if _gather(np.array([error is not None])).any():
       if len(jobs) > 1:
         for job in jobs:
           yield from self._round([job])
@@ -82,7 +82,7 @@ class TrainingEvaluator:
       return
     if store is None:
       states = states.replace(params=(), state=())
-    states, metrics = parallel.gather((states, metrics))
+    states, metrics = _gather((states, metrics))
     seconds = time.perf_counter() - began - compiling.seconds
     for row, job in enumerate(jobs):
       examples, steps = int(metrics.examples[row]), job.steps or 0
@@ -111,3 +111,9 @@ class TrainingEvaluator:
       cause = f"{type(error).__name__}: {first_line(error)}"
     key = self._space.key(job.architecture)
     return Evaluation(key, job.replicate, None, seconds, 0, job.parent, cause)
+
+
+def _gather(tree: Any) -> Any:
+  """`parallel.gather`, whose programs train nothing and are therefore not counted."""
+  with uncounted():
+    return parallel.gather(tree)

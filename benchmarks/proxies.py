@@ -31,7 +31,7 @@ from nas_submod import files, optimizers, parallel, search, training
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.trainer import TrainingEvaluator
-from nas_submod.search.setup import Setup, first_additions, prepare
+from nas_submod.search.setup import Setup, first_additions, make_setup
 from nas_submod.training import final
 from nas_submod.workdir import make_workdir
 
@@ -122,7 +122,7 @@ def trained(setup: Setup, log: Journal) -> Objective:
 
 def measure(config: ConfigDict, networks: Sequence[tuple[int, ...]], log: Journal) -> np.ndarray:
   """Measures networks as a search would. `[N]`."""
-  setup = prepare(config)
+  setup = make_setup(config)
   objective = trained(setup, log)
   sizes = [np.count_nonzero(network) for network in networks]
   if config.train.inherit_steps:  # Parents are of earlier calls.
@@ -163,7 +163,7 @@ def _races(config: ConfigDict) -> bool:
 
 def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   """Compares the ranking of each way with the mean of other plain trainings."""
-  setup = prepare(config)
+  setup = make_setup(config)
   steps = training.recipe(config.train, setup.data).steps
   networks = random_chains(setup, NETWORKS.value)
   if first := FIRST_ADDITIONS.value:
@@ -204,7 +204,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     Steps of the search and of its finalists, networks trained, seconds of their training, accuracy
     (a share) and loss (nats) of the answer on the test images.
   """
-  setup = prepare(config)
+  setup = make_setup(config)
   log = open_log(config, workdir)
   path = workdir / "result.json"
   if not path.exists():
@@ -229,7 +229,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> Table:
   """Runs searches in each way, and random search at the cost of two of them."""
-  setup = prepare(config)
+  setup = make_setup(config)
   steps = training.recipe(config.train, setup.data).steps
   rows: dict[str, list[dict[str, float]]] = {}
   for name, changes in chosen_ways(config, steps).items():

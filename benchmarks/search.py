@@ -23,7 +23,7 @@ from nas_submod import data, files, search
 from nas_submod.evaluation.evaluator import mean
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.evaluation.trainer import TrainingEvaluator
-from nas_submod.search.setup import prepare
+from nas_submod.search.setup import make_setup
 from nas_submod.training import final
 from nas_submod.workdir import make_workdir
 
@@ -35,7 +35,7 @@ _FIRST_JUDGE = 1_000  # A replicate that no search uses.
 
 def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Runs a search and judges its answer; keeps both in the workdir."""
-  setup = prepare(config)
+  setup = make_setup(config)
   log = Journal(make_workdir(workdir, config.to_dict()) / JOURNAL_FILE)
   evaluator = TrainingEvaluator(setup.space, setup.data, config, log.weights)
   path = workdir / "result.json"

@@ -24,7 +24,7 @@ def main(config: ConfigDict) -> None:
   """Prepares, searches, reports."""
   try:
     console = common.start_console()
-    setup = search.prepare(config)
+    setup = search.make_setup(config)
     if DRY_RUN.value:
       console.print(dry_run.describe(setup), markup=False)
       return

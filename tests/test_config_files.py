@@ -60,7 +60,7 @@ def test_a_search_on_a_users_data_can_start(tmp_path):
   config = get_config("configs.own_data", "")
   arrays = tiny_data.arrays(train=60, test=10, classes=10, shape=(32, 32, 3))
   config.data.update({"source": tiny_data.save(tmp_path, **arrays), "validation_size": 20})
-  found = setup.prepare(config)
+  found = setup.make_setup(config)
   assert found.space.name == "mine"
   assert found.budget == config.budget.to_dict()
   assert len(found.data.train[0]) == 40

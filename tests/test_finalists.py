@@ -9,7 +9,7 @@ from nas_submod import search
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.problem import Problem
 from nas_submod.search.loop import binding, statistical_ties
-from nas_submod.search.setup import prepare
+from nas_submod.search.setup import make_setup
 from tests.evaluators import computed
 from tests.test_search import config_of
 
@@ -17,7 +17,7 @@ from tests.test_search import config_of
 def test_the_answer_is_a_finalist_where_no_run_went_there():
   config = config_of("greedy_plus_max", rule="density:0")
   config.budget = {"params": 1_000}
-  setup = prepare(config)
+  setup = make_setup(config)
   result = search.run(setup, computed(setup.space))
   [step] = [step for step in result["path"] if step["run"] == "answer"]
   assert step["value"] > max(s["value"] for s in result["path"] if s is not step)
@@ -38,7 +38,7 @@ def test_no_network_is_a_finalist_twice():
   config.search.optimizer = "partial_enumeration"
   config.search.options = {"depth": 1, "inner": "greedy", "chunk": 8}
   config.search.finalists = 4
-  setup = prepare(config)
+  setup = make_setup(config)
   finalists = search.run(setup, computed(setup.space))["finalists"]
   assert len({setup.space.key(f["architecture"]) for f in finalists}) == 4
 
@@ -84,7 +84,7 @@ def test_the_signal_compares_replicates_with_the_first_three_gains():
   config = config_of("greedy")
   config.budget = {"params": 10_000}
   config.search.finalist_replicates = 4
-  setup = prepare(config)
+  setup = make_setup(config)
   signal = search.run(setup, alternating(setup.space))["signal"]
   deviation = np.std([1, -1, 1, -1], ddof=1) * 0.1
   assert signal["additions"] == 3
@@ -95,7 +95,7 @@ def test_the_signal_compares_replicates_with_the_first_three_gains():
 
 
 def test_a_search_that_does_not_grow_has_no_gain_in_its_signal():
-  setup = prepare(config_of("random_search", evaluations=5))
+  setup = make_setup(config_of("random_search", evaluations=5))
   signal = search.run(setup, alternating(setup.space))["signal"]
   assert signal["mean_gain_of_first_additions"] is None and signal["ratio"] is None
   assert signal["replicate_standard_deviation"] > 0
@@ -113,7 +113,7 @@ def test_a_search_that_does_not_grow_has_no_gain_in_its_signal():
   ],
 )
 def test_a_budget_binds_where_it_leaves_no_room_for_a_block(costs, budget, expected):
-  setup = prepare(config_of("greedy"))
+  setup = make_setup(config_of("greedy"))
   groups = np.asarray(setup.space.groups)
   cost = np.zeros((setup.space.elements, 2))
   cost[(groups == 0) | (groups == 1)] = costs

@@ -22,7 +22,7 @@ from nas_submod.evaluation.journal import Journal
 from nas_submod.evaluation.weights import MissingWeightsError, Weights, collect, graft
 from nas_submod.networks import spaces
 from nas_submod.networks.layers import Variables
-from nas_submod.search.setup import prepare
+from nas_submod.search.setup import make_setup
 from tests import tiny_config
 from tests.test_experiments import ROOT, call, command, outcome, trainings
 from tests.test_objective import BOTH, EMPTY, FIRST, SPACE, make
@@ -236,4 +236,4 @@ def test_what_cannot_be_done_is_refused(changes, words):
   config = tiny_config.get_config()
   config.update_from_flattened_dict(changes)
   with pytest.raises(ValueError, match=words):
-    prepare(config)
+    make_setup(config)

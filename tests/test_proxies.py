@@ -10,12 +10,12 @@ from configs import cifar100, digits
 from nas_submod import resources, training
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.objective import Objective
-from nas_submod.search.setup import check_less_training, first_additions, prepare
+from nas_submod.search.setup import check_less_training, first_additions, make_setup
 from tests import tiny_config
 
 
 def test_chains_are_distinct_fit_and_each_network_has_a_parent():
-  setup = prepare(digits.get_config())
+  setup = make_setup(digits.get_config())
   found = proxies.random_chains(setup, 16)
   assert len(set(found)) == 16 and found[0] == setup.space.start
   assert len({np.count_nonzero(network) for network in found}) > 3
@@ -29,7 +29,7 @@ def test_chains_are_distinct_fit_and_each_network_has_a_parent():
 
 @pytest.mark.parametrize("config", [digits.get_config(), cifar100.get_config()])
 def test_the_short_way_is_a_third_in_all(config):
-  setup = prepare(digits.get_config())
+  setup = make_setup(digits.get_config())
   steps = training.recipe(config.train, setup.data).steps
   for name, changes in proxies.ways(config, steps).items():
     changed = proxies.changed(config, 7, changes)
@@ -47,7 +47,7 @@ def test_the_short_way_is_a_third_in_all(config):
 def test_the_first_step_of_a_race_means_replicates_of_what_is_close_and_goes_no_further():
   config = tiny_config.get_config()
   config.search.options = {"race": [1, 3, 6]}
-  setup = prepare(config)
+  setup = make_setup(config)
   networks = [setup.space.canonical(a) for a in first_additions(setup)]
   networks = [tuple(network.tolist()) for network in networks]
   rng = np.random.default_rng(0)

@@ -31,7 +31,7 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
   config.budget = {"params": 3_000, "madds": 20_000}
 
   def run(log):
-    setup = search.prepare(config)
+    setup = search.make_setup(config)
     return decisions(search.run(setup, computed_by_parent(setup.space, log), log))
 
   results = []
@@ -50,7 +50,7 @@ def test_decisions_depend_neither_on_devices_nor_on_a_kill(
 
 @pytest.mark.parametrize("gain_of_steps", [1.0, -1.0])
 def test_a_large_call_is_screened_and_its_better_half_trains_in_full(gain_of_steps):
-  space = search.prepare(tiny_config.get_config()).space
+  space = search.make_setup(tiny_config.get_config()).space
   networks = [(0, 0, 1, o) for o in (1, 2)]
   networks += [(o, p, 1, 0) for o in (1, 2) for p in (0, 1, 2)]
   networks = [tuple(map(int, space.canonical(np.array(network)))) for network in networks]
@@ -81,7 +81,7 @@ def test_a_large_call_is_screened_and_its_better_half_trains_in_full(gain_of_ste
 
 
 def test_a_screened_out_network_is_no_parent():
-  space = search.prepare(tiny_config.get_config()).space
+  space = search.make_setup(tiny_config.get_config()).space
   log = Journal(None)
   counts = Journaled(computed_by_parent(space, log), space, log)
   inheriting = Inheriting(counts, space, log, SCORE, 6)

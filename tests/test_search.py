@@ -12,7 +12,7 @@ from nas_submod import files, parallel, search
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report import dry_run, live, page, text
 from nas_submod.search import estimate
-from nas_submod.search.setup import prepare
+from nas_submod.search.setup import make_setup
 from tests import tiny_config
 from tests.evaluators import computed
 
@@ -44,7 +44,7 @@ def outcome(result):
 
 @pytest.mark.parametrize("optimizer", SEARCHES)
 def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
-  setup = prepare(config_of(optimizer, **SEARCHES[optimizer]))
+  setup = make_setup(config_of(optimizer, **SEARCHES[optimizer]))
   log, shown = Journal(None), []
   result = search.run(setup, computed(setup.space), log, search.Display(shown.append))
   assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
@@ -107,7 +107,7 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
 )
 def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
   with pytest.raises(ValueError, match=words) as error:
-    prepare(config_of(optimizer, **options))
+    make_setup(config_of(optimizer, **options))
   assert "\n" not in str(error.value)
 
 
@@ -115,11 +115,11 @@ def test_a_negative_seed_is_refused():
   config = tiny_config.get_config()
   config.seed = -1
   with pytest.raises(ValueError, match=r"config\.seed must be from 0 to"):
-    prepare(config)
+    make_setup(config)
 
 
 def test_a_bound_below_the_answer_is_none(tmp_path):
-  setup = prepare(config_of("greedy"))
+  setup = make_setup(config_of("greedy"))
   result = search.run(setup, computed(setup.space), Journal(None)) | {
     "value": -0.5,
     "score": "negative_loss",
@@ -135,14 +135,14 @@ def test_brute_force_of_too_many_elements_is_refused_before_any_training():
   config = digits.get_config()
   config.search.optimizer = "brute_force"
   with pytest.raises(ValueError, match="brute_force takes at most 24 elements, got"):
-    prepare(config)
+    make_setup(config)
 
 
 @pytest.mark.parametrize("shortened", ["screen_steps", "inherit_steps"])
 def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(shortened, tmp_path):
   config = config_of("greedy")
   config.train[shortened] = 4
-  setup = prepare(config)
+  setup = make_setup(config)
   result = search.run(setup, computed(setup.space), Journal(None))
   assert result["upper_bound"] is None and result["violations"] is None
   assert "bound   none: shortened trainings give no bound" in text.summary(setup, result, tmp_path)
@@ -167,7 +167,7 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer):
     config.budget = {"params": 12_000, "madds": 150_000}
   config.search.max_evaluations = 12
   config.search.finalists = 4
-  setup = prepare(config)
+  setup = make_setup(config)
   expected, log = estimate.estimate(setup), Journal(None)
   search.run(setup, computed(setup.space), log)
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
@@ -193,7 +193,7 @@ def test_the_estimate_is_of_the_right_size(optimizer, options, monkeypatch):
   config = config_of(optimizer, **options)
   config.space = {"name": "digits"}
   config.budget = {"params": 12_000, "madds": 150_000}
-  setup, log = prepare(config), Journal(None)
+  setup, log = make_setup(config), Journal(None)
   expected = estimate.estimate(setup).search
   search.run(setup, computed(setup.space), log)
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
@@ -202,7 +202,7 @@ def test_the_estimate_is_of_the_right_size(optimizer, options, monkeypatch):
 
 def test_an_estimate_ends_where_the_search_is_long(monkeypatch):
   monkeypatch.setattr(estimate, "_MOST_TRIED", 5)
-  setup = prepare(config_of("partial_enumeration", depth=1))
+  setup = make_setup(config_of("partial_enumeration", depth=1))
   assert estimate.estimate(setup).search is None
 
 
@@ -210,7 +210,7 @@ def test_the_stand_in_is_a_function_of_networks(monkeypatch):
   monkeypatch.setattr(estimate, "_NOISE", 0.0)
   config = digits.get_config()
   config.search.replicates = 4
-  setup = prepare(config)
+  setup = make_setup(config)
   values, errors = estimate._stand_in(setup)(
     setup.space.mask(np.array([[0, 2, 0, 0] * 3, [2, 0, 0, 0] * 3, [2, 2, 0, 0] * 3]))
   )
@@ -222,14 +222,14 @@ def test_the_plan_counts_short_trainings_apart():
   config = digits.get_config()
   config.search.options = {"batch": 1}  # else as devices are, and four where some are short
   config.train.screen_steps = 100
-  plan = dry_run.describe(prepare(config))
+  plan = dry_run.describe(make_setup(config))
   full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
   config.train.screen_steps = 0
-  plan = dry_run.describe(prepare(config))
+  plan = dry_run.describe(make_setup(config))
   assert f"about {full + 8} trainings in the search" in plan
   config.train.screen_steps, config.search.optimizer = 100, "random_search"
   config.search.options = {}
-  plan = dry_run.describe(prepare(config))
+  plan = dry_run.describe(make_setup(config))
   assert "in full in the search (short ones of large calls apart)" in plan
 
 
@@ -237,11 +237,11 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
   endless = lambda: simulated_annealing(10**6)  # noqa: E731
   monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)
   config = config_of("examples.new_optimizer:endless")
-  plan = dry_run.describe(prepare(config))
+  plan = dry_run.describe(make_setup(config))
   assert "more than 1,000 trainings in the search" in plan
   assert "set config.search.max_evaluations to limit it" in plan
   config.search.max_evaluations = 7
-  assert "at most 7 trainings in the search" in dry_run.describe(prepare(config))
+  assert "at most 7 trainings in the search" in dry_run.describe(make_setup(config))
 
 
 def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does_not(monkeypatch):
@@ -251,7 +251,7 @@ def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does
     found = []
     for devices in (1, 8):
       monkeypatch.setattr(parallel, "device_count", lambda devices=devices: devices)
-      found.append(prepare(config).optimizer)
+      found.append(make_setup(config).optimizer)
     return found
 
   config = tiny_config.get_config()
@@ -263,7 +263,7 @@ def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does
 
 
 def test_the_time_left_falls_with_the_finalists_and_counts_steps():
-  watch = live._Watch(prepare(tiny_config.get_config()))
+  watch = live._Watch(make_setup(tiny_config.get_config()))
   final = watch.expected.final
   done = types.SimpleNamespace(trained=20, steps=60, reused=0, failed={}, seconds=30.0)
   watch.working(done, "finalists")  # 12 steps each, of half a second
@@ -279,9 +279,9 @@ def test_the_time_left_falls_with_the_finalists_and_counts_steps():
 def test_a_search_that_a_limit_ended_says_so():
   config = tiny_config.get_config()
   config.search.max_evaluations = 10
-  setup = prepare(config)
+  setup = make_setup(config)
   assert text.limit_lines(setup, {"measured": 9}) == []
   [line] = text.limit_lines(setup, {"measured": 10})
   assert "config.search.max_evaluations=10" in line
-  unlimited = prepare(tiny_config.get_config())
+  unlimited = make_setup(tiny_config.get_config())
   assert text.limit_lines(unlimited, {"measured": 10}) == []

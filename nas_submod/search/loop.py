@@ -55,7 +55,7 @@ def run(
   """Searches.
 
   Args:
-    setup: From `prepare`.
+    setup: From `make_setup`.
     evaluator: Turns jobs into evaluations: `TrainingEvaluator`, or a table of known ones.
     journal: The evaluations made before; new ones are added. None keeps them in memory.
     display: What to tell on the way.

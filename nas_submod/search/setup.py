@@ -49,7 +49,7 @@ class Setup(NamedTuple):
   score: Score
 
 
-def prepare(config: Mapping[str, Any]) -> Setup:
+def make_setup(config: Mapping[str, Any]) -> Setup:
   """Checks a config and loads its data.
 
   Args:

@@ -32,6 +32,7 @@ describes their setup.
 
 import functools
 import importlib.metadata
+import inspect
 import io
 import os
 import pathlib
@@ -53,7 +54,7 @@ from benchmarks import figures, synthetic, tables
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
 from nas_submod import files
-from nas_submod.optimizers import Optimizer, constructors
+from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.workdir import make_workdir
 
 try:
@@ -108,12 +109,15 @@ def own_optimizer(name: str, limit: int) -> Optimizer:
   Raises:
     ValueError: If the function is missing, needs other arguments or returns no optimizer.
   """
-  constructor = constructors.own_constructor(name, list(optimizers(limit)))
-  given = {"evaluations": limit} if constructors.takes(constructor, "evaluations") else {}
+  constructor = catalog.users_constructor(name, list(optimizers(limit)))
+  takes_limit = "evaluations" in inspect.signature(constructor).parameters
+  given = {"evaluations": limit} if takes_limit else {}
   try:
-    return constructors.make(name, constructor, given)
+    optimizer = constructor(**given)
   except TypeError as error:
     raise ValueError(f"optimizer {name!r} with {given or 'no arguments'}: {error}") from error
+  catalog.check_made(name, optimizer)
+  return optimizer
 
 
 def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
@@ -123,7 +127,7 @@ def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
     ValueError: If an optimizer exceeds a budget.
   """
   ours, exact = optimizers(limit), kind == "exact"
-  if name in ours or constructors.is_own(name):
+  if name in ours or ":" in name:
     optimizer = ours[name] if name in ours else own_optimizer(name, limit)
     rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
     found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(exact))
@@ -255,12 +259,12 @@ def main(argv: list[str]) -> None:
   ours = optimizers(limit)
   theirs = list(optuna_samplers.samplers()) if optuna_samplers else []
   for name in OPTIMIZERS.value:
-    if constructors.is_own(name):
+    if ":" in name:
       own_optimizer(name, limit)
     elif name.startswith("optuna") and optuna_samplers is None:
       raise ValueError(f"{name} needs Optuna: pip install -e '.[benchmarks]'")
     elif name not in (*ours, *theirs):
-      raise constructors.unknown(name, [*ours, *theirs])
+      catalog.users_constructor(name, [*ours, *theirs])  # Raises, naming what is allowed.
   for path in filter(None, (CSV.value, PLOT.value)):
     if not os.access(pathlib.Path(path).absolute().parent, os.W_OK):
       raise ValueError(f"{path} cannot be written: its folder is missing, or not writable")

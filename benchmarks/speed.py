@@ -12,7 +12,7 @@ from benchmarks import workload
 from configs import digits
 from nas_submod import networks, parallel, training
 from nas_submod.compilation import CompilationLog, compile_together
-from nas_submod.evaluation.candidates import make_programs
+from nas_submod.evaluation.candidates import make_candidate_programs
 from nas_submod.networks.blocks import Option
 from nas_submod.networks.layers import Layer
 from nas_submod.networks.search_space import SearchSpace
@@ -70,7 +70,7 @@ class Speed:
       steps,
       repeats,
     )
-    self._programs = make_programs(space, self.recipe)
+    self._programs = make_candidate_programs(space, self.recipe)
     self._seeds = np.array([(0, device) for device in range(devices)], np.uint32)
     order = training.batch_order((0, 0), len(images.train.labels), batch_size, self.recipe.steps)
     self._orders = np.tile(order, (devices, 1, 1))

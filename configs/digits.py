@@ -59,10 +59,10 @@ def get_config(mode: str = "") -> ConfigDict:
     "steps_per_call": 1_000,
     "dtype": "float32",  # or bfloat16, of everything between images and logits
     # Above 0, a candidate starts from the trained weights of a network with one block less, and
-    # trains for so many steps. Finalists start from new weights. The answer may change.
+    # trains for this many steps. Finalists start from new weights. The answer may change.
     "inherit_steps": 0,
-    # Above 0, all networks of a large call (the first additions) train for so many steps, and only
-    # the better half is trained in full. The answer may change.
+    # Above 0, all networks of a large call (the first additions) train for this many steps, and
+    # only the better half is trained in full. The answer may change.
     "screen_steps": 0,
   }
   # The training of the network that was found.

@@ -13,8 +13,8 @@ from experiments import common
 from nas_submod import files, parallel, search
 from nas_submod.evaluation.journal import JOURNAL_FILE, open_journal
 from nas_submod.evaluation.trainer import TrainingEvaluator
-from nas_submod.evaluation.weights import MissingWeightsError
 from nas_submod.report import dry_run, live, page, text
+from nas_submod.validation import first_line
 from nas_submod.workdir import make_workdir
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
@@ -40,8 +40,11 @@ def main(config: ConfigDict) -> None:
         setup.space, setup.data, config, journal.weights, display.progress
       )
       result = search.run(setup, evaluator, journal, display)
-  except (search.StartFailedError, MissingWeightsError) as error:
+  except (search.SearchFailedError, ValueError) as error:
     return common.fail(error)
+  except jax.errors.JaxRuntimeError as error:
+    line = first_line(error)
+    return common.fail(f"the device failed: {line}; the same command continues", code=1)
   except KeyboardInterrupt as interrupt:
     code = 143 if isinstance(interrupt, common.Terminated) else 130
     return common.stop(

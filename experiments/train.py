@@ -65,7 +65,7 @@ def main(config: ConfigDict) -> None:
   costs = resources.network_cost(space, architecture)
   test = metrics["test"]
   console.print(
-    f"\n{', '.join(f'{value:,} {name}' for name, value in costs.items())}\n"
+    f"\n{', '.join(f'{text.number(value)} {name}' for name, value in costs.items())}\n"
     f"test accuracy {test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
     f"{test['loss']:.4f} on {test['images']:,} images, after {metrics['steps']:,} steps on "
     f"{metrics['train_images']:,} images; {metrics['seconds']:.0f} seconds since step "

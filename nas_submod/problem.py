@@ -253,7 +253,7 @@ class Problem:
 def _shape_of_result(
   name: str, function: Callable[[Any], Any], mask: jax.Array, returns: str
 ) -> tuple[tuple[int, ...], Any]:
-  """Shape and dtype of what a user's function of a mask returns, by tracing alone."""
+  """Shape and dtype that a user's function returns for a mask, by tracing."""
   try:
     result = jax.eval_shape(function, mask)
   except Exception as error:

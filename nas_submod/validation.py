@@ -1,4 +1,4 @@
-"""Checks of arguments, which name the wrong one and what is allowed: numbers, arrays, functions."""
+"""Argument checks; an error names the argument and what is allowed."""
 
 import importlib
 import inspect
@@ -20,11 +20,11 @@ def first_line(error: Exception) -> str:
   return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def at_least_one(**numbers: int) -> None:
+def at_least_one(**counts: int) -> None:
   """Raises ValueError if one of the counts, given by name, is below 1."""
-  for name, number in numbers.items():
-    if number < 1:
-      raise ValueError(f"{name} must be at least 1, got {number}")
+  for name, count in counts.items():
+    if count < 1:
+      raise ValueError(f"{name} must be at least 1, got {count}")
 
 
 def checked_seed(name: str, seed: Any) -> int:
@@ -38,27 +38,35 @@ def checked_seed(name: str, seed: Any) -> int:
   return int(seed)
 
 
-def checked(name: str, argument: Any, annotation: Any) -> Any:
+Kinds = dict[Any, tuple[str, Callable[[Any], Any]]]  # type -> words for it, conversion
+
+
+def checked(name: str, argument: Any, annotation: Any, more: Kinds | None = None) -> Any:
   """Converts an argument to the type of its annotation; unknown annotations are not checked.
+
+  Known are int, float, str, bool, tuple[int, ...], the types of `more`, and one of these or None.
 
   Raises:
     ValueError: If it has another type.
   """
+  known = _KINDS | (more or {})
   is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
   kinds = typing.get_args(annotation) if is_union else (annotation,)
   if argument is None and type(None) in kinds:
     return None
   kind, *others = (kind for kind in kinds if kind is not type(None))
-  if others or not (kind in _KINDS or inspect.isclass(kind)):
+  if others or kind not in known:
     return argument
-  words, convert = _KINDS.get(kind) or (f"an {kind.__name__}", _instance_of(kind))
+  words, convert = known[kind]
   try:
     return convert(argument)
   except TypeError:
     raise ValueError(f"{name} must be {words}, got {argument!r}") from None
 
 
-def _instance_of(kind: type) -> Callable[[Any], Any]:
+def instance_of(kind: type) -> Callable[[Any], Any]:
+  """A conversion for `checked` that takes instances of a type as they are."""
+
   def convert(argument):
     if not isinstance(argument, kind):
       raise TypeError
@@ -67,15 +75,15 @@ def _instance_of(kind: type) -> Callable[[Any], Any]:
   return convert
 
 
-_KINDS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
+_KINDS: Kinds = {
   int: ("a whole number", operator.index),
-  float: ("a number", lambda argument: float(_instance_of(numbers.Real)(argument))),
+  float: ("a number", lambda argument: float(instance_of(numbers.Real)(argument))),
   tuple[int, ...]: (
     "whole numbers, such as (1, 3, 6)",
     lambda argument: tuple(map(operator.index, argument)),
   ),
-  str: ("a name", _instance_of(str)),
-  bool: ("True or False", _instance_of(bool)),
+  str: ("a name", instance_of(str)),
+  bool: ("True or False", instance_of(bool)),
 }
 
 

@@ -38,12 +38,15 @@ def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathl
     if not (path / CONFIG_FILE).exists():
       write_json(path / CONFIG_FILE, plain)
     os.utime(path / CONFIG_FILE)
+    for leftover in (*path.glob("*.part"), *path.glob("weights/*.part")):
+      leftover.unlink()  # A kill left it.
+    there = json.loads((path / CONFIG_FILE).read_text())
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  if difference := _difference(json.loads((path / CONFIG_FILE).read_text()), plain):
-    name, there, here = difference
+  if difference := _difference(there, plain):
+    name, old, new = difference
     raise ValueError(
-      f"workdir {path} holds another run: {name} is {there!r} there and {here!r} here; "
+      f"workdir {path} holds another run: {name} is {old!r} there and {new!r} here; "
       f"take another --workdir or the same config"
     )
   return path

@@ -12,7 +12,7 @@ def computed(space):
   def evaluate(jobs):
     for job in jobs:
       filled = np.array(job.architecture) > 0
-      noise = np.random.default_rng([job.replicate, *job.architecture]).normal(0, 0.01)
+      noise = np.random.default_rng([max(job.replicate, 0), *job.architecture]).normal(0, 0.01)
       loss = float(3.0 - np.sqrt(filled.sum()) - 0.2 * filled[0] + noise)
       metrics = {"accuracy": 0.5, "loss": loss, "train_loss": loss}
       yield Evaluation(space.key(job.architecture), job.replicate, metrics, 0.0, job.steps or 1)

@@ -28,11 +28,11 @@ def declared():
 
 
 def imported():
-  """Imports of other packages at the top level of modules: module -> files."""
+  """Imports of other packages, also inside functions: module -> files."""
   found = {}
   for folder in FOLDERS:
     for path in (ROOT / folder).rglob("*.py"):
-      for node in ast.parse(path.read_text()).body:
+      for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
           names = [node.module]

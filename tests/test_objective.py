@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_submod.data.loading import Data, Split
-from nas_submod.evaluation.evaluator import Job, score_named
+from nas_submod.evaluation.evaluator import Evaluation, Job, score_named
 from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
@@ -71,12 +71,12 @@ def shared():
 
 
 def test_one_network_is_trained_once_and_few_programs_are_compiled(shared):
-  asked = [[EMPTY], [FIRST], [LAST], [BOTH], [FIRST]]
-  scores = [shared.objective.scores(network, [[0]])[0][0] for network in asked]
+  rows = shared.objective.scores([EMPTY, FIRST, LAST, BOTH, FIRST], [[0]] * 5)
+  scores = [score for row in rows for score in row]
   assert scores[1] == scores[2] == scores[4]
   assert len(set(scores)) == 3
   assert (shared.counts.trained, shared.counts.failed) == (3, {})
-  assert shared.objective.needed == 3
+  assert (shared.counts.needed, shared.counts.reused) == (3, 0)
   assert shared.counts.compilations.programs == 3
   assert shared.counts.seconds > 0
 
@@ -137,9 +137,31 @@ def test_a_training_that_raises_fails_alone_and_says_why(shared, monkeypatch):
   counts = Journaled(shared.evaluator, SPACE, Journal(None))
   found = counts(jobs)
   assert [evaluation.metrics is None for evaluation in found] == [False, True, False]
-  assert found[1].cause == "JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory"
+  assert found[1].cause == "out of memory: RESOURCE_EXHAUSTED: Out of memory"
   assert counts.failed == {found[1].cause: 1} and counts.trained == 3
   assert SCORE(found[1]) == -math.inf
+
+
+def test_a_lost_device_is_an_error_and_leaves_no_evaluation(shared, monkeypatch):
+  def lost(jobs, weights):
+    raise jax.errors.JaxRuntimeError("UNAVAILABLE: Socket closed")
+
+  monkeypatch.setattr(shared.evaluator._trainer, "train", lost)
+  counts = Journaled(shared.evaluator, SPACE, Journal(None))
+  with pytest.raises(jax.errors.JaxRuntimeError, match="Socket closed"):
+    counts([Job(EMPTY, 9)])
+  assert len(counts.journal) == 0
+
+
+def test_inheriting_without_a_store_of_weights_is_refused():
+  config = {"seed": 0, "train": CONFIG | {"steps": 6, "steps_per_call": 4, "inherit_steps": 3}}
+  with pytest.raises(ValueError, match="inherit_steps needs a store of weights"):
+    TrainingEvaluator(SPACE, make_data(), config)
+
+
+def test_an_evaluator_must_give_the_metric_of_the_score():
+  with pytest.raises(ValueError, match="negative_loss needs the metric loss; given: accuracy"):
+    SCORE(Evaluation("1", 0, {"accuracy": 1.0}, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -59,16 +59,17 @@ def test_a_large_call_is_screened_and_its_better_half_trains_in_full(gain_of_ste
   def make():
     log = Journal(None)
     counts = Journaled(computed_by_parent(space, log, gain_of_steps=gain_of_steps), space, log)
-    return Screened(counts, SCORE, 3), log
+    return Screened(counts, SCORE, 3), counts, log
 
-  screened, log = make()
+  screened, counts, log = make()
   screened([Job(network, 0) for network in networks])  # Eight are too few to be screened.
   assert [e.steps for e in log] == [12] * 8
 
-  screened, log = make()
+  screened, counts, log = make()
   jobs = [Job(network, 0) for network in (*networks, ninth)]
   scores = np.array([SCORE(evaluation) for evaluation in screened(jobs)])
   assert [(e.replicate, e.steps) for e in log] == [(-1, 3)] * 9 + [(0, 12)] * 4
+  assert (counts.needed, counts.trained, counts.reused) == (13, 13, 0)
   full = np.array([log.get(space.key(job.architecture), 0) is not None for job in jobs])
   assert scores[full].min() >= scores[~full].max()
   short = np.array([SCORE(log.get(space.key(job.architecture), -1)) for job in jobs])

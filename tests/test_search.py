@@ -9,6 +9,7 @@ import pytest
 from configs import digits
 from examples.new_optimizer import simulated_annealing
 from nas_submod import files, parallel, search
+from nas_submod.evaluation import screening
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report import dry_run, live, page, text
 from nas_submod.search import estimate
@@ -139,11 +140,16 @@ def test_brute_force_of_too_many_elements_is_refused_before_any_training():
 
 
 @pytest.mark.parametrize("shortened", ["screen_steps", "inherit_steps"])
-def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(shortened, tmp_path):
+def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
+  shortened, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(screening, "LARGE_CALL", 3)
   config = config_of("greedy")
   config.train[shortened] = 4
   setup = make_setup(config)
-  result = search.run(setup, computed(setup.space), Journal(None))
+  log = Journal(None)
+  result = search.run(setup, computed(setup.space), log)
+  assert any(e.steps == 4 for e in log)
   assert result["upper_bound"] is None and result["violations"] is None
   assert "bound   none: shortened trainings give no bound" in text.summary(setup, result, tmp_path)
 
@@ -198,6 +204,48 @@ def test_the_estimate_is_of_the_right_size(optimizer, options, monkeypatch):
   search.run(setup, computed(setup.space), log)
   in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
   assert 2 / 3 < in_search / expected < 3 / 2
+
+
+def test_brute_force_says_how_many_networks_there_are():
+  setup = make_setup(config_of("brute_force"))
+  assert estimate.estimate(setup).search == setup.space.distinct()
+
+
+def failing(space, replicates):
+  """Fails the trainings of some replicates."""
+  evaluate = computed(space)
+
+  def fail(jobs):
+    for found in evaluate(jobs):
+      failed = found.replicate in replicates
+      yield found._replace(metrics=None, cause="out of memory: 9 GB") if failed else found
+
+  return fail
+
+
+@pytest.mark.parametrize(
+  ("replicates", "words"),
+  [([0], "the start network cannot be trained: out of memory: 9 GB"), ([1, 2], "all finalists")],
+)
+def test_a_search_without_an_answer_says_why(replicates, words):
+  setup = make_setup(config_of("greedy"))
+  with pytest.raises(search.SearchFailedError, match=words) as error:
+    search.run(setup, failing(setup.space, replicates))
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("value", "words"),
+  [
+    (12345678901, "12,345,678,901"),
+    (12000.0, "12,000"),
+    (12000.9, "12,000.9"),
+    (12345678901.25, "12,345,678,901.25"),
+    (0.000123456, "0.000123"),
+  ],
+)
+def test_numbers_have_separators_and_no_exponent(value, words):
+  assert text.number(value) == words
 
 
 def test_an_estimate_ends_where_the_search_is_long(monkeypatch):

@@ -114,6 +114,7 @@ def changed(**fields):
   [
     (changed(width=3), "unknown field 'width' of a space; allowed: name"),
     (changed(classes=...), "needs classes"),
+    (changed(stages=({"channels": 8, "poss": 2},)), "'poss': 2.*allowed fields: channels, pos"),
     (changed(start=". | e9"), "unknown option 'e9'; allowed: ., e3"),
     (changed(start=". . . | e3"), "stage 0 has 2 positions, not 3"),
     (changed(start="e3"), "1 stages in 'e3'; the space has 2"),
@@ -203,7 +204,7 @@ def test_a_block_needs_its_arguments_and_returns_a_layer():
   with pytest.raises(ValueError, match="missing a required argument: 'kernel'; allowed after cin"):
     blocks.imported_option(block="tests.test_spaces:plain_block", name="plain")
   option = blocks.imported_option(block="tests.test_spaces:no_block", name="none")
-  with pytest.raises(ValueError, match=r"no_block' returned int; allowed: an nas_submod\.layers"):
+  with pytest.raises(ValueError, match=r"no_block' returned int; allowed: a nas_submod\.layers"):
     option.block(1, 1, 1)
 
 

@@ -133,6 +133,7 @@ class Trainer:
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
     metrics = evaluate(states, architectures, *self._validation)
+    jax.block_until_ready(metrics)  # An error of the device is raised here, not later.
     return states.replace(optimizer=()), metrics
 
   def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
@@ -182,6 +183,3 @@ class Trainer:
 def _row(tree: Any, row: int) -> Any:
   """One candidate's row of arrays `[D, ...]`."""
   return jax.tree.map(lambda leaf: leaf[row], tree)
-
-
-make_programs = make_candidate_programs  # The name before, until benchmarks/ use the new one.

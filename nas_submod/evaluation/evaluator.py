@@ -75,7 +75,15 @@ def score_named(name: str) -> Score:
   if name not in _METRIC:
     raise ValueError(f"unknown score {name!r}; allowed: {', '.join(_METRIC)}")
   metric, sign = _METRIC[name]
-  return lambda found: -math.inf if found.metrics is None else sign * found.metrics[metric]
+
+  def score(found: Evaluation) -> float:
+    if found.metrics is None:
+      return -math.inf
+    if metric not in found.metrics:
+      raise ValueError(f"score {name} needs the metric {metric}; given: {', '.join(found.metrics)}")
+    return sign * found.metrics[metric]
+
+  return score
 
 
 def mean(scores: Sequence[float]) -> float:

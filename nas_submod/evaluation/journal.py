@@ -85,8 +85,14 @@ class Journaled:
     """Wraps an evaluator for networks of `space`."""
     self.journal, self._evaluator, self._space = journal, evaluator, space
     self.trained = self.reused = self.steps = 0
+    self._needed: set[tuple[tuple[int, ...], int]] = set()
     self.seconds = 0.0
     self.compilations = CompilationLog()
+
+  @property
+  def needed(self) -> int:
+    """Number of distinct trainings asked for, new or found in the journal."""
+    return len(self._needed)
 
   @property
   def failed(self) -> dict[str, int]:
@@ -96,6 +102,7 @@ class Journaled:
 
   def __call__(self, jobs: Sequence[Job]) -> list[Evaluation]:
     """Evaluates jobs, in their order."""
+    self._needed.update((job.architecture, job.replicate) for job in jobs)
     missing = [job for job in jobs if self._find(job) is None]
     self.reused += len(jobs) - len(missing)
     if missing:
@@ -119,15 +126,15 @@ def open_journal(path: pathlib.Path) -> Journal:
   """Opens the journal of a file on process 0, and a copy in memory on the others.
 
   Raises:
-    ValueError: If the file cannot be written or is no journal.
+    ValueError: If the file cannot be written or is not a journal.
   """
 
   def read() -> Journal:
     try:
       path.touch()
+      return Journal(path)
     except OSError as error:
       raise ValueError(f"workdir {path.parent} cannot be written: {error.strerror}") from error
-    return Journal(path)
 
   journal = parallel.on_first_process(read)
   lines = [] if journal is None else [evaluation._asdict() for evaluation in journal]

@@ -14,12 +14,6 @@ class Objective:
   def __init__(self, space: SearchSpace, evaluator: Evaluator, score: Score):
     """Scores the networks of `space` by the `score` of what `evaluator` returns."""
     self._space, self._evaluator, self._score = space, evaluator, score
-    self._needed: set[tuple[tuple[int, ...], int]] = set()
-
-  @property
-  def needed(self) -> int:
-    """Number of trainings that the scores so far rest on, new or found in the journal."""
-    return len(self._needed)
 
   def evaluations(
     self,
@@ -42,7 +36,6 @@ class Objective:
       for architecture, wanted in zip(architectures, replicates)
     ]
     jobs = list(dict.fromkeys(job for row in rows for job in row))
-    self._needed.update((job.architecture, job.replicate) for job in jobs)
     found = {(e.key, e.replicate): e for e in self._evaluator(jobs)} if jobs else {}
     return [
       [found[self._space.key(job.architecture), job.replicate] for job in row] for row in rows

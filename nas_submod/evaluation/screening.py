@@ -10,12 +10,12 @@ _SHORT = -1  # The replicate of a short training.
 
 
 class Screened:
-  """An evaluator that screens large calls: one rung of successive halving.
+  """An evaluator that screens large calls.
 
-  Jamieson and Talwalkar 2016. The choice depends on the jobs of earlier calls, not on the journal.
-  A network that is screened out keeps the score of its short training, at most that of the worst
-  winner. This score is usually too low, so the network wins nothing, and a lazy search asks for it
-  late or never.
+  This is one rung of successive halving (Jamieson and Talwalkar 2016). The choice depends on the
+  jobs of earlier calls, not on the journal. A network that is screened out keeps the score of its
+  short training, at most that of the worst winner. This score is usually too low, so the network
+  wins nothing, and a lazy search asks for it late or never.
   """
 
   def __init__(self, evaluator: Evaluator, score: Score, steps: int):
@@ -28,31 +28,31 @@ class Screened:
     """Evaluates jobs, in their order."""
     new = [job for job in jobs if _first(job) and job.architecture not in self._asked]
     self._asked.update(job.architecture for job in new)
-    if len(new) > LARGE_CALL:
-      self._screen(new)
-    lost = {job: self._losers[job.architecture] for job in jobs if self._is_loser(job)}
-    rest = [job for job in jobs if job not in lost]
-    found = lost | dict(zip(rest, self._evaluator(rest)))
+    found = self._screen(new) if len(new) > LARGE_CALL else {}
+    for job in jobs:
+      if _first(job) and job.architecture in self._losers:
+        found[job] = self._losers[job.architecture]
+    rest = [job for job in jobs if job not in found]
+    found |= zip(rest, self._evaluator(rest))
     return [found[job] for job in jobs]
 
-  def _is_loser(self, job: Job) -> bool:
-    return _first(job) and job.architecture in self._losers
-
-  def _screen(self, jobs: Sequence[Job]) -> None:
-    """Trains all jobs briefly and the better half in full; records the losers."""
+  def _screen(self, jobs: Sequence[Job]) -> dict[Job, Evaluation]:
+    """Trains all jobs briefly and the better half in full, which it returns; keeps the losers."""
     short_jobs = [job._replace(replicate=_SHORT, steps=self._steps) for job in jobs]
     short = dict(zip(jobs, self._evaluator(short_jobs)))
     ranked = sorted(jobs, key=lambda job: -self._score(short[job]))
-    winners = set(ranked[: len(jobs) // 2])
-    full = self._evaluator([job for job in jobs if job in winners])
-    finite = [found for found in full if math.isfinite(self._score(found))]
+    best_half = set(ranked[: len(jobs) // 2])
+    winners = [job for job in jobs if job in best_half]
+    found = dict(zip(winners, self._evaluator(winners)))
+    finite = [evaluation for evaluation in found.values() if math.isfinite(self._score(evaluation))]
     if not finite:  # Every winner failed: all networks train in full.
-      return
+      return found
     worst = min(finite, key=self._score)
     for job in jobs:
-      if job not in winners:
+      if job not in found:
         metrics = min(short[job], worst, key=self._score).metrics
         self._losers[job.architecture] = short[job]._replace(replicate=0, metrics=metrics)
+    return found
 
 
 def _first(job: Job) -> bool:

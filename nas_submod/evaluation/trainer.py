@@ -1,10 +1,12 @@
 """The evaluator that trains networks on the devices and scores them on the validation split."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from nas_submod import parallel
@@ -21,8 +23,9 @@ from nas_submod.validation import first_line
 class TrainingEvaluator:
   """Trains each network briefly, one on each device at a time; yields evaluations by rounds.
 
-  A training that fails is an evaluation without metrics: its loss was not finite, or the device
-  raised an error, such as out of memory. The cause is kept.
+  A training that fails is an evaluation without metrics: its loss was not finite, or the network
+  needs more memory than the device has. The cause is kept. Other errors are raised, because a lost
+  device says nothing of a network.
   """
 
   def __init__(
@@ -44,11 +47,14 @@ class TrainingEvaluator:
       on_progress: Called with the share of the round that is done.
 
     Raises:
-      ValueError: If data and space do not fit, or a setting is unknown.
+      ValueError: If data and space do not fit, a setting is unknown, or weights are missing.
     """
     check_fit(space, data)
+    inherits = config["train"].get("inherit_steps", 0) > 0
+    if inherits and weights is None:
+      raise ValueError("config.train.inherit_steps needs a store of weights: journal.weights")
     self._space = space
-    self._weights = weights if config["train"].get("inherit_steps", 0) else None
+    self._weights = weights if inherits else None
     self._trainer = Trainer(space, data, config, on_progress)
 
   def __call__(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
@@ -69,8 +75,10 @@ class TrainingEvaluator:
     try:
       with compiling.counting():
         states, metrics = self._trainer.train(jobs, weights)
-    except (RuntimeError, MemoryError) as raised:  # JAX's errors of a device are RuntimeErrors.
-      error = raised  # A network that is too large for the device must not end the search.
+    except (RuntimeError, MemoryError) as raised:
+      if not _is_out_of_memory(raised):
+        raise
+      error = raised
     # All processes must agree, or the others would wait for this one forever.
     if _gather(np.array([error is not None])).any():
       if len(jobs) > 1:
@@ -106,11 +114,17 @@ class TrainingEvaluator:
       )
 
   def _failed(self, job: Job, error: Exception | None, seconds: float) -> Evaluation:
-    cause = "an error in another process"
+    cause = "out of memory in another process"
     if error is not None:
-      cause = f"{type(error).__name__}: {first_line(error)}"
+      cause = f"out of memory: {first_line(error)}"
+      if jax.process_index() > 0:  # Process 0, which writes the journal, does not know it.
+        print(cause, file=sys.stderr)
     key = self._space.key(job.architecture)
     return Evaluation(key, job.replicate, None, seconds, 0, job.parent, cause)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _gather(tree: Any) -> Any:

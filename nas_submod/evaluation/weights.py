@@ -18,8 +18,6 @@ from nas_submod.files import write_bytes
 from nas_submod.networks.layers import Variables
 from nas_submod.networks.universal import Place, Universal
 
-FOLDER = "weights"
-
 
 class MissingWeightsError(ValueError):
   """Weights that the search needs are no longer in its workdir."""

@@ -43,7 +43,7 @@ class Block:
     layer = _imported(self.function)(cin, cout, stride, **dict(self.arguments))
     if not isinstance(layer, Layer):
       raise ValueError(
-        f"block {self.function!r} returned {type(layer).__name__}; allowed: an "
+        f"block {self.function!r} returned {type(layer).__name__}; allowed: a "
         "nas_submod.layers.Layer(init, apply, cost)"
       )
     return layer

@@ -70,8 +70,8 @@ def convolve_by_products(
   return jnp.concatenate(products, -1)
 
 
-# Up to so many groups have a product each. It takes half the time of one batched product, but
-# longer to compile.
+# With at most this many groups, each group has its own product. It takes half the time of one
+# batched product, but longer to compile.
 _MOST_PRODUCTS = 8
 
 

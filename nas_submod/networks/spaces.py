@@ -110,9 +110,7 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
   if unknown := sorted(set(fields) - set(allowed)):
     raise ValueError(f"unknown field {unknown[0]!r} of a space; allowed: {', '.join(allowed)}")
   if "stages" in fields:
-    fields["stages"] = tuple(
-      Stage(**stage) if isinstance(stage, Mapping) else Stage(*stage) for stage in fields["stages"]
-    )
+    fields["stages"] = tuple(map(_stage, fields["stages"]))
   if "options" in fields:
     fields["options"] = tuple(
       _option(option, isinstance(config, ConfigDict)) for option in fields["options"]
@@ -134,6 +132,14 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
   if isinstance(start, str):
     start = numbers_of(start, fields["stages"], fields["options"])
   return SearchSpace(**fields, start=tuple(start or ()))
+
+
+def _stage(stage: Any) -> Stage:
+  try:
+    return Stage(**stage) if isinstance(stage, Mapping) else Stage(*stage)
+  except TypeError as error:
+    allowed = ", ".join(field.name for field in dataclasses.fields(Stage))
+    raise ValueError(f"config.space.stages holds {stage!r}; allowed fields: {allowed}") from error
 
 
 def _option(option: Any, from_config_file: bool) -> Option:

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nas_submod.optimizers import constructors
 from nas_submod.optimizers.base import Optimizer
 from nas_submod.optimizers.bayesian.surrogate import surrogate
 from nas_submod.optimizers.enumeration import partial_enumeration
@@ -19,11 +18,12 @@ from nas_submod.optimizers.greedy_family.rules import (
 )
 from nas_submod.optimizers.random_sets import random_search
 from nas_submod.optimizers.restarts import local_search
+from nas_submod.validation import imported
 
-# Sets asked in a round by optimizers whose answer depends on it, so that it does not depend on the
-# number of devices.
+# Sets asked in a round by optimizers whose answer depends on that number; it is fixed, so that the
+# answer does not depend on the devices.
 FIXED_BATCH = 4
-_MANY_MEASUREMENTS = 10_000  # of one network, where an optimizer does not say how many
+_MANY_MEASUREMENTS = 10_000  # of one network, if an optimizer states no number
 
 
 class Entry(NamedTuple):
@@ -34,23 +34,25 @@ class Entry(NamedTuple):
     defaults: `(width, resource names) -> arguments` that a config need not give; `width` is the
       number of sets that can be evaluated at once.
     runs: Names of the runs inside, from the resource names; None for its own name alone.
-    extra_run: Name of a run that is added to those of an inner optimizer; "" for none.
-    grows: It measures the required set with each single element added, then adds step by step.
+    grows: Whether it first measures every single addition to the required set.
+    asks_all: Whether it measures every feasible set.
+    completes: Whether it completes an inner optimizer, named by the option `inner`.
+    inner_width: The `width` of the inner optimizer; None for the same.
+    extra_run: Name of a run that is added to those of the inner optimizer; "" for none.
   """
 
   constructor: Callable[..., Optimizer]
   defaults: Callable[[int, Sequence[str]], Mapping[str, Any]] = lambda width, names: {}
   runs: Callable[[Sequence[str]], tuple[str, ...]] | None = None
-  extra_run: str = ""
   grows: bool = False
-
-  @property
-  def completes(self) -> bool:
-    """Whether it completes an inner optimizer."""
-    return "inner" in inspect.signature(self.constructor).parameters
+  asks_all: bool = False
+  completes: bool = False
+  inner_width: int | None = None
+  extra_run: str = ""
 
 
 def _rules(names: Sequence[str]) -> tuple[str, ...]:
+  """The rules of `rcas`, in its order."""
   return ("unit", *names, "joint")
 
 
@@ -71,41 +73,40 @@ CATALOG: Mapping[str, Entry] = {
   "greedy": Entry(greedy, _at_once, grows=True),
   "greedy_plus_max": Entry(greedy_plus_max, _at_once, grows=True),
   "stochastic_greedy": Entry(stochastic_greedy, _at_once),
-  "exchange": Entry(exchange, _at_once, extra_run="exchange"),
-  "partial_enumeration": Entry(partial_enumeration),
+  "exchange": Entry(exchange, _at_once, completes=True, extra_run="exchange"),
+  # Many inner optimizers run side by side, so each asks one set at a time.
+  "partial_enumeration": Entry(partial_enumeration, completes=True, inner_width=1),
   "surrogate": Entry(surrogate, _fixed),
   "local_search": Entry(local_search),
   "random_search": Entry(random_search, _at_once),
   "regularized_evolution": Entry(regularized_evolution),
-  "brute_force": Entry(brute_force),
+  "brute_force": Entry(brute_force, asks_all=True),
 }
 
 
-class Named(NamedTuple):
+class NamedOptimizer(NamedTuple):
   """An optimizer made by name.
 
   Attributes:
     optimizer: The optimizer.
     runs: Names of the runs inside, repeated if there are more.
     grows: As in `Entry`.
-    evaluations: Sets that it asks at most, by an argument; None where nothing says so.
-    measurements: Measurements of one network at most, where no limit is set.
+    asks_all: As in `Entry`.
+    evaluations: Sets that it asks at most, by an argument; None if nothing bounds them.
+    measurements: Measurements of one network at most, without a limit.
   """
 
   optimizer: Optimizer
   runs: tuple[str, ...]
   grows: bool
+  asks_all: bool
   evaluations: int | None
   measurements: int
 
 
 def make(
-  name: str,
-  options: Mapping[str, Any],
-  resource_names: Sequence[str],
-  width: int,
-  inside: bool = False,
-) -> Named:
+  name: str, options: Mapping[str, Any], resource_names: Sequence[str], width: int
+) -> NamedOptimizer:
   """Makes an optimizer by its name.
 
   Args:
@@ -114,7 +115,6 @@ def make(
       `inner` ("rcas" by default), and hands it the options that are not its own.
     resource_names: The budgets.
     width: Number of sets that can be evaluated at once.
-    inside: Whether another optimizer completes it.
 
   Raises:
     ValueError: If the optimizer or one of its options is unknown or not allowed.
@@ -127,36 +127,61 @@ def make(
   inner = None
   if entry.completes:
     rest = {key: given.pop(key) for key in list(given) if key not in parameters}
-    inner = make(given.get("inner", "rcas"), rest, resource_names, width, inside=True)
+    inner_width = entry.inner_width or width
+    inner = make(given.get("inner", "rcas"), rest, resource_names, inner_width)
     given["inner"] = inner.optimizer
   given = {**entry.defaults(width, resource_names), **given}
-  if entry.grows and not inside:  # An inner optimizer runs many times over, each with n rows more.
+  if entry.grows and width > 1:
     given.setdefault("wide_start", True)
   try:
-    optimizer = constructors.make(name, entry.constructor, given)
-  except TypeError as error:
-    allowed = ", ".join(parameters) or "none"
-    raise ValueError(f"config.search.options of {name}: {error}; allowed: {allowed}") from error
-  evaluations = given.get("evaluations", constructors.default(entry.constructor, "evaluations"))
-  measurements = 1 if optimizer.replicates is None else _MANY_MEASUREMENTS
+    optimizer = entry.constructor(**given)
+  except (TypeError, ValueError) as error:
+    allowed = f"; allowed: {', '.join(parameters) or 'none'}" * isinstance(error, TypeError)
+    raise ValueError(f"config.search.options of {name}: {error}{allowed}") from error
+  check_made(name, optimizer)
+  evaluations = given.get("evaluations", default_of(entry.constructor, "evaluations"))
   if inner is not None:
     runs = (*inner.runs, entry.extra_run) if entry.extra_run else inner.runs
-    return Named(optimizer, runs, False, evaluations, min(measurements, inner.measurements))
+    return inner._replace(optimizer=optimizer, runs=runs, grows=False, evaluations=evaluations)
+  measurements = 1
   if optimizer.replicates is not None:
     # A race says how often it measures; others as often as they evaluate.
-    measurements = max(given["race"]) if "race" in given else evaluations or _MANY_MEASUREMENTS
+    races = name in CATALOG and given.get("race")
+    measurements = max(given["race"]) if races else evaluations or _MANY_MEASUREMENTS
   runs = entry.runs(resource_names) if entry.runs else (name.rpartition(":")[2],)
-  return Named(optimizer, runs, entry.grows, evaluations, measurements)
+  return NamedOptimizer(optimizer, runs, entry.grows, entry.asks_all, evaluations, measurements)
 
 
 def entry_of(name: str) -> Entry:
-  """The entry of an optimizer.
+  """The entry of an optimizer, or one for a user's constructor.
 
   Raises:
     ValueError: If there is none of that name.
   """
-  if constructors.is_own(name):
-    return Entry(constructors.own_constructor(name, tuple(CATALOG)))
-  if name not in CATALOG:
-    raise constructors.unknown(name, tuple(CATALOG))
-  return CATALOG[name]
+  if isinstance(name, str) and name in CATALOG:
+    return CATALOG[name]
+  return Entry(users_constructor(name, tuple(CATALOG)))
+
+
+def users_constructor(name: str, others: Sequence[str]) -> Callable[..., Any]:
+  """Imports the constructor `module:function`; `others` are the names that are allowed besides.
+
+  Raises:
+    ValueError: If the module cannot be imported or has no such function.
+  """
+  return imported("optimizer", name, f"{', '.join(others)}, or module:function for your own")
+
+
+def check_made(name: str, optimizer: Any) -> None:
+  """Raises ValueError if a constructor did not return an Optimizer."""
+  if not isinstance(optimizer, Optimizer):
+    raise ValueError(
+      f"optimizer {name!r} returned {type(optimizer).__name__}; allowed: a "
+      "nas_submod.optimizers.Optimizer(init, ask, tell, done, best)"
+    )
+
+
+def default_of(constructor: Callable[..., Any], argument: str) -> Any:
+  """Default of an argument; None if it has no default or does not exist."""
+  parameter = inspect.signature(constructor).parameters.get(argument)
+  return None if parameter is None or parameter.default is parameter.empty else parameter.default

@@ -2,13 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Callable
+from typing import ParamSpec
 
 from nas_submod.optimizers.base import Optimizer
-from nas_submod.validation import checked, imported
+from nas_submod.validation import Kinds, checked, instance_of
 
 _P = ParamSpec("_P")
+_OPTIMIZER: Kinds = {Optimizer: ("an Optimizer, such as rcas()", instance_of(Optimizer))}
 
 
 def constructor(function: Callable[_P, Optimizer]) -> Callable[_P, Optimizer]:
@@ -42,66 +43,7 @@ def constructor(function: Callable[_P, Optimizer]) -> Callable[_P, Optimizer]:
       raise TypeError(f"{function.__name__}{signature}: {error}") from None
     bound.apply_defaults()
     for name, annotation in annotations.items():
-      bound.arguments[name] = checked(name, bound.arguments[name], annotation)
+      bound.arguments[name] = checked(name, bound.arguments[name], annotation, _OPTIMIZER)
     return build(*bound.args, **bound.kwargs)
 
   return construct
-
-
-def is_own(name: str) -> bool:
-  """Whether the name is that of a user's function, `module:function`."""
-  return ":" in name
-
-
-def unknown(name: str, allowed: Sequence[str]) -> ValueError:
-  """The error for a name that is neither one of `allowed` nor `module:function`."""
-  return ValueError(f"unknown optimizer {name!r}; allowed: {_allowed(allowed)}")
-
-
-def own_constructor(name: str, others: Sequence[str]) -> Callable[..., Any]:
-  """Imports a user's constructor.
-
-  Args:
-    name: `module:function`.
-    others: The names that are allowed besides, for error messages.
-
-  Raises:
-    ValueError: If the module cannot be imported or has no such function.
-  """
-  return imported("optimizer", name, _allowed(others))
-
-
-def make(name: str, constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> Optimizer:
-  """Calls the constructor, and checks that it returns an Optimizer.
-
-  Args:
-    name: Name of the constructor, for error messages.
-    constructor: The constructor, which may be a user's.
-    arguments: Its arguments by name.
-
-  Raises:
-    TypeError: If the constructor does not take the arguments.
-    ValueError: If the constructor refuses them, or does not return an Optimizer.
-  """
-  optimizer = constructor(**arguments)
-  if not isinstance(optimizer, Optimizer):
-    raise ValueError(
-      f"optimizer {name!r} returned {type(optimizer).__name__}; allowed: a "
-      "nas_submod.optimizers.Optimizer(init, ask, tell, done, best)"
-    )
-  return optimizer
-
-
-def default(constructor: Callable[..., Any], argument: str) -> Any:
-  """Default of an argument; None if it has no default or does not exist."""
-  parameter = inspect.signature(constructor).parameters.get(argument)
-  return None if parameter is None or parameter.default is parameter.empty else parameter.default
-
-
-def takes(constructor: Callable[..., Any], argument: str) -> bool:
-  """Whether the constructor has such an argument."""
-  return argument in inspect.signature(constructor).parameters
-
-
-def _allowed(names: Sequence[str]) -> str:
-  return f"{', '.join(names)}, or module:function for your own"

@@ -1,4 +1,4 @@
-"""Partial enumeration: another optimizer completes every small feasible set, a seed."""
+"""Partial enumeration: an inner optimizer completes every small feasible set (a seed)."""
 
 import functools
 import itertools
@@ -14,7 +14,8 @@ from nas_submod import parallel
 from nas_submod.optimizers.base import Info, Optimizer, Outcome, State
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.drivers.compiled import drive
-from nas_submod.optimizers.ties import best_in_order, best_on_host
+from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
+from nas_submod.optimizers.ties import best_on_host
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_functions.base import as_argument
@@ -28,7 +29,6 @@ class EnumerationState(NamedTuple):
   """State of `partial_enumeration` over `K` seeds, `C` of them at a time.
 
   Attributes:
-    problem: The problem.
     rng: Random key of seed 0.
     seeds: Elements of each seed, n for none; the feasible seeds first. `[K, depth]` int.
     feasible_seeds: Number of feasible seeds. `[]` int.
@@ -36,8 +36,7 @@ class EnumerationState(NamedTuple):
     required: The seeds of the chunk as required sets. `[C, n]` bool.
     inner: State of the inner optimizer for each of them. Its `problem` fields are None, so that the
       problem is not stored once per seed.
-    best_mask: The best set of earlier chunks. `[n]` bool.
-    best_value: Its value. `[]`.
+    incumbent: The best set of earlier chunks.
   """
 
   problem: Problem
@@ -47,8 +46,7 @@ class EnumerationState(NamedTuple):
   begin: jax.Array
   required: jax.Array
   inner: State
-  best_mask: jax.Array
-  best_value: jax.Array
+  incumbent: Incumbent
 
 
 @constructor
@@ -126,8 +124,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
       begin=jnp.int32(0),
       required=jnp.zeros((chunk_size(problem, rng, seeds.shape[0]), problem.n), bool),
       inner=None,
-      best_mask=problem.required,
-      best_value=jnp.float32(-jnp.inf),
+      incumbent=no_incumbent(problem),
     )
     return begin_chunk(state, state.begin)
 
@@ -152,22 +149,15 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     return told._replace(problem=None), info
 
   def next_chunk(state: EnumerationState) -> EnumerationState:
-    mask, value = best(state)
-    state = state._replace(best_mask=mask, best_value=value)
+    state = state._replace(incumbent=best(state))
     return begin_chunk(state, state.begin + state.required.shape[0])
 
   def done(state: EnumerationState) -> jax.Array:
     return state.begin >= state.feasible_seeds
 
-  def best(state: EnumerationState) -> tuple[jax.Array, jax.Array]:
+  def best(state: EnumerationState) -> Incumbent:
     masks, values = in_lanes(inner.best, state)
-    values = jnp.where(is_seed(state), values, -jnp.inf)
-    winner = best_in_order(values, state.best_value)
-    better = winner >= 0
-    return (
-      jnp.where(better, masks[winner], state.best_mask),
-      jnp.where(better, values[winner], state.best_value),
-    )
+    return state.incumbent.challenged(masks, jnp.where(is_seed(state), values, -jnp.inf))[0]
 
   def replicates(state: EnumerationState) -> jax.Array:
     return in_lanes(inner.replicates, state).reshape(-1)

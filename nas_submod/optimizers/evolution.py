@@ -21,7 +21,6 @@ class EvolutionState(NamedTuple):
   """State of `regularized_evolution` with a population of `P` and batches of `B`.
 
   Attributes:
-    problem: The problem.
     rng: Key of child 0; child i uses `fold_in(rng, i)`.
     born: Children asked so far. `[]` int.
     population: The living members, a ring buffer in order of birth. `[P, n]` bool.
@@ -50,9 +49,9 @@ def regularized_evolution(
   """Mutates the best of a few random members; each child replaces the oldest member.
 
   The first members are the required set and random sets. A child is a random neighbour of its
-  parent (`neighbours.random_neighbour`), filled up with random elements that fit like the first
-  members. Only feasible children are asked. The authors' population of 100 with tournaments of 25
-  suits thousands of evaluations; the defaults here did well at 50 and 100 on a tabular benchmark.
+  parent (`neighbours.random_neighbour`), then completed like the first members. Only feasible
+  children are asked. The authors' population of 100 with tournaments of 25 suits thousands of
+  evaluations.
 
   Args:
     evaluations: Sets to ask; repeated sets count.
@@ -114,10 +113,7 @@ def regularized_evolution(
   def done(state: EvolutionState) -> jax.Array:
     return state.born >= evaluations
 
-  def best(state: EvolutionState) -> tuple[jax.Array, jax.Array]:
-    return state.incumbent.mask, state.incumbent.value
-
-  return Optimizer(init, ask, tell, done, best)
+  return Optimizer(init, ask, tell, done, lambda state: state.incumbent)
 
 
 def mutate(problem: Problem, rng: jax.Array, parent: jax.Array) -> jax.Array:

@@ -44,7 +44,6 @@ class ExchangeState(NamedTuple):
   """State of `exchange`: the inner optimizer, then the climb from its answer.
 
   Attributes:
-    problem: The problem.
     inner: State of the inner optimizer.
     climbing: Whether the inner optimizer is done. `[]` bool.
     climb: The climb.

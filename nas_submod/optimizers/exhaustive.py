@@ -18,7 +18,6 @@ class BruteForceState(NamedTuple):
   """State of `brute_force`.
 
   Attributes:
-    problem: The problem.
     number: First subset of the next round; the bits of a number are the mask. `[]` int.
     started: Whether the required set was asked; it comes first. `[]` bool.
     incumbent: The best set so far.
@@ -78,7 +77,4 @@ def brute_force(batch: int = 256) -> Optimizer:
   def done(state: BruteForceState) -> jax.Array:
     return state.number >= 2**state.problem.n
 
-  def best(state: BruteForceState) -> tuple[jax.Array, jax.Array]:
-    return state.incumbent.mask, state.incumbent.value
-
-  return Optimizer(init, ask, tell, done, best)
+  return Optimizer(init, ask, tell, done, lambda state: state.incumbent)

@@ -13,33 +13,20 @@ def same_group(problem: Problem) -> jax.Array:
 
 
 def toggle(problem: Problem, mask: jax.Array, element: jax.Array) -> jax.Array:
-  """Removes an element of the set, or adds it in place of what its group holds. `[n]` bool."""
+  """Toggles an element; an added one replaces its group's choice. `[n]` bool."""
   group = problem.groups[element]
   mates = (problem.groups == group) & (group >= 0)
   return (mask & ~mates).at[element].set(~mask[element])
 
 
 def drop(mask: jax.Array, free: jax.Array, chance: jax.Array) -> jax.Array:
-  """Removes a random element of `free [n]`, if there is one.
-
-  Args:
-    mask: The set. `[n]` bool.
-    free: The elements that may go. `[n]` bool.
-    chance: Uniform random number in [0, 1) that chooses among them. `[]`.
-
-  Returns:
-    The smaller set. `[n]` bool.
-  """
+  """Removes the element of `free [n]`, if any, that `chance []` in [0, 1) chooses. `[n]` bool."""
   victim = free & (jnp.cumsum(free) == 1 + jnp.int32(chance * free.sum()))
   return mask & ~victim
 
 
 def counterparts(problem: Problem) -> tuple[jax.Array, jax.Array]:
-  """For elements i and j, the element that holds i's place in j's group.
-
-  Returns:
-    The elements `[n, n]` int, and whether they exist `[n, n]` bool.
-  """
+  """The element that holds i's place in j's group `[n, n]` int, and whether it exists `[n, n]`."""
   groups, n = problem.groups, problem.n
   rank = (same_group(problem) & jnp.tri(n, k=-1, dtype=bool)).sum(axis=1)
   place = jnp.where(groups >= 0, groups, n)
@@ -52,15 +39,8 @@ def random_neighbour(problem: Problem, mask: jax.Array, chances: jax.Array) -> j
   """A random neighbour of a set: one or two elements toggled, perhaps one more dropped.
 
   A required element is neither toggled nor dropped, but its rivals may displace it. Dropping makes
-  room when a budget is used up.
-
-  Args:
-    problem: The problem.
-    mask: The set. `[n]` bool.
-    chances: Uniform random numbers in [0, 1). `[5]`.
-
-  Returns:
-    The neighbour; it may be infeasible or equal to the set. `[n]` bool.
+  room when a budget is used up. The neighbour `[n]` may be infeasible or equal to `mask [n]`;
+  `chances [5]` are uniform in [0, 1).
   """
 
   def moved(mask: jax.Array, chance: jax.Array) -> jax.Array:

@@ -18,7 +18,6 @@ class RandomState(NamedTuple):
   """State of `random_search` for `E` evaluations in batches of `B`.
 
   Attributes:
-    problem: The problem.
     rng: Key of draw 0; draw i uses `fold_in(rng, i)`, so batches do not change the draws.
     draws: Sets drawn so far. `[]` int.
     idle: Draws since the last new set; drawing ends at `_PATIENCE`. `[]` int.
@@ -108,10 +107,7 @@ def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) ->
     given_up = (state.idle >= _PATIENCE) & ~state.valid.any()
     return (state.asked >= evaluations) | given_up
 
-  def best(state: RandomState) -> tuple[jax.Array, jax.Array]:
-    return state.incumbent.mask, state.incumbent.value
-
-  return Optimizer(init, ask, tell, done, best)
+  return Optimizer(init, ask, tell, done, lambda state: state.incumbent)
 
 
 def check_stop(stop: float) -> None:
@@ -121,15 +117,9 @@ def check_stop(stop: float) -> None:
 
 
 def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
-  """Draws a feasible set by adding random elements that fit to the required ones.
+  """Draws a feasible set `[n]` by adding random elements that fit to the required ones.
 
-  Args:
-    problem: The problem.
-    rng: Random key.
-    stop: Probability of ending before each addition; 0 gives maximal sets.
-
-  Returns:
-    The mask. `[n]` bool.
+  The draw ends before each addition with probability `stop`; 0 gives maximal sets.
   """
 
   def unfinished(carry: Any) -> jax.Array:

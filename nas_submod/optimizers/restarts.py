@@ -18,7 +18,6 @@ class LocalSearchState(NamedTuple):
   """State of `local_search`.
 
   Attributes:
-    problem: The problem.
     rng: Key of start 0; start i uses `fold_in(rng, i)`.
     starts: Number of starts so far. `[]` int.
     asked: Sets asked so far. `[]` int.
@@ -102,7 +101,4 @@ def local_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> 
   def done(state: LocalSearchState) -> jax.Array:
     return state.asked >= evaluations
 
-  def best(state: LocalSearchState) -> tuple[jax.Array, jax.Array]:
-    return state.incumbent.mask, state.incumbent.value
-
-  return Optimizer(init, ask, tell, done, best)
+  return Optimizer(init, ask, tell, done, lambda state: state.incumbent)

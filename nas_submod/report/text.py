@@ -28,8 +28,10 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
 
 
 def number(value: int | float) -> str:
-  """A number with separators of thousands; fractions with up to ten digits."""
-  return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
+  """A number with separators of thousands; fractions with three digits, or more below 1."""
+  if isinstance(value, int) or value == int(value):
+    return f"{int(value):,}"
+  return f"{value:,.3f}".rstrip("0") if abs(value) >= 1 else f"{value:.3g}"
 
 
 def budget_lines(

@@ -101,7 +101,9 @@ def _measured(
     )
   if name not in cost:
     raise ValueError(f"block {block} reports no {name} in Layer.cost, only {', '.join(cost)}")
-  return cost[name]
+  if cost[name] < 0 or cost[name] != int(cost[name]):
+    raise ValueError(f"block {block} reports {name} = {cost[name]}; allowed: whole numbers from 0")
+  return int(cost[name])
 
 
 def _additive(name: str, unit: str) -> Resource:

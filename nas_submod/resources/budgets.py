@@ -11,7 +11,7 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
-from nas_submod.resources.costs import named, network_cost, stack
+from nas_submod.resources.costs import cost_of, named, network_cost, stack
 from nas_submod.resources.known import RESOURCES
 
 
@@ -74,7 +74,7 @@ def knapsacks(
   """
   costs, limits, whole = [], [], []
   for resource, limit in zip(named(tuple(budget)), budget.values()):
-    divisor, cost = resource.scaled(space) if resource.scaled else (1, resource.cost(space))
+    divisor, cost = resource.scaled(space) if resource.scaled else (1, cost_of(resource, space))
     whole.append(np.asarray(cost(space.required)).dtype.kind in "iu")
     if whole[-1]:
       limit = min(math.floor(limit) // divisor, np.iinfo(np.int32).max)

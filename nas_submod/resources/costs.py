@@ -24,6 +24,12 @@ def named(names: Sequence[str]) -> tuple[Resource, ...]:
   return tuple(RESOURCES[name] for name in names)
 
 
+@functools.cache
+def cost_of(resource: Resource, space: SearchSpace) -> CostFunction:
+  """The cost function of a resource: the same object each time, so its programs compile once."""
+  return resource.cost(space)
+
+
 def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, int | float]:
   """The cost of one network in every resource.
 
@@ -38,7 +44,7 @@ def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, i
     ValueError: If the architecture does not belong to the space.
   """
   mask = space.mask(np.array(space.check(architecture)))
-  return {name: resource.cost(space)(mask).item() for name, resource in RESOURCES.items()}
+  return {name: cost_of(resource, space)(mask).item() for name, resource in RESOURCES.items()}
 
 
 def network_costs(space: SearchSpace, architectures: Any, names: Sequence[str]) -> np.ndarray:
@@ -68,7 +74,7 @@ def mask_cost(space: SearchSpace, names: Sequence[str]) -> CostFunction:
     ValueError: If a resource is unknown. The function raises it for JAX masks if a cost may exceed
       int32.
   """
-  return stack(tuple(resource.cost(space) for resource in named(names)))
+  return stack(tuple(cost_of(resource, space) for resource in named(names)))
 
 
 @functools.cache

@@ -34,7 +34,7 @@ class Display(NamedTuple):
   Attributes:
     accepted: Called with each step of the path, as `result.json` holds it.
     working: Called before evaluations with the counts so far and what they are for.
-    progress: For an evaluator that tells the share of a round that is done.
+    progress: Called by an evaluator with the share of its round that is done.
   """
 
   accepted: Callable[[Row], None] = lambda row: None
@@ -42,8 +42,8 @@ class Display(NamedTuple):
   progress: Callable[[float], None] = lambda share: None
 
 
-class StartFailedError(Exception):
-  """The start network could not be evaluated, so no other will be."""
+class SearchFailedError(Exception):
+  """The search has no answer: the start network or all finalists failed."""
 
 
 def run(
@@ -64,7 +64,7 @@ def run(
     The content of `result.json`; see docs/searching.md.
 
   Raises:
-    StartFailedError: If the start network cannot be evaluated.
+    SearchFailedError: If the start network or all finalists fail.
   """
   began = time.perf_counter()
   display = display or Display()
@@ -87,7 +87,7 @@ def run(
     nonlocal phase
     phase = ("first step" if number == 0 else "greedy") if setup.grows else "search"
     costs = resources.network_costs(space, space.architecture(info.masks), tuple(setup.budget))
-    for step in steps_of(info, costs, objective.needed):
+    for step in steps_of(info, costs, counts.needed):
       accept(setup.runs[step.run % len(setup.runs)], step)
 
   compiled = CompilationLog()
@@ -101,12 +101,15 @@ def run(
     # The answer of `greedy_plus_max` may lie off the path of its run.
     reached = {space.key(row["architecture"]) for row in path}
     if math.isfinite(answer.value) and space.key(space.architecture(answer.mask)) not in reached:
-      accept("answer", Step(0, answer.mask, answer.value, answer.cost, objective.needed))
+      accept("answer", Step(0, answer.mask, answer.value, answer.cost, counts.needed))
     display.working(counts, "finalists")
     finalists = _rerun(setup, objective, _finalists(setup, path))
     display.working(counts, "signal")
     signal = _signal(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
+  if not math.isfinite(best["value"]):
+    causes = ", ".join(counts.failed) or "diverged"
+    raise SearchFailedError(f"all finalists failed: {causes}")
   architecture = np.array(best["architecture"])
   # Shortened trainings score too low, so they give no bound.
   shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))
@@ -166,7 +169,7 @@ def _check_start(setup: Setup, objective: Objective) -> None:
   """Evaluates the start network.
 
   Raises:
-    StartFailedError: If it fails.
+    SearchFailedError: If it fails.
   """
   wanted = range(setup.config["search"]["replicates"])
   [found] = objective.evaluations([setup.space.start], [wanted])
@@ -174,8 +177,11 @@ def _check_start(setup: Setup, objective: Objective) -> None:
     if not math.isfinite(setup.score(evaluation)):
       cause = evaluation.cause or "diverged"
       if cause == "diverged":
-        raise StartFailedError("the start network diverged: lower config.train.learning_rate")
-      raise StartFailedError(f"the start network cannot be trained: {cause}")
+        raise SearchFailedError("the start network diverged: lower config.train.learning_rate")
+      raise SearchFailedError(
+        f"the start network cannot be trained: {cause}; to try again, take another --workdir or "
+        f"delete the line of {evaluation.key} from its journal"
+      )
 
 
 def _row(setup: Setup, path: Sequence[Row], run: str, step: Step) -> Row:
@@ -286,7 +292,7 @@ def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
   network without a free position is bound by `positions`.
   """
   mask = jnp.asarray(setup.space.mask(np.array(architecture)))
-  cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.budget)
+  cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)
   after = jax.vmap(setup.problem.cost)(mask | jnp.eye(setup.problem.n, dtype=bool))
   free = np.array(architecture)[np.asarray(setup.space.groups)] == 0
   if not free.any():

@@ -76,6 +76,11 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   # how many are asked in a round, which must not depend on the devices.
   width = FIXED_BATCH if trains_less or limit else parallel.device_count()
   named = catalog.make(search["optimizer"], search["options"], tuple(budget), width)
+  if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
+    raise ValueError(
+      f"config.train.screen_steps measures a network once, and {search['optimizer']} with "
+      f"{dict(search['options'])} measures again: set it to 0, or take another optimizer"
+    )
   checked_seed("config.seed", config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
@@ -94,7 +99,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     optimizer=named.optimizer,
     runs=named.runs,
     grows=named.grows,
-    evaluations=named.evaluations,
+    evaluations=space.distinct() if named.asks_all else named.evaluations,
     most_measurements=min(named.measurements, limit or named.measurements),
     score=score,
   )
@@ -123,10 +128,10 @@ def check_less_training(config: Mapping[str, Any], steps: int) -> None:
       f"config.train.screen_steps is {screen_steps}; allowed: 0 (off) to below {full}, the steps "
       "of a whole training"
     )
-  if screen_steps and (config["search"]["replicates"] > 1 or "race" in config["search"]["options"]):
+  if screen_steps and config["search"]["replicates"] > 1:
     raise ValueError(
       "config.train.screen_steps measures a network once: set it to 0, or config.search.replicates "
-      "to 1 and no race in config.search.options"
+      "to 1"
     )
 
 

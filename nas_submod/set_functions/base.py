@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -147,10 +147,8 @@ class SetFunction:
       if getattr(found, "shape", None) != shape:
         raise ValueError(f"{name} must return an array of shape {shape}, got {found}")
     after = form_of("add", state, element)
-    try:
-      chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
-    except AssertionError as error:
-      raise ValueError(f"add must return a state as init does, {state}; got {after}") from error
+    if changed := changed_leaves(state, after):
+      raise ValueError(f"add must return a state as init does: {changed}")
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves, each once; static are the members' structure, the places of leaves, and `n`."""
@@ -172,6 +170,26 @@ class SetFunction:
 def as_argument(function: Callable[..., Any]) -> Any:
   """The function as a pytree, so that its arrays are arguments of a program, not constants."""
   return function if isinstance(function, Partial | SetFunction) else Partial(function)
+
+
+def changed_leaves(before: Any, after: Any) -> str:
+  """Names the leaves of a state whose dtype or shape differs afterwards; empty if none does."""
+
+  def forms_of(state: Any) -> dict[str, str]:
+    return {
+      jax.tree_util.keystr(path): f"{jnp.result_type(leaf)} {np.shape(leaf)}"
+      for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+  was, now = forms_of(before), forms_of(after)
+  changed = [
+    f"state{place} was {was.get(place, 'absent')}, is {now.get(place, 'absent')}"
+    for place in was | now
+    if was.get(place) != now.get(place)
+  ]
+  if not changed and jax.tree.structure(before) != jax.tree.structure(after):
+    return "a container or a static field of it changed"
+  return "; ".join(changed)
 
 
 def _one_of_all(gains: Callable[[State], jax.Array], state: State, element: Any) -> jax.Array:

@@ -83,7 +83,7 @@ def _facility_value(service, mask):
   return jnp.sum(_facility_init(service, mask))
 
 
-def _facility_marginals_of_sets(service, served):
+def _facility_gains_of_sets(service, served):
   def serve_next(gains, customers):
     offers, had = customers
     # One subtraction for all customers: their service with the element, less that without it. It
@@ -113,7 +113,7 @@ def _in_pairs(operation, rows):
   return rows[0]
 
 
-@_vmapped_on_cpu_as(_facility_marginals_of_sets)
+@_vmapped_on_cpu_as(_facility_gains_of_sets)
 def _facility_gains(service, served):
   return jnp.sum(jnp.maximum(service - served, 0), axis=1)
 

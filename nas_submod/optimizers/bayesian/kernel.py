@@ -6,8 +6,8 @@ F is a constant, plus linear functions of the elements and of concave features, 
 
 The sum is over three blocks b of features:
   - the elements;
-  - the level of the element chosen in each group: its rank by cost. Neighbouring widths or depths
-    so share information;
+  - the level of the element chosen in each group: its rank by cost, so neighbouring widths or
+    depths share information;
   - logarithms of the costs, of the size, and of the number of elements of each kind. A kind is all
     elements of one cost.
 
@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from nas_submod.optimizers.neighbours import same_group
 from nas_submod.problem import Problem
 
 _KINDS = 32  # the most frequent kinds; others are not counted
@@ -70,18 +71,10 @@ class Hyperparameters(NamedTuple):
 
 
 def encode(problem: Problem, samples: jax.Array) -> Encoding:
-  """Computes levels, kinds and scales from the costs of single elements and of random sets.
-
-  Args:
-    problem: The problem.
-    samples: Random feasible sets of all sizes. `[K, n]` bool.
-
-  Returns:
-    The encoding.
-  """
+  """Computes the encoding from costs of single elements and of random sets `samples [K, n]`."""
   identity = jnp.eye(problem.n, dtype=bool)
   grouped = problem.groups >= 0
-  mates = (problem.groups[:, None] == problem.groups) & grouped & grouped[:, None]
+  mates = same_group(problem)
   alone = jax.vmap(problem.cost)((problem.required & ~mates) | identity).astype(jnp.float32)
   alone /= jnp.maximum(alone.max(axis=0), 1e-9)
 
@@ -150,17 +143,7 @@ def square_norms(encoding: Encoding, features: Features) -> jax.Array:
 def kernel(
   parameters: Hyperparameters, products: jax.Array, left_norms: jax.Array, right_norms: jax.Array
 ) -> jax.Array:
-  """Computes covariances of F without the nugget.
-
-  Args:
-    parameters: The hyperparameters.
-    products: Inner products of the sets. `[3, L, R]`.
-    left_norms: Square norms of the left sets. `[3, L]`.
-    right_norms: Square norms of the right sets. `[3, R]`.
-
-  Returns:
-    Covariances. `[L, R]`.
-  """
+  """Covariances `[L, R]` of F without the nugget, from `[3, L, R]`, `[3, L]` and `[3, R]`."""
   distances = left_norms[:, :, None] + right_norms[:, None, :] - 2 * products
   rates = jnp.exp(parameters.rates)
   decay = jnp.exp(-jnp.einsum("b,blr->lr", rates, jnp.maximum(distances, 0)))

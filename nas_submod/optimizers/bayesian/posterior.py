@@ -20,7 +20,10 @@ from nas_submod.optimizers.bayesian.kernel import (
 
 _FLOOR = 3e-4  # added to variances of measurements, warped; keeps float32 Cholesky stable
 _STEPS = 8  # of the fit in a round
-# Short memories: each round has new data and few steps.
+# Short memories: each round has new data and few steps. A covariance that is not positive definite
+# in float32 gives a NaN gradient, and Adam's memory would keep it. A nearly singular one gives a huge
+# gradient, which would shrink all steps that follow. `eps` keeps gradients that are rounding from
+# full steps.
 _DESCENT = optax.chain(
   optax.zero_nans(), optax.clip(20.0), optax.adam(0.1, b1=0.8, b2=0.9, eps=1e-3)
 )
@@ -152,11 +155,7 @@ def warp(data: Data) -> Targets:
 def _covariance(
   parameters: Hyperparameters, products: jax.Array, norms: jax.Array, targets: Targets
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Computes the covariance of the measured means, their own variances and the noise.
-
-  Returns:
-    Covariance `[E, E]`, nugget plus noise of each row `[E]`, variance of one measurement `[]`.
-  """
+  """Covariance of the means `[E, E]`, nugget plus noise `[E]`, variance of a measurement `[]`."""
   used = targets.counts > 0
   noise = jnp.where(targets.exact, 0.0, jnp.exp(parameters.noise))
   own = jnp.exp(parameters.nugget) + noise / jnp.maximum(targets.counts, 1) + _FLOOR
@@ -262,16 +261,9 @@ def condition(
 def covariances(
   posterior: Posterior, encoding: Encoding, left: Features, right: Features | None = None
 ) -> jax.Array:
-  """Computes prior covariances, without the nugget, of `left` with `right` or with the data.
+  """Prior covariances `[L, R]`, without the nugget, of `left` with `right`.
 
-  Args:
-    posterior: The posterior.
-    encoding: The encoding.
-    left: Features of `L` sets.
-    right: Features of `R` sets; None: those of the data, and 0 in free rows.
-
-  Returns:
-    Covariances. `[L, R]`.
+  If `right` is None it is the data, and covariances with free rows are 0.
   """
   if right is None:
     products = inner_products(encoding, left, posterior.features)
@@ -291,17 +283,7 @@ def measured_means(posterior: Posterior) -> jax.Array:
 def predict(
   posterior: Posterior, encoding: Encoding, features: Features, row: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Predicts F at distinct sets.
-
-  Args:
-    posterior: The posterior.
-    encoding: The encoding.
-    features: Features of the sets. `[K, n]` and `[K, d]`.
-    row: Row of the data that holds the set; E if none does. `[K]` int.
-
-  Returns:
-    Mean `[K]` and covariance `[K, K]`.
-  """
+  """Mean `[K]` and covariance `[K, K]` of F at distinct sets in `row [K]` of the data, or E."""
   nugget = jnp.exp(posterior.parameters.nugget)
   rows = jnp.arange(posterior.used.shape[0])
   cross = covariances(posterior, encoding, features) + nugget * (row[:, None] == rows)

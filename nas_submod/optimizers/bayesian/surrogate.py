@@ -32,12 +32,11 @@ from nas_submod.optimizers.bayesian.posterior import (
 from nas_submod.optimizers.bayesian.thompson import climb, draw
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.random_sets import random_set
-from nas_submod.optimizers.ties import first_largest
 from nas_submod.problem import Problem, first_of_equal, same_sets
 from nas_submod.validation import at_least_one
 
 _SAMPLES = 64  # random sets that fix the scales of the features
-_CHAINS, _RESTARTS = 32, 4  # draws in a round; those of them that start from a new random set
+_CHAINS, _RESTARTS = 32, 4  # draws in a round; how many start from a new random set
 _CONTENDERS = 16  # best measured sets, candidates for a replicate
 _PATIENCE = 6  # rounds with nothing to ask after which the space counts as exhausted
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
@@ -47,7 +46,6 @@ class SurrogateState(NamedTuple):
   """State of `surrogate` with `E` evaluations, batches of `B` and `C` chains.
 
   Attributes:
-    problem: The problem.
     rng: Random key of the next round.
     encoding: The map from sets to features.
     data: The measurements, `E` rows.
@@ -207,7 +205,7 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
 
   def best(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
     data = state.data
-    winner = first_largest(state.means)
+    winner = jnp.argmax(state.means)
     found = jnp.isfinite(state.means[winner])
     return (
       jnp.where(found, data.masks[winner], state.problem.required),
@@ -266,15 +264,8 @@ def _choose(
 
   Measuring x moves the posterior means by covariance[:, x] / sqrt(variance[x] + noise) times a
   standard normal. The worth of x is the expected rise of the best mean among `answers` and x. The
-  next choice uses the covariance that remains after x is measured.
-
-  Args:
-    mean: Posterior mean of the pool. `[K]`.
-    covariance: Posterior covariance of the pool. `[K, K]`.
-    noise: Variance of a measurement. `[]`.
-    answers: Measured sets, which may be the final answer. `[K]` bool.
-    candidates: Sets that may be asked. `[K]` bool.
-    batch: Sets to choose.
+  next choice uses the covariance that remains after x is measured. `answers [K]` are the measured
+  sets of the pool, `noise []` is the variance of a measurement.
 
   Returns:
     Indices `[batch]`, and whether a candidate was left `[batch]` bool.

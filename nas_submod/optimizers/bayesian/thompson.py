@@ -15,7 +15,9 @@ from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.problem import Problem, same_sets
 
 _WAVES = 64  # random Fourier features of a draw
-_STEPS, _PROPOSALS = 12, 16  # steps of a chain in a round; neighbours tried in a step
+# Steps of a chain in a round, and neighbours tried in a step. With 24 steps the regret on the tabular
+# benchmark (`docs/benchmarks.md`) was no lower.
+_STEPS, _PROPOSALS = 12, 16
 
 
 class Waves(NamedTuple):
@@ -48,16 +50,8 @@ def draw(
 
   A draw is a function from the prior plus weighted covariances with the data, and the weights make
   it agree with the data. The function from the prior has random linear weights and random waves
-  (Rahimi and Recht 2007).
-
-  Args:
-    posterior: The posterior.
-    encoding: The encoding.
-    rng: Random key.
-    boldness: Factor of each draw's deviation from the posterior mean; 0 gives the mean. `[C]`.
-
-  Returns:
-    The waves that all draws share, and the draws.
+  (Rahimi and Recht 2007). `boldness [C]` scales each draw's deviation from the posterior mean.
+  Returns the waves that all draws share, and the draws.
   """
   parameters, data = posterior.parameters, posterior.features
   n, d = data.elements.shape[1], data.concave.shape[1]
@@ -116,16 +110,7 @@ def climb(
   masks: jax.Array,
   rng: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Improves each set on its own draw for some steps.
-
-  Args:
-    problem: The problem.
-    encoding: The encoding.
-    posterior: The posterior of the draws.
-    waves: The waves that the draws share.
-    draws: `C` functions.
-    masks: Feasible sets, one for each draw. `[C, n]` bool.
-    rng: Random key.
+  """Improves the feasible sets `masks [C, n]` for some steps, each on its own draw.
 
   Returns:
     The sets reached `[C, n]`; the best unmeasured set that each chain saw `[C, n]`; whether it saw

@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_submod.optimizers import ties
 from nas_submod.optimizers.measurements import Measurements
+from nas_submod.optimizers.neighbours import same_group
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_functions.base import SetFunction, as_argument
@@ -147,18 +148,21 @@ def _same_additions(problem: Problem, masks: np.ndarray, keys: list[bytes]) -> n
   row_of: dict[bytes, int] = {}
   for row, key in enumerate(keys):
     row_of.setdefault(key, row)
-  groups = np.asarray(problem.groups)
-  same_group = (groups[:, None] == groups) & (groups >= 0)
-  taken = masks | (masks @ same_group)  # two elements of a group have no canonical form
   found = []
   for begin in range(0, len(masks), _CHUNK):
     chunk = masks[begin : begin + _CHUNK]
-    forms = _canonical_additions(problem, np.resize(chunk, (_CHUNK, problem.n)))
-    packed = np.packbits(np.asarray(forms)[: len(chunk)], axis=2)
-    found += [[row_of.get(form.tobytes(), -1) for form in of_set] for of_set in packed]
-  return np.where(taken, -1, found)
+    padded = np.resize(chunk, (_CHUNK, problem.n))
+    forms, taken = jax.device_get(_canonical_additions(problem, padded))
+    packed = np.packbits(forms[: len(chunk)], axis=2)
+    rows = [[row_of.get(form.tobytes(), -1) for form in of_set] for of_set in packed]
+    found.append(np.where(taken[: len(chunk)], -1, rows))
+  return np.concatenate(found)
 
 
 @jax.jit
 def _canonical_additions(problem, masks):
-  return jax.vmap(jax.vmap(problem.canonical_form))(masks[:, None] | jnp.eye(problem.n, dtype=bool))
+  forms = jax.vmap(jax.vmap(problem.canonical_form))(
+    masks[:, None] | jnp.eye(problem.n, dtype=bool)
+  )
+  # Two elements of a group have no canonical form.
+  return forms, masks | (masks[:, :, None] & same_group(problem)).any(axis=1)

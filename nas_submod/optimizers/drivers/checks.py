@@ -5,7 +5,6 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +12,8 @@ import numpy as np
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
-from nas_submod.set_functions.base import SetFunction, as_argument
-from nas_submod.validation import checked, first_line
+from nas_submod.set_functions.base import SetFunction, as_argument, changed_leaves
+from nas_submod.validation import first_line
 
 _ROUNDING = 1e-6  # share of a budget by which two programs may sum the same costs differently
 _MAY_BE_NONE = ("replicates", "solve")
@@ -48,7 +47,9 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
 
 def check_optimizer(optimizer: Any) -> None:
   """Raises ValueError, before any work, unless `optimizer` is an `Optimizer` of functions."""
-  for name, function in checked("optimizer", optimizer, Optimizer)._asdict().items():
+  if not isinstance(optimizer, Optimizer):
+    raise ValueError(f"optimizer must be an Optimizer, such as rcas(), got {optimizer!r}")
+  for name, function in optimizer._asdict().items():
     if not callable(function) and (function is not None or name not in _MAY_BE_NONE):
       or_none = " or None" * (name in _MAY_BE_NONE)
       raise ValueError(f"{name} of the optimizer must be a function{or_none}, got {function!r}")
@@ -106,13 +107,8 @@ def stuck() -> ValueError:
 def idle_rounds(idle: jax.Array, valid: jax.Array, before: State, after: State) -> jax.Array:
   """Counts the rounds in a row that asked for nothing, `[]` int.
 
-  A round that also left the state unchanged counts as all of them: no later one can differ.
-
-  Args:
-    idle: The count before the round.
-    valid: Rows asked in the round. `[B]` bool.
-    before: The state before the round.
-    after: The state after the round.
+  `idle []` is the count before the round, `valid [B]` marks the rows asked in it. A round that also
+  left the state unchanged counts as all of them: no later one can differ.
   """
 
   def equal(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -135,64 +131,66 @@ def is_stuck(idle: Any) -> Any:
 
 
 def ask(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
-  """Calls `ask`, and checks what it returns while that is traced."""
+  """Calls `ask` and checks its result at trace time."""
   asked = optimizer.ask(state)
   with _must_return(f"ask must return `(masks [B, {problem.n}], valid [B])`, both bool", asked):
     masks, valid = asked
-    chex.assert_shape([masks, valid], [(*valid.shape, problem.n), (None,)])
-    chex.assert_type([masks, valid], bool)
+    _check_form(masks, jnp.bool_, valid.size, problem.n)
+    _check_form(valid, jnp.bool_, valid.size)
   return masks, valid
 
 
 def tell(
   optimizer: Optimizer, problem: Problem, state: State, *answers: jax.Array
 ) -> tuple[State, Info]:
-  """Calls `tell`, and checks what it returns while that is traced."""
+  """Calls `tell` and checks its result at trace time."""
   told = optimizer.tell(state, *answers)
   if not isinstance(told, tuple) or len(told) != 2 or not isinstance(told[1], Info):
     parts = told if isinstance(told, tuple) else (told,)
     found = ", ".join(type(part).__name__ for part in parts)
     raise ValueError(f"tell must return `(state, Info)`, got {found}")
   after, info = told
-  try:
-    chex.assert_trees_all_equal_shapes_and_dtypes(*jax.tree.map(jnp.asarray, (state, after)))
-  except AssertionError as error:
-    difference = " ".join(str(error).split())
+  if changed := changed_leaves(state, after):
     raise ValueError(
-      f"tell must return a state of the same structure, shapes and dtypes: {difference}"
-    ) from error
+      f"tell must return a state of the same structure, dtypes and shapes: {changed}"
+    )
   with _must_return(
     f"tell must return an Info of `R` runs: accepted [R] bool, masks [R, {problem.n}] bool, values "
     "[R], ties None or [R] bool",
     info,
   ):
-    runs = info.accepted.shape
-    chex.assert_shape([*info[:3]], [(None,), (*runs, problem.n), runs])
-    chex.assert_type([*info[:3]], [bool, bool, float])
+    runs = info.accepted.size
+    _check_form(info.accepted, jnp.bool_, runs)
+    _check_form(info.masks, jnp.bool_, runs, problem.n)
+    _check_form(info.values, jnp.floating, runs)
     if info.ties is not None:
-      chex.assert_shape(info.ties, runs)
-      chex.assert_type(info.ties, bool)
+      _check_form(info.ties, jnp.bool_, runs)
   return told
 
 
 def done(optimizer: Optimizer, state: State) -> jax.Array:
-  """Calls `done`, and checks what it returns while that is traced."""
+  """Calls `done` and checks its result at trace time."""
   answer = optimizer.done(state)
   with _must_return("done must return one bool", answer):
     ended = jnp.asarray(answer)
-    chex.assert_shape(ended, ())
-    chex.assert_type(ended, bool)
+    _check_form(ended, jnp.bool_)
   return ended
 
 
 def best(optimizer: Optimizer, problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
-  """Calls `best`, and checks what it returns while that is traced."""
+  """Calls `best` and checks its result at trace time."""
   answer = optimizer.best(state)
   with _must_return(f"best must return `(mask [{problem.n}] bool, value [])`", answer):
     mask, value = map(jnp.asarray, answer)
-    chex.assert_shape([mask, value], [(problem.n,), ()])
-    chex.assert_type(mask, bool)
+    _check_form(mask, jnp.bool_, problem.n)
+    _check_form(value, jnp.generic)
   return mask, value
+
+
+def _check_form(array: jax.Array, kind: Any, *shape: int) -> None:
+  # Not `chex.assert_shape`: a user may have called `chex.disable_asserts()`.
+  if array.shape != shape or not jnp.issubdtype(array.dtype, kind):
+    raise ValueError(f"{array.dtype} {array.shape} is not {kind.__name__} {shape}")
 
 
 @contextlib.contextmanager
@@ -200,7 +198,7 @@ def _must_return(required: str, answer: Any) -> Iterator[None]:
   """Raises ValueError where a check fails, with what is required and the `answer`, on one line."""
   try:
     yield
-  except (AssertionError, AttributeError, TypeError, ValueError) as error:
+  except (AttributeError, TypeError, ValueError) as error:
     leaves = [
       (jax.tree_util.keystr(path).lstrip("."), getattr(leaf, "dtype", type(leaf).__name__), leaf)
       for path, leaf in jax.tree_util.tree_leaves_with_path(answer)

@@ -29,7 +29,7 @@ from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_functions.base import SetFunction
 
-_LAZY_BATCH = 64  # gains measured together
+_LAZY_BATCH = 64  # gains measured together; decisions do not depend on it, 512 made rounds longer
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -37,17 +37,9 @@ _LAZY_BATCH = 64  # gains measured together
 def solve_by_gains(
   problem: Problem, function: SetFunction, rng: jax.Array, rules: jax.Array, options: Options
 ) -> Outcome:
-  """Runs greedy by `rules [R, 1 + m]`; the best path wins.
+  """Runs greedy by `rules [R, 1 + m]` without a `canonical` function; the best path wins.
 
-  Args:
-    problem: The problem, without a `canonical` function.
-    function: A function that gives gains.
-    rng: Random key.
-    rules: Offset and weights of the price of an element, for each path.
-    options: Options of the paths.
-
-  Returns:
-    The outcome; an evaluation is one gain of one element.
+  An evaluation of the outcome is one gain of one element.
   """
   keys = jax.random.split(rng, rules.shape[0])
   solve = functools.partial(_solve_all if options.sample is None else _solve_sampled, problem)
@@ -72,9 +64,7 @@ class _GainsPath(NamedTuple):
 
   Attributes:
     outcome: The outcome so far.
-    mask: As in `GreedyPath`.
-    value: As in `GreedyPath`.
-    scale: As in `GreedyPath`.
+    mask, value, scale: As in `GreedyPath`.
     state: The set function's state.
     bounds: Last measured gain of each element while it fitted, +inf if never; None if eager. `[n]`.
     candidates: Elements that may be added. `[n]` bool.

@@ -45,18 +45,9 @@ def settle(
 ) -> tuple[GreedyPath, jax.Array]:
   """Records measured gains and adds the best element once no unmeasured one could beat it.
 
-  Measurements that the decision does not need leave no trace in the path.
-
-  Args:
-    path: The path.
-    elements: Elements measured. `[B]` int.
-    valid: Which of them exist. `[B]` bool.
-    gains: Their gains. `[B]`.
-    values: F with each of them. `[B]`.
-    options: Options of the path.
-
-  Returns:
-    The path, and whether an element was added, `[]` bool.
+  Measurements that the decision does not need leave no trace in the path. All are `[B]`: elements,
+  whether they are valid, gains, and values of F with each. Returns the path, and whether an element
+  was added, `[]` bool.
   """
   decision = decide(path, path.gain, elements, valid, gains, options.lazy)
   path = record(path, elements, decision.used, gains, values)
@@ -75,7 +66,7 @@ def settle(
 
 
 class Decision(NamedTuple):
-  """A decision, or what is still missing for one.
+  """The decision of the measured elements; final if `safe`.
 
   Attributes:
     used: The measurements that it needs. `[B]` bool.
@@ -98,20 +89,11 @@ def decide(
   gains: jax.Array,
   one_by_one: bool,
 ) -> Decision:
-  """The first decision that the measured elements allow.
+  """The first decision that the `valid` ones of the measured elements `[B]` allow.
 
-  The best element is the lowest of those whose density ties with the highest under rounding.
-
-  Args:
-    path: The path.
-    bounds: Upper bound of each element's gain until it is measured. `[n]`.
-    elements: Elements measured. `[B]` int.
-    valid: Which of them exist. `[B]` bool.
-    gains: Their gains. `[B]`.
-    one_by_one: Whether the first of the elements may decide without the others.
-
-  Returns:
-    The decision.
+  The best element is the lowest of those whose density ties with the highest under rounding. With
+  `one_by_one` the first elements may decide without the others. `bounds [n]` bound gains that are
+  not measured yet.
   """
   places, size = jnp.arange(elements.size), path.mask.size
   target = jnp.where(valid, elements, size)  # rows that do not exist are written nowhere

@@ -29,7 +29,7 @@ class GreedyPath(NamedTuple):
     fresh: Whether the gain was measured at this set. `[n]` bool.
     candidates: Elements that may be added now, one for each canonical set. `[n]` bool.
     failed: Whether the set with the element could not be measured. `[n]` bool.
-    representative: The element that gives the same network, see `Additions`. `[n]` int.
+    representative: The element that leads to the same canonical set, see `Additions`. `[n]` int.
     price: Price of the element by the rule. `[n]`.
     best_mask: The best set so far. `[n]` bool.
     best_value: Its value. `[]`.

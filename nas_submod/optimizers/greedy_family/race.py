@@ -69,8 +69,7 @@ class Standing(NamedTuple):
   """Standing of a race after a round.
 
   Attributes:
-    squares: As in `Race`, with the measurements at this set.
-    freedom: As in `Race`, with the measurements at this set.
+    squares, freedom: As in `Race`, with the measurements at this set.
     leader: The element of the best mean density in this rung. `[]` int.
     lower: Lower bound of its density under rounding. `[]`.
     rivals: Other elements that could be the best. `[n]` bool.

@@ -55,17 +55,9 @@ class RacingState(NamedTuple):
 
 
 def make_racing(price_weights: Callable[[Problem], jax.Array], options: Options) -> Optimizer:
-  """Makes an optimizer of greedy paths that race.
+  """Makes an optimizer of paths that race, with prices by `price_weights: problem -> [R, 1 + m]`.
 
-  Args:
-    price_weights: `problem -> [R, 1 + m]`, offset and weights of the prices of each path.
-    options: Options of the paths.
-
-  Returns:
-    The optimizer. Its rows are the sets of the paths, then the finalists; only one kind is valid.
-
-  Raises:
-    ValueError: If there are fewer than two rungs, or their replicates do not increase from 1 on.
+  A round has rows for the sets of the paths, then for the finalists; only one kind is valid.
   """
   per_rung = options.replicates_per_rung
   increase = all(a < b for a, b in itertools.pairwise(per_rung))

@@ -52,10 +52,10 @@ def greedy(
 ) -> Optimizer:
   """Adds the element of the largest gain per price, until nothing fits.
 
-  With one knapsack and monotone submodular F, the better of this with `density:0` and of the best
-  singleton has 0.427 of the optimum (Feldman, Nutov, Shoham 2023). With groups alone `unit` has 1/2
-  (Fisher, Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F. A free
-  element counts as costing 1e-20. Elements without gain come last.
+  With one knapsack and monotone submodular F, the better of `density:0` and the best single element
+  has 0.427 of the optimum (Feldman, Nutov, Shoham 2023). With groups alone `unit` has 1/2 (Fisher,
+  Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F. A free element
+  counts as costing 1e-20. Elements without gain come last.
 
   Args:
     rule: "unit" (every price is 1), "density:i" (units of resource i), or "joint" (the sum of the
@@ -145,19 +145,7 @@ def greedy_plus_max(
 def make_greedy(
   rules: tuple[str, ...] | None, options: Options, race: tuple[int, ...] | None = None
 ) -> Optimizer:
-  """Makes an optimizer of greedy paths.
-
-  Args:
-    rules: The rule of each path; None for all there are.
-    options: Options of the paths.
-    race: None, or replicates per rung.
-
-  Returns:
-    The optimizer.
-
-  Raises:
-    ValueError: If a rule or an option is not allowed.
-  """
+  """Makes an optimizer of greedy paths, one for each of `rules`; None for all rules."""
   for rule in rules or ():
     if not re.fullmatch(r"unit|joint|density:\d+", rule):
       raise ValueError(f'rule is "unit", "joint" or "density:i" with i a resource, got "{rule}"')
@@ -193,9 +181,12 @@ def make_greedy(
     return masks[winner], values[winner]
 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
-    # Gains say nothing of elements that lead to the same network.
+    # Gains do not tell which elements lead to the same canonical set.
     if isinstance(value, SetFunction) and value.incremental and problem.canonical is None:
-      return solve_by_gains(problem, value, rng, _all_price_weights(rules, problem), options)
+      weights = _all_price_weights(rules, problem)
+      # They are static arguments that a run by gains does not use.
+      shared = options._replace(batch=1, wide_start=False)
+      return solve_by_gains(problem, value, rng, weights, shared)
     return drive(protocol, problem, value, rng)
 
   protocol = Optimizer(init, ask, tell, done, best)

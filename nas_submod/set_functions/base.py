@@ -187,7 +187,8 @@ def changed_leaves(before: Any, after: Any) -> str:
     for place in was | now
     if was.get(place) != now.get(place)
   ]
-  if not changed and jax.tree.structure(before) != jax.tree.structure(after):
+  structures: set[Any] = {jax.tree.structure(state) for state in (before, after)}
+  if not changed and len(structures) > 1:
     return "a container or a static field of it changed"
   return "; ".join(changed)
 

@@ -21,9 +21,9 @@ from nas_submod.optimizers.bayesian.kernel import (
 _FLOOR = 3e-4  # added to variances of measurements, warped; keeps float32 Cholesky stable
 _STEPS = 8  # of the fit in a round
 # Short memories: each round has new data and few steps. A covariance that is not positive definite
-# in float32 gives a NaN gradient, and Adam's memory would keep it. A nearly singular one gives a huge
-# gradient, which would shrink all steps that follow. `eps` keeps gradients that are rounding from
-# full steps.
+# in float32 gives a NaN gradient, which Adam's memory would keep. A nearly singular one gives a
+# huge gradient, which would shrink the steps that follow. `eps` keeps gradients that are mere
+# rounding from making full steps.
 _DESCENT = optax.chain(
   optax.zero_nans(), optax.clip(20.0), optax.adam(0.1, b1=0.8, b2=0.9, eps=1e-3)
 )
@@ -283,7 +283,10 @@ def measured_means(posterior: Posterior) -> jax.Array:
 def predict(
   posterior: Posterior, encoding: Encoding, features: Features, row: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean `[K]` and covariance `[K, K]` of F at distinct sets in `row [K]` of the data, or E."""
+  """Mean `[K]` and covariance `[K, K]` of F at distinct sets.
+
+  `row [K]` is the row of the data that holds the set, E if none does.
+  """
   nugget = jnp.exp(posterior.parameters.nugget)
   rows = jnp.arange(posterior.used.shape[0])
   cross = covariances(posterior, encoding, features) + nugget * (row[:, None] == rows)

@@ -15,8 +15,8 @@ from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.problem import Problem, same_sets
 
 _WAVES = 64  # random Fourier features of a draw
-# Steps of a chain in a round, and neighbours tried in a step. With 24 steps the regret on the tabular
-# benchmark (`docs/benchmarks.md`) was no lower.
+# Steps of a chain in a round, and neighbours tried in a step. 24 steps did not lower the regret on
+# the tabular benchmark (`docs/benchmarks.md`).
 _STEPS, _PROPOSALS = 12, 16
 
 

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks.spread import with_error
 from experiments import common
 from nas_submod import files, optimizers, parallel, search, training
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
@@ -193,7 +194,7 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
       found.append(stats.spearmanr(values, reference).statistic)
       taken.append(sum(e.steps for e in log) / len(networks))
       jax.clear_caches()  # Each way has its own programs; many would fill the memory.
-    table.add_row(name, spread(taken, 0), spread(found, 3))
+    table.add_row(name, with_error(taken, 0), with_error(found, 3))
   return table
 
 
@@ -257,15 +258,9 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
   for column in ("", *columns):
     table.add_column(column, justify="right")
   for name, results in rows.items():
-    cells = [spread([r[column] for r in results], digits) for column, digits in columns.items()]
+    cells = [with_error([r[column] for r in results], digits) for column, digits in columns.items()]
     table.add_row(name, *cells)
   return table
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-  """Formats mean and standard error."""
-  error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-  return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def device() -> str:

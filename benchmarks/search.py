@@ -12,12 +12,12 @@ import json
 import pathlib
 from typing import Any
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.spread import with_deviation
 from experiments import common
 from nas_submod import data, files, search
 from nas_submod.evaluation.evaluator import mean
@@ -77,19 +77,15 @@ def main(config: ConfigDict) -> None:
   for name, results in rows.items():
     table.add_row(
       name,
-      spread([evaluations(r) for r in results], 0),
-      spread([r["judged"] for r in results], 4),
-      spread([100 * r["test"]["accuracy"] for r in results], 2) + " %" if FINAL.value else "",
+      with_deviation([evaluations(r) for r in results], 0),
+      with_deviation([r["judged"] for r in results], 4),
+      with_deviation([100 * r["test"]["accuracy"] for r in results], 2) + " %"
+      if FINAL.value
+      else "",
     )
   console.print(table)
   gaps = [a["judged"] - b["judged"] for a, b in zip(rows["rcas"], rows["random_search"])]
-  console.print(f"rcas - random_search, paired by seed: {spread(gaps, 4)}", highlight=False)
-
-
-def spread(values: list[float], digits: int) -> str:
-  """Formats mean and standard deviation."""
-  deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-  return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+  console.print(f"rcas - random_search, paired by seed: {with_deviation(gaps, 4)}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from rich.console import Console
 from rich.table import Table
 
 import nas_submod as ns
-from nas_submod.set_functions.closed_form import SetFunction, coverage, facility_location
+from benchmarks.spread import with_deviation
+from nas_submod.set_functions import SetFunction, coverage, facility_location
 
 SIZES = flags.DEFINE_list("sizes", ["500", "2000", "10000"], "Sizes of the ground set.")
 REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Timed runs.", lower_bound=1)
@@ -127,7 +128,7 @@ def compare(instance: Instance, table: Table) -> None:
     tolerance = 1e-2 if instance.matrix.dtype == bool else 1e-4
     if not instance.cost.size and not math.isclose(value, best, rel_tol=tolerance):
       raise AssertionError(f"{name}: value {value} differs from ours, {best}")
-    add_row(table, *name, f"{run['first']:.2f}", spread(run["seconds"]), f"{value:.2f}")
+    add_row(table, *name, f"{run['first']:.2f}", with_deviation(run["seconds"], 4), f"{value:.2f}")
 
 
 def complete(service: np.ndarray, cost: np.ndarray, budget: float, seed: list[int]) -> float:
@@ -165,7 +166,7 @@ def enumerate_seeds(depth: int, table: Table) -> None:
   if max(values) > result.value * (1 + 1e-5):
     raise AssertionError(f"NumPy found {max(values)}, ours {result.value}")
   name = (f"enumeration, depth {depth}", str(n))
-  add_row(table, *name, "ours", f"{first:.2f}", spread(seconds), f"{result.value:.2f}")
+  add_row(table, *name, "ours", f"{first:.2f}", with_deviation(seconds, 4), f"{result.value:.2f}")
   scaled = f"{loop:.4f} (from {len(sample)} of {len(seeds)} seeds)"
   add_row(table, *name, "NumPy loop", "", scaled, "")
   add_row(table, *name, "ratio", "", f"{loop / np.mean(seconds):.1f}", "")
@@ -175,12 +176,6 @@ def add_row(table: Table, *cells: str) -> None:
   """Adds a row and prints it at once, because the table is printed at the end."""
   table.add_row(*cells)
   print("  ".join(filter(None, cells)), file=sys.stderr, flush=True)
-
-
-def spread(seconds: list[float]) -> str:
-  """Formats mean and standard deviation."""
-  deviation = np.std(seconds, ddof=1) if len(seconds) > 1 else float("nan")
-  return f"{np.mean(seconds):.4f} ± {deviation:.4f}"
 
 
 def main(argv: list[str]) -> None:

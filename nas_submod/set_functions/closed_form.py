@@ -14,7 +14,6 @@ from jax.tree_util import Partial
 
 from nas_submod.precision import full_precision
 from nas_submod.set_functions.base import SetFunction, as_argument
-from nas_submod.set_functions.facilities import facility_location as facility_location
 from nas_submod.validation import array_of, floats_of, nonnegative_of
 
 

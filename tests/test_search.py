@@ -145,6 +145,7 @@ def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
 ):
   monkeypatch.setattr(screening, "LARGE_CALL", 3)
   config = config_of("greedy")
+  config.budget = {"params": 3_000, "madds": 20_000}
   config.train[shortened] = 4
   setup = make_setup(config)
   log = Journal(None)

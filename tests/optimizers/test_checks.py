@@ -1,5 +1,8 @@
 """Arguments, set functions and optimizers that the drivers refuse."""
 
+from typing import Any, NamedTuple
+
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -172,7 +175,7 @@ def of_nothing(state):
     ),
     (
       scripted(of_nothing, lambda s, values: (jnp.ones(2), Info(*[jnp.zeros((1, 4), bool)] * 3))),
-      r"a state of the same structure, .*: .* shapes: \(\) != \(2,\)",
+      r"a state of the same structure, .*: state was int32 \(\), is float32 \(2,\)",
     ),
     (
       scripted(of_nothing, lambda s, values: (s + 1, {})),
@@ -205,6 +208,39 @@ def test_optimizers_that_break_the_protocol_are_refused(optimizer, words, tracea
   value = set_functions.modular(WEIGHTS) if traceable else weigh
   with pytest.raises(ValueError, match=words):
     ns.maximize(PROBLEM, value, optimizer, traceable=traceable)
+
+
+class Counter(NamedTuple):
+  rounds: Any
+  extra: Any = None
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+def test_checks_hold_if_a_user_turned_chex_off_and_name_the_changed_fields(traceable):
+  def tell(state, values):
+    return Counter(1.0 * state.rounds), Info(jnp.zeros(1, bool), of_nothing(state)[0], values)
+
+  changing = Optimizer(
+    init=lambda problem, rng: Counter(jnp.int32(0), jnp.float32(0)),
+    ask=of_nothing,
+    tell=tell,
+    done=lambda state: state.rounds > 0,
+    best=lambda state: (jnp.zeros(4, bool), 0.0),
+  )
+  changes = r"state.rounds was int32 \(\), is float32 \(\); state.extra was float32 \(\), is absent"
+  value = set_functions.modular(WEIGHTS) if traceable else weigh
+  chex.disable_asserts()
+  try:
+    for optimizer, words in (
+      (changing, changes),
+      (scripted(lambda s: (jnp.ones((1, 4)), jnp.ones(1, bool))), "ask must return"),
+      (scripted(of_nothing)._replace(done=lambda s: s), "done must return"),
+      (scripted(of_nothing, answer=lambda s: (jnp.zeros(3, bool), 0.0)), "best must return"),
+    ):
+      with pytest.raises(ValueError, match=words):
+        ns.maximize(PROBLEM, value, optimizer, traceable=traceable)
+  finally:
+    chex.enable_asserts()
 
 
 @pytest.mark.parametrize("traceable", [False, True])

@@ -14,7 +14,13 @@ import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
-from nas_submod.optimizers import greedy, partial_enumeration, rcas, stochastic_greedy
+from nas_submod.optimizers import (
+  exchange,
+  greedy,
+  partial_enumeration,
+  rcas,
+  stochastic_greedy,
+)
 
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 
@@ -125,7 +131,7 @@ def test_the_inner_optimizer_sets_the_replicates():
   assert result.evaluations == len(calls) == 2 * len(set(calls))
 
 
-def test_enumeration_can_be_an_inner_optimizer():
+def test_enumeration_can_be_inside_enumeration_and_exchange():
   problem, function = instances.one_knapsack(1), instances.integer_coverage(1)
 
   def solve(optimizer):
@@ -133,6 +139,8 @@ def test_enumeration_can_be_an_inner_optimizer():
 
   nested = partial_enumeration(partial_enumeration(greedy(), 1), 1)
   assert solve(nested) == solve(partial_enumeration(greedy(), 2))
+  depth_1 = partial_enumeration(greedy(), 1)
+  assert solve(exchange(depth_1)) >= solve(depth_1)
 
 
 @pytest.mark.parametrize(

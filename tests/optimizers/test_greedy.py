@@ -148,7 +148,7 @@ def test_a_wide_start_saves_rounds_and_changes_nothing_else(make):
       ]
       assert steps[0] == steps[1]
     np.testing.assert_array_equal(wide.mask, narrow.mask)
-    assert wide.value == narrow.value
+    assert wide.value == narrow.value and wide.evaluations == narrow.evaluations
     rounds += [narrow.rounds, wide.rounds]
   assert rounds[1] < rounds[0]
   limited = ns.maximize(problem, value, make(wide_start=True), max_evaluations=3)

@@ -74,6 +74,16 @@ def test_lazy_is_eager_if_one_gain_costs_as_much_as_all():
     assert lazy.evaluations == 1 + N + (N - 1) + (N - 2)
 
 
+def test_options_that_change_rounds_alone_share_a_program_by_gains(compilations):
+  problem, function = random_problem(0), random_function("facility", 0)
+  found = ns.maximize(problem, function, rcas(), traceable=True)
+  before = compilations()
+  for optimizer in (rcas(batch=2), rcas(wide_start=True)):
+    other = ns.maximize(problem, function, optimizer, traceable=True)
+    np.testing.assert_array_equal(other.mask, found.mask)
+  assert compilations() == before
+
+
 def test_no_round_is_played_if_nothing_fits():
   problem = ns.Problem([-1] * N, np.full(N, 2.0), 1.0)
   for lazy in (False, True):

@@ -44,15 +44,20 @@ def path_of(result, run=0):
   return [step.mask.tolist() for step in result.trace if step.run == run]
 
 
-@pytest.mark.parametrize(("rule", "lazy", "batch"), [("unit", False, None), ("joint", True, 3)])
-def test_exact_values_give_the_path_of_plain_greedy_and_no_second_measurement(rule, lazy, batch):
+@pytest.mark.parametrize(
+  "make",
+  [functools.partial(greedy, batch=None), functools.partial(rcas, batch=3)],
+  ids=["eager", "lazy, all rules"],
+)
+def test_exact_values_give_the_paths_of_plain_greedy_and_no_second_measurement(make):
   for seed in range(8):
     rounded = instances.integer_coverage(seed, unit=0.1)  # ties that rounding splits
     for function in (rounded, instances.noisy_table(seed)):
       problem, value = instances.two_knapsacks(seed), set_functions.on_host(function)
-      plain = ns.maximize(problem, value, greedy(rule, lazy, batch))
-      raced = ns.maximize(problem, exactly(value), greedy(rule, lazy, batch, RACE))
-      assert path_of(raced) == path_of(plain), seed
+      plain = ns.maximize(problem, value, make())
+      raced = ns.maximize(problem, exactly(value), make(race=RACE))
+      for run in range(4):
+        assert path_of(raced, run) == path_of(plain, run), (seed, run)
       np.testing.assert_array_equal(raced.mask, plain.mask)
       assert raced.evaluations == plain.evaluations and raced.rounds == plain.rounds
       assert not any(step.tie for step in raced.trace)
@@ -124,6 +129,7 @@ def test_decisions_depend_neither_on_the_batch_nor_on_a_wide_start():
         for found in (one, *others)
       )
       assert all(found == expected for found in steps), (seed, run)
+    assert others[-1].evaluations == one.evaluations
     rounds += [one.rounds, *(found.rounds for found in others)]
     ties += sum(step.tie for step in one.trace)
   assert ties > 0 and (rounds[1:] < rounds[0]).all()

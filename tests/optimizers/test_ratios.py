@@ -143,6 +143,12 @@ def test_depth_1_of_density_greedy_is_no_better_than_a_half():
   assert CLAIMS["depth 1 of plus max"].shares(batch) == 1
 
 
+def test_depth_3_of_density_greedy_has_its_share():
+  batch, promised = hard_instances.knapsacks("traps", "near_ties", 0, count=8), 1 - 1 / math.e
+  assert batch.best_share([DENSITY]).min() < promised
+  assert batch.best_share([partial_enumeration(DENSITY, 3)]).min() >= promised - 1e-6
+
+
 @once
 @given(FAMILIES, SEEDS)
 def test_unit_greedy_has_half_of_the_optimum_with_groups_alone(family, seed):

@@ -16,18 +16,25 @@ def weigh(masks):
   return masks @ WEIGHTS
 
 
-@pytest.mark.parametrize("torn", [False, True])
-def test_a_recorded_run_resumes_where_it_stopped(tmp_path, torn):
+@pytest.mark.parametrize(
+  ("optimizer", "repeats", "torn"),
+  [
+    (o.greedy(batch=4), False, False),
+    (o.greedy(batch=4), False, True),
+    (o.surrogate(evaluations=12, batch=2, design=4), True, True),
+  ],
+  ids=["greedy", "torn", "random"],
+)
+def test_a_recorded_run_resumes_where_it_stopped(tmp_path, optimizer, repeats, torn):
   problem = ns.Problem(np.arange(12) // 3, np.linspace(1, 2, 12), 4.0)
   weights = np.random.default_rng(0).random(12)
-  optimizer = o.greedy(batch=4)
   calls = []
 
   def value(masks):
     if len(calls) == stop:
       raise RuntimeError("power failure")
     calls.append(len(masks))
-    return masks @ weights, np.full(len(masks), 0.01)
+    return masks @ weights, np.full(len(masks), 0.3)
 
   stop = None
   whole = ns.maximize(problem, value, optimizer)
@@ -41,7 +48,8 @@ def test_a_recorded_run_resumes_where_it_stopped(tmp_path, torn):
   result = ns.maximize(problem, o.recorded(value, path), optimizer)
   assert len(calls) == rounds - 3 + torn
   np.testing.assert_equal(result._asdict(), whole._asdict())
-  assert [json.loads(line)["value"] for line in path.read_text().splitlines()]
+  sets = [tuple(json.loads(line)["set"]) for line in path.read_text().splitlines()]
+  assert len(sets) == whole.evaluations and (len(set(sets)) < len(sets)) == repeats
 
 
 def test_logs_that_are_refused(tmp_path):

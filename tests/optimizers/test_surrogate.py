@@ -1,3 +1,5 @@
+import functools
+
 import instances
 import jax
 import jax.numpy as jnp
@@ -104,6 +106,34 @@ def test_the_evidence_and_its_gradient_equal_scipy_density_and_finite_difference
     modes=["rev"],
     rtol=0.02,
   )
+
+
+@full_precision()
+def test_the_fit_lowers_its_loss_also_after_gradients_that_are_nan_or_huge(monkeypatch):
+  _, encoding, data, _ = measured(0)
+  targets = posterior_of.warp(data)
+  products = model.inner_products(encoding, data.features, data.features)
+  norms = model.square_norms(encoding, data.features)
+  start = posterior_of.start_fit()
+
+  @jax.jit
+  def loss(fit):
+    return posterior_of._loss(fit.parameters, products, norms, targets)
+
+  def broken(factor, parameters, *_):
+    return factor * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(parameters))
+
+  data_of_all = dict(encoding=encoding, data=data, targets=targets)
+  improve = jax.jit(functools.partial(posterior_of.improve, **data_of_all))
+  assert loss(improve(start)) < loss(start) - 0.1
+  for factor in (jnp.nan, 1e30):
+    with monkeypatch.context() as patch:
+      patch.setattr(posterior_of, "_loss", functools.partial(broken, factor))
+      fit = posterior_of.improve(start, **data_of_all)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fit.parameters))
+    for _ in range(4):
+      fit = improve(fit)
+    assert loss(fit) < loss(start) - 0.1, factor
 
 
 @full_precision()

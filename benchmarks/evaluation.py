@@ -45,7 +45,7 @@ from nas_submod.compilation import CompilationLog
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import Job
 from nas_submod.evaluation.journal import Journal, Journaled
-from nas_submod.evaluation.trainer import TrainingEvaluator
+from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import final

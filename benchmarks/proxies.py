@@ -31,7 +31,7 @@ from experiments import common
 from nas_submod import files, optimizers, parallel, search, training
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.evaluation.objective import Objective
-from nas_submod.evaluation.trainer import TrainingEvaluator
+from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.search.setup import Setup, first_additions, make_setup
 from nas_submod.training import final
 from nas_submod.workdir import make_workdir

@@ -22,7 +22,7 @@ from experiments import common
 from nas_submod import data, files, search
 from nas_submod.evaluation.evaluator import mean
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
-from nas_submod.evaluation.trainer import TrainingEvaluator
+from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.search.setup import make_setup
 from nas_submod.training import final
 from nas_submod.workdir import make_workdir

@@ -2,7 +2,7 @@
 
 Claim: the paper's search (Xiong, Mehta, Singh, ICCV 2019) finds RCNet, 76.1% top-1 with 1.92M
 parameters and 87.3M multiply-adds, in two GPU-days.
-Expected: not yet measured at full length here; the first steps run on a CPU (README, Results).
+Expected: not yet measured at full length here; the first steps run on a CPU (docs/benchmarks.md).
 Command, with CIFAR-100 prepared for TFDS:
   python -m experiments.search --config=configs/cifar100.py --workdir=runs/cifar100
 From an npz file of uint8 arrays x_train, y_train, x_test, y_test:
@@ -23,7 +23,7 @@ def get_config(mode: str = "") -> ConfigDict:
   config.space = {"name": "rcnet_cifar100"}
   # The paper holds out ten images of every class.
   config.data.update({"source": "cifar100", "validation_size": 1_000})
-  config.budget = {"params": 2.4e6, "madds": 91.1e6}
+  config.budget.update({"params": 2.4e6, "madds": 91.1e6})
   config.score = "accuracy"
   config.train.update(
     {

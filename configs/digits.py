@@ -3,12 +3,14 @@
 Claim: within 12,000 parameters and 150,000 multiply-adds, the search finds a network with less than
 half the validation loss of the start network. The value of one set varies between seeds by about
 half of the mean gain of the first three blocks.
-Expected: see the table in README.md, section Results.
+Expected: see the table in docs/benchmarks.md.
 Command: python -m experiments.search --config=configs/digits.py --workdir=runs/digits
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from nas_submod.resources import RESOURCES
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -28,7 +30,9 @@ def get_config(mode: str = "") -> ConfigDict:
     "split_seed": 0,
   }
   # Units: learned numbers; multiply-adds of the convolutions for one image.
-  config.budget = {"params": 12e3, "madds": 150e3}  # floats: a flag may be a fraction
+  # Every resource is a flag; floats, so that it may be a fraction.
+  config.budget = {name: placeholder(float) for name in RESOURCES}
+  config.budget.update({"params": 12e3, "madds": 150e3})
   # "negative_loss" or "accuracy" on the validation split, or "negative_train_loss" over all steps.
   config.score = "negative_loss"
   config.search = {
@@ -84,7 +88,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "keep_checkpoints": 2,  # the last ones, beside the best
   }
   if mode == "smoke":
-    config.budget = {"params": 8e3, "madds": 60e3}
+    config.budget.update({"params": 8e3, "madds": 60e3})
     config.train.steps = 5
     config.final.epochs = 1.0
     config.search.finalists = 2

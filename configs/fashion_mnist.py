@@ -15,7 +15,7 @@ def get_config(mode: str = "") -> ConfigDict:
   config = digits.get_config(mode)
   config.space = {"name": "digits", "image_shape": (28, 28, 1)}
   config.data.update({"source": "fashion_mnist", "validation_size": 5_000})
-  config.budget = {"params": 20e3, "madds": 1e6}
+  config.budget.update({"params": 20e3, "madds": 1e6})
   config.train.update({"flip": True, "batch_size": 64})
   config.final.update({"flip": True, "crop_padding": 2, "epochs": 30.0, "batch_size": 128})
   return config

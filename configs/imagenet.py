@@ -27,10 +27,10 @@ def get_config(mode: str = "") -> ConfigDict:
       "image_size": 224,
     }
   )
-  config.budget = {"params": 3.45e6, "madds": 300e6}
+  config.budget.update({"params": 3.45e6, "madds": 300e6})
   config.final.update({"epochs": 400.0, "learning_rate": 0.01, "milestones": (200, 300)})
   if mode == "b":
-    config.budget = {"params": 5e6, "madds": 500e6}
+    config.budget.update({"params": 5e6, "madds": 500e6})
   elif mode not in ("", "smoke"):
     raise ValueError(f'unknown mode {mode!r}; allowed: "b", "smoke" or none')
   return config

@@ -35,6 +35,6 @@ def get_config(mode: str = "") -> ConfigDict:
     "head_channels": 256,
   }
   # The limits of your device: learned numbers, multiply-adds for one image.
-  config.budget = {"params": 300e3, "madds": 20e6}
+  config.budget.update({"params": 300e3, "madds": 20e6})
   config.train.update({"crop_padding": 2, "flip": True})
   return config

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from experiments import common
 from nas_submod import files, parallel, search
 from nas_submod.evaluation.journal import JOURNAL_FILE, open_journal
-from nas_submod.evaluation.trainer import TrainingEvaluator
+from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report import dry_run, live, page, text
 from nas_submod.validation import first_line
 from nas_submod.workdir import make_workdir

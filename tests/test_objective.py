@@ -13,7 +13,7 @@ from nas_submod.evaluation.evaluator import Evaluation, Job, score_named
 from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
-from nas_submod.evaluation.trainer import TrainingEvaluator
+from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.networks import blocks
 from nas_submod.networks.search_space import SearchSpace, Stage
 from nas_submod.training import check_fit

@@ -16,7 +16,7 @@ def get_config():
     "start": ". | e2",
   }
   config.data.update({"train_size": 200, "validation_size": 100})
-  config.budget = {"params": 1e3, "madds": 8e3}
+  config.budget.update({"params": 1e3, "madds": 8e3})
   config.train.update({"steps": 12, "batch_size": 16, "steps_per_call": 5})
   config.final.update({"epochs": 1.0, "batch_size": 16, "log_every": 5, "checkpoint_every": 0.5})
   config.search.update({"finalists": 2, "finalist_replicates": 2})

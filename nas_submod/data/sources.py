@@ -53,7 +53,10 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   if bool(path) != takes_path:
     problem = "has no path" if takes_path else "takes no path"
     raise ValueError(f'source "{source}" {problem}: allowed are {_allowed()}')
-  return kind.open(path, data_dir)
+  try:
+    return kind.open(path, data_dir)
+  except OSError as error:
+    raise ValueError(f'source "{source}" cannot be read: {error}') from error
 
 
 def _allowed() -> str:

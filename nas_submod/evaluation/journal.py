@@ -115,7 +115,11 @@ class Journaled:
     found = [self._find(job) for job in jobs]
     absent = [job for job, evaluation in zip(jobs, found) if evaluation is None]
     if absent:
-      raise ValueError(f"the evaluator returned no evaluation of {absent[0]}")
+      key = self._space.key(absent[0].architecture)
+      raise ValueError(
+        f"the evaluator gave no evaluation with key {key!r} and replicate {absent[0].replicate}; "
+        "keys are those of space.key(job.architecture)"
+      )
     return [evaluation for evaluation in found if evaluation is not None]
 
   def _find(self, job: Job) -> Evaluation | None:

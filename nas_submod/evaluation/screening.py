@@ -19,7 +19,7 @@ class Screened:
   """
 
   def __init__(self, evaluator: Evaluator, score: Score, steps: int):
-    """Screens by the `score` of trainings of `steps` steps."""
+    """Wraps an evaluator; `score` ranks the short trainings, of `steps` steps each."""
     self._evaluator, self._score, self._steps = evaluator, score, steps
     self._asked: set[tuple[int, ...]] = set()
     self._losers: dict[tuple[int, ...], Evaluation] = {}

@@ -44,7 +44,7 @@ class Block:
     if not isinstance(layer, Layer):
       raise ValueError(
         f"block {self.function!r} returned {type(layer).__name__}; allowed: a "
-        "nas_submod.layers.Layer(init, apply, cost)"
+        "nas_submod.networks.layers.Layer(init, apply, cost)"
       )
     return layer
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import parallel, training
+from nas_submod.optimizers.random_sets import random_set
 from nas_submod.report.live import duration
 from nas_submod.report.text import budget_lines
-from nas_submod.resources import network_cost
+from nas_submod.resources import mask_cost, network_cost
 from nas_submod.search.estimate import Estimate, estimate
 from nas_submod.search.setup import Setup
 
@@ -79,7 +80,10 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
 
 
 def _typical_madds(setup: Setup) -> float:
-  return setup.budget.get("madds") or network_cost(setup.space, setup.space.start)["madds"]
+  """Mean multiply-adds of random networks that fill the budgets."""
+  keys = jax.random.split(jax.random.key(0), 16)
+  masks = jax.jit(jax.vmap(lambda key: random_set(setup.problem, key, stop=0.0)))(keys)
+  return float(mask_cost(setup.space, ("madds",))(np.asarray(masks)).mean())
 
 
 def _madds_per_second() -> float:

@@ -19,6 +19,7 @@ from nas_submod.search.loop import Display, Row
 from nas_submod.search.setup import Setup
 
 _LAST = ("finalists", "signal")  # The phases after the optimizer is done.
+_FEW = 5  # trainings of the greedy phase, before which the budgets tell little about the rest
 
 
 def duration(seconds: float) -> str:
@@ -64,7 +65,7 @@ class _Watch:
     if counts is None:
       return
     if not counts.trained and not counts.compilations.programs:
-      self.line = f"{self.phase}: compiling the program for every network, a minute or so"
+      self.line = f"{self.phase}: compiling one program for all networks, a minute or so"
       return
     self.line = f"{self.phase}: trained {counts.trained}, reused {counts.reused}"
     self.line += f", failed {sum(counts.failed.values())}"
@@ -89,9 +90,10 @@ class _Watch:
     """Trainings of the search to come: first by the estimate, then by the room in the budgets."""
     shares = [self._share_used(row) for row in self.rows.values()]
     done = float(np.mean(shares)) if shares else 0.0
-    if self.phase != "greedy" or done < 0.1:
+    since = counts.trained - self.trained_before.get("greedy", counts.trained)
+    if since < _FEW or done < 0.1:
       return max((self.expected.search or 0) + self.expected.short - counts.trained, 0)
-    return (counts.trained - self.trained_before["greedy"]) * (1 - done) / done
+    return since * (1 - done) / done
 
   def _share_used(self, row: Row) -> float:
     """Share of the way from the start network to the budget that a run will meet first."""

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report.text import number, summary
-from nas_submod.resources import network_costs
+from nas_submod.resources import RESOURCES, network_costs
 from nas_submod.search.setup import Setup
 
 
@@ -30,6 +30,8 @@ def write_page(
     for f in sorted(result["finalists"], key=lambda f: -f["value"])
   )
   heads = "".join(f"<th>{name}" for name in setup.budget)
+  ties = any(step["tie"] for step in result["path"])
+  hollow = " Hollow: a statistical tie; another block may have been better." * ties
   text = html.escape(summary(setup, result, path.parent).strip())
   title = f"{html.escape(setup.space.name)}: {html.escape(result['optimizer'])}"
   path.write_text(
@@ -39,8 +41,7 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
 <h1>{title}</h1>
 <pre>{text}</pre>
 <h2>Value along each run, against the budgets</h2>
-<p>Dashed: the budget. Star: the answer, trained again with fresh seeds. Hollow: a statistical tie;
-another block may have been better.</p>
+<p>Dashed: the budget. Star: the answer, trained again with fresh seeds.{hollow}</p>
 <img alt="value against costs" src="{_paths_figure(setup, result)}">
 <h2>Best value while searching</h2>
 <img alt="best value against trainings" src="{_progress_figure(setup, result)}">
@@ -89,7 +90,7 @@ def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
       c="k",
       zorder=3,
     )
-    axis.set(xlabel=name, ylabel=result["score"])
+    axis.set(xlabel=RESOURCES[name].unit, ylabel=result["score"])
     axis.grid(alpha=0.3)
   axes[0].legend(fontsize=8)
   return _image(figure)
@@ -115,6 +116,6 @@ def _evaluations_figure(setup: Setup, journal: Journal) -> str:
   for axis, column, (name, limit) in zip(axes, costs.T, setup.budget.items()):
     axis.plot(column, values, ".", ms=4, alpha=0.5)
     axis.axvline(limit, ls="--", c="gray")
-    axis.set(xlabel=name, ylabel=setup.config["score"])
+    axis.set(xlabel=RESOURCES[name].unit, ylabel=setup.config["score"])
     axis.grid(alpha=0.3)
   return _image(figure)

@@ -56,7 +56,7 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
   elif bound is None:
     lines.append("bound   none: not every block was measured on its own")
   elif bound >= (largest := LARGEST_SCORE[result["score"]]):
-    lines.append(f"bound   none below {largest:g}, which no network can exceed")
+    lines.append(f"bound   none: the measured gains allow {largest:g}, the largest possible score")
   elif bound < result["value"]:
     lines.append(
       f"bound   none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
@@ -106,11 +106,14 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
   """Describes the answer and why it was chosen, for the terminal."""
   counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
   gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
-  compared = "" if ratio is None else f", {ratio:.2f} of a gain"
+  first = f"the first {signal['additions']} blocks gain" * (signal["additions"] > 1)
+  gained = "" if gain is None else f"; {first or 'the first block gains'} {gain:.4f} each"
+  compared = "" if ratio is None else f": noise is {ratio:.2f} of a gain"
+  finalists = sorted(result["finalists"], key=lambda finalist: -finalist["value"])
+  marks = ["best", *("tie" if finalist["tie"] else "" for finalist in finalists[1:])]
   others = [
-    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f} {'tie' if f['tie'] else '':3}  "
-    + f["text"]
-    for f in sorted(result["finalists"], key=lambda f: -f["value"])
+    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f} {mark:4}  {f['text']}"
+    for f, mark in zip(finalists, marks)
   ]
   return "\n".join(
     [
@@ -124,7 +127,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",
       f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}"
-      + ("" if gain is None else f"; the first {signal['additions']} blocks gain {gain:.4f} each")
+      + gained
       + compared,
       *certificate_lines(result),
       "finalists, trained again with fresh seeds (tie: may be better within the noise):",

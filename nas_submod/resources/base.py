@@ -8,6 +8,10 @@ from nas_submod.networks.search_space import SearchSpace
 CostFunction = Callable[[Any], Any]  # mask [..., n] -> cost [...]
 
 
+class NotApplicableError(ValueError):
+  """A resource is not known for a space; reports leave it out, a budget of it is refused."""
+
+
 class Resource(NamedTuple):
   """A quantity that a budget may limit.
 
@@ -16,9 +20,10 @@ class Resource(NamedTuple):
   Attributes:
     name: Its name in a budget.
     unit: Its unit, for people.
-    cost: `space -> (mask [..., n] -> cost [...])`. The masks are valid sets. NumPy masks give int64
-      or float64. JAX masks give int32 or float32, and are traceable. Whole numbers are exact: a
-      cost that may exceed int32 raises ValueError for JAX masks.
+    cost: `space -> (mask [..., n] -> cost [...])`, or NotApplicableError for the space. The masks
+      are valid sets. NumPy masks give int64 or float64. JAX masks give int32 or float32, and are
+      traceable. Whole numbers are exact: a cost that may exceed int32 raises ValueError for JAX
+      masks. A larger set must not cost less, or the upper bound of a search does not hold.
     scaled: None, or `space -> (divisor, cost / divisor)` for whole numbers that may exceed int32.
       The quotients are whole, and fit int32; otherwise ValueError.
   """

@@ -36,6 +36,8 @@ def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int
   if unknown := [name for name in given if name not in RESOURCES]:
     raise ValueError(f"unknown resource {unknown[0]!r} in config.budget; allowed: {allowed}")
   checked = {name: _positive(name, value) for name, value in given.items()}
+  for resource in named(tuple(checked)):
+    cost_of(resource, space)  # Raises if the resource does not apply to the space.
   start = network_cost(space, space.start)
   for name, limit in checked.items():
     if start[name] > limit:

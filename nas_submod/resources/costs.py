@@ -1,5 +1,6 @@
 """Costs of networks in every resource."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.base import CostFunction, Resource
+from nas_submod.resources.base import CostFunction, NotApplicableError, Resource
 from nas_submod.resources.known import RESOURCES
 
 
@@ -44,7 +45,11 @@ def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, i
     ValueError: If the architecture does not belong to the space.
   """
   mask = space.mask(np.array(space.check(architecture)))
-  return {name: cost_of(resource, space)(mask).item() for name, resource in RESOURCES.items()}
+  costs = {}
+  for name, resource in RESOURCES.items():
+    with contextlib.suppress(NotApplicableError):
+      costs[name] = cost_of(resource, space)(mask).item()
+  return costs
 
 
 def network_costs(space: SearchSpace, architectures: Any, names: Sequence[str]) -> np.ndarray:

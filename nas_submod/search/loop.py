@@ -1,7 +1,13 @@
 """The search: the optimizer asks for sets, the evaluator scores what is new, until nothing fits.
 
 The answer is chosen among finalists that are trained again with fresh seeds, so that the winner is
-not merely the luckiest. It is a pure function of the config and the journal.
+not merely the luckiest. It is a pure function of the config and the journal. The way of a set:
+
+  optimizers.maximize    asks for masks (optimizers/drivers/host.py)
+  Objective              masks to jobs, evaluations to values
+  Screened, Inheriting   save trainings, if the config says so
+  Journaled              looks up what is known, writes down what is new
+  TrainingEvaluator      trains a network on each device
 """
 
 import math

@@ -325,6 +325,24 @@ def test_the_time_left_falls_with_the_finalists_and_counts_steps():
   assert len(watch.status()) < 80
 
 
+def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
+  watch = live._Watch(make_setup(tiny_config.get_config()))
+  full, expected = watch.full_steps, watch.expected
+  counts = types.SimpleNamespace(trained=6, steps=6 * full, reused=0, failed={}, seconds=6.0)
+  row = {"run": "unit", "step": 1, "value": 0.0, "tie": False}
+  watch.accepted(
+    row | {"resources": {name: limit / 2 for name, limit in watch.setup.budget.items()}}
+  )
+  watch.working(counts, "greedy")
+  left = expected.search - 6 + expected.final  # One second each.
+  assert f"{live.duration(left)} of training left" in watch.line
+  counts.trained, counts.steps, counts.seconds = 16, 16 * full, 16.0
+  watch.progress(0.0)
+  share = watch._share_used(watch.rows["unit"])
+  left = 10 * (1 - share) / share + expected.final
+  assert f"{live.duration(left)} of training left" in watch.line
+
+
 def test_a_search_that_a_limit_ended_says_so():
   config = tiny_config.get_config()
   config.search.max_evaluations = 10

@@ -8,7 +8,7 @@ from configs import digits
 from nas_submod import search
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.problem import Problem
-from nas_submod.search.loop import binding, statistical_ties
+from nas_submod.search.finalists import binding, statistical_ties
 from nas_submod.search.setup import make_setup
 from tests.evaluators import computed
 from tests.test_search import config_of

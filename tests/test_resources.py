@@ -170,6 +170,21 @@ def _widest(unit):
   return cost
 
 
+@pytest.mark.parametrize("name", resources.RESOURCES)
+@pytest.mark.parametrize("space_name", ["digits", "nas_bench_macro"])
+def test_every_resource_agrees_with_itself_and_never_falls(name, space_name):
+  space = spaces.get(space_name)
+  try:
+    cost = resources.mask_cost(space, (name,))
+  except resources.NotApplicableError as error:
+    pytest.skip(str(error))
+  masks = space.mask(random_networks(space, 64))
+  expected = cost(masks)
+  traced = jax.jit(jax.vmap(cost))(jnp.asarray(masks))
+  np.testing.assert_allclose(traced, expected, rtol=1e-6)
+  assert (expected >= cost(np.asarray(space.required))).all()
+
+
 def test_a_resource_is_one_line_in_the_table(monkeypatch):
   space = spaces.get("digits")
   latency = Resource("latency", "milliseconds", _widest(0.37))

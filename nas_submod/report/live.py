@@ -15,7 +15,8 @@ from nas_submod.evaluation.journal import Journaled
 from nas_submod.report.text import number
 from nas_submod.resources import network_cost
 from nas_submod.search.estimate import estimate
-from nas_submod.search.loop import Display, Row
+from nas_submod.search.finalists import Row
+from nas_submod.search.loop import Display
 from nas_submod.search.setup import Setup
 
 _LAST = ("finalists", "signal")  # The phases after the optimizer is done.

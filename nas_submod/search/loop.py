@@ -16,22 +16,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from nas_submod import optimizers, parallel, resources
 from nas_submod.compilation import CompilationLog
-from nas_submod.evaluation.evaluator import Evaluator, mean, standard_error
+from nas_submod.evaluation.evaluator import Evaluator
 from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.screening import Screened
 from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
+from nas_submod.search.finalists import Row, binding, choose_finalists, signal_of, train_again
 from nas_submod.search.setup import Setup
-
-Row = dict[str, Any]  # A step of the path, or a finalist, as `result.json` holds it.
 
 
 class Display(NamedTuple):
@@ -109,9 +106,9 @@ def run(
     if math.isfinite(answer.value) and space.key(space.architecture(answer.mask)) not in reached:
       accept("answer", Step(0, answer.mask, answer.value, answer.cost, counts.needed))
     display.working(counts, "finalists")
-    finalists = _rerun(setup, objective, _finalists(setup, path))
+    finalists = train_again(setup, objective, choose_finalists(setup, path))
     display.working(counts, "signal")
-    signal = _signal(setup, objective, path, finalists)
+    signal = signal_of(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
   if not math.isfinite(best["value"]):
     causes = ", ".join(counts.failed) or "diverged"
@@ -209,103 +206,3 @@ def certificate(answer: Result) -> dict[str, Any]:
   numbers = {"upper_bound": answer.upper_bound, **answer.violations._asdict()}
   plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
   return {"upper_bound": plain.pop("upper_bound"), "violations": plain}
-
-
-def _finalists(setup: Setup, path: Sequence[Row]) -> list[Row]:
-  """The best network of every run, then the best of all others on their paths."""
-  by_value = sorted(path, key=lambda row: -row["value"])
-  best_of_run = {row["run"]: row for row in reversed(by_value)}
-  chosen: dict[str, Row] = {}
-  for row in [*sorted(best_of_run.values(), key=lambda row: -row["value"]), *by_value]:
-    if len(chosen) < setup.config["search"]["finalists"]:
-      chosen.setdefault(setup.space.key(row["architecture"]), row)
-  return list(chosen.values())
-
-
-def _rerun(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list[Row]:
-  """Trains networks of the path again, with seeds that no choice has seen."""
-  search = setup.config["search"]
-  seen = search["replicates"] * setup.most_measurements
-  fresh = range(seen, seen + search["finalist_replicates"])
-  architectures = [row["architecture"] for row in rows]
-  scores = objective.scores(architectures, [fresh] * len(rows), full=True)
-  return [
-    {
-      "run": row["run"],
-      "architecture": row["architecture"],
-      "text": setup.space.text(row["architecture"]),
-      "resources": row["resources"],
-      "search_value": row["value"],
-      "value": mean(values),
-      "standard_error": standard_error(values),
-      "tie": tie,
-      "scores": values,
-    }
-    for row, values, tie in zip(rows, scores, statistical_ties(np.array(scores)))
-  ]
-
-
-def statistical_ties(scores: np.ndarray) -> list[bool]:
-  """Whether noise leaves open that a network is better than the one with the best mean.
-
-  One-sided 95% test of Student's t, with one variance pooled over all networks, as in a race.
-
-  Args:
-    scores: Two or more replicates of each network. -inf marks a failed one; its network ties with
-      nothing. Shape `[K, R]`.
-  """
-  finite = np.isfinite(scores).all(axis=1)
-  if not finite.any():
-    return [False] * len(scores)
-  means, count = scores.mean(axis=1), scores.shape[1]
-  best = np.argmax(means)
-  variance = np.var(scores[finite], axis=1, ddof=1).mean()
-  quantile = stats.t.ppf(0.95, finite.sum() * (count - 1))
-  close = finite & (means[best] - means < quantile * math.sqrt(2 * variance / count))
-  close[best] = False
-  return close.tolist()
-
-
-def _signal(
-  setup: Setup,
-  objective: Objective,
-  path: Sequence[Row],
-  finalists: Sequence[Row],
-) -> dict[str, Any]:
-  """Compares the noise of a replicate with the gain of a block, both from fresh seeds.
-
-  The gain is that of the first three additions of the first rule; None without additions.
-  """
-  first = [row for row in path if row["run"] == setup.runs[0]] if setup.grows else []
-  added = min(3, len(first) - 1)
-  ends = _rerun(setup, objective, [first[0], first[added]]) if added > 0 else []
-  rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]
-  deviation = float(np.sqrt(np.mean([np.var(row, ddof=1) for row in rows]))) if rows else math.nan
-  gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else None
-  return {
-    "replicate_standard_deviation": deviation,
-    "mean_gain_of_first_additions": gain,
-    "additions": max(added, 0),
-    "ratio": deviation / gain if gain is not None and gain > 0 else None,
-    "replicates": sum(len(row) for row in rows),
-  }
-
-
-def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
-  """Names the budgets that leave no room for the cheapest further block.
-
-  Where each budget alone would leave room and both together do not, it is the tightest one. A
-  network without a free position is bound by `positions`.
-  """
-  mask = jnp.asarray(setup.space.mask(np.array(architecture)))
-  cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)
-  after = jax.vmap(setup.problem.cost)(mask | jnp.eye(setup.problem.n, dtype=bool))
-  free = np.array(architecture)[np.asarray(setup.space.groups)] == 0
-  if not free.any():
-    return ["positions"]
-  fits = np.asarray(after)[free] <= limit
-  short = ~fits.any(axis=0)
-  if not short.any() and not fits.all(axis=1).any():
-    share_left = (limit - cost) / limit
-    short = share_left == share_left.min()
-  return [name for name, tight in zip(setup.budget, short) if tight]

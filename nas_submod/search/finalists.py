@@ -1,0 +1,116 @@
+"""The answer of a search: finalists trained again with fresh seeds, their noise, what binds."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from nas_submod.evaluation.evaluator import mean, standard_error
+from nas_submod.evaluation.objective import Objective
+from nas_submod.search.setup import Setup
+
+Row = dict[str, Any]  # A step of the path, or a finalist, as `result.json` holds it.
+
+
+def choose_finalists(setup: Setup, path: Sequence[Row]) -> list[Row]:
+  """The best network of every run, then the best of all others on their paths."""
+  by_value = sorted(path, key=lambda row: -row["value"])
+  best_of_run = {row["run"]: row for row in reversed(by_value)}
+  chosen: dict[str, Row] = {}
+  for row in [*sorted(best_of_run.values(), key=lambda row: -row["value"]), *by_value]:
+    if len(chosen) < setup.config["search"]["finalists"]:
+      chosen.setdefault(setup.space.key(row["architecture"]), row)
+  return list(chosen.values())
+
+
+def train_again(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list[Row]:
+  """Trains networks of the path again, with seeds that no choice has seen."""
+  search = setup.config["search"]
+  seen = search["replicates"] * setup.most_measurements
+  fresh = range(seen, seen + search["finalist_replicates"])
+  architectures = [row["architecture"] for row in rows]
+  scores = objective.scores(architectures, [fresh] * len(rows), full=True)
+  return [
+    {
+      "run": row["run"],
+      "architecture": row["architecture"],
+      "text": setup.space.text(row["architecture"]),
+      "resources": row["resources"],
+      "search_value": row["value"],
+      "value": mean(values),
+      "standard_error": standard_error(values),
+      "tie": tie,
+      "scores": values,
+    }
+    for row, values, tie in zip(rows, scores, statistical_ties(np.array(scores)))
+  ]
+
+
+def statistical_ties(scores: np.ndarray) -> list[bool]:
+  """Whether noise leaves open that a network is better than the one with the best mean.
+
+  One-sided 95% test of Student's t, with one variance pooled over all networks, as in a race.
+
+  Args:
+    scores: Two or more replicates of each network. -inf marks a failed one; its network ties with
+      nothing. Shape `[K, R]`.
+  """
+  finite = np.isfinite(scores).all(axis=1)
+  if not finite.any():
+    return [False] * len(scores)
+  means, count = scores.mean(axis=1), scores.shape[1]
+  best = np.argmax(means)
+  variance = np.var(scores[finite], axis=1, ddof=1).mean()
+  quantile = stats.t.ppf(0.95, finite.sum() * (count - 1))
+  close = finite & (means[best] - means < quantile * math.sqrt(2 * variance / count))
+  close[best] = False
+  return close.tolist()
+
+
+def signal_of(
+  setup: Setup,
+  objective: Objective,
+  path: Sequence[Row],
+  finalists: Sequence[Row],
+) -> dict[str, Any]:
+  """Compares the noise of a replicate with the gain of a block, both from fresh seeds.
+
+  The gain is that of the first three additions of the first rule; None without additions.
+  """
+  first = [row for row in path if row["run"] == setup.runs[0]] if setup.grows else []
+  added = min(3, len(first) - 1)
+  ends = train_again(setup, objective, [first[0], first[added]]) if added > 0 else []
+  rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]
+  deviation = float(np.sqrt(np.mean([np.var(row, ddof=1) for row in rows]))) if rows else math.nan
+  gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else None
+  return {
+    "replicate_standard_deviation": deviation,
+    "mean_gain_of_first_additions": gain,
+    "additions": max(added, 0),
+    "ratio": deviation / gain if gain is not None and gain > 0 else None,
+    "replicates": sum(len(row) for row in rows),
+  }
+
+
+def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
+  """Names the budgets that leave no room for the cheapest further block.
+
+  Where each budget alone would leave room and both together do not, it is the tightest one. A
+  network without a free position is bound by `positions`.
+  """
+  mask = jnp.asarray(setup.space.mask(np.array(architecture)))
+  cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)
+  after = jax.vmap(setup.problem.cost)(mask | jnp.eye(setup.problem.n, dtype=bool))
+  free = np.array(architecture)[np.asarray(setup.space.groups)] == 0
+  if not free.any():
+    return ["positions"]
+  fits = np.asarray(after)[free] <= limit
+  short = ~fits.any(axis=0)
+  if not short.any() and not fits.all(axis=1).any():
+    share_left = (limit - cost) / limit
+    short = share_left == share_left.min()
+  return [name for name, tight in zip(setup.budget, short) if tight]

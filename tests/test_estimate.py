@@ -1,0 +1,150 @@
+"""Plans: the estimate of a search, its dry run, and the time that is left."""
+
+import re
+import types
+
+import numpy as np
+import pytest
+
+from configs import digits
+from examples.new_optimizer import simulated_annealing
+from nas_submod import search
+from nas_submod.evaluation.journal import Journal
+from nas_submod.report import dry_run, live
+from nas_submod.search import estimate
+from nas_submod.search.setup import make_setup
+from tests import tiny_config
+from tests.evaluators import computed
+from tests.test_search import EXAMPLE, config_of
+
+PLANS = {
+  "rcas": {},
+  "greedy_plus_max": {},
+  "stochastic_greedy": {"sample": 2},
+  "exchange": {},
+  "regularized_evolution": {},
+  EXAMPLE: {},
+  "brute_force": {},
+}
+
+
+@pytest.mark.parametrize("optimizer", PLANS)
+def test_no_search_trains_more_than_its_plan_allows(optimizer):
+  config = config_of(optimizer, **PLANS[optimizer])
+  if optimizer != "brute_force":
+    config.space = {"name": "digits"}
+    config.budget = {"params": 12_000, "madds": 150_000}
+  config.search.max_evaluations = 12
+  config.search.finalists = 4
+  setup = make_setup(config)
+  expected, log = estimate.estimate(setup), Journal(None)
+  search.run(setup, computed(setup.space), log)
+  in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
+  assert expected.search <= expected.most == 12
+  assert in_search <= expected.most and len(log) - in_search <= expected.final
+  plan = dry_run.describe(setup)
+  greedy = optimizer in ("rcas", "greedy_plus_max")
+  assert ("first step 15 distinct candidates, 11 of them within the limit" in plan) == greedy
+  assert f"at most {12 if greedy else 8} for finalists" in plan
+  assert ("finalists and signal" in plan) == greedy
+  if optimizer == "regularized_evolution":
+    assert "optimizer  regularized_evolution\n" in plan
+    assert "at most 12 trainings in the search, at most 8 for finalists\n" in plan
+    assert in_search == 12 and len(log) <= 20
+
+
+@pytest.mark.parametrize(
+  ("optimizer", "options"),
+  [("rcas", {}), ("greedy_plus_max", {}), ("exchange", {}), (EXAMPLE, {"evaluations": 40})],
+)
+def test_the_estimate_is_of_the_right_size(optimizer, options, monkeypatch):
+  monkeypatch.setattr(estimate, "_NOISE", 0.05)  # as little as Computed's, beside its gains
+  config = config_of(optimizer, **options)
+  config.space = {"name": "digits"}
+  config.budget = {"params": 12_000, "madds": 150_000}
+  setup, log = make_setup(config), Journal(None)
+  expected = estimate.estimate(setup).search
+  search.run(setup, computed(setup.space), log)
+  in_search = sum(evaluation.replicate < setup.most_measurements for evaluation in log)
+  assert 2 / 3 < in_search / expected < 3 / 2
+
+
+def test_brute_force_says_how_many_networks_there_are():
+  setup = make_setup(config_of("brute_force"))
+  assert estimate.estimate(setup).search == setup.space.distinct()
+
+
+def test_an_estimate_ends_where_the_search_is_long(monkeypatch):
+  monkeypatch.setattr(estimate, "_MOST_TRIED", 5)
+  setup = make_setup(config_of("partial_enumeration", depth=1))
+  assert estimate.estimate(setup).search is None
+
+
+def test_the_stand_in_is_a_function_of_networks(monkeypatch):
+  monkeypatch.setattr(estimate, "_NOISE", 0.0)
+  config = digits.get_config()
+  config.search.replicates = 4
+  setup = make_setup(config)
+  values, errors = estimate._stand_in(setup)(
+    setup.space.mask(np.array([[0, 2, 0, 0] * 3, [2, 0, 0, 0] * 3, [2, 2, 0, 0] * 3]))
+  )
+  assert values[0] == values[1] < values[2] < 2 * values[1]
+  np.testing.assert_array_equal(errors, 0)
+
+
+def test_the_plan_counts_short_trainings_apart():
+  config = digits.get_config()
+  config.search.options = {"batch": 1}  # else as devices are, and four where some are short
+  config.train.screen_steps = 100
+  plan = dry_run.describe(make_setup(config))
+  full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
+  config.train.screen_steps = 0
+  plan = dry_run.describe(make_setup(config))
+  assert f"about {full + 8} trainings in the search" in plan
+  config.train.screen_steps, config.search.optimizer = 100, "random_search"
+  config.search.options = {}
+  plan = dry_run.describe(make_setup(config))
+  assert "in full in the search (short ones of large calls apart)" in plan
+
+
+def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
+  endless = lambda: simulated_annealing(10**6)  # noqa: E731
+  monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)
+  config = config_of("examples.new_optimizer:endless")
+  plan = dry_run.describe(make_setup(config))
+  assert "more than 1,000 trainings in the search" in plan
+  assert "set config.search.max_evaluations to limit it" in plan
+  config.search.max_evaluations = 7
+  assert "at most 7 trainings in the search" in dry_run.describe(make_setup(config))
+
+
+def test_the_time_left_falls_with_the_finalists_and_counts_steps():
+  watch = live._Watch(make_setup(tiny_config.get_config()))
+  final = watch.expected.final
+  done = types.SimpleNamespace(trained=20, steps=60, reused=0, failed={}, seconds=30.0)
+  watch.working(done, "finalists")  # 12 steps each, of half a second
+  assert f"{live.duration(6 * final)} of training left" in watch.line
+  done.trained, done.steps = 20 + final - 1, 60 + 12 * (final - 1)
+  done.seconds += 6.0 * (final - 1)
+  watch.working(done, "signal")
+  watch.progress(0.5)
+  assert "0:06 of training left" in watch.line
+  assert len(watch.status()) < 80
+
+
+def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
+  watch = live._Watch(make_setup(tiny_config.get_config()))
+  full, expected = watch.full_steps, watch.expected
+  counts = types.SimpleNamespace(trained=6, steps=6 * full, reused=0, failed={}, seconds=6.0)
+  row = {"run": "unit", "step": 1, "value": 0.0, "tie": False}
+  watch.accepted(
+    row | {"resources": {name: limit / 2 for name, limit in watch.setup.budget.items()}}
+  )
+  watch.working(counts, "greedy")
+  left = expected.search - 6 + expected.final  # One second each.
+  assert f"{live.duration(left)} of training left" in watch.line
+  counts.trained, counts.steps, counts.seconds = 16, 16 * full, 16.0
+  watch.progress(0.0)
+  share = watch._share_used(watch.rows["unit"])
+  left = 10 * (1 - share) / share + expected.final
+  assert f"{live.duration(left)} of training left" in watch.line

@@ -79,7 +79,9 @@ def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
   data = datasets.load(config.data) if SPACE.value == "digits" else workload.random_data(space)
   if JOURNAL.value:
     return space, data, config, workload.searched(space, JOURNAL.value)
-  chosen = workload.choose_architectures(space, config.budget, NETWORKS.value)
+  chosen = workload.choose_architectures(
+    space, resources.check_budget(space, config.budget), NETWORKS.value
+  )
   return space, data, config, [tuple(architecture) for architecture in chosen]
 
 

@@ -78,7 +78,7 @@ def measure(
 
 def measure_overhead(
   space: SearchSpace,
-  budget: dict[str, int],
+  budget: dict[str, int | float],
   steps: int,
   batch_size: int,
   repeats: int,

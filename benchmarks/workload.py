@@ -13,6 +13,7 @@ from configs import cifar100, digits
 from nas_submod import resources
 from nas_submod.data.loading import Data, Split
 from nas_submod.evaluation.journal import Journal
+from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step.", lower_bound=1)
@@ -25,7 +26,9 @@ REPEATS = flags.DEFINE_integer(
 CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 
 
-def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int) -> list[list[int]]:
+def choose_architectures(
+  space: SearchSpace, budget: dict[str, int | float], count: int
+) -> list[list[int]]:
   """Chooses random networks, from the start network to full ones, sorted by multiply-adds."""
   rng = np.random.default_rng(0)
   found = []
@@ -41,9 +44,9 @@ def choose_architectures(space: SearchSpace, budget: dict[str, int], count: int)
   return sorted(found, key=lambda found: resources.network_cost(space, found)["madds"])
 
 
-def budget_of(space: str) -> dict[str, int]:
+def budget_of(space: str) -> dict[str, int | float]:
   """Returns the budget of a space's config."""
-  return CONFIGS[space]().budget.to_dict()
+  return resources.check_budget(spaces.get(space), CONFIGS[space]().budget)
 
 
 def random_data(space: SearchSpace) -> Data:

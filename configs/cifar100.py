@@ -15,6 +15,7 @@ A shortened search, minutes on a CPU, ends after the first additions:
 from ml_collections import ConfigDict
 
 from configs import digits
+from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -23,7 +24,7 @@ def get_config(mode: str = "") -> ConfigDict:
   config.space = {"name": "rcnet_cifar100"}
   # The paper holds out ten images of every class.
   config.data.update({"source": "cifar100", "validation_size": 1_000})
-  config.budget.update({"params": 2.4e6, "madds": 91.1e6})
+  config.budget = budgets(params=2.4e6, madds=91.1e6)
   config.score = "accuracy"
   config.train.update(
     {

@@ -10,7 +10,7 @@ Command: python -m experiments.search --config=configs/digits.py --workdir=runs/
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from nas_submod.resources import RESOURCES
+from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -30,9 +30,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "split_seed": 0,
   }
   # Units: learned numbers; multiply-adds of the convolutions for one image.
-  # Every resource is a flag; floats, so that it may be a fraction.
-  config.budget = {name: placeholder(float) for name in RESOURCES}
-  config.budget.update({"params": 12e3, "madds": 150e3})
+  config.budget = budgets(params=12e3, madds=150e3)
   # "negative_loss" or "accuracy" on the validation split, or "negative_train_loss" over all steps.
   config.score = "negative_loss"
   config.search = {
@@ -88,7 +86,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "keep_checkpoints": 2,  # the last ones, beside the best
   }
   if mode == "smoke":
-    config.budget.update({"params": 8e3, "madds": 60e3})
+    config.budget = budgets(params=8e3, madds=60e3)
     config.train.steps = 5
     config.final.epochs = 1.0
     config.search.finalists = 2

@@ -8,6 +8,7 @@ Command: python -m experiments.search --config=configs/fashion_mnist.py --workdi
 from ml_collections import ConfigDict
 
 from configs import digits
+from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -15,7 +16,7 @@ def get_config(mode: str = "") -> ConfigDict:
   config = digits.get_config(mode)
   config.space = {"name": "digits", "image_shape": (28, 28, 1)}
   config.data.update({"source": "fashion_mnist", "validation_size": 5_000})
-  config.budget.update({"params": 20e3, "madds": 1e6})
+  config.budget = budgets(params=20e3, madds=1e6)
   config.train.update({"flip": True, "batch_size": 64})
   config.final.update({"flip": True, "crop_padding": 2, "epochs": 30.0, "batch_size": 128})
   return config

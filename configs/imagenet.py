@@ -12,6 +12,7 @@ RCNet-B: --config=configs/imagenet.py:b
 from ml_collections import ConfigDict
 
 from configs import cifar100
+from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -27,10 +28,10 @@ def get_config(mode: str = "") -> ConfigDict:
       "image_size": 224,
     }
   )
-  config.budget.update({"params": 3.45e6, "madds": 300e6})
+  config.budget = budgets(params=3.45e6, madds=300e6)
   config.final.update({"epochs": 400.0, "learning_rate": 0.01, "milestones": (200, 300)})
   if mode == "b":
-    config.budget.update({"params": 5e6, "madds": 500e6})
+    config.budget = budgets(params=5e6, madds=500e6)
   elif mode not in ("", "smoke"):
     raise ValueError(f'unknown mode {mode!r}; allowed: "b", "smoke" or none')
   return config

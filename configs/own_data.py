@@ -9,6 +9,7 @@ Command: python -m experiments.search --config=configs/own_data.py --workdir=run
 from ml_collections import ConfigDict
 
 from configs import digits
+from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
@@ -35,6 +36,6 @@ def get_config(mode: str = "") -> ConfigDict:
     "head_channels": 256,
   }
   # The limits of your device: learned numbers, multiply-adds for one image.
-  config.budget.update({"params": 300e3, "madds": 20e6})
+  config.budget = budgets(params=300e3, madds=20e6)
   config.train.update({"crop_padding": 2, "flip": True})
   return config

@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
+import nas_submod
 from nas_submod import compilation, parallel
 
 # A default in the flag would load the file, and could fail, while this module is imported.
@@ -136,6 +137,12 @@ def _unknown_field(argv: list[str], given: str) -> str | None:
         return f"the config has no field {name}. {hint}{place} {fields}"
       here, place = here[name], f"{place}.{name}"
   return None
+
+
+def is_ours(error: BaseException) -> bool:
+  """Whether an error was raised by the package itself, not by a user's code or a library."""
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  return pathlib.Path(last.filename).is_relative_to(pathlib.Path(nas_submod.__file__).parent)
 
 
 class Terminated(KeyboardInterrupt):

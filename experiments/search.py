@@ -40,11 +40,15 @@ def main(config: ConfigDict) -> None:
         setup.space, setup.data, config, journal.weights, display.progress
       )
       result = search.run(setup, evaluator, journal, display)
-  except (search.SearchFailedError, ValueError) as error:
+  except search.SearchFailedError as error:
+    return common.fail(error)
+  except ValueError as error:
+    if not common.is_ours(error):  # A fault in a user's code is shown with its place.
+      raise
     return common.fail(error)
   except jax.errors.JaxRuntimeError as error:
-    line = first_line(error)
-    return common.fail(f"the device failed: {line}; the same command continues", code=1)
+    # At once: other processes may wait for this one.
+    return common.stop(f"error: the device failed: {first_line(error)}; trainings are kept", 1)
   except KeyboardInterrupt as interrupt:
     code = 143 if isinstance(interrupt, common.Terminated) else 130
     return common.stop(

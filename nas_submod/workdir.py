@@ -38,8 +38,6 @@ def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathl
     if not (path / CONFIG_FILE).exists():
       write_json(path / CONFIG_FILE, plain)
     os.utime(path / CONFIG_FILE)
-    for leftover in (*path.glob("*.part"), *path.glob("weights/*.part")):
-      leftover.unlink()  # A kill left it.
     there = json.loads((path / CONFIG_FILE).read_text())
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error

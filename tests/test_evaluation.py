@@ -36,7 +36,10 @@ def run(*arguments):
 
 
 def test_networks_of_every_size_that_fit_the_budgets():
-  space, budget = spaces.get("digits"), digits.get_config().budget.to_dict()
+  space, budget = (
+    spaces.get("digits"),
+    resources.check_budget(spaces.get("digits"), digits.get_config().budget),
+  )
   found = workload.choose_architectures(space, budget, 5)
   assert found[0] == list(space.start)
   used = []

@@ -67,5 +67,5 @@ def test_a_config_that_is_not_plain_is_refused(tmp_path):
 
 
 def test_a_journal_that_cannot_be_written(tmp_path):
-  with pytest.raises(ValueError, match="cannot be written: No such file"):
+  with pytest.raises(ValueError, match="cannot be read and written: No such file"):
     open_journal(tmp_path / "none" / "evaluations.jsonl")

@@ -163,7 +163,10 @@ def failing(space, replicates):
 
 @pytest.mark.parametrize(
   ("replicates", "words"),
-  [([0], "the start network cannot be trained: out of memory: 9 GB"), ([1, 2], "all finalists")],
+  [
+    ([0], "the start network cannot be trained: out of memory: 9 GB"),
+    ([1, 2], "trainings of all finalists failed"),
+  ],
 )
 def test_a_search_without_an_answer_says_why(replicates, words):
   setup = make_setup(config_of("greedy"))
@@ -180,6 +183,10 @@ def test_a_search_without_an_answer_says_why(replicates, words):
     (12000.9, "12,000.9"),
     (12345678901.25, "12,345,678,901.25"),
     (0.000123456, "0.000123"),
+    (1e-5, "0.00001"),
+    (2.0000001, "2"),
+    (0, "0"),
+    (float("inf"), "inf"),
   ],
 )
 def test_numbers_have_separators_and_no_exponent(value, words):

@@ -1,6 +1,7 @@
 """A search of seconds on real digits: four positions, two options, both budgets matter."""
 
 from configs import digits
+from nas_submod.resources import budgets
 
 
 def get_config():
@@ -16,7 +17,7 @@ def get_config():
     "start": ". | e2",
   }
   config.data.update({"train_size": 200, "validation_size": 100})
-  config.budget.update({"params": 1e3, "madds": 8e3})
+  config.budget = budgets(params=1e3, madds=8e3)
   config.train.update({"steps": 12, "batch_size": 16, "steps_per_call": 5})
   config.final.update({"epochs": 1.0, "batch_size": 16, "log_every": 5, "checkpoint_every": 0.5})
   config.search.update({"finalists": 2, "finalist_replicates": 2})

@@ -138,7 +138,7 @@ def open_journal(path: pathlib.Path) -> Journal:
       path.touch()
       return Journal(path)
     except OSError as error:
-      raise ValueError(f"workdir {path.parent} cannot be written: {error.strerror}") from error
+      raise ValueError(f"{path} cannot be read and written: {error.strerror}") from error
 
   journal = parallel.on_first_process(read)
   lines = [] if journal is None else [evaluation._asdict() for evaluation in journal]

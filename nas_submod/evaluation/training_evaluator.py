@@ -69,18 +69,20 @@ class TrainingEvaluator:
   def _round(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
     """Trains up to one network a device; after an error each network of the round alone."""
     parents = dict.fromkeys(job.parent for job in jobs if job.parent is not None)
-    store, error = self._weights, None
+    store = self._weights
+    error: Exception | None = None
     weights = {} if store is None else {parent: store.read(parent) for parent in parents}
     began, compiling = time.perf_counter(), CompilationLog()
     try:
       with compiling.counting():
         states, metrics = self._trainer.train(jobs, weights)
-    except (RuntimeError, MemoryError) as raised:
-      if not _is_out_of_memory(raised):
-        raise
+    except Exception as raised:
       error = raised
-    # All processes must agree, or the others would wait for this one forever.
-    if _gather(np.array([error is not None])).any():
+    # Every process must know of it, or the others would wait for this one in the next collective.
+    kinds = _gather(np.array([_kind_of(error)]))
+    if (kinds == _OTHER).any():
+      raise error or RuntimeError("another process failed; it says why")
+    if (kinds == _OUT_OF_MEMORY).any():
       if len(jobs) > 1:
         for job in jobs:
           yield from self._round([job])
@@ -123,8 +125,16 @@ class TrainingEvaluator:
     return Evaluation(key, job.replicate, None, seconds, 0, job.parent, cause)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+_FINE, _OUT_OF_MEMORY, _OTHER = range(3)  # Kinds of errors.
+
+
+def _kind_of(error: Exception | None) -> int:
+  if error is None:
+    return _FINE
+  # XLA reports out of memory under several names.
+  names = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "ALLOC_FAILED")
+  out_of_memory = isinstance(error, MemoryError) or any(name in str(error) for name in names)
+  return _OUT_OF_MEMORY if out_of_memory else _OTHER
 
 
 def _gather(tree: Any) -> Any:

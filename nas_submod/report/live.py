@@ -93,7 +93,7 @@ class _Watch:
     done = float(np.mean(shares)) if shares else 0.0
     since = counts.trained - self.trained_before.get("greedy", counts.trained)
     if since < _FEW or done < 0.1:
-      return max((self.expected.search or 0) + self.expected.short - counts.trained, 0)
+      return max((self.expected.search or 0) + self.expected.short - counts.needed, 0)
     return since * (1 - done) / done
 
   def _share_used(self, row: Row) -> float:

@@ -1,5 +1,6 @@
 """The result of a search as text for a terminal."""
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,9 +30,11 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
 
 def number(value: int | float) -> str:
   """A number with separators of thousands; fractions with three digits, or more below 1."""
-  if isinstance(value, int) or value == int(value):
-    return f"{int(value):,}"
-  return f"{value:,.3f}".rstrip("0") if abs(value) >= 1 else f"{value:.3g}"
+  if not math.isfinite(value):
+    return str(value)
+  digits = 3 if abs(value) >= 1 or not value else 2 - math.floor(math.log10(abs(value)))
+  text = f"{value:,.{digits}f}"
+  return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def budget_lines(

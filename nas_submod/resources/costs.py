@@ -1,6 +1,5 @@
 """Costs of networks in every resource."""
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -47,8 +46,11 @@ def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, i
   mask = space.mask(np.array(space.check(architecture)))
   costs = {}
   for name, resource in RESOURCES.items():
-    with contextlib.suppress(NotApplicableError):
-      costs[name] = cost_of(resource, space)(mask).item()
+    try:
+      cost = cost_of(resource, space)
+    except NotApplicableError:
+      continue
+    costs[name] = cost(mask).item()
   return costs
 
 

@@ -107,12 +107,14 @@ def run(
       accept("answer", Step(0, answer.mask, answer.value, answer.cost, counts.needed))
     display.working(counts, "finalists")
     finalists = train_again(setup, objective, choose_finalists(setup, path))
+    if not any(math.isfinite(finalist["value"]) for finalist in finalists):
+      raise SearchFailedError(
+        "the trainings of all finalists failed; evaluations.jsonl says why. To try again, take "
+        "another --workdir or delete their lines"
+      )
     display.working(counts, "signal")
     signal = signal_of(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
-  if not math.isfinite(best["value"]):
-    causes = ", ".join(counts.failed) or "diverged"
-    raise SearchFailedError(f"all finalists failed: {causes}")
   architecture = np.array(best["architecture"])
   # Shortened trainings score too low, so they give no bound.
   shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))

@@ -78,8 +78,8 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   named = catalog.make(search["optimizer"], search["options"], tuple(budget), width)
   if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
     raise ValueError(
-      f"config.train.screen_steps measures a network once, and {search['optimizer']} with "
-      f"{dict(search['options'])} measures again: set it to 0, or take another optimizer"
+      f"config.train.screen_steps measures a network once, but {search['optimizer']} measures "
+      "again by its nature or its options: set it to 0, or take another optimizer"
     )
   checked_seed("config.seed", config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):

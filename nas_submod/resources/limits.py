@@ -8,11 +8,25 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from ml_collections.config_dict import placeholder
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
 from nas_submod.resources.known import RESOURCES
+
+
+def budgets(**limits: float) -> dict[str, Any]:
+  """Fields of `config.budget`: a float for each resource, of which some have a limit.
+
+  The others are unset, but may be set by a flag. Floats, so that a flag may be a fraction.
+
+  Raises:
+    ValueError: If a resource is unknown.
+  """
+  named(tuple(limits))
+  unset = {name: placeholder(float) for name in RESOURCES}
+  return unset | {name: float(limit) for name, limit in limits.items()}
 
 
 def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int | float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nas_submod.data.loading import Data, Split
+from nas_submod.evaluation import training_evaluator
 from nas_submod.evaluation.evaluator import Evaluation, Job, score_named
 from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
@@ -151,6 +152,24 @@ def test_a_lost_device_is_an_error_and_leaves_no_evaluation(shared, monkeypatch)
   with pytest.raises(jax.errors.JaxRuntimeError, match="Socket closed"):
     counts([Job(EMPTY, 9)])
   assert len(counts.journal) == 0
+
+
+@pytest.mark.parametrize(("kind", "raises"), [(1, False), (2, True)])
+def test_an_error_of_another_process_counts_here_too(kind, raises, shared, monkeypatch):
+  own = training_evaluator._gather
+
+  def gather(tree):
+    is_flag = isinstance(tree, np.ndarray)
+    return np.array([0, kind]) if is_flag else own(tree)
+
+  monkeypatch.setattr(training_evaluator, "_gather", gather)
+  counts = Journaled(shared.evaluator, SPACE, Journal(None))
+  if raises:
+    with pytest.raises(RuntimeError, match="another process failed"):
+      counts([Job(EMPTY, 9)])
+  else:
+    [found] = counts([Job(EMPTY, 9)])
+    assert found.cause == "out of memory in another process"
 
 
 def test_inheriting_without_a_store_of_weights_is_refused():

@@ -1,9 +1,10 @@
 """The search with a score that is computed, not trained: every optimizer, racing, replay."""
 
+import numpy as np
 import pytest
 
 from configs import digits
-from nas_submod import files, parallel, search
+from nas_submod import files, parallel, resources, search
 from nas_submod.evaluation import screening
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report import dry_run, page, text
@@ -147,6 +148,22 @@ def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
   assert any(e.steps == 4 for e in log)
   assert result["upper_bound"] is None and result["violations"] is None
   assert "bound   none: shortened trainings give no bound" in text.summary(setup, result, tmp_path)
+
+
+def test_a_resource_in_fractions_limits_a_search(monkeypatch, tmp_path):
+  latency = resources.Resource("latency", "ms", lambda space: lambda mask: 0.37 * mask.sum(-1))
+  monkeypatch.setitem(resources.RESOURCES, "latency", latency)
+  config = config_of("greedy", rule="joint")
+  config.budget = resources.budgets(latency=1.2)
+  setup = make_setup(config)
+  log = Journal(None)
+  result = search.run(setup, computed(setup.space), log)
+  assert np.count_nonzero(result["architecture"]) == 3  # 1.11 ms; a fourth block takes 1.48.
+  np.testing.assert_allclose(result["resources"]["latency"], 3 * 0.37)
+  assert result["budget"] == {"latency": 1.2} and result["binding"] == ["latency"]
+  assert "1.11 of           1.2" in text.summary(setup, result, tmp_path)
+  assert "latency" in dry_run.describe(setup)
+  page.write_page(setup, result, log, tmp_path / "report.html")
 
 
 def failing(space, replicates):

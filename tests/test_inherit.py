@@ -229,7 +229,7 @@ def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):
     ({"train.inherit_steps": 4, "train.screen_steps": 4}, "allowed: 0 .off. to below 4"),
     ({"train.screen_steps": 4, "search.replicates": 2}, "measures a network once"),
     ({"train.screen_steps": 4, "search.options": {"race": (1, 3)}}, "measures again"),
-    ({"train.screen_steps": 4, "search.optimizer": "surrogate"}, "surrogate .* measures again"),
+    ({"train.screen_steps": 4, "search.optimizer": "surrogate"}, "but surrogate measures again"),
     ({"train.inherit_steps": 4, "score": "negative_train_loss"}, "compares whole trainings"),
   ],
 )

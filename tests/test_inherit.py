@@ -135,9 +135,9 @@ def test_candidates_inherit_from_the_best_of_earlier_calls(tmp_path, monkeypatch
   [[seventh]] = proxy.scores([BOTH], [[7]], full=True)
   assert lines(journal)[key(BOTH), 7] == (6, None)
   assert (counts.compilations.programs, counts.steps) == (3, 24)
-  [afresh] = make(Journal(None)).objective.scores([BOTH], [[0, 1, 7]])
-  assert afresh[2] == seventh
-  assert len({*inherited, *afresh}) == 5
+  [fresh] = make(Journal(None)).objective.scores([BOTH], [[0, 1, 7]])
+  assert fresh[2] == seventh
+  assert len({*inherited, *fresh}) == 5
   (tmp_path / "weights" / "1.1.0_1.msgpack").unlink()
   with pytest.raises(
     MissingWeightsError, match=r"1\.1\.0_1.msgpack, which cannot be read"
@@ -229,6 +229,7 @@ def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):
     ({"train.inherit_steps": 4, "train.screen_steps": 4}, "allowed: 0 .off. to below 4"),
     ({"train.screen_steps": 4, "search.replicates": 2}, "measures a network once"),
     ({"train.screen_steps": 4, "search.options": {"race": (1, 3)}}, "measures again"),
+    ({"train.screen_steps": -1, "search.optimizer": "surrogate"}, "screen_steps is -1; allowed"),
     ({"train.screen_steps": 4, "search.optimizer": "surrogate"}, "but surrogate measures again"),
     ({"train.inherit_steps": 4, "score": "negative_train_loss"}, "compares whole trainings"),
   ],

@@ -76,11 +76,6 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   # how many are asked in a round, which must not depend on the devices.
   width = FIXED_BATCH if trains_less or limit else parallel.device_count()
   named = catalog.make(search["optimizer"], search["options"], tuple(budget), width)
-  if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
-    raise ValueError(
-      f"config.train.screen_steps measures a network once, but {search['optimizer']} measures "
-      "again by its nature or its options: set it to 0, or take another optimizer"
-    )
   checked_seed("config.seed", config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
@@ -90,6 +85,11 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   # The optimizer raises here what it does not take: too many elements, or no such resource.
   jax.eval_shape(named.optimizer.init, problem, jax.random.key(0))
   check_less_training(config, training.recipe(config["train"], data).steps)
+  if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
+    raise ValueError(
+      f"config.train.screen_steps measures a network once, but {search['optimizer']} measures "
+      "again by its nature or its options: set it to 0, or take another optimizer"
+    )
   return Setup(
     config=config,
     space=space,

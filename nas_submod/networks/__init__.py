@@ -2,7 +2,6 @@
 
 from nas_submod.networks.layers import Layer, Variables
 from nas_submod.networks.single import (
-  Step,
   block,
   build,
   head,
@@ -13,13 +12,10 @@ from nas_submod.networks.single import (
   stem,
   walk,
 )
-from nas_submod.networks.universal import Place, Universal, build_universal
+from nas_submod.networks.universal import build_universal
 
 __all__ = [
   "Layer",
-  "Place",
-  "Step",
-  "Universal",
   "Variables",
   "block",
   "build",

@@ -20,11 +20,11 @@ FLOORS = (
   ("optimizers", "training"),
   ("evaluation",),
   ("search",),
-  ("report",),
+  ("report", "export"),
 )
 # The optimizers know sets, not networks.
 SETS_ALONE = ("problem", "set_functions", "optimizers")
-NO_SETS = ("networks", "resources", "data", "training", "evaluation", "search", "report")
+NO_SETS = ("networks", "resources", "data", "training", "evaluation", "search", "report", "export")
 
 
 def modules():

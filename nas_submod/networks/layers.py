@@ -1,7 +1,7 @@
 """Layers as pure functions, after `jax.example_libraries.stax`.
 
-A layer has three functions: init, apply and cost. Combinators take and return layers, so a network
-is an expression. Images are `[B, H, W, C]`.
+A layer has the functions init, apply, cost and trace. Combinators take and return layers, so a
+network is an expression. Images are `[B, H, W, C]`.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nas_submod.networks import convolution, normalization
+from nas_submod.networks import convolution, graph, normalization
+from nas_submod.networks.graph import Graph, Shape
 
 Params = Any
 State = Any
-Shape = tuple[int, ...]
 Cost = dict[str, int]
 
 
@@ -41,6 +41,8 @@ class Layer(NamedTuple):
     to_zero: None, or `params -> params`, each multiplied by 0 or 1, so that the layer returns zeros
       but can still learn.
     to_identity: None, or `params -> params` in the same way, so that it returns its input.
+    trace: `shape of one example -> Graph` of its operations. None for a layer that cannot say: it
+      trains and searches, but export and peak memory refuse it.
   """
 
   init: Callable[..., Variables]
@@ -48,37 +50,72 @@ class Layer(NamedTuple):
   cost: Callable[[Shape], tuple[Shape, Cost]]
   to_zero: Callable[[Params], Params] | None = None
   to_identity: Callable[[Params], Params] | None = None
+  trace: Callable[[Shape], Graph] | None = None
+
+
+def traced(
+  init: Callable[..., Variables],
+  apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]],
+  trace: Callable[[Shape], Graph],
+  to_zero: Callable[[Params], Params] | None = None,
+) -> Layer:
+  """A layer whose cost follows from its trace."""
+
+  def cost(shape):
+    found = trace(shape)
+    return found.output_shape, found.cost()
+
+  return Layer(init, apply, cost, to_zero, trace=trace)
+
+
+def trace_of(layer: Layer, shape: Shape) -> Graph:
+  """The graph of a layer; one opaque operation if it has no trace."""
+  if layer.trace is not None:
+    return layer.trace(shape)
+  after, cost = layer.cost(shape)
+  params, madds = cost["params"], cost["madds"]
+  return graph.start(shape).add("opaque", shape=tuple(after), params=params, madds=madds)
 
 
 def parameter_free(
-  function: Callable[[jax.Array], jax.Array], output_shape: Callable[[Shape], Shape] = lambda s: s
+  function: Callable[[jax.Array], jax.Array],
+  output_shape: Callable[[Shape], Shape] = lambda s: s,
+  kind: str = "",
+  **fields: Any,
 ) -> Layer:
   """A layer from a function without parameters.
 
   Args:
     function: `x [B, ...] -> y [B, ...]`.
     output_shape: Maps the shape of one input example to that of its output.
+    kind: The operation that it is, a key of `graph.KINDS`; "" for a layer without trace.
+    **fields: Fields of that operation.
   """
-  return Layer(
+  layer = Layer(
     init=lambda rng, draw=jax.random.normal: Variables((), ()),
     apply=lambda params, state, x, train: (function(x), state),
     cost=lambda shape: (output_shape(shape), {"params": 0, "madds": 0}),
+  )
+  if not kind:
+    return layer
+  return layer._replace(
+    trace=lambda shape: graph.start(shape).add(kind, shape=output_shape(shape), **fields)
   )
 
 
 def identity() -> Layer:
   """Returns its input."""
-  return parameter_free(lambda x: x)
+  return parameter_free(lambda x: x)._replace(trace=graph.start)
 
 
 def relu() -> Layer:
   """The rectifier."""
-  return parameter_free(jax.nn.relu)
+  return parameter_free(jax.nn.relu, kind="relu")
 
 
 def global_average_pool() -> Layer:
   """Averages over height and width: `[B, H, W, C] -> [B, C]`."""
-  return parameter_free(lambda x: x.mean((1, 2)), lambda shape: (shape[-1],))
+  return parameter_free(lambda x: x.mean((1, 2)), lambda shape: (shape[-1],), "pool")
 
 
 def channel_shuffle(groups: int) -> Layer:
@@ -88,7 +125,9 @@ def channel_shuffle(groups: int) -> Layer:
     *lead, channels = x.shape
     return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(x.shape)
 
-  return identity() if groups == 1 else parameter_free(shuffle)
+  if groups == 1:
+    return identity()
+  return parameter_free(shuffle, kind="shuffle", groups=groups)
 
 
 def conv(
@@ -122,13 +161,21 @@ def conv(
     y = convolution.convolve(x, params["kernel"].astype(x.dtype), stride, groups)
     return (y + params["bias"].astype(x.dtype) if bias else y), state
 
-  def cost(in_shape):
+  def trace(in_shape):
     height, width = -(-in_shape[0] // stride), -(-in_shape[1] // stride)
     weights = kernel * kernel * (cin // groups) * cout
-    params = weights + (cout if bias else 0)
-    return (height, width, cout), {"params": params, "madds": weights * height * width}
+    return graph.start(in_shape).add(
+      "conv",
+      shape=(height, width, cout),
+      params=weights + (cout if bias else 0),
+      madds=weights * height * width,
+      kernel=kernel,
+      stride=stride,
+      groups=groups,
+      bias=bias,
+    )
 
-  return Layer(init, apply, cost)
+  return traced(init, apply, trace)
 
 
 def depthwise_conv(channels: int, kernel: int = 3, stride: int = 1) -> Layer:
@@ -160,7 +207,10 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
   def to_zero(params):
     return jax.tree.map(lambda leaf: 0 * leaf, params)
 
-  return Layer(init, apply, lambda shape: (shape, {"params": 2 * channels, "madds": 0}), to_zero)
+  def trace(shape):
+    return graph.start(shape).add("batch_norm", params=2 * channels, epsilon=epsilon)
+
+  return traced(init, apply, trace, to_zero)
 
 
 def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:
@@ -172,7 +222,10 @@ def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:
   def apply(params, state, x, train):
     return x @ params["kernel"].astype(x.dtype) + params["bias"].astype(x.dtype), state
 
-  return Layer(init, apply, lambda shape: ((cout,), {"params": (cin + 1) * cout, "madds": 0}))
+  def trace(shape):
+    return graph.start(shape).add("dense", shape=(cout,), params=(cin + 1) * cout)
+
+  return traced(init, apply, trace)
 
 
 def serial(*layers: Layer) -> Layer:
@@ -190,23 +243,22 @@ def serial(*layers: Layer) -> Layer:
       states.append(moved)
     return x, tuple(states)
 
-  def cost(shape):
-    total = {"params": 0, "madds": 0}
-    for layer in layers:
-      shape, part = layer.cost(shape)
-      total = {name: total[name] + part[name] for name in total}
-    return shape, total
+  def trace(shape):
+    found = graph.start(shape)
+    for index, layer in enumerate(layers):
+      found = found.then(trace_of(layer, found.output_shape), index)
+    return found
 
   last_to_zero = layers[-1].to_zero if layers else None
   if last_to_zero is None:
-    return Layer(init, apply, cost)
-  return Layer(init, apply, cost, lambda params: (*params[:-1], last_to_zero(params[-1])))
+    return traced(init, apply, trace)
+  return traced(init, apply, trace, lambda params: (*params[:-1], last_to_zero(params[-1])))
 
 
 def _parallel(
-  left: Layer, right: Layer, combine: Callable[[jax.Array, jax.Array], jax.Array]
+  left: Layer, right: Layer, combine: Callable[[jax.Array, jax.Array], jax.Array], kind: str
 ) -> Layer:
-  """Applies two layers to the same input, and combines their outputs of equal shape."""
+  """Applies two layers to the same input, and combines their outputs by an operation."""
 
   def init(rng, draw=jax.random.normal):
     variables = [layer.init(r, draw) for layer, r in zip((left, right), jax.random.split(rng))]
@@ -217,17 +269,17 @@ def _parallel(
     z, right_state = right.apply(params[1], state[1], x, train)
     return combine(y, z), (left_state, right_state)
 
-  def cost(shape):
-    out_shape, one = left.cost(shape)
-    _, other = right.cost(shape)
-    return out_shape, {name: one[name] + other[name] for name in one}
+  def trace(shape):
+    one = graph.start(shape).then(trace_of(left, shape), 0)
+    both = one.then(trace_of(right, shape), 1, tensor=0)
+    return both.add(kind, one.output, both.output)
 
-  return Layer(init, apply, cost)
+  return traced(init, apply, trace)
 
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
   """`branch(x) + shortcut(x)`; the shortcut is the identity by default (He et al. 2016)."""
-  layer = _parallel(branch, identity() if shortcut is None else shortcut, jnp.add)
+  layer = _parallel(branch, identity() if shortcut is None else shortcut, jnp.add, "add")
   to_zero = branch.to_zero
   if shortcut is not None or to_zero is None:
     return layer
@@ -241,10 +293,12 @@ def squeeze_excite(channels: int, reduction: int = 4) -> Layer:
   """
   squeezed = max(channels // reduction, 1)
   gate = serial(
-    parameter_free(lambda x: x.mean((1, 2), keepdims=True), lambda shape: (1, 1, shape[-1])),
+    parameter_free(
+      lambda x: x.mean((1, 2), keepdims=True), lambda shape: (1, 1, shape[-1]), "pool"
+    ),
     conv(channels, squeezed, bias=True),
     relu(),
     conv(squeezed, channels, bias=True),
-    parameter_free(jax.nn.hard_sigmoid),
+    parameter_free(jax.nn.hard_sigmoid, kind="hard_sigmoid"),
   )
-  return _parallel(identity(), gate, jnp.multiply)
+  return _parallel(identity(), gate, jnp.multiply, "multiply")

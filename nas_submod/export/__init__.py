@@ -1,0 +1,1 @@
+"""Trained networks as files for a device: ONNX, TFLite, StableHLO; float or int8."""

@@ -12,7 +12,7 @@ from nas_submod.networks.layers import Layer, Shape, Variables, trace_of
 class Weights(NamedTuple):
   """The arrays of one operation, float32; None where it has none.
 
-  A batch norm that no convolution absorbed has a kernel `[C]` and a bias `[C]`: `x * kernel + bias`.
+  A batch norm that no convolution absorbed is `x * kernel + bias`, both `[C]`.
 
   Attributes:
     kernel: Of a convolution `[K, K, cin / groups, cout]`, of a dense layer `[cin, cout]`.

@@ -120,8 +120,9 @@ assert not found, found
 
 
 def test_npz(tmp_path):
-  source, given_arrays = save(tmp_path, class_names=np.array(["a", "b"])), arrays()
+  source, given_arrays = save(tmp_path, class_names=np.array(list("abcd"))), arrays()
   loaded = data.load(config(source, 8))
+  assert loaded.class_names == ("a", "b", "c", "d")
   assert loaded.classes == 4 and len(loaded.train.labels) == 32
   np.testing.assert_array_equal(loaded.test.images, given_arrays["x_test"])
   np.testing.assert_array_equal(loaded.test.labels, given_arrays["y_test"])
@@ -146,6 +147,7 @@ def test_constant_channel_has_standard_deviation_one(tmp_path):
   x = arrays()["x_train"].copy()
   x[..., 1] = 255
   loaded = data.load(config(save(tmp_path, x_train=x)))
+  assert loaded.class_names == ("0", "1", "2", "3")
   assert loaded.mean[1] == 255 and loaded.std[1] == 1
 
 
@@ -196,6 +198,8 @@ def test_validation_images_depend_on_the_seed(tmp_path):
     ({"y_train": np.zeros(40, int)}, "only one class: at least 2"),
     ({"y_test": arrays()["y_test"] + 1}, "x_test has labels 1 to 4: allowed are 0 to 3, for 4"),
     ({"x_test": arrays()["x_test"][:, :4]}, r"\[5, 5, 3\] in .*x_train, \[4, 5, 3\] in .*x_test"),
+    ({"class_names": np.array(["a"])}, "has 4 classes, but 1 class names"),
+    ({"class_names": np.eye(4)}, r"class_names is float64 of shape \[4, 4\]; text"),
     ({"x_train": np.array([{}], object)}, "x_train cannot be read: Object arrays"),
   ],
 )

@@ -18,6 +18,7 @@ def test_folder(tmp_path, suffix):
     (2, 6, 6, 3),
     (5, 6, 6, 3),
   ]
+  assert loaded.class_names == ("ant", "cat")
   assert loaded.test.labels.tolist() == [0, 0, 0, 1, 1]
   expected = [colours["test", name, i] for name, n in (("ant", 3), ("cat", 2)) for i in range(n)]
   difference = loaded.test.images.astype(int) - np.array(expected)[:, None, None]

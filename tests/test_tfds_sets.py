@@ -37,6 +37,7 @@ def test_tfds_set_of_encoded_images(photos):
     (20, 9, 9, 3),
     (50, 9, 9, 3),
   ]
+  assert loaded.class_names == ("0", "1", "2", "3", "4")
   assert loaded.classes == 5 and set(per_class(loaded.train.labels, 5)) == {20}
   numbers = np.concatenate([split.images[:, 0, 0, 0] for split in loaded[:2]])
   labels = np.concatenate([split.labels for split in loaded[:2]])

@@ -48,6 +48,7 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
       labels,
       lambda i: decode(flat[i], str(flat[i]), folder.mode),
       lambda i: str(flat[i]),
+      class_names=tuple(folder.class_names),
     )
 
   return source("train"), source("test") if "test" in folder.files else None

@@ -72,6 +72,7 @@ class Data(NamedTuple):
     classes: Number of classes; labels are `0..classes-1`.
     mean: Mean of the training pixels, in 0..255. Shape `[C]`, float32.
     std: Their standard deviation, or 1 for a constant channel. Shape `[C]`, float32.
+    class_names: Names of the classes; those of the source, or else "0", "1" and so on.
   """
 
   train: Split
@@ -80,6 +81,7 @@ class Data(NamedTuple):
   classes: int
   mean: np.ndarray
   std: np.ndarray
+  class_names: tuple[str, ...] = ()
 
 
 def load(config: ConfigDict, may_stream: bool = False) -> Data:
@@ -111,7 +113,8 @@ def load(config: ConfigDict, may_stream: bool = False) -> Data:
   if fields.stream:
     sample = np.unique(np.linspace(0, len(train.labels) - 1, _SAMPLE).astype(int))
   mean, std = _statistics(train.images[sample])
-  return Data(train, splits[1], splits[2], classes, mean, std)
+  names = _class_names(parts[0].source, classes)
+  return Data(train, splits[1], splits[2], classes, mean, std, names)
 
 
 def join(first: Split, second: Split) -> Split:
@@ -223,6 +226,17 @@ def _labels(source: Source, classes: int | None) -> np.ndarray:
     allowed = "0 and up" if classes is None else f"0 to {classes - 1}, for {classes} classes"
     raise ValueError(f"{source.place} has labels {lowest} to {highest}: allowed are {allowed}")
   return labels.astype(np.int32)
+
+
+def _class_names(source: Source, classes: int) -> tuple[str, ...]:
+  """The names of a source for classes `0..classes-1`, or else their numbers."""
+  names = source.class_names or tuple(map(str, range(classes)))
+  if len(names) < classes:
+    raise ValueError(
+      f"{source.place} has {classes} classes, but {len(names)} class names; a name for each is "
+      "expected"
+    )
+  return names[:classes]
 
 
 def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None:

@@ -1,7 +1,7 @@
 """The source `npz:PATH`: one file with all images.
 
 It holds uint8 `x_train` of shape `[N, H, W]` or `[N, H, W, C]` and integer `y_train`. The test
-images, if any, are `x_test` and `y_test`.
+images, if any, are `x_test` and `y_test`. `class_names`, if any, are texts, one for each class.
 """
 
 import pathlib
@@ -41,11 +41,25 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
         f"(expected: {', '.join(_KEYS)})"
       )
 
+    names = _class_names(location, archive)
+
     def source(split: str) -> Source:
       images, labels = (_array(location, archive, f"{kind}_{split}") for kind in "xy")
-      return _of_array(f"{location} x_{split}", images, labels)
+      return _of_array(f"{location} x_{split}", images, labels)._replace(class_names=names)
 
     return source("train"), source("test") if has_test else None
+
+
+def _class_names(location: pathlib.Path, archive: np.lib.npyio.NpzFile) -> tuple[str, ...]:
+  if "class_names" not in archive:
+    return ()
+  names = _array(location, archive, "class_names")
+  if names.ndim != 1 or names.dtype.kind != "U":
+    raise ValueError(
+      f"{location}: class_names is {names.dtype} of shape {list(names.shape)}; text [classes] is "
+      "expected"
+    )
+  return tuple(map(str, names))
 
 
 def _array(location: pathlib.Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:

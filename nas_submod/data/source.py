@@ -18,6 +18,7 @@ class Source(NamedTuple):
     read: Maps an index to a Pillow image or pixels `[H, W, C]`, uint8. Must be thread-safe.
     name: Maps an index to the name of the image in error messages.
     array: All images, if they are already in memory. Shape `[N, H, W, C]`, uint8.
+    class_names: Class i has the i-th name. Empty if the source names no classes.
   """
 
   place: str
@@ -25,6 +26,7 @@ class Source(NamedTuple):
   read: Callable[[int], np.ndarray | Image.Image]
   name: Callable[[int], str]
   array: np.ndarray | None = None
+  class_names: tuple[str, ...] = ()
 
 
 def read_images(source: Source, indices: np.ndarray, image_size: int | None) -> np.ndarray:

@@ -23,7 +23,7 @@ _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 # Evaluated share of the shorter side: 224 of 256 pixels.
-_CENTRE = 0.875
+CENTRE = 0.875
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Images:
     """Returns the centre, 7/8 of the shorter side. Shape `[size, size, C]`, uint8."""
     image = self.source.read(int(self.indices[row]))
     height, width = pixels.extent(image)
-    side = _CENTRE * min(height, width)
+    side = CENTRE * min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     return pixels.fit(image, (self.size, self.size), (left, top, left + side, top + side))
 

@@ -95,7 +95,9 @@ def _split(name: str, builder: Any, split: str) -> Source:
     return found
 
   labels = _read_labels(builder, split, records, label)
-  return Source(place, labels, read, lambda i: f"image {i} of {place}")
+  named = getattr(features[label], "num_classes", None)  # Plain numbers have none.
+  names = tuple(features[label].names) if named else ()
+  return Source(place, labels, read, lambda i: f"image {i} of {place}", class_names=names)
 
 
 def _keys(supervised_keys: Any) -> tuple[str, str]:

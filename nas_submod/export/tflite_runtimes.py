@@ -1,0 +1,75 @@
+"""TFLite files, run by LiteRT and by TFLite Micro, image by image."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nas_submod.export.extras import package
+from nas_submod.export.runtimes import Runner
+from nas_submod.validation import at_least_one, first_line
+
+
+def load_litert(path: str | pathlib.Path, threads: int = 1) -> Runner:
+  """Loads a TFLite file on the CPU.
+
+  Args:
+    path: The file, float32 or int8.
+    threads: Threads that share an operation.
+
+  Raises:
+    ValueError: If the file cannot be loaded, or package ai-edge-litert is missing.
+  """
+  at_least_one(threads=threads)
+  litert = package("ai_edge_litert.interpreter", "tflite")
+  try:
+    content = pathlib.Path(path).read_bytes()
+    interpreter = litert.Interpreter(model_content=content, num_threads=threads)
+    interpreter.allocate_tensors()
+  except Exception as error:  # Its errors have no common class.
+    raise ValueError(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
+  [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
+
+  def one(image):
+    interpreter.set_tensor(source["index"], image)
+    interpreter.invoke()
+    return interpreter.get_tensor(target["index"])
+
+  return Runner(_run(one, source, target))
+
+
+def _run(
+  one: Callable[[np.ndarray], np.ndarray], source: Any, target: Any
+) -> Callable[[np.ndarray], np.ndarray]:
+  """Runs images one after the other, with float32 numbers outside and the file's own inside."""
+
+  def run(x):
+    images = quantized(np.asarray(x, np.float32), source)
+    outputs = [one(np.ascontiguousarray(image[None]))[0] for image in images]
+    return dequantized(np.array(outputs), target)
+
+  return run
+
+
+def quantized(x: np.ndarray, details: Any) -> np.ndarray:
+  """Float32 numbers as a tensor of these details holds them."""
+  if details["dtype"] == np.float32:
+    return x
+  scale, zero = _quantization(details)
+  limits = np.iinfo(details["dtype"])
+  return np.clip(np.round(x / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+
+
+def dequantized(x: np.ndarray, details: Any) -> np.ndarray:
+  """The inverse of `quantized`, up to rounding."""
+  if details["dtype"] == np.float32:
+    return x
+  scale, zero = _quantization(details)
+  return (x.astype(np.float32) - zero) * scale
+
+
+def _quantization(details: Any) -> tuple[np.float32, int]:
+  """The scale and the number of zero of a whole tensor."""
+  parameters = details["quantization_parameters"]
+  return np.float32(parameters["scales"][0]), int(parameters["zero_points"][0])

@@ -1,11 +1,14 @@
 """Published networks by name, their costs, and the reader of architectures."""
 
 import json
+import math
 import pathlib
 
+import jax
 import pytest
 
-from nas_submod import resources, training
+from nas_submod import networks, resources, training
+from nas_submod.export.model import make_model
 from nas_submod.networks import architectures, spaces
 from tests.test_training import make_data
 
@@ -43,9 +46,50 @@ def test_mobilenet_v2_under_the_imagenet_skeleton():
   assert cost == {name: MOBILENET_V2[name] + ADDED[name] for name in cost}
 
 
+def test_resnet8_of_mlperf_tiny():
+  """The kernels are counted by hand; `spaces.mlperf_tiny` explains the three counts."""
+  space = spaces.get("mlperf_tiny")
+  architecture = architectures.read(space, "resnet8")
+  convolutions = [  # Kernel, input and output channels, side of the output.
+    (3, 3, 16, 32),
+    *[(3, 16, 16, 32)] * 2,
+    *((3, 16, 32, 16), (3, 32, 32, 16), (1, 16, 32, 16)),
+    *((3, 32, 64, 8), (3, 64, 64, 8), (1, 32, 64, 8)),
+  ]
+  weights = sum(kernel**2 * cin * cout for kernel, cin, cout, _ in convolutions)
+  channels = sum(cout for _, _, cout, _ in convolutions)
+  madds = sum(kernel**2 * cin * cout * side**2 for kernel, cin, cout, side in convolutions)
+  dense = 64 * 10 + 10
+  found = resources.network_cost(space, architecture)
+  assert (found["params"], found["madds"]) == (78_042, 12_500_992)
+  assert (weights + 2 * channels + dense, madds) == (78_042, 12_500_992)
+  network = networks.build(space, architecture)
+  model = make_model(network, space.image_shape, network.init(jax.random.key(0)))
+  folded = [part for part in model.weights if part.kernel is not None]
+  assert sum(part.kernel.size + part.bias.size for part in folded) == 77_706
+  assert weights + channels + dense == 77_706
+  assert 77_706 + 4 * sum(cout for kernel, _, cout, _ in convolutions if kernel > 1) == 78_666
+  # The peak is in the first block: its input, still to be added, and both sides of a convolution.
+  assert peak_bytes(model.graph) == 3 * 32 * 32 * 16 == 49_152
+
+
+def peak_bytes(graph):
+  """Peak of int8 activations: at each operation, its output and all tensors still to be read."""
+  peak = 0
+  for index in range(len(graph.operations)):
+    later = {i for operation in graph.operations[index:] for i in operation.inputs}
+    alive = [tensor for tensor in later if tensor <= index] + [index + 1]
+    peak = max(peak, sum(math.prod(graph.shape_of(tensor)) for tensor in alive))
+  return peak
+
+
 def test_every_name_was_checked():
   names = {(space, name) for space, nets in architectures.ARCHITECTURES.items() for name in nets}
-  assert names == {*PUBLISHED, ("rcnet_imagenet", "mobilenet_v2")}
+  assert names == {
+    *PUBLISHED,
+    ("rcnet_imagenet", "mobilenet_v2"),
+    ("mlperf_tiny", "resnet8"),
+  }
 
 
 def test_all_ways_to_write_an_architecture(tmp_path):

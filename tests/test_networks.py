@@ -35,8 +35,24 @@ def small_space():
   )
 
 
+def residual_space():
+  """Residual and depthwise-separable blocks; the second stage begins with a projection if empty."""
+  return SearchSpace(
+    name="residual",
+    image_shape=(6, 6, 2),
+    classes=3,
+    stem_channels=4,
+    stages=(Stage(4, 2), Stage(6, 2, 2, projection=True)),
+    options=(
+      blocks.option("residual"),
+      blocks.option("depthwise_separable", kernel=5, squeeze_excite=True),
+    ),
+  )
+
+
 SPACES = {
   "small": small_space(),
+  "residual": residual_space(),
   "digits": spaces.get("digits"),
   "nas_bench_macro": spaces.get("nas_bench_macro"),
 }
@@ -102,6 +118,11 @@ def test_universal_network_is_the_dedicated_network():
   # Each of the first two stages is empty once; both options open a stage and follow in one.
   architectures = np.array([[0, 2, 1, 0, 0, 1, 2], [0, 0, 0, 1, 2, 1, 0]], np.int32)
   check_agreement(SPACES["small"], architectures, 4)
+
+
+def test_universal_network_of_residual_and_separable_blocks_is_the_dedicated_network():
+  # The residual block follows another block, and opens the stage that changes the shape.
+  check_agreement(SPACES["residual"], np.array([[2, 1, 1, 2]], np.int32), 4)
 
 
 @pytest.mark.slow

@@ -161,6 +161,7 @@ def no_block(cin, cout, stride):
   return cin
 
 
+ALLOWED = "inverted_residual, residual, depthwise_separable, module:function"
 PLAIN = {"block": "tests.test_spaces:plain_block", "name": "plain", "kernel": 3, "widths": [5]}
 
 
@@ -185,8 +186,9 @@ def test_a_users_block_from_a_config():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"block": "plain"}, "^unknown block 'plain'; allowed: module:function$"),
-    ({"block": plain_block}, "^unknown block <function .*; allowed: module:function$"),
+    ({"block": "plain"}, f"^unknown block 'plain'; allowed: {ALLOWED}$"),
+    ({"block": plain_block}, f"^unknown block <function .*; allowed: {ALLOWED}$"),
+    ({"block": ["residual"]}, f"^unknown block .'residual'.; allowed: {ALLOWED}$"),
     ({"block": "no.module:f"}, "no.module cannot be imported from the working directory"),
     ({"block": "tests.test_spaces:f"}, "no function 'f'; its functions: .*plain_block, no_block"),
     ({"name": None}, "plain_block' needs a name, one unique word; got None"),
@@ -198,6 +200,47 @@ def test_a_users_block_from_a_config():
 def test_wrong_blocks_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     spaces.from_config(changed(options=({"expansion": 3}, {**PLAIN, **changes})))
+
+
+def test_built_in_blocks_by_name():
+  options = (
+    {"block": "residual"},
+    {"block": "residual", "kernel": 5},
+    {"block": "depthwise_separable", "kernel": 5, "squeeze_excite": True},
+    {"block": "depthwise_separable", "name": "mine"},
+    {"block": "inverted_residual", "expansion": 2},
+    {"expansion": 4, "kernel": 5, "project_groups": 2},
+  )
+  config = ConfigDict(changed(options=options, start=". | res"))
+  space = spaces.from_config(config)
+  names = [option.name for option in space.options]
+  assert names == ["res", "resk5", "dsk5se", "mine", "e2", "e4k5p2"]
+  assert space == spaces.from_config(json.loads(json.dumps(config.to_dict())))
+  block = space.options[2].block(4, 8, 2)
+  own = blocks.depthwise_separable(4, 8, 2, kernel=5, squeeze_excite=True)
+  assert block.cost((8, 8, 4)) == own.cost((8, 8, 4))
+
+
+@pytest.mark.parametrize(
+  ("option", "message"),
+  [
+    ({"block": "residual", "width": 3}, "unknown setting 'width' of a block residual; allowed: k"),
+    (
+      {"block": "inverted_residual"},
+      "inverted_residual needs its expansion, e.g. dict.expansion=6",
+    ),
+    (
+      {"block": "residual", "kernel": 2.5},
+      "block residual: kernel must be a whole number, got 2.5",
+    ),
+    ({"block": "residual", "kernel": 4}, "block residual: kernel must be odd, got 4"),
+    ({"expansion": 0}, "block inverted_residual: expansion must be at least 1, got 0"),
+    ({"block": "depthwise_separable", "squeeze_excite": 1}, "must be True or False, got 1"),
+  ],
+)
+def test_wrong_settings_of_built_in_blocks_are_refused(option, message):
+  with pytest.raises(ValueError, match=message):
+    spaces.from_config(changed(options=({"expansion": 3}, option)))
 
 
 def test_a_block_needs_its_arguments_and_returns_a_layer():

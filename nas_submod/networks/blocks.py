@@ -1,4 +1,8 @@
-"""The options of a position: block types, those of the paper and a user's own."""
+"""The options of a position: built-in block types and a user's own.
+
+A config names them: `{"block": "residual"}`, `{"expansion": 6}` for an inverted residual, or
+`{"block": "module:function", "name": "mine"}`.
+"""
 
 import dataclasses
 import inspect
@@ -7,7 +11,7 @@ from typing import Any, NamedTuple
 
 from nas_submod.networks import layers
 from nas_submod.networks.layers import Layer
-from nas_submod.validation import imported
+from nas_submod.validation import at_least_one, checked, imported
 
 
 class Option(NamedTuple):
@@ -49,8 +53,8 @@ class Block:
     return layer
 
 
-def _imported(function: str) -> Callable[..., Any]:
-  return imported("block", function, "module:function")
+def _imported(function: Any) -> Callable[..., Any]:
+  return imported("block", function, ", ".join([*BLOCKS, "module:function"]))
 
 
 def imported_option(block: str, name: str | None = None, **arguments: Any) -> Option:
@@ -140,36 +144,113 @@ def inverted_residual(
   return branch
 
 
-def inverted_residual_option(name: str | None = None, **settings: Any) -> Option:
-  """An option of the inverted residual, from its keyword arguments.
+def residual(cin: int, cout: int, stride: int, *, kernel: int = 3) -> Layer:
+  """The basic residual block of ResNet (He et al. 2016): two convolutions with batch norm.
 
-  The default name looks like `e6k5g2p2se`: expansion, kernel unless 3, groups of the first (g) and
-  last (p) convolution unless 1, `se` for squeeze-excite.
+  Rectifiers stand behind the first convolution and behind the addition. If the shape changes, the
+  shortcut is a 1x1 convolution with batch norm. Otherwise the block can start as the identity of
+  inputs that are not negative, such as those from another rectifier; negative numbers become 0.
+
+  Args:
+    cin: Input channels.
+    cout: Output channels.
+    stride: Stride of the first convolution and of the shortcut, 1 or 2.
+    kernel: Side of both kernels in pixels, odd.
+  """
+  branch = layers.serial(
+    conv_bn(cin, cout, kernel, stride), conv_bn(cout, cout, kernel, active=False)
+  )
+  if stride != 1 or cin != cout:
+    shortcut = conv_bn(cin, cout, stride=stride, active=False)
+    return layers.serial(layers.residual(branch, shortcut), layers.relu())
+  added = layers.residual(branch)
+  to_identity = added.to_identity
+  assert to_identity is not None  # Batch norm ends the branch.
+  block = layers.serial(added, layers.relu())
+  return block._replace(to_identity=lambda params: (to_identity(params[0]), params[1]))
+
+
+def depthwise_separable(
+  cin: int, cout: int, stride: int, *, kernel: int = 3, squeeze_excite: bool = False
+) -> Layer:
+  """A depthwise and a 1x1 convolution: the inverted residual of expansion 1 without its first one.
+
+  It is MobileNetV2's first block and the SepConv of MnasNet (Tan et al. 2019). Unlike MobileNetV1,
+  it has no rectifier at its end, and adds its input if the shapes agree.
+
+  Args:
+    cin: Input channels.
+    cout: Output channels.
+    stride: Stride of the depthwise convolution, 1 or 2.
+    kernel: Side of the depthwise kernel in pixels, odd.
+    squeeze_excite: Gate the channels between the two convolutions.
+  """
+  branch = layers.serial(
+    conv_bn(cin, cin, kernel, stride, groups=cin),
+    *((layers.squeeze_excite(cin),) if squeeze_excite else ()),
+    conv_bn(cin, cout, active=False),
+  )
+  return layers.residual(branch) if stride == 1 and cin == cout else branch
+
+
+# The built-in blocks by their name in a config, with how the default name of an option begins.
+BLOCKS: Mapping[str, tuple[Callable[..., Layer], str]] = {
+  "inverted_residual": (inverted_residual, "e{expansion}"),
+  "residual": (residual, "res"),
+  "depthwise_separable": (depthwise_separable, "ds"),
+}
+# Settings in default names of options, with their letter, unless they have the usual value.
+_IN_NAMES = (("kernel", "k", 3), ("expand_groups", "g", 1), ("project_groups", "p", 1))
+
+
+def option(block: Any = "inverted_residual", name: str | None = None, **settings: Any) -> Option:
+  """An option from its entry in a config.
+
+  The default name of a built-in block looks like `e6k5g2p2se`, `res` or `dsk5`: the block, the
+  kernel unless 3, the groups of the first (g) and last (p) convolution unless 1, `se` for
+  squeeze-excite.
+
+  Args:
+    block: A name in BLOCKS, or `module:function` as for `imported_option`.
+    name: The name of the option; a user's own block needs one.
+    **settings: Keyword arguments of the block function.
 
   Raises:
-    ValueError: If a setting is unknown or expansion is missing.
+    ValueError: If the block is unknown, or a setting is unknown, missing or wrong.
   """
-  signature = inspect.signature(inverted_residual).parameters.values()
-  allowed = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
-  if unknown := set(settings) - allowed:
-    raise ValueError(
-      f"unknown setting {sorted(unknown)[0]!r} of a block; allowed: {sorted(allowed)}"
-    )
-  if "expansion" not in settings:
-    raise ValueError("a block needs its expansion, e.g. dict(expansion=6)")
+  if not isinstance(block, str) or block not in BLOCKS:
+    return imported_option(block, name, **settings)
+  function, prefix = BLOCKS[block]
+  parameters = {
+    key: parameter
+    for key, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+  }
+  for key, value in settings.items():
+    if key not in parameters:
+      raise ValueError(
+        f"unknown setting {key!r} of a block {block}; allowed: {', '.join(sorted(parameters))}"
+      )
+    checked(f"block {block}: {key}", value, parameters[key].annotation)
+    if parameters[key].annotation is int:
+      at_least_one(**{f"block {block}: {key}": value})
+    if key == "kernel" and value % 2 == 0:
+      raise ValueError(f"block {block}: kernel must be odd, got {value}")
+  for key, parameter in parameters.items():
+    if parameter.default is parameter.empty and key not in settings:
+      raise ValueError(f"a block {block} needs its {key}, e.g. dict({key}=6)")
   if name is None:
-    kernel, expand, project = (
-      settings.get(key, default)
-      for key, default in (("kernel", 3), ("expand_groups", 1), ("project_groups", 1))
-    )
-    name = (
-      f"e{settings['expansion']}"
-      + (f"k{kernel}" if kernel != 3 else "")
-      + (f"g{expand}" if expand != 1 else "")
-      + (f"p{project}" if project != 1 else "")
-      + ("se" if settings.get("squeeze_excite") else "")
-    )
-  return Option(name, Block(f"{__name__}:inverted_residual", tuple(sorted(settings.items()))))
+    name = prefix.format(**settings)
+    for key, letter, usual in _IN_NAMES:
+      if settings.get(key, usual) != usual:
+        name += f"{letter}{settings[key]}"
+    name += "se" if settings.get("squeeze_excite") else ""
+  return Option(name, Block(f"{__name__}:{block}", tuple(sorted(settings.items()))))
+
+
+def inverted_residual_option(name: str | None = None, **settings: Any) -> Option:
+  """An option of the inverted residual, see `option`."""
+  return option("inverted_residual", name, **settings)
 
 
 # The six types of the paper, in its order: (expansion, expand groups, project groups).

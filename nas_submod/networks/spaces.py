@@ -76,8 +76,44 @@ def digits() -> SearchSpace:
   )
 
 
+def mlperf_tiny() -> SearchSpace:
+  """Blocks for small devices behind the skeleton of ResNet-8: 12 positions, 8 options, CIFAR-10.
+
+  The image classifier of MLPerf Tiny (Banbury et al. 2021), `architectures.ARCHITECTURES`
+  "resnet8", is a network of this space. The start network has no block: an empty first position of
+  a stage that changes the resolution is a 1x1 convolution.
+
+  ResNet-8 has 77,706 parameters with batch norm folded into the convolutions. The reference's
+  Keras file holds 78,666: its 1x1 shortcuts have a bias and no batch norm. Its other seven
+  convolutions, of 240 channels together, have a bias and four numbers of batch norm a channel, so
+  4 x 240 = 960 more. Here every convolution has batch norm and no bias: 78,042 learned numbers.
+  Folded, both are the same network.
+  """
+  return SearchSpace(
+    name="mlperf_tiny",
+    image_shape=(32, 32, 3),
+    classes=10,
+    stem_channels=16,
+    stages=(Stage(16, 4), Stage(32, 4, 2, projection=True), Stage(64, 4, 2, projection=True)),
+    options=tuple(
+      blocks.option(**settings)
+      for settings in (
+        {"block": "residual"},
+        {"block": "depthwise_separable"},
+        {"block": "depthwise_separable", "kernel": 5},
+        {"expansion": 2},
+        {"expansion": 4},
+        {"expansion": 4, "kernel": 5},
+        {"expansion": 4, "squeeze_excite": True},
+        {"expansion": 6},
+      )
+    ),
+  )
+
+
 SPACES: Mapping[str, Callable[[], SearchSpace]] = {
-  space.__name__: space for space in (rcnet_cifar100, rcnet_imagenet, nas_bench_macro, digits)
+  space.__name__: space
+  for space in (rcnet_cifar100, rcnet_imagenet, nas_bench_macro, digits, mlperf_tiny)
 }
 
 
@@ -99,8 +135,8 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
   Args:
     config: `name` and fields of `SearchSpace`. With a known name they override its fields.
       `stages` are mappings or tuples of the fields of `Stage`. `start` is integers, or text for
-      `SearchSpace.parse`. `options` are mappings: arguments of `blocks.inverted_residual_option`,
-      or of `blocks.imported_option` if one is `block`. Outside a ConfigDict they may be `Option`s.
+      `SearchSpace.parse`. `options` are mappings: arguments of `blocks.option`. Outside a
+      ConfigDict they may be `Option`s.
 
   Raises:
     ValueError: If a field is unknown, missing or wrong.
@@ -148,8 +184,7 @@ def _option(option: Any, from_config_file: bool) -> Option:
       f"config.space.options holds {option!r}; allowed: dictionaries, such as {{'expansion': 3}}"
     )
   if not isinstance(option, Option):
-    make = blocks.imported_option if "block" in option else blocks.inverted_residual_option
-    return make(**option)
+    return blocks.option(**option)
   if from_config_file:
     raise ValueError(
       f"config.space.options holds the object Option {option.name}, which config.json cannot hold: "

@@ -1,0 +1,153 @@
+"""Tables by layer and option, relative to skipping the layer, as those of FBNet's space.
+
+A row is the latency of an option less that of the skip, and `base_ms` is the latency of the network
+of skips alone, with stem and head. The skip is the identity, or a 1x1 convolution where the shape
+changes (HW-NAS-Bench; the numbers of `eyeriss` agree: the first layer's `k3_e1`, with 16 output
+channels, and the second's, with 24, differ by the 1x1 convolution of 16 channels alone).
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nas_submod.networks.layers import trace_of
+from nas_submod.networks.parts import Part, parts
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.resources.latency.pieces import Piece, pieces
+from nas_submod.resources.latency.sheet import Row, Sheet, keep
+
+COLUMNS = ("layer", "in_size", "cin", "cout", "stride", "op", "delta_vs_skip", "base_ms")
+
+
+class _Shape(NamedTuple):
+  size: int
+  cin: int
+  cout: int
+  stride: int
+
+  @property
+  def changes(self) -> bool:
+    return self.stride != 1 or self.cin != self.cout
+
+  def __str__(self) -> str:
+    return f"{self.size}x{self.size}x{self.cin}->{self.cout}/{self.stride}"
+
+
+_Option = tuple[int, int, int]  # kernel, expansion, groups
+
+
+def is_style(sheet: Sheet) -> bool:
+  """Whether a file has a column of this style; `reader` names what it lacks."""
+  return "delta_vs_skip" in sheet.columns
+
+
+def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
+  """The function from a space to the milliseconds of its parts, by name.
+
+  A position of a space matches the rows of its shape; `base_ms` counts as the stem. Blocks match by
+  kernel, expansion and groups. They are inverted residuals with the first 1x1 convolution, also for
+  expansion 1; both 1x1 convolutions have the groups; the input is added where the shapes agree, and
+  nothing where they do not. A shuffle is not looked at: the tables do not tell.
+
+  Raises:
+    ValueError: If the file lacks a column or a layer, holds a wrong number, or has different
+      numbers for the same shape and option. The function raises it if the space changes shapes
+      elsewhere than the table.
+  """
+  if missing := [column for column in COLUMNS if column not in sheet.columns]:
+    raise ValueError(f"latency table {sheet.path} lacks the column {', '.join(missing)}")
+  shapes: dict[int, _Shape] = {}
+  found: dict[tuple[_Shape, _Option], float] = {}
+  lines: dict[object, str] = {}
+  base: dict[str, float] = {}
+  for row in sheet.rows:
+    keep(base, lines, "base", row.number("base_ms"), row)
+    layer, shape = row.whole("layer"), _Shape(*map(row.whole, ("in_size", "cin", "cout", "stride")))
+    if shapes.setdefault(layer, shape) != shape:
+      raise ValueError(f"{row.where}: layer {layer} is {shape}, above {shapes[layer]}")
+    option, value = _option(row), row.number("delta_vs_skip")
+    if option:
+      keep(found, lines, (shape, option), value, row)
+    elif value:
+      raise ValueError(f"{row.where}: skip has {value} ms; allowed relative to itself: 0")
+  if gaps := sorted(set(range(max(shapes) + 1)) - set(shapes)):
+    raise ValueError(f"latency table {sheet.path} lacks layer {', '.join(map(str, gaps))}")
+  ordered = [shapes[layer] for layer in sorted(shapes)]
+
+  def costs(space):
+    _check_skeleton(sheet, ordered, space)
+    known = {}
+    for part in parts(space):
+      value = _milliseconds(part, ordered, found)
+      if value is not None:
+        known[part.name] = value
+    return known | {"stem": base["base"]}
+
+  return costs
+
+
+def _option(row: Row) -> _Option | None:
+  """Kernel, expansion and groups of a row; None for the skip."""
+  op = row.values["op"]
+  match = re.fullmatch(r"k(\d+)_e(\d+)(?:_g(\d+))?", op)
+  if op != "skip" and not match:
+    raise ValueError(f"{row.where}: op is {op!r}; allowed: skip, or such as k3_e6 or k3_e1_g2")
+  return (int(match[1]), int(match[2]), int(match[3] or 1)) if match else None
+
+
+def _check_skeleton(sheet: Sheet, layers: list[_Shape], space: SearchSpace) -> None:
+  """Raises ValueError if a space does not change shapes where the layers of a table do.
+
+  Otherwise `base_ms` would hold other 1x1 convolutions than the network of the space.
+  """
+  own = []
+  for part in parts(space):
+    if part.option is not None and part.predecessor == part.stage:
+      shape = _Shape(
+        part.shape[0],
+        part.shape[2],
+        space.stages[part.stage].channels,
+        space.stages[part.stage].stride,
+      )
+      if shape.changes and shape not in own:
+        own.append(shape)
+  wanted = [shape for shape in layers if shape.changes]
+  if own != wanted:
+    raise ValueError(
+      f"base_ms of latency table {sheet.path} belongs to another network than those of space "
+      f"{space.name}: the table changes shapes at {', '.join(map(str, wanted))}; the space at "
+      f"{', '.join(map(str, own)) or 'no place'}"
+    )
+
+
+def _milliseconds(
+  part: Part, layers: list[_Shape], found: dict[tuple[_Shape, _Option], float]
+) -> float | None:
+  """The milliseconds of a block, or those of a head or a projection, which `base_ms` holds."""
+  parsed = pieces(trace_of(part.layer, part.shape))
+  if part.option is None:
+    is_last = part.shape[-1] == layers[-1].cout
+    return 0.0 if is_last and part.predecessor is not None else None
+  if parsed is None or len(parsed) != 1:
+    return None
+  [piece] = parsed
+  shape = _Shape(piece.before[0], piece.before[-1], piece.after[-1], piece.stride)
+  if part.option == 0:
+    return 0.0 if shape.changes and shape in layers else None
+  if not _is_option(piece, shape):
+    return None
+  expansion = piece.inner // shape.cin
+  return found.get((shape, (piece.kernel, expansion, piece.groups[0])))
+
+
+def _is_option(piece: Piece, shape: _Shape) -> bool:
+  """Whether a block is one that the options of these tables describe."""
+  return (
+    piece.kind == "block"
+    and piece.before[0] == piece.before[1]
+    and piece.inner % shape.cin == 0
+    and piece.expands
+    and piece.groups[0] == piece.groups[1]
+    and not piece.squeeze_excite
+    and piece.shortcut == ("" if shape.changes else "input")
+  )

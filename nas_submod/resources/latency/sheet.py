@@ -1,0 +1,161 @@
+"""CSV files of latencies: comment lines, a header, and rows that know their line."""
+
+import csv
+import math
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+  """A row of a table.
+
+  Attributes:
+    where: File and line, for error messages.
+    values: Text by column, without spaces around it.
+  """
+
+  where: str
+  values: Mapping[str, str]
+
+  def number(self, column: str) -> float:
+    """A number of milliseconds.
+
+    Raises:
+      ValueError: If it is missing, no number, not finite or negative.
+    """
+    text = self.values[column]
+    try:
+      value = float(text)
+    except ValueError:
+      value = math.nan
+    if not math.isfinite(value) or value < 0:
+      found = repr(text) if text else "empty"
+      raise ValueError(f"{self.where}: {column} is {found}; allowed: a number of at least 0")
+    return value
+
+  def whole(self, column: str) -> int:
+    """A whole number such as "3" or "3.0".
+
+    Raises:
+      ValueError: If it is none.
+    """
+    value = self.number(column)
+    if value != int(value):
+      raise ValueError(f"{self.where}: {column} is {value}; allowed: whole numbers")
+    return int(value)
+
+  def shape(self, column: str) -> tuple[int, ...]:
+    """A shape such as "56x56x24".
+
+    Raises:
+      ValueError: If it is none.
+    """
+    text = self.values[column]
+    if not re.fullmatch(r"\d+(x\d+x\d+)?", text):
+      raise ValueError(f"{self.where}: {column} is {text!r}; allowed: a shape such as 56x56x24")
+    return tuple(int(side) for side in text.split("x"))
+
+
+class Sheet(NamedTuple):
+  """A CSV file.
+
+  Attributes:
+    path: Its path.
+    comments: Values of its lines "# key: value".
+    columns: Names of its columns.
+    rows: Its rows.
+  """
+
+  path: str
+  comments: Mapping[str, str]
+  columns: tuple[str, ...]
+  rows: tuple[Row, ...]
+
+  def chosen(self, column: str, wanted: str | None, what: str) -> "Sheet":
+    """The rows of one value of a column, such as one device.
+
+    Args:
+      column: The column; a file without it is returned whole, if nothing is wanted.
+      wanted: The value; None takes the only one.
+      what: What tells the value, for error messages.
+
+    Raises:
+      ValueError: If no row has the value, or several are there and none is wanted.
+    """
+    found = list(dict.fromkeys(row.values.get(column, "") for row in self.rows))
+    if column not in self.columns:
+      if wanted is not None:
+        raise ValueError(f"{self.path} has no column {column} to choose {wanted!r} from")
+      return self
+    if wanted is None and len(found) > 1:
+      raise ValueError(f"{self.path} has several of {column}: {', '.join(found)}; {what}")
+    if wanted is not None and wanted not in found:
+      raise ValueError(f"{self.path} has no {column} {wanted!r}; allowed: {', '.join(found)}")
+    rows = tuple(row for row in self.rows if wanted in (None, row.values[column]))
+    return self._replace(rows=rows)
+
+
+def read(path: str) -> str:
+  """The text of a file.
+
+  Raises:
+    ValueError: If it cannot be read.
+  """
+  try:
+    return pathlib.Path(path).read_text(encoding="utf-8-sig")
+  except FileNotFoundError:
+    raise ValueError(f"there is no latency table {path}") from None
+  except (OSError, UnicodeDecodeError) as error:
+    raise ValueError(f"latency table {path} cannot be read: {error}") from None
+
+
+def parse(path: str, text: str) -> Sheet:
+  """The rows of a CSV file.
+
+  Raises:
+    ValueError: If it has no rows, a column twice, or a row of another length than the header.
+  """
+  comments, header, rows = {}, None, []
+  for number, cells in _lines(text):
+    if cells[0].startswith("#"):
+      key, colon, value = ",".join(cells).lstrip("# ").partition(":")
+      if colon:
+        comments[key.strip()] = value.strip()
+    elif header is None:
+      header = tuple(cell.lower() for cell in cells)
+      if len(set(header)) < len(header):
+        raise ValueError(f"{path} line {number}: a column stands there twice: {', '.join(header)}")
+    elif len(cells) != len(header):
+      raise ValueError(
+        f"{path} line {number}: {len(cells)} values; allowed: {len(header)}, as the header has"
+      )
+    else:
+      rows.append(Row(f"{path} line {number}", dict(zip(header, cells))))
+  if header is None or not rows:
+    raise ValueError(f"latency table {path} has no rows")
+  return Sheet(path, comments, header, tuple(rows))
+
+
+def _lines(text: str) -> Iterator[tuple[int, Sequence[str]]]:
+  """The number and the cells of each line that is not empty."""
+  for number, line in enumerate(text.splitlines(), 1):
+    if line.startswith("#"):
+      yield number, [line]
+    elif line.strip(" ,"):
+      yield number, [cell.strip() for cell in next(csv.reader([line]))]
+
+
+def keep(found: dict, lines: dict, key: object, value: float, row: Row) -> None:
+  """Stores a number under a key in `found`, and its place in `lines`.
+
+  Raises:
+    ValueError: If the key has another number already.
+  """
+  if key in found and found[key] != value:
+    raise ValueError(
+      f"{row.where}: {value} ms for what has {found[key]} ms in {lines[key]}; keep one of them"
+    )
+  if key not in found:
+    found[key], lines[key] = value, row.where

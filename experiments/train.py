@@ -11,6 +11,8 @@ with code 75.
 """
 
 import json
+import shlex
+import sys
 
 import jax
 from absl import flags
@@ -18,7 +20,7 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import data, files, parallel, preemption, resources
+from nas_submod import data, files, parallel, preemption, resources, trained
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.training import final
@@ -42,8 +44,12 @@ def main(config: ConfigDict) -> None:
     images = data.load(config.data, may_stream=True)
     final.check(space, images, config)  # Before a workdir is made.
     run_config = {"config": config.to_dict(), "architecture": architecture}
-    workdir = common.workdir() / "train"
+    workdir = common.workdir() / trained.FOLDER
+    command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
+    facts = {"command": command, **trained.data_facts(images)}
     parallel.on_first_process(lambda: make_workdir(workdir, run_config))
+    # What a trained network must know of its data, for use without them.
+    parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
     console.print(text.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
     loss_column = TextColumn("training loss {task.fields[loss]:.4f}, {task.description}")

@@ -18,13 +18,23 @@ FLOORS = (
   ("problem", "networks", "data", "workdir"),
   ("set_functions", "resources"),
   ("optimizers", "training"),
-  ("evaluation",),
+  ("evaluation", "trained"),
   ("search",),
   ("report", "export"),
 )
 # The optimizers know sets, not networks.
 SETS_ALONE = ("problem", "set_functions", "optimizers")
-NO_SETS = ("networks", "resources", "data", "training", "evaluation", "search", "report", "export")
+NO_SETS = (
+  "networks",
+  "resources",
+  "data",
+  "training",
+  "evaluation",
+  "search",
+  "report",
+  "export",
+  "trained",
+)
 
 
 def modules():

@@ -5,7 +5,7 @@ Process 0 reads, writes and broadcasts, so hosts need no shared file system.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,12 +14,18 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from nas_submod import parallel
+from nas_submod.networks.layers import Layer, Variables
 from nas_submod.validation import first_line
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
   """The accuracy of a checkpoint; one without evaluation is never the best."""
   return metrics.get("accuracy", -1.0)
+
+
+def _reason(error: Exception) -> str:
+  """An error of a read in one line, without the settings that tensorstore appends."""
+  return first_line(error).partition(" [tensorstore_spec")[0]
 
 
 class Checkpoints:
@@ -108,7 +114,7 @@ class Checkpoints:
     except Exception as error:  # Orbax raises many types for damaged files.
       raise ValueError(
         f"checkpoint {self._manager.directory / str(step)} cannot be read "
-        f"({first_line(error)}): delete this folder to continue from the checkpoint before it"
+        f"({_reason(error)}): delete this folder to continue from the checkpoint before it"
       ) from error
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
@@ -133,3 +139,57 @@ class Checkpoints:
         )
     if self._manager is not None and step > self.latest:
       self._manager.save(step, args=ocp.args.StandardSave(content), metrics=dict(metrics))
+
+
+class Saved(NamedTuple):
+  """A network in a checkpoint.
+
+  Attributes:
+    step: Training steps.
+    variables: The moving average if one is kept. NumPy arrays.
+    scores: Accuracy, top-5 accuracy and loss on the evaluated split; empty if it was saved on
+      notice.
+  """
+
+  step: int
+  variables: Variables
+  scores: Mapping[str, float]
+
+
+def read(
+  folder: pathlib.Path, network: Layer, averages: bool, wanted: int | str | None = None
+) -> Saved:
+  """Reads a network without the state of its optimizer; writes nothing.
+
+  Args:
+    folder: The folder of a `Checkpoints`.
+    network: The network that was trained.
+    averages: Whether a moving average was kept.
+    wanted: Steps of a checkpoint, or "best" for that of highest accuracy. None: the last one.
+
+  Raises:
+    ValueError: If there is no such checkpoint, or it cannot be read.
+  """
+  options = ocp.CheckpointManagerOptions(create=False, best_fn=_accuracy)
+  shapes = jax.eval_shape(network.init, jax.random.key(0))
+  template = {"average": shapes} if averages else shapes._asdict()
+  arguments = ocp.args.PyTreeRestore(item=template, partial_restore=True)
+  with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+    steps = sorted(manager.all_steps())
+    if not steps:
+      raise ValueError(f"{folder} has no checkpoint; experiments.train writes the first one")
+    step = steps[-1] if wanted is None else wanted
+    if step not in (*steps, "best"):
+      kept = ", ".join(map(str, steps))
+      raise ValueError(f"{folder} has no checkpoint {step!r}; allowed: best, {kept}")
+    try:
+      scores = {step: manager.metrics(step) or {} for step in steps}
+      if step == "best":
+        step = max(steps, key=lambda step: _accuracy(scores[step]))
+      found = manager.restore(step, args=arguments)
+    except Exception as error:  # Orbax raises many types for damaged files.
+      raise ValueError(
+        f"checkpoint {folder / str(step)} cannot be read ({_reason(error)})"
+      ) from error
+  variables = found["average"] if averages else Variables(**found)
+  return Saved(int(step), variables, scores[step])

@@ -1,0 +1,129 @@
+"""A trained network on the shelf: `nas_submod.load`."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import nas_submod
+from nas_submod import data, trained
+from nas_submod.training import final
+from nas_submod.workdir import make_workdir
+from tests import tiny_config
+
+ARCHITECTURE = [1, 0, 1, 2]
+
+
+def train(run, **changes):
+  """A short training in the folder of a run; returns its data and metrics."""
+  config = tiny_config.get_config()
+  config.final.update({"steps": 4, "epochs": 0.0, "checkpoint_every": 2.0, **changes})
+  folder = run / trained.FOLDER
+  make_workdir(folder, {"config": config.to_dict(), "architecture": ARCHITECTURE})
+  images = data.load(config.data)
+  (folder / trained.DATA_FILE).write_text(json.dumps(trained.data_facts(images)))
+  space = nas_submod.spaces.from_config(config.space)
+  return images, final.train(space, ARCHITECTURE, images, config, folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  return folder, *train(folder)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  return shutil.copytree(run[0], tmp_path / "run") / trained.FOLDER
+
+
+def test_a_loaded_network_gives_the_accuracy_of_its_training(run):
+  folder, images, metrics = run
+  network = nas_submod.load(folder)
+  logits = network(images.test.images)
+  assert np.mean(logits.argmax(1) == images.test.labels) == metrics["test"]["accuracy"]
+  assert network.scores["accuracy"] == metrics["test"]["accuracy"]
+  assert network.step == 4 and network.classes == tuple("0123456789")
+  assert network.space.text(network.architecture) == "e2 . | e2 e4g2se"
+
+
+def test_images_may_lack_batch_and_channel(run):
+  network, images = nas_submod.load(run[0]), run[1].test.images[:2]
+  whole = network(images)
+  np.testing.assert_allclose(network(images[0]), whole[:1], atol=1e-6)
+  np.testing.assert_allclose(network(images[0, ..., 0]), whole[:1], atol=1e-6)
+  np.testing.assert_allclose(network(images[..., 0]), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [np.zeros((2, 8, 8, 1)), np.zeros((2, 9, 8, 1), np.uint8)])
+def test_other_images_are_refused(run, images):
+  with pytest.raises(ValueError, match=r"expected are pixels 0..255, uint8 \[B, 8, 8, 1\]$"):
+    nas_submod.load(run[0])(images)
+
+
+def test_checkpoints_are_chosen_by_step_or_accuracy(tmp_path):
+  train(tmp_path, average=0.9, keep_checkpoints=2)
+  assert nas_submod.load(tmp_path, 2).step == 2
+  found = {step: nas_submod.load(tmp_path, step).scores["accuracy"] for step in (2, 4)}
+  assert nas_submod.load(tmp_path, "best").scores["accuracy"] == max(found.values())
+  first, last = (nas_submod.load(tmp_path, step).variables.params for step in (2, 4))
+  assert not np.allclose(first[0][0][0]["kernel"], last[0][0][0]["kernel"])
+
+
+def test_a_training_without_data_facts_takes_them_from_the_data(copy):
+  expected = nas_submod.load(copy.parent)
+  (copy / trained.DATA_FILE).unlink()
+  found = nas_submod.load(copy.parent)
+  np.testing.assert_array_equal(found.mean, expected.mean)
+  assert found.classes == expected.classes
+
+
+def _no_data(folder):
+  (folder / trained.DATA_FILE).unlink()
+  text = (folder / "config.json").read_text().replace('"source": "digits"', '"source": "npz:no"')
+  (folder / "config.json").write_text(text)
+
+
+def _no_checkpoint(folder):
+  shutil.rmtree(folder / "checkpoints")
+
+
+def _damaged_checkpoint(folder):
+  for file in (folder / "checkpoints" / "4" / "default").rglob("*"):
+    if file.is_file():
+      file.unlink()
+
+
+@pytest.mark.parametrize(
+  ("damage", "message"),
+  [
+    (shutil.rmtree, r"^there is no training in .*config.json cannot be read"),
+    (lambda folder: (folder / "config.json").write_text("{}"), "config.json is damaged, or not"),
+    (lambda folder: (folder / trained.DATA_FILE).write_text("{"), "data.json is damaged"),
+    (_no_data, "there is no .*data.json, and the data are missing: no file no: npz:PATH"),
+    (_no_checkpoint, "checkpoints has no checkpoint; experiments.train writes the first one"),
+    (_damaged_checkpoint, r"^checkpoint .*checkpoints/4 cannot be read \("),
+  ],
+)
+def test_errors_of_load(copy, damage, message):
+  damage(copy)
+  with pytest.raises(ValueError, match=message) as error:
+    nas_submod.load(copy.parent)
+  assert "\n" not in str(error.value)
+
+
+def test_an_unknown_checkpoint_is_named_with_those_kept(run):
+  with pytest.raises(ValueError, match="has no checkpoint 7; allowed: best, 2, 4"):
+    nas_submod.load(run[0], 7)
+
+
+def test_the_package_loads_neither_orbax_nor_data_sources():
+  code = """
+import sys, nas_submod
+heavy = {"orbax", "grain", "tensorflow_datasets", "tensorboardX", "onnx", "ai_edge_litert"}
+assert not heavy & {name.partition(".")[0] for name in sys.modules}
+"""
+  subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

@@ -135,7 +135,9 @@ def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
   return jnp.asarray(array)
 
 
-def imported(what: str, name: str, allowed: str) -> Callable[..., Any]:
+def imported(
+  what: str, name: str, allowed: str, takes: Callable[[Any], bool] = callable
+) -> Callable[..., Any]:
   """Imports a user's function.
 
   An error inside the module is not caught, unless it is a failed import.
@@ -144,6 +146,7 @@ def imported(what: str, name: str, allowed: str) -> Callable[..., Any]:
     what: What the function makes, for error messages: "optimizer" or "block".
     name: `module:function`. The module is importable from the working directory.
     allowed: What `name` may be, for error messages.
+    takes: Whether an object of that name will do.
 
   Raises:
     ValueError: If the name has another form, the module cannot be imported, or it has no such
@@ -160,7 +163,7 @@ def imported(what: str, name: str, allowed: str) -> Callable[..., Any]:
       f"{first_line(error)}; allowed: {allowed}"
     ) from error
   function = getattr(module, function_name, None)
-  if not callable(function):
+  if not takes(function):
     found = ", ".join(_public_functions(module)) or "none"
     raise ValueError(
       f"{what} {name!r}: {module_name} has no function {function_name!r}; its functions: {found}"

@@ -26,9 +26,15 @@ class Resource(NamedTuple):
       masks. A larger set must not cost less, or the upper bound of a search does not hold.
     scaled: None, or `space -> (divisor, cost / divisor)` for whole numbers that may exceed int32.
       The quotients are whole, and fit int32; otherwise ValueError.
+    additive: Whether the cost adds up over blocks. Then greedy rules may use it as a price;
+      otherwise it only limits.
+    table: None, or `space -> resources.table.CostTable`: the costs of all parts. It tells which
+      networks a budget allows before a search.
   """
 
   name: str
   unit: str
   cost: Callable[[SearchSpace], CostFunction]
   scaled: Callable[[SearchSpace], tuple[int, CostFunction]] | None = None
+  additive: bool = True
+  table: Callable[[SearchSpace], Any] | None = None

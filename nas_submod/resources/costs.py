@@ -10,18 +10,18 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction, NotApplicableError, Resource
-from nas_submod.resources.known import RESOURCES
+from nas_submod.resources.known import RESOURCES, Table
 
 
-def named(names: Sequence[str]) -> tuple[Resource, ...]:
+def named(names: Sequence[str], table: Table = RESOURCES) -> tuple[Resource, ...]:
   """The resources of these names.
 
   Raises:
     ValueError: If one is unknown.
   """
-  if unknown := [name for name in names if name not in RESOURCES]:
-    raise ValueError(f"unknown resource {unknown[0]!r}; allowed: {', '.join(RESOURCES)}")
-  return tuple(RESOURCES[name] for name in names)
+  if unknown := [name for name in names if name not in table]:
+    raise ValueError(f"unknown resource {unknown[0]!r}; allowed: {', '.join(table)}")
+  return tuple(table[name] for name in names)
 
 
 @functools.cache
@@ -30,37 +30,44 @@ def cost_of(resource: Resource, space: SearchSpace) -> CostFunction:
   return resource.cost(space)
 
 
-def network_cost(space: SearchSpace, architecture: Sequence[int]) -> dict[str, int | float]:
+def network_cost(
+  space: SearchSpace, architecture: Sequence[int], table: Table = RESOURCES
+) -> dict[str, int | float]:
   """The cost of one network in every resource.
 
   Args:
     space: The space.
     architecture: An option for every position, 0 = empty.
+    table: The resources, see `from_config`.
 
   Returns:
-    By name of the resource, such as `{"params": int, "madds": int}`.
+    By name of the resource, such as `{"params": int, "madds": int}`, without those that are not
+    known for the space.
 
   Raises:
     ValueError: If the architecture does not belong to the space.
   """
   mask = space.mask(np.array(space.check(architecture)))
   costs = {}
-  for name, resource in RESOURCES.items():
+  for name, resource in table.items():
     try:
       cost = cost_of(resource, space)
     except NotApplicableError:
       continue
-    costs[name] = cost(mask).item()
+    costs[name] = np.asarray(cost(mask)).item()
   return costs
 
 
-def network_costs(space: SearchSpace, architectures: Any, names: Sequence[str]) -> np.ndarray:
+def network_costs(
+  space: SearchSpace, architectures: Any, names: Sequence[str], table: Table = RESOURCES
+) -> np.ndarray:
   """Costs of many networks, exact, on the host.
 
   Args:
     space: The space.
     architectures: Valid architectures (see `SearchSpace.check`). `[..., positions]`.
-    names: The resources.
+    names: Names of resources.
+    table: The resources.
 
   Returns:
     `[..., m]`, int64; float64 if a resource is not a whole number.
@@ -68,10 +75,10 @@ def network_costs(space: SearchSpace, architectures: Any, names: Sequence[str]) 
   Raises:
     ValueError: If a resource is unknown.
   """
-  return mask_cost(space, names)(space.mask(np.asarray(architectures)))
+  return mask_cost(space, names, table)(space.mask(np.asarray(architectures)))
 
 
-def mask_cost(space: SearchSpace, names: Sequence[str]) -> CostFunction:
+def mask_cost(space: SearchSpace, names: Sequence[str], table: Table = RESOURCES) -> CostFunction:
   """The function `mask [..., n] -> costs [..., m]` of these resources. Traceable.
 
   NumPy masks give int64 and JAX masks int32, or float64 and float32 if a resource is not a whole
@@ -81,7 +88,7 @@ def mask_cost(space: SearchSpace, names: Sequence[str]) -> CostFunction:
     ValueError: If a resource is unknown. The function raises it for JAX masks if a cost may exceed
       int32.
   """
-  return stack(tuple(cost_of(resource, space) for resource in named(names)))
+  return stack(tuple(cost_of(resource, space) for resource in named(names, table)))
 
 
 @functools.cache

@@ -1,8 +1,13 @@
-"""The resources that a budget may name. A new one is a line here."""
+"""The resources of a search that sets none of its own."""
 
 from collections.abc import Mapping
 
-from nas_submod.resources.additive import MADDS, PARAMS
+from nas_submod.resources.additive import FLASH, MADDS, PARAMS
 from nas_submod.resources.base import Resource
+from nas_submod.resources.memory import MEMORY
 
-RESOURCES: Mapping[str, Resource] = {resource.name: resource for resource in (PARAMS, MADDS)}
+Table = Mapping[str, Resource]
+
+RESOURCES: Table = {
+  resource.name: resource for resource in (PARAMS["learned"], MADDS, FLASH["int8"], MEMORY["int8"])
+}

@@ -13,28 +13,35 @@ from ml_collections.config_dict import placeholder
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
-from nas_submod.resources.known import RESOURCES
+from nas_submod.resources.known import RESOURCES, Table
+
+# Fields of every config, so that flags set them; a latency needs a table.
+_FIELDS = (*RESOURCES, "latency_ms")
+_NO_LATENCIES = (
+  "config.budget.latency_ms needs a table of latencies: python -m experiments.measure_latency "
+  "writes one, --config.resources.latency=PATH names it"
+)
 
 
 def budgets(**limits: float) -> dict[str, Any]:
   """Fields of `config.budget`: a float for each resource, of which some have a limit.
 
-  The others are unset, but may be set by a flag. Floats, so that a flag may be a fraction.
-
-  Raises:
-    ValueError: If a resource is unknown.
+  The others are unset, but may be set by a flag. Floats, so that a flag may be a fraction. A name
+  that is not known is a resource of your own, see `from_config`.
   """
-  named(tuple(limits))
-  unset = {name: placeholder(float) for name in RESOURCES}
+  unset = {name: placeholder(float) for name in _FIELDS}
   return unset | {name: float(limit) for name, limit in limits.items()}
 
 
-def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int | float]:
+def check_budget(
+  space: SearchSpace, budget: Mapping[str, Any], table: Table = RESOURCES
+) -> dict[str, int | float]:
   """The budgets of a config, without those that are None.
 
   Args:
     space: The space.
     budget: A positive number by name of the resource.
+    table: The resources.
 
   Returns:
     The same numbers; whole ones are ints.
@@ -44,15 +51,20 @@ def check_budget(space: SearchSpace, budget: Mapping[str, Any]) -> dict[str, int
       number, or the start set is over budget.
   """
   given = {name: value for name, value in budget.items() if value is not None}
-  allowed = ", ".join(RESOURCES)
   if not given:
-    raise ValueError(f"config.budget is empty; allowed: {allowed}")
-  if unknown := [name for name in given if name not in RESOURCES]:
-    raise ValueError(f"unknown resource {unknown[0]!r} in config.budget; allowed: {allowed}")
+    raise ValueError(f"config.budget is empty; allowed: {', '.join(table)}")
+  for name in given:
+    if name == "latency_ms" and name not in table:
+      raise ValueError(_NO_LATENCIES)
+    if name not in table:
+      raise ValueError(
+        f"unknown resource {name!r} in config.budget; allowed: {', '.join(table)}, or one of your "
+        "own that config.resources names"
+      )
   checked = {name: _positive(name, value) for name, value in given.items()}
-  for resource in named(tuple(checked)):
+  for resource in named(tuple(checked), table):
     cost_of(resource, space)  # Raises if the resource does not apply to the space.
-  start = network_cost(space, space.start)
+  start = network_cost(space, space.start, table)
   for name, limit in checked.items():
     if start[name] > limit:
       raise ValueError(
@@ -70,7 +82,7 @@ def _positive(name: str, value: Any) -> int | float:
 
 
 def knapsacks(
-  space: SearchSpace, budget: Mapping[str, int | float]
+  space: SearchSpace, budget: Mapping[str, int | float], table: Table = RESOURCES
 ) -> tuple[CostFunction, np.ndarray]:
   """The knapsack constraints of a budget, for `Problem(cost=..., budget=...)`.
 
@@ -80,6 +92,7 @@ def knapsacks(
   Args:
     space: The space.
     budget: A positive number by name of the resource; see `check_budget`.
+    table: The resources.
 
   Returns:
     The function `mask [n] -> costs [m]`, and its limits `[m]`. Equal arguments give the same
@@ -89,7 +102,7 @@ def knapsacks(
     ValueError: If a resource is unknown, or its costs exceed int32 in every unit.
   """
   costs, limits, whole = [], [], []
-  for resource, limit in zip(named(tuple(budget)), budget.values()):
+  for resource, limit in zip(named(tuple(budget), table), budget.values()):
     divisor, cost = resource.scaled(space) if resource.scaled else (1, cost_of(resource, space))
     whole.append(np.asarray(cost(space.required)).dtype.kind in "iu")
     if whole[-1]:

@@ -1,0 +1,82 @@
+"""Peak memory: the bytes of all activations that are alive at the same time, at most."""
+
+import functools
+
+from nas_submod.networks.graph import Graph
+from nas_submod.networks.layers import Shape
+from nas_submod.resources.additive import fused_graph
+from nas_submod.resources.base import Resource
+from nas_submod.resources.table import tabulate, tabulated
+
+
+def peak_numbers(graph: Graph, padded: bool = False) -> int:
+  """Numbers alive at the same time, at most, while a fused graph runs.
+
+  Operations run in their order, each out of place. Alive at one are its inputs, its output, and
+  every earlier tensor that a later one reads. The input of the graph counts.
+
+  Args:
+    graph: From `graph.fuse`, so that a batch norm or a rectifier takes no memory of its own.
+    padded: Whether a convolution first copies its input with zeros around it where the padding of
+      TFLite differs from that of `layers.conv`.
+  """
+  last_read = {tensor: i for i, o in enumerate(graph.operations) for tensor in o.inputs}
+  last_read[graph.output] = len(graph.operations)
+  sizes = [_size(graph.shape_of(tensor)) for tensor in range(len(graph.operations) + 1)]
+  most = 0
+  for index, operation in enumerate(graph.operations):
+    alive = {tensor for tensor in range(index + 1) if last_read.get(tensor, -1) >= index}
+    [source, *_] = operation.inputs
+    if padded and operation.kind == "conv":
+      shape = graph.shape_of(source)
+      if copy := _padded_copy(shape, operation.kernel, operation.stride):
+        most = max(most, sum(sizes[tensor] for tensor in alive) + copy)
+        # The copy takes the place of its source.
+        alive -= {source} if last_read[source] == index else set()
+        most = max(most, copy + sum(sizes[tensor] for tensor in alive) + sizes[index + 1])
+        continue
+    most = max(most, sum(sizes[tensor] for tensor in alive) + sizes[index + 1])
+  return most
+
+
+def _padded_copy(shape: Shape, kernel: int, stride: int) -> int:
+  """Size of the padded copy of an image; 0 if the padding SAME of TFLite is that of a layer.
+
+  A layer pads `(kernel - 1) / 2` on each side. SAME adds as few zeros as make the output of the
+  same size: half of them, rounded down, above and to the left.
+  """
+  edge = kernel // 2
+  height, width, channels = shape
+  zeros = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (height, width))
+  if all(count // 2 == edge for count in zeros):
+    return 0
+  return (height + 2 * edge) * (width + 2 * edge) * channels
+
+
+def _size(shape: Shape) -> int:
+  size = 1
+  for side in shape:
+    size *= side
+  return size
+
+
+def _peak(unit: str, number: int, padded: bool = False) -> Resource:
+  """The resource, with `number` bytes a number.
+
+  One tensor alone passes from a part of a network to the next, so the peak of a network is the
+  largest peak of a part. A part that begins with a batch norm or a rectifier counts it as a step of
+  its own, though the part before may absorb it; the peak may then be lower.
+  """
+
+  def measure(layer, shape, place):
+    return number * peak_numbers(fused_graph("memory", layer, shape, place), padded)
+
+  table = functools.partial(tabulate, measure=measure, combine="max")
+  return tabulated("memory", unit, table, additive=False)
+
+
+MEMORY = {
+  "int8": _peak("bytes of activations at their peak, int8", 1),
+  "float32": _peak("bytes of activations at their peak, float32", 4),
+  "tflite_micro": _peak("bytes of activations at their peak, int8 with padded copies", 1, True),
+}

@@ -29,7 +29,16 @@ def get_config(mode: str = "") -> ConfigDict:
     "stream": False,  # whether a final training reads its images while it runs
     "split_seed": 0,
   }
-  # Units: learned numbers; multiply-adds of the convolutions for one image.
+  # How resources are counted; docs/searching.md has the definitions. Another field is a resource of
+  # your own, such as config.resources.mine = "my_costs:energy", which config.budget may limit.
+  config.resources = {
+    "params": "learned",  # learned numbers; or "folded", with batch norm in the convolutions
+    "flash": "int8",  # bytes of the weights in an exported file; or "float32"
+    "memory": "int8",  # peak bytes of activations; or "float32", or "tflite_micro" with its copies
+    "latency": placeholder(str),  # a table of milliseconds, "PATH" or "PATH:DEVICE"
+  }
+  # Any of params, madds (multiply-adds of the convolutions for one image), flash, memory and
+  # latency_ms, and resources of your own. Fractions are allowed.
   config.budget = budgets(params=12e3, madds=150e3)
   # "negative_loss" or "accuracy" on the validation split, or "negative_train_loss" over all steps.
   config.score = "negative_loss"

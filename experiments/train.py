@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import data, files, parallel, preemption, resources, trained
+from nas_submod import data, files, parallel, preemption, trained
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.training import final
@@ -68,8 +68,7 @@ def main(config: ConfigDict) -> None:
     return common.stop("stopped; the same command continues from the last checkpoint", 130)
   if jax.process_index() == 0:
     files.write_json(workdir / "metrics.json", metrics)
-  costs = resources.network_cost(space, architecture)
-  test = metrics["test"]
+  costs, test = metrics["resources"], metrics["test"]
   console.print(
     f"\n{', '.join(f'{text.number(value)} {name}' for name, value in costs.items())}\n"
     f"test accuracy {test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "

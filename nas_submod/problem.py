@@ -1,6 +1,6 @@
 """A problem: a ground set, at most one element per group, and knapsack budgets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,12 +51,14 @@ class Problem:
     budget: Units of each resource that a set may use. `[m]`.
     required: The required set: elements of every feasible set. `[n]` bool.
     canonical: None, or `mask [n] -> mask [n]`. Sets with equal canonical masks are the same object.
+    priced: For each resource, whether greedy rules use its marginal costs as prices. `m` bools.
   """
 
   groups: jax.Array
   budget: jax.Array
   required: jax.Array
   canonical: Canonical | None
+  priced: tuple[bool, ...]
 
   def __init__(
     self,
@@ -65,6 +67,7 @@ class Problem:
     budget: Any,
     required: Any = None,
     canonical: Canonical | None = None,
+    priced: Sequence[bool] | None = None,
   ):
     """Validates the problem.
 
@@ -77,6 +80,9 @@ class Problem:
       required: The required set, `[n]` bool; empty if None. Searches start there.
       canonical: None, or a traceable function `mask [n] -> mask [n]`. Sets with equal canonical
         masks have the same value and the same cost.
+      priced: For each resource, whether greedy rules use its marginal costs as prices; None for
+        all. A resource that is no sum over elements, such as a peak, only limits: most elements add
+        nothing to it.
 
     Raises:
       ValueError: If a shape or dtype is wrong, a number is NaN, negative or beyond float32, a
@@ -128,6 +134,9 @@ class Problem:
     groups_held = labels[held & (labels >= 0)]
     if np.unique(groups_held).size < groups_held.size:
       raise ValueError("required holds two elements of one group, at most one is allowed")
+    self.priced = (True,) * limit.size if priced is None else tuple(map(bool, priced))
+    if len(self.priced) != limit.size:
+      raise ValueError(f"priced has {len(self.priced)} entries, budget has {limit.size}")
     used = np.asarray(self.cost(self.required))
     if not (used >= 0).all():
       raise ValueError(f"cost(required) must be nonnegative, got {used.tolist()}")
@@ -239,14 +248,14 @@ class Problem:
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Leaves and static fields."""
     leaves = (self.groups, self.budget, self.required, self._matrix)
-    return leaves, (self._cost_function, self.canonical, self._grouped)
+    return leaves, (self._cost_function, self.canonical, self._grouped, self.priced)
 
   @classmethod
   def tree_unflatten(cls, static: tuple[Any, ...], leaves: tuple[Any, ...]) -> "Problem":
     """The problem with these leaves, not validated."""
     problem = object.__new__(cls)
     problem.groups, problem.budget, problem.required, problem._matrix = leaves
-    problem._cost_function, problem.canonical, problem._grouped = static
+    problem._cost_function, problem.canonical, problem._grouped, problem.priced = static
     return problem
 
 

@@ -135,9 +135,7 @@ def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
   return jnp.asarray(array)
 
 
-def imported(
-  what: str, name: str, allowed: str, takes: Callable[[Any], bool] = callable
-) -> Callable[..., Any]:
+def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = callable) -> Any:
   """Imports a user's function.
 
   An error inside the module is not caught, unless it is a failed import.

@@ -108,19 +108,20 @@ def test_a_search_that_does_not_grow_has_no_gain_in_its_signal():
     ([[5, 1], [9, 1], [5, 1], [9, 1]], [12, 100], ["a"]),  # 10 is used, the cheapest needs 5.
     ([[5, 1], [9, 1], [5, 1], [9, 1]], [15, 100], []),
     ([[5, 9], [9, 9], [5, 9], [9, 9]], [12, 12], ["a", "b"]),
-    ([[5, 1], [5, 1], [1, 5], [1, 5]], [14, 13], ["b"]),  # Each fits one budget; b is tighter.
-    ([[5, 1], [5, 1], [1, 5], [1, 5]], [13, 14], ["a"]),
+    ([[5, 1], [5, 1], [1, 5], [1, 5]], [14, 13], ["a", "b"]),  # Each fits one budget.
+    ([[5, 9, 1], [9, 1, 9], [5, 9, 1], [9, 1, 9]], [14, 14, 14], ["b"]),  # More b alone would do.
+    ([[5, 5, 1], [1, 5, 5], [5, 1, 5], [5, 5, 1]], [14, 13, 14], ["b"]),  # b is the tightest.
   ],
 )
 def test_a_budget_binds_where_it_leaves_no_room_for_a_block(costs, budget, expected):
   setup = make_setup(config_of("greedy"))
   groups = np.asarray(setup.space.groups)
-  cost = np.zeros((setup.space.elements, 2))
+  cost = np.zeros((setup.space.elements, len(budget)))
   cost[(groups == 0) | (groups == 1)] = costs
-  cost[(groups == 2) | (groups == 3)] = [100, 100]
+  cost[(groups == 2) | (groups == 3)] = 100
   architecture = [0, 0, 1, 1]
-  cost[np.flatnonzero(setup.space.mask(np.array(architecture)))] = [5, 5]
+  cost[np.flatnonzero(setup.space.mask(np.array(architecture)))] = 5
   problem = Problem(groups=groups, cost=cost, budget=budget)
-  setup = setup._replace(problem=problem, budget=dict(zip("ab", budget)))
+  setup = setup._replace(problem=problem, budget=dict(zip("abc", budget)))
   assert binding(setup, architecture) == expected
   assert binding(setup, [1, 1, 1, 1]) == ["positions"]

@@ -32,7 +32,7 @@ class Entry(NamedTuple):
   Attributes:
     constructor: Makes it.
     defaults: `(width, resource names) -> arguments` that a config need not give; `width` is the
-      number of sets that can be evaluated at once.
+      number of sets that can be evaluated at once. The resources are those with a price.
     runs: Names of the runs inside, from the resource names; None for its own name alone.
     grows: Whether it first measures every single addition to the required set.
     asks_all: Whether it measures every feasible set.
@@ -52,8 +52,8 @@ class Entry(NamedTuple):
 
 
 def _rules(names: Sequence[str]) -> tuple[str, ...]:
-  """The rules of `rcas`, in its order."""
-  return ("unit", *names, "joint")
+  """The rules of `rcas`, in its order, for resources with a price."""
+  return ("unit", *names, "joint") if names else ("unit",)
 
 
 def _at_once(width: int, names: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def make(
     name: A key of `CATALOG`, or `module:function`.
     options: Its arguments. An optimizer that completes another one takes the name of that as
       `inner` ("rcas" by default), and hands it the options that are not its own.
-    resource_names: The budgets.
+    resource_names: The budgets whose resources have a price, see `Problem.priced`.
     width: Number of sets that can be evaluated at once.
 
   Raises:

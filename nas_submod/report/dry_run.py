@@ -8,8 +8,8 @@ import numpy as np
 
 from nas_submod import parallel, training
 from nas_submod.optimizers.random_sets import random_set
+from nas_submod.report.feasibility import feasibility_lines
 from nas_submod.report.live import duration
-from nas_submod.report.text import budget_lines
 from nas_submod.resources import mask_cost, network_cost
 from nas_submod.search.estimate import Estimate, estimate
 from nas_submod.search.setup import Setup
@@ -34,13 +34,13 @@ def describe(setup: Setup) -> str:
     guess = f"{duration(seconds)} (a rough guess from multiply-adds, without compiling)"
   return "\n".join(
     [
+      *feasibility_lines(space, setup.budget, setup.resources),
       f"space      {space.name}: {space.positions} positions, {len(space.options)} options, "
       f"{space.elements} elements",
       f"           {space.distinct():,} distinct networks contain the start set",
       f"data       {len(data.train.labels):,} train, {len(data.validation.labels):,} validation, "
       f"{len(data.test.labels):,} test images of {data.train.images.shape[1:]}",
       f"start      {space.text(space.start)}",
-      *(f"           {line}" for line in budget_lines(start, setup.budget)),
       f"optimizer  {name}" + (f": runs {', '.join(setup.runs)}" if len(setup.runs) > 1 else ""),
       *([f"first step {_candidates(setup, expected)}"] if setup.grows else []),
       f"training   {steps} steps of {train['batch_size']} images a network"

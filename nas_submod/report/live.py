@@ -38,7 +38,7 @@ class _Watch:
     self.expected = estimate(setup)
     self.full_steps = training.recipe(setup.config["train"], setup.data).steps
     self.began = time.monotonic()
-    self.start = network_cost(setup.space, setup.space.start)
+    self.start = network_cost(setup.space, setup.space.start, setup.resources)
     self.rows: dict[str, Row] = {}
     self.counts: Journaled | None = None
     self.phase = "start"
@@ -97,10 +97,13 @@ class _Watch:
     return since * (1 - done) / done
 
   def _share_used(self, row: Row) -> float:
-    """Share of the way from the start network to the budget that a run will meet first."""
+    """Share of the way from the start network to the budget that a run will meet first.
+
+    A peak tells nothing: the first block may already reach its limit.
+    """
     shares = [0.0]
     for name, limit in self.setup.budget.items():
-      if limit > self.start[name]:
+      if limit > self.start[name] and self.setup.resources[name].additive:
         shares.append((row["resources"][name] - self.start[name]) / (limit - self.start[name]))
     return max(shares)
 

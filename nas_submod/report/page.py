@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report.text import number, summary
-from nas_submod.resources import RESOURCES, network_costs
+from nas_submod.resources import network_costs
 from nas_submod.search.setup import Setup
 
 
@@ -54,13 +54,18 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
   )
 
 
-def _figure(columns: int) -> tuple[Figure, Sequence[Any]]:
+def _figure(count: int) -> tuple[Figure, Sequence[Any]]:
+  """A figure of so many axes, at most three in a row."""
+  columns = min(count, 3)
+  rows = -(-count // columns)
   # Drawn without pyplot: no display, no global state.
-  figure = Figure(figsize=(5.2 * columns, 3.6), layout="constrained")
-  axes = figure.subplots(1, columns, squeeze=False)[0]
-  for axis in axes:
+  figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
+  axes = figure.subplots(rows, columns, squeeze=False).ravel()
+  for axis in axes[:count]:
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 120k: long numbers run together.
-  return figure, axes
+  for axis in axes[count:]:
+    axis.remove()
+  return figure, axes[:count]
 
 
 def _image(figure: Figure) -> str:
@@ -90,7 +95,7 @@ def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
       c="k",
       zorder=3,
     )
-    axis.set(xlabel=RESOURCES[name].unit, ylabel=result["score"])
+    axis.set(xlabel=setup.resources[name].unit, ylabel=result["score"])
     axis.grid(alpha=0.3)
   axes[0].legend(fontsize=8)
   return _image(figure)
@@ -112,10 +117,10 @@ def _evaluations_figure(setup: Setup, journal: Journal) -> str:
   finished = [e for e in journal if e.metrics is not None and e.replicate >= 0]
   values = [setup.score(evaluation) for evaluation in finished]
   architectures = np.array([setup.space.from_key(e.key) for e in finished])
-  costs = network_costs(setup.space, architectures, tuple(setup.budget))
+  costs = network_costs(setup.space, architectures, tuple(setup.budget), setup.resources)
   for axis, column, (name, limit) in zip(axes, costs.T, setup.budget.items()):
     axis.plot(column, values, ".", ms=4, alpha=0.5)
     axis.axvline(limit, ls="--", c="gray")
-    axis.set(xlabel=RESOURCES[name].unit, ylabel=setup.config["score"])
+    axis.set(xlabel=setup.resources[name].unit, ylabel=setup.config["score"])
     axis.grid(alpha=0.3)
   return _image(figure)

@@ -43,8 +43,9 @@ def budget_lines(
   tight: Sequence[str] = (),
 ) -> list[str]:
   """One line for each budget: the amount used, the limit and the share; `tight` ones bind."""
+  width = max(7, *map(len, budget))
   return [
-    f"{name:<7} {number(resources[name]):>13} of {number(limit):>13}"
+    f"{name:<{width}} {number(resources[name]):>13} of {number(limit):>13}"
     f"  {resources[name] / limit:6.1%}" + ("  binds" if name in tight else "")
     for name, limit in budget.items()
   ]

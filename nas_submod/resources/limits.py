@@ -13,6 +13,7 @@ from ml_collections.config_dict import placeholder
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
+from nas_submod.resources.feasibility import least_and_most
 from nas_submod.resources.known import RESOURCES, Table
 
 # Fields of every config, so that flags set them; a latency needs a table.
@@ -67,8 +68,10 @@ def check_budget(
   start = network_cost(space, space.start, table)
   for name, limit in checked.items():
     if start[name] > limit:
+      least = least_and_most(space, costs(space))[0] if (costs := table[name].table) else None
+      smallest = f" (the smallest network: {least:,})" if least is not None else ""
       raise ValueError(
-        f"the start set is over budget: {name} {start[name]:,} > {limit:,}; "
+        f"the start set is over budget: {name} {start[name]:,} > {limit:,}{smallest}; "
         f"allow at least {start[name]:,} or start smaller"
       )
   return checked
@@ -117,10 +120,11 @@ def knapsacks(
 
 @functools.cache
 def _exact(cost: CostFunction, limit: int) -> CostFunction:
-  """The cost as float32, infinite where it is above the limit as a whole number."""
+  """The cost as float32, at least twice the limit where it is above it as a whole number."""
 
   def of_mask(mask):
     units = jnp.asarray(cost(mask))
-    return jnp.where(units <= limit, units.astype(jnp.float32), jnp.inf)
+    rounded = units.astype(jnp.float32)
+    return jnp.where(units <= limit, rounded, jnp.maximum(rounded, 2.0 * limit))
 
   return of_mask

@@ -76,11 +76,12 @@ class CostTable:
 
   def divided(self, divisor: int) -> "CostTable":
     """The table in units of a divisor."""
-    return CostTable(*(part // divisor for part in self.parts), self.combine)
+    stem, opening, other, head = (part // divisor for part in self.parts)
+    return CostTable(stem, opening, other, head, self.combine)
 
 
 def tabulate(
-  space: SearchSpace, measure: Measure, combine: Combine = "sum", dtype: type = np.int64
+  space: SearchSpace, measure: Measure, combine: Combine = "sum", dtype: Any = np.int64
 ) -> CostTable:
   """Tabulates a cost of the parts of a space.
 

@@ -97,10 +97,11 @@ def signal_of(
 
 
 def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
-  """Names the budgets that leave no room for the cheapest further block.
+  """Names the budgets that leave no room for another block.
 
-  Where each budget alone would leave room and both together do not, it is the tightest one. A
-  network without a free position is bound by `positions`.
+  They are those that no further block fits. Where each budget alone would leave room and all
+  together do not, they are those without which a block would fit, else the tightest one. A network
+  without a free position is bound by `positions`.
   """
   mask = jnp.asarray(setup.space.mask(np.array(architecture)))
   cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)
@@ -110,6 +111,8 @@ def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
     return ["positions"]
   fits = np.asarray(after)[free] <= limit
   short = ~fits.any(axis=0)
+  if not short.any() and not fits.all(axis=1).any():
+    short = (~fits & (fits.sum(axis=1, keepdims=True) == fits.shape[1] - 1)).any(axis=0)
   if not short.any() and not fits.all(axis=1).any():
     share_left = (limit - cost) / limit
     short = share_left == share_left.min()

@@ -27,6 +27,7 @@ from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.screening import Screened
 from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
+from nas_submod.resources.feasibility import opened_by_others
 from nas_submod.search.finalists import Row, binding, choose_finalists, signal_of, train_again
 from nas_submod.search.setup import Setup
 
@@ -89,7 +90,8 @@ def run(
   def on_round(number: int, info: optimizers.Info, _: Any) -> None:
     nonlocal phase
     phase = ("first step" if number == 0 else "greedy") if setup.grows else "search"
-    costs = resources.network_costs(space, space.architecture(info.masks), tuple(setup.budget))
+    asked = space.architecture(info.masks)
+    costs = resources.network_costs(space, asked, tuple(setup.budget), setup.resources)
     for step in steps_of(info, costs, counts.needed):
       accept(setup.runs[step.run % len(setup.runs)], step)
 
@@ -143,7 +145,7 @@ def run(
     },
     "measured": answer.evaluations,
     "rounds": answer.rounds,
-    **({"upper_bound": None, "violations": None} if shortened else certificate(answer)),
+    **({"upper_bound": None, "violations": None} if shortened else certificate(setup, answer)),
     "compilations": counts.compilations.programs,
     "seconds": seconds | {"rest": max(total - sum(seconds.values()), 0.0), "total": total},
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",
@@ -197,14 +199,22 @@ def _row(setup: Setup, path: Sequence[Row], run: str, step: Step) -> Row:
     "step": sum(row["run"] == run for row in path),
     "architecture": architecture,
     "value": step.value,
-    "resources": resources.network_cost(setup.space, architecture),
+    "resources": resources.network_cost(setup.space, architecture, setup.resources),
     "evaluations": step.evaluations,
     "tie": step.tie,
   }
 
 
-def certificate(answer: Result) -> dict[str, Any]:
-  """The upper bound and the violations for `result.json`; None where nothing is known."""
-  numbers = {"upper_bound": answer.upper_bound, **answer.violations._asdict()}
+def certificate(setup: Setup, answer: Result) -> dict[str, Any]:
+  """The upper bound and the violations for `result.json`; None where nothing is known.
+
+  Options that fit only in networks larger than the start were not measured beside it, so no bound
+  holds.
+  """
+  tables = [(setup.resources[name].table, limit) for name, limit in setup.budget.items()]
+  bound = answer.upper_bound
+  if any(table and opened_by_others(setup.space, table(setup.space), x) for table, x in tables):
+    bound = math.inf
+  numbers = {"upper_bound": bound, **answer.violations._asdict()}
   plain = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
   return {"upper_bound": plain.pop("upper_bound"), "violations": plain}

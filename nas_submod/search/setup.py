@@ -27,6 +27,7 @@ class Setup(NamedTuple):
     space: The search space.
     data: The images.
     problem: The ground set, its groups and its knapsacks.
+    resources: The resources by name, see `resources.from_config`.
     budget: Budgets by resource, as the config gives them.
     optimizer: The optimizer.
     runs: Names of the runs inside the optimizer, repeated if there are more.
@@ -40,6 +41,7 @@ class Setup(NamedTuple):
   space: SearchSpace
   data: datasets.Data
   problem: Problem
+  resources: resources.Table
   budget: dict[str, int | float]
   optimizer: Optimizer
   runs: tuple[str, ...]
@@ -54,20 +56,24 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
 
   Args:
     config: `seed`, `space`, `data`, `budget`, `score`, `train` and `search`; see `configs/`.
+      Without `resources` those have their defaults.
 
   Raises:
     ValueError: If anything in it cannot work: one line with what is allowed.
   """
   space = spaces.from_config(config["space"])
-  budget = resources.check_budget(space, config["budget"])
+  table = resources.from_config(config.get("resources"))
+  budget = resources.check_budget(space, config["budget"], table)
   score = score_named(config["score"])
-  cost, limits = resources.knapsacks(space, budget)
+  cost, limits = resources.knapsacks(space, budget, table)
+  additive = tuple(name for name in budget if table[name].additive)
   problem = Problem(
     groups=space.groups,
     cost=cost,
     budget=limits,
     required=space.required,
     canonical=space.canonical_mask,
+    priced=[name in additive for name in budget],
   )
   search = config["search"]
   trains_less = config["train"].get("inherit_steps", 0) or config["train"].get("screen_steps", 0)
@@ -75,7 +81,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   # Speculative sets count against a limit, and others inherit from them: then the answer depends on
   # how many are asked in a round, which must not depend on the devices.
   width = FIXED_BATCH if trains_less or limit else parallel.device_count()
-  named = catalog.make(search["optimizer"], search["options"], tuple(budget), width)
+  named = catalog.make(search["optimizer"], search["options"], additive, width)
   checked_seed("config.seed", config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
@@ -95,6 +101,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     space=space,
     data=data,
     problem=problem,
+    resources=table,
     budget=budget,
     optimizer=named.optimizer,
     runs=named.runs,

@@ -103,6 +103,7 @@ class TrainingSettings(NamedTuple):
     checkpoint_every: Steps between checkpoints.
     keep_checkpoints: Number of latest checkpoints to keep.
     devices: Devices that share each batch, of all processes.
+    resources: The resources to report.
   """
 
   data: Data
@@ -113,6 +114,7 @@ class TrainingSettings(NamedTuple):
   checkpoint_every: int
   keep_checkpoints: int
   devices: int
+  resources: resources.Table
 
 
 def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> TrainingSettings:
@@ -139,6 +141,7 @@ def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Training
     checkpoint_every=max(1, round(settings["checkpoint_every"] * unit)),
     keep_checkpoints=settings["keep_checkpoints"],
     devices=parallel.devices_for(recipe.batch_size),
+    resources=resources.from_config(config.get("resources")),
   )
 
 
@@ -161,7 +164,7 @@ def train(
     data: The data of a search.
     config: `seed` and `final`: a recipe (see `training.recipe`), `evaluate_on` (see
       `training_and_evaluation_data`), `log_every` (steps), `checkpoint_every` (in the unit of the
-      duration) and `keep_checkpoints`.
+      duration) and `keep_checkpoints`; perhaps `resources` to report.
     workdir: The folder of checkpoints and metrics.
     on_progress: Called after each step with the steps done, all steps, the loss in nats and the
       current activity, "training" or "evaluating".
@@ -201,7 +204,7 @@ def train(
   return {
     "architecture": [int(option) for option in architecture],
     "text": space.text(architecture),
-    "resources": resources.network_cost(space, architecture),
+    "resources": resources.network_cost(space, architecture, settings.resources),
     "test": test,
     "best_checkpoint": best and {"evaluated_on": settings.evaluate_on, **best},
     "train_loss": float(state.loss_sum) / recipe.steps,

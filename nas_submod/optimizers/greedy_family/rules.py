@@ -1,7 +1,8 @@
 """Greedy algorithms: every rule, eager or lazy, batched, several rules at once.
 
 A rule sets the price of an element at a set: `offset + weights . marginal_cost`. Greedy adds the
-element of the largest gain per price that still fits, until nothing fits.
+element of the largest gain per price that still fits, until nothing fits. Resources that
+`Problem.priced` leaves out have no price: they only limit.
 """
 
 import functools
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nas_submod.optimizers.base import Info, Optimizer, Outcome
 from nas_submod.optimizers.constructors import constructor
@@ -59,7 +61,8 @@ def greedy(
 
   Args:
     rule: "unit" (every price is 1), "density:i" (units of resource i), or "joint" (the sum of the
-      shares of all budgets).
+      shares of all budgets). Resources without a price (`Problem.priced`) have no density and no
+      part in "joint", which is "unit" without any.
     lazy: Measure only elements whose last known density could still be the best.
     batch: Sets asked in a round, None for all. It changes neither the decisions nor their order:
       measurements that a decision does not need are not used.
@@ -83,10 +86,11 @@ def rcas(
   race: tuple[int, ...] | None = None,
   wide_start: bool = False,
 ) -> Optimizer:
-  """Runs greedy by unit, by the density of every resource, and joint, at once; the best wins.
+  """Runs greedy by unit, by the density of every priced resource, and joint; the best wins.
 
   All rules but the joint one are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets those
-  may get 1/k of the optimum; the joint rule does not fail there. A round asks `rules x batch` sets.
+  may get 1/k of the optimum; the joint rule does not fail there. All run at once: a round asks
+  `rules x batch` sets. Resources are priced by `Problem.priced`; without any, only "unit" runs.
 
   Args:
     lazy: As for `greedy`.
@@ -196,7 +200,7 @@ def make_greedy(
 def price_weights(rule: str, problem: Problem) -> jax.Array:
   """Offset and weight of each resource in the price of an element by a rule. `[1 + m]`."""
   weights = jnp.zeros(1 + problem.m)
-  if rule == "unit":
+  if rule == "unit" or (rule == "joint" and not any(problem.priced)):
     return weights.at[0].set(1.0)
   if rule == "joint":
     budget = problem.budget.astype(jnp.float32)
@@ -204,14 +208,24 @@ def price_weights(rule: str, problem: Problem) -> jax.Array:
       # An infinite budget of whole-number costs is the largest integer.
       no_limit = problem.budget == jnp.iinfo(problem.budget.dtype).max
       budget = jnp.where(no_limit, jnp.inf, budget)
-    return weights.at[1:].set(jnp.where(budget > 0, 1 / jnp.maximum(budget, 1e-30), 0.0))
+    has_price = (budget > 0) & np.array(problem.priced)
+    return weights.at[1:].set(jnp.where(has_price, 1 / jnp.maximum(budget, 1e-30), 0.0))
   resource = int(rule.removeprefix("density:"))
   if resource >= problem.m:
     raise ValueError(f'rule "{rule}": the problem has {problem.m} resources, counted from 0')
+  if not problem.priced[resource]:
+    raise ValueError(
+      f'rule "{rule}": resource {resource} is no sum over elements, so it has no price; allowed: '
+      + ", ".join(["unit", *_densities(problem), "joint"])
+    )
   return weights.at[1 + resource].set(1.0)
+
+
+def _densities(problem: Problem) -> list[str]:
+  return [f"density:{i}" for i, priced in enumerate(problem.priced) if priced]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _all_price_weights(rules: tuple[str, ...] | None, problem: Problem) -> jax.Array:
-  rules = rules or ("unit", *(f"density:{i}" for i in range(problem.m)), "joint")
+  rules = rules or ("unit", *_densities(problem), *["joint"] * any(problem.priced))
   return jnp.stack([price_weights(rule, problem) for rule in rules])

@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 from nas_submod import files
 from nas_submod.export.extras import package
 from nas_submod.export.model import Model, Weights
+from nas_submod.export.runtimes import content
 from nas_submod.networks.graph import Operation, Shape
 from nas_submod.validation import first_line
 
 # Runtimes of 2022 and later read these versions.
 _OPSET = 17
 _IR_VERSION = 8
+_CALIBRATION_BATCH = 32
 
 
 def write_onnx(model: Model, path: str | pathlib.Path) -> None:
@@ -135,9 +138,74 @@ def metadata(path: str | pathlib.Path) -> dict[str, str]:
 
 def _read(path: str | pathlib.Path) -> Any:
   onnx = package("onnx")
+  written = content(path)
   try:
-    model = onnx.load(path)
+    model = onnx.load_model_from_string(written)
     onnx.checker.check_model(model)
   except Exception as error:  # Protobuf's and the checker's errors have no common class.
     raise ValueError(f"{path} cannot be read as an ONNX file: {first_line(error)}") from None
   return model
+
+
+def quantize_onnx(
+  path_float: str | pathlib.Path, path_int8: str | pathlib.Path, images: np.ndarray
+) -> None:
+  """Writes an ONNX file with int8 weights and activations, from one of `write_onnx`.
+
+  The ranges of activations are their minimum and maximum over the images. Weights have a scale for
+  each output channel. Operations stay in float between a quantisation and its inverse (QDQ), which
+  runtimes join to integer operations. The metadata is kept.
+
+  Args:
+    path_float: The file of `write_onnx`.
+    path_int8: The file to write.
+    images: Normalised training images. Shape `[N, H, W, C]`.
+
+  Raises:
+    ValueError: If the file cannot be read, the images do not fit it, or a package is missing.
+  """
+  onnx, quantization = package("onnx"), package("onnxruntime.quantization")
+  model = _read(path_float)
+  [expected] = [_sizes(tensor) for tensor in model.graph.input]
+  images = np.asarray(images, np.float32)
+  if not len(images) or images.shape[1:] != expected:
+    raise ValueError(
+      f"calibration images have shape {list(images.shape)}; allowed for {path_float}: "
+      f"[N, {', '.join(map(str, expected))}] with N >= 1"
+    )
+
+  class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined, misc]
+    """Batches of the images."""
+
+    starts = iter(range(0, len(images), _CALIBRATION_BATCH))
+
+    def get_next(self):
+      start = next(self.starts, None)
+      if start is None:
+        return None
+      batch = np.moveaxis(images[start : start + _CALIBRATION_BATCH], -1, 1)
+      return {"images": np.ascontiguousarray(batch)}
+
+  known = metadata(path_float)
+  onnx.helper.set_model_props(model, known | {"onnx.quant.pre_process": "onnxruntime.quant"})
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "int8.onnx"
+    quantization.quantize_static(
+      model,
+      path,
+      Reader(),
+      quant_format=quantization.QuantFormat.QDQ,
+      per_channel=True,
+      activation_type=quantization.QuantType.QInt8,
+      weight_type=quantization.QuantType.QInt8,
+      calibrate_method=quantization.CalibrationMethod.MinMax,
+    )
+    written = _read(path)
+  onnx.helper.set_model_props(written, known)
+  files.write_bytes(pathlib.Path(path_int8), written.SerializeToString())
+
+
+def _sizes(tensor: Any) -> Shape:
+  """The shape `[H, W, C]` of one example of an input."""
+  _, channels, *sides = [size.dim_value for size in tensor.type.tensor_type.shape.dim]
+  return (*sides, channels)

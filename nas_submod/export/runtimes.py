@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jax import export
 
 from nas_submod.export.extras import package
 from nas_submod.validation import at_least_one, first_line
@@ -16,11 +18,25 @@ class Runner(NamedTuple):
   Attributes:
     run: Normalised images `[B, H, W, C]` to logits `[B, classes]`, float32. A part of a network
       returns `[B, H, W, C]`.
-    arena: Bytes of memory that the runtime says it needs; None if it does not say.
+    arena: Bytes of memory that the runtime needs for activations; None if it does not say.
+    persistent: Bytes that it needs for the graph, beside the file; None if it does not say.
   """
 
   run: Callable[[np.ndarray], np.ndarray]
   arena: int | None = None
+  persistent: int | None = None
+
+
+def content(path: str | pathlib.Path) -> bytes:
+  """The bytes of a file.
+
+  Raises:
+    ValueError: If it cannot be read.
+  """
+  try:
+    return pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
@@ -38,10 +54,9 @@ def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
   options.log_severity_level = 3  # Errors only.
+  written = content(path)
   try:
-    # Its errors for a missing path are long; Python's name the cause.
-    content = pathlib.Path(path).read_bytes()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
   except Exception as error:  # Its errors have no common class.
     raise ValueError(f"{path} cannot be loaded by onnxruntime: {first_line(error)}") from None
   [name] = [tensor.name for tensor in session.get_inputs()]
@@ -52,3 +67,26 @@ def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
     return np.moveaxis(y, 1, -1)
 
   return Runner(run)
+
+
+def load_stablehlo(path: str | pathlib.Path, threads: int = 1) -> Runner:
+  """Loads a StableHLO file; JAX compiles it for its device, once for each batch size.
+
+  Args:
+    path: The file.
+    threads: Not used: XLA shares an operation among all cores.
+
+  Raises:
+    ValueError: If the file cannot be loaded, or package flatbuffers is missing.
+  """
+  at_least_one(threads=threads)
+  package("flatbuffers")
+  written = bytearray(content(path))
+  try:
+    exported = export.deserialize(written)
+    call = jax.jit(exported.call)
+    # `deserialize` does not read the program, but this does.
+    call.lower(jax.ShapeDtypeStruct((1, *exported.in_avals[0].shape[1:]), np.float32))
+  except Exception as error:  # Its errors have no common class.
+    raise ValueError(f"{path} cannot be loaded as StableHLO: {first_line(error)}") from None
+  return Runner(lambda x: np.asarray(call(np.asarray(x, np.float32))))

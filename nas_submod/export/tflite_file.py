@@ -1,17 +1,20 @@
-"""TFLite files: float32 or int8, images `[1, H, W, C]`."""
+"""TFLite files, float32 or int8: images `[1, H, W, C]`."""
 
 import collections
+import contextlib
+import io
 import json
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
 
 from nas_submod import files
 from nas_submod.export.extras import package
-from nas_submod.export.model import Model, Weights
-from nas_submod.export.tflite_build import METADATA, Builder
-from nas_submod.networks.graph import Operation, Shape
+from nas_submod.export.model import Model
+from nas_submod.export.tflite_build import METADATA, Builder, packed, schema
+from nas_submod.export.tflite_operators import add, reshape
 from nas_submod.validation import first_line
 
 
@@ -32,154 +35,78 @@ def write_tflite(model: Model, path: str | pathlib.Path) -> None:
     shapes = [graph.shape_of(i) for i in operation.inputs]
     # The last tensor of an operation has its name, those before have longer names.
     output_name = "logits" if len(tensors) == graph.output else name
-    tensors.append(_add(build, operation, weights, name, output_name, inputs, shapes))
+    tensors.append(add(build, operation, weights, name, output_name, inputs, shapes))
   if not graph.output:  # A part that returns its input.
-    tensors[0] = _reshape(build, 0, "identity", build.tensor("logits", (1, *graph.shape)))
+    tensors[0] = reshape(build, 0, "identity", build.tensor("logits", (1, *graph.shape)))
   files.write_bytes(pathlib.Path(path), build.finish(0, tensors[graph.output], model.metadata))
 
 
-def _add(
-  build: Builder,
-  operation: Operation,
-  weights: Weights,
-  name: str,
-  output_name: str,
-  inputs: list[int],
-  shapes: list[Shape],
-) -> int:
-  """Adds the operators of an operation; returns the tensor they make."""
-  shape = (1, *operation.shape)
-  activation = {"fusedActivationFunction": "RELU" if operation.active else "NONE"}
+def quantize_tflite(
+  path_float: str | pathlib.Path, path_int8: str | pathlib.Path, images: np.ndarray
+) -> None:
+  """Writes the int8 form of a float32 file, with int8 input and output.
 
-  def output():
-    return build.tensor(output_name, shape)
-
-  if operation.kind == "conv":
-    return _convolution(build, operation, weights, name, inputs[0], shapes[0], output)
-  if operation.kind == "batch_norm":
-    return _scale_and_shift(build, weights, name, inputs[0], shapes[0], output)
-  if operation.kind == "dense":
-    assert weights.kernel is not None and weights.bias is not None
-    kernel = build.constant(f"{name}/kernel", weights.kernel.T)
-    bias = build.constant(f"{name}/bias", weights.bias)
-    read = [*inputs, kernel, bias]
-    return build.operator("FULLY_CONNECTED", read, output(), "FullyConnectedOptions", **activation)
-  if operation.kind == "shuffle":
-    return _shuffle(build, operation, name, inputs[0], output)
-  if operation.kind == "pool":
-    axes = build.constant(f"{name}/axes", np.array([1, 2], np.int32))
-    keep = len(operation.shape) == 3
-    return build.operator("MEAN", [*inputs, axes], output(), "ReducerOptions", keepDims=keep)
-  if operation.kind == "hard_sigmoid":
-    three = build.constant(f"{name}/three", np.array([3], np.float32))
-    sixth = build.constant(f"{name}/sixth", np.array([1 / 6], np.float32))
-    between = build.tensor(f"{name}/relu6", shape)
-    fused = {"fusedActivationFunction": "RELU6"}
-    build.operator("ADD", [*inputs, three], between, "AddOptions", **fused)
-    return build.operator("MUL", [between, sixth], output(), "MulOptions", **activation)
-  if operation.kind == "relu":
-    return build.operator("RELU", inputs, output())
-  code, options = {"add": ("ADD", "AddOptions"), "multiply": ("MUL", "MulOptions")}[operation.kind]
-  return build.operator(code, inputs, output(), options, **activation)
-
-
-def _convolution(
-  build: Builder,
-  operation: Operation,
-  weights: Weights,
-  name: str,
-  source: int,
-  before: Shape,
-  output: Any,
-) -> int:
-  assert weights.kernel is not None and weights.bias is not None
-  step, side = operation.stride, operation.kernel
-  padding = build.schema.Padding.SAME
-  if pads(before, side, step):
-    edge, [height, width, channels] = side // 2, before
-    sides = build.constant(
-      f"{name}/sides", np.array([[0, 0], [edge, edge], [edge, edge], [0, 0]], np.int32)
-    )
-    padded = build.tensor(f"{name}/pad", (1, height + 2 * edge, width + 2 * edge, channels))
-    source = build.operator("PAD", [source, sides], padded, "PadOptions")
-    padding = build.schema.Padding.VALID
-  options = {
-    "padding": padding,
-    "strideH": step,
-    "strideW": step,
-    "fusedActivationFunction": "RELU" if operation.active else "NONE",
-  }
-  kernel, channels = weights.kernel, before[-1]
-  bias = build.constant(f"{name}/bias", weights.bias)
-  if operation.groups == channels > 1:
-    depthwise = build.constant(f"{name}/kernel", kernel.reshape(1, side, side, -1))
-    options["depthMultiplier"] = kernel.shape[-1] // channels
-    read = [source, depthwise, bias]
-    return build.operator("DEPTHWISE_CONV_2D", read, output(), "DepthwiseConv2DOptions", **options)
-  # Runtimes take the number of groups from the shape of the kernel.
-  read = [source, build.constant(f"{name}/kernel", kernel.transpose(3, 0, 1, 2)), bias]
-  return build.operator("CONV_2D", read, output(), "Conv2DOptions", **options)
-
-
-def pads(before: Shape, kernel: int, stride: int) -> bool:
-  """Whether a convolution needs a padded copy of its input.
-
-  A layer pads `(kernel - 1) / 2` on each side. TFLite's own padding, SAME, is that total at stride
-  1, but at stride 2 only for odd sides: at even ones it adds nothing above and to the left.
+  Weights have a scale for each output channel. The range of a tensor is from its smallest to its
+  largest value over all images.
 
   Args:
-    before: Height, width and channels of the input.
-    kernel: Side of the kernel, in pixels.
-    stride: Its step, in pixels.
+    path_float: A file of `write_tflite`.
+    path_int8: The file to write.
+    images: Normalised training images `[N, H, W, C]`.
+
+  Raises:
+    ValueError: If the file cannot be read or the images do not fit, or a package is missing.
   """
-  return any(
-    max((-(-side // stride) - 1) * stride + kernel - side, 0) // 2 != kernel // 2
-    for side in before[:2]
-  )
+  quantizer = package("ai_edge_quantizer.quantizer", "tflite")
+  recipe = package("ai_edge_quantizer.recipe", "tflite")
+  tools = package("ai_edge_litert.tools.flatbuffer_utils", "tflite")
+  ranges = _ranges(path_float, np.asarray(images, np.float32))
+  quantize = quantizer.Quantizer(pathlib.Path(path_float).read_bytes(), recipe.static_wi8_ai8())
+  with contextlib.redirect_stderr(io.StringIO()):  # Its progress bars.
+    result = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+  # It stores large buffers behind the flatbuffer, where TFLite Micro reads zeros, without an error.
+  model = tools.read_model_from_bytearray(bytes(result.quantized_model))
+  files.write_bytes(pathlib.Path(path_int8), packed(model))
 
 
-def _scale_and_shift(
-  build: Builder, weights: Weights, name: str, source: int, before: Shape, output: Any
-) -> int:
-  """A batch norm alone: a depthwise 1x1 convolution, which int8 stores like any other."""
-  assert weights.kernel is not None and weights.bias is not None
-  image = (1,) * (3 - len(before)) + before
-  if len(before) == 1:
-    source = _reshape(build, source, f"{name}/image", build.tensor(f"{name}/in", (1, *image)))
-  kernel = build.constant(f"{name}/kernel", weights.kernel.reshape(1, 1, 1, -1))
-  bias = build.constant(f"{name}/bias", weights.bias)
-  target = output() if len(before) == 3 else build.tensor(f"{name}/out", (1, *image))
-  build.operator(
-    "DEPTHWISE_CONV_2D",
-    [source, kernel, bias],
-    target,
-    "DepthwiseConv2DOptions",
-    padding=build.schema.Padding.SAME,
-    strideH=1,
-    strideW=1,
-    depthMultiplier=1,
-  )
-  return target if len(before) == 3 else _reshape(build, target, f"{name}/vector", output())
+def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+  """The smallest and the largest value of each tensor, by name, as the quantizer wants them.
 
+  The calibration of the quantizer averages them over images, which costs accuracy.
+  """
+  litert = package("ai_edge_litert.interpreter", "tflite")
+  model = read(path)
+  [graph] = model.subgraphs
+  shape = tuple(graph.tensors[graph.inputs[0]].shape[1:])
+  if len(images) == 0 or images.shape[1:] != shape or not np.isfinite(images).all():
+    raise ValueError(
+      f"images to quantize {path} with have shape {images.shape}; allowed: finite numbers of "
+      f"shape (images, {', '.join(map(str, shape))}), at least one image"
+    )
+  if graph.tensors[graph.inputs[0]].type != schema().TensorType.FLOAT32:
+    raise ValueError(f"{path} is not a float32 file; allowed: a file of write_tflite")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Keeping the values of all tensors takes more memory.
+    interpreter = litert.Interpreter(
+      model_path=str(path), num_threads=1, experimental_preserve_all_tensors=True
+    )
+  interpreter.allocate_tensors()
+  computed = [i for i, t in enumerate(graph.tensors) if model.buffers[t.buffer].data is None]
+  low, high = np.full(len(graph.tensors), np.inf), np.full(len(graph.tensors), -np.inf)
+  for image in images:
+    interpreter.set_tensor(graph.inputs[0], image[None])
+    interpreter.invoke()
+    for i in computed:
+      values = interpreter.get_tensor(i)
+      low[i], high[i] = min(low[i], values.min()), max(high[i], values.max())
 
-def _shuffle(build: Builder, operation: Operation, name: str, source: int, output: Any) -> int:
-  *sides, channels = operation.shape
-  area, groups = int(np.prod(sides)), operation.groups
-  apart = build.tensor(f"{name}/apart", (1, area, groups, channels // groups))
-  _reshape(build, source, f"{name}/split", apart)
-  turned = build.tensor(f"{name}/turned", (1, area, channels // groups, groups))
-  order = build.constant(f"{name}/order", np.array([0, 1, 3, 2], np.int32))
-  build.operator("TRANSPOSE", [apart, order], turned, "TransposeOptions")
-  return _reshape(build, turned, f"{name}/join", output())
+  def number(value, tensor):
+    return np.full((1,) * len(graph.tensors[tensor].shape), value, np.float32)
 
-
-def _reshape(build: Builder, source: int, name: str, target: int) -> int:
-  """Adds the operator that gives a tensor the shape of another."""
-  shape = build.tensors[target].shape
-  constant = build.constant(f"{name}_shape", np.array(shape, np.int32))
-  return build.operator(
-    "RESHAPE", [source, constant], target, "ReshapeOptions", newShape=list(shape)
-  )
+  return {
+    graph.tensors[i].name.decode(): {"min": number(low[i], i), "max": number(high[i], i)}
+    for i in computed
+  }
 
 
 def nodes(path: str | pathlib.Path) -> dict[str, int]:
@@ -228,8 +155,7 @@ def weight_bytes(path: str | pathlib.Path) -> int:
 
 
 def _operator_names(model: Any) -> list[str]:
-  schema = package("ai_edge_litert.schema_py_generated", "tflite")
-  names = {code: name for name, code in vars(schema.BuiltinOperator).items()}
+  names = {code: name for name, code in vars(schema().BuiltinOperator).items()}
   return [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
 
 

@@ -1,11 +1,17 @@
 """TFLite files, run by LiteRT and by TFLite Micro, image by image."""
 
+import contextlib
+import os
 import pathlib
-from collections.abc import Callable
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from nas_submod.export import tflite_build, tflite_file
 from nas_submod.export.extras import package
 from nas_submod.export.runtimes import Runner
 from nas_submod.validation import at_least_one, first_line
@@ -25,8 +31,9 @@ def load_litert(path: str | pathlib.Path, threads: int = 1) -> Runner:
   litert = package("ai_edge_litert.interpreter", "tflite")
   try:
     content = pathlib.Path(path).read_bytes()
-    interpreter = litert.Interpreter(model_content=content, num_threads=threads)
-    interpreter.allocate_tensors()
+    with _native_errors():
+      interpreter = litert.Interpreter(model_content=content, num_threads=threads)
+      interpreter.allocate_tensors()
   except Exception as error:  # Its errors have no common class.
     raise ValueError(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
   [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
@@ -37,6 +44,67 @@ def load_litert(path: str | pathlib.Path, threads: int = 1) -> Runner:
     return interpreter.get_tensor(target["index"])
 
   return Runner(_run(one, source, target))
+
+
+def load_tflite_micro(path: str | pathlib.Path) -> Runner:
+  """Loads a TFLite file as a microcontroller would.
+
+  `Runner.arena` is the part of the arena that holds activations, and `Runner.persistent` the part
+  that holds the graph: pointers make it larger here than on a device of 32 bits.
+
+  Args:
+    path: The file, int8 or float32.
+
+  Raises:
+    ValueError: If the file cannot be loaded, or package tflite-micro is missing.
+  """
+  runtime = package("tflite_micro.python.tflite_micro.runtime", "tflite")
+  model = tflite_file.read(path)
+  content = pathlib.Path(path).read_bytes()
+  packed = tflite_build.schema().Model.GetRootAs(content, 0)
+  if any(packed.Buffers(i).Offset() for i in range(packed.BuffersLength())):
+    raise ValueError(
+      f"{path} stores weights outside its flatbuffer, which TFLite Micro reads as zeros; "
+      "allowed: a file of write_tflite or quantize_tflite"
+    )
+  [graph] = model.subgraphs
+  # More than it needs: all tensors at once, and the objects of the graph.
+  size = sum(4 * int(np.prod(t.shape)) + 1024 for t in graph.tensors) + (1 << 20)
+  with _native_errors() as said:
+    try:
+      interpreter = runtime.Interpreter.from_bytes(content, arena_size=size)
+    except Exception as error:  # Its errors have no common class.
+      reason = first_line(error)
+      raise ValueError(f"{path} cannot be loaded by TFLite Micro: {reason}") from None
+    interpreter.print_allocations()
+    found = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", said()))
+  source, target = interpreter.get_input_details(0), interpreter.get_output_details(0)
+
+  def one(image):
+    interpreter.set_input(image, 0)
+    interpreter.invoke()
+    return interpreter.get_output(0)
+
+  return Runner(_run(one, source, target), int(found["head"]), int(found["tail"]))
+
+
+@contextlib.contextmanager
+def _native_errors() -> Iterator[Callable[[], str]]:
+  """Keeps what a library of C++ says on standard error; yields a function that reads it."""
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as file:
+
+    def said() -> str:
+      file.seek(0)
+      return file.read().decode(errors="replace")
+
+    os.dup2(file.fileno(), 2)
+    try:
+      yield said
+    finally:
+      os.dup2(kept, 2)
+      os.close(kept)
 
 
 def _run(

@@ -10,6 +10,7 @@ from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import Resource
 from nas_submod.resources.latency import by_block, by_layer, measured
+from nas_submod.resources.latency.fit import check_complete
 from nas_submod.resources.latency.sheet import parse, read
 from nas_submod.resources.table import CostTable, tabulated
 
@@ -49,7 +50,7 @@ def _resource(path: str, text: str, device: str | None) -> Resource:
 
   def table(space):
     found = costs(space)
-    measured.check_complete(space, found, f"latency table {path}")
+    check_complete(space, found, f"latency table {path}")
     return cost_table(space, found)
 
   return tabulated("latency_ms", "ms", table)

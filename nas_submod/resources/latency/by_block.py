@@ -102,10 +102,10 @@ def _sum(parsed: tuple[Piece, ...] | None, table: dict[_Key, float]) -> float | 
       whole = _Key("Logits", rest[0].before, rest[1].after)
       if whole in table:
         return total + table[whole]
-    value = table.get(_key_of(rest.pop(0)))
-    if value is None:
+    key = _key_of(rest.pop(0))
+    if key is None or key not in table:
       return None
-    total += value
+    total += table[key]
   return total
 
 

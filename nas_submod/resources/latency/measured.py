@@ -1,17 +1,13 @@
-"""Tables of the parts of one space, by name: those of `experiments.measure_latency`, and others.
+"""Tables of the parts of one space, by name: those of `experiments.measure_latency`, and others."""
 
-Latency is the sum over the parts, less a correction for each part: parts that run one after the
-other in one program are faster than alone.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
-from nas_submod import networks
-from nas_submod.networks.parts import fingerprint, parts
+from nas_submod import files
+from nas_submod.networks.parts import fingerprint
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.resources.latency.fit import check_complete, corrected, fit_correction
 from nas_submod.resources.latency.sheet import Sheet, keep
 
 NAMES = ("part", "name")
@@ -61,7 +57,7 @@ def read_measured(sheet: Sheet) -> Measured:
     if kind and not value:
       raise ValueError(f"{row.where}: {number} is 0; allowed for a network: a positive number")
     keep(found[kind], lines, key, value, row)
-  return Measured(*found, _correction(sheet, found[0]))
+  return Measured(found[0], found[1], found[2], _correction(sheet, found[0]))
 
 
 def _correction(sheet: Sheet, milliseconds: Mapping[str, float]) -> float | None:
@@ -90,103 +86,47 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   table = read_measured(sheet)
 
   def costs(space):
-    _check_space(sheet, space)
-    correction = table.correction
-    if correction is None and not table.networks:
-      correction = 0.0
-    if correction is None:
-      correction = fit_correction(space, table.parts, table.networks)
-    return {name: value - correction for name, value in table.parts.items()}
+    found = fitted(sheet, table, space)
+    return corrected(found.parts, found.correction or 0.0)
 
   return costs
 
 
+def fitted(sheet: Sheet, table: Measured, space: SearchSpace) -> Measured:
+  """The table with a correction: its own, one fitted to its networks, or 0 without networks.
+
+  Raises:
+    ValueError: If the table belongs to another space, or its networks need parts that it lacks.
+  """
+  _check_space(sheet, space)
+  if table.correction is not None or not table.networks:
+    return table._replace(correction=table.correction or 0.0)
+  check_complete(space, table.parts, f"latency table {sheet.path}")
+  return table._replace(correction=fit_correction(space, table.parts, table.networks))
+
+
+def write_measured(path: pathlib.Path, table: Measured, comments: Mapping[str, str]) -> None:
+  """Writes a table atomically, with a comment line for each comment and the correction."""
+  lines = [f"# {key}: {' '.join(value.split())}" for key, value in comments.items()]
+  if table.correction is not None:
+    lines.append(f"# correction_ms: {table.correction:.6g}")
+  lines.append(f"{NAMES[0]},{NUMBERS[0]}")
+  for prefix, numbers in (("", table.parts), (NETWORK, table.networks), (CHECK, table.checks)):
+    for name, value in numbers.items():
+      lines.append(f"{quoted(prefix + name)},{value:.6g}")
+  files.write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def quoted(text: str) -> str:
+  """A cell of a CSV file."""
+  return '"' + text.replace('"', '""') + '"' if set(text) & set(',"#') else text
+
+
 def _check_space(sheet: Sheet, space: SearchSpace) -> None:
   """Raises ValueError if the comment "space" of a file names other parts than those of a space."""
-  words = sheet.comments.get("space", "").split()
-  if len(words) == 2 and words[1] != fingerprint(space):
+  name, _, mark = sheet.comments.get("space", "").rpartition(" ")
+  if name and mark != fingerprint(space):
     raise ValueError(
-      f"latency table {sheet.path} was measured for space {words[0]} with other blocks, channels "
-      f"or images ({words[1]}, not {fingerprint(space)}): measure it again for space {space.name}"
-    )
-
-
-def parts_of(space: SearchSpace, architecture: Sequence[int]) -> list[str]:
-  """Names of the parts of a network.
-
-  Raises:
-    ValueError: If the architecture does not belong to the space.
-  """
-  places = {(p.stage, p.predecessor, p.option): p.name for p in parts(space)}
-  *steps, end = networks.walk(space, np.array(space.check(architecture)))
-  found = ["stem"]
-  for stage, predecessor, opening, others in steps:
-    if (name := places.get((stage, int(predecessor), int(opening)))) is not None:
-      found.append(name)
-    found += [places[stage, None, int(option)] for option in others if option]
-  return [*found, places[len(steps), int(end.predecessor), None]]
-
-
-def predict(
-  space: SearchSpace,
-  keys: Sequence[str],
-  milliseconds: Mapping[str, float],
-  correction: float = 0.0,
-) -> np.ndarray:
-  """Predicted milliseconds of networks. `[len(keys)]`.
-
-  Args:
-    space: The space.
-    keys: The networks, see `SearchSpace.key`.
-    milliseconds: Those of the parts, by name.
-    correction: Milliseconds less for each part.
-
-  Raises:
-    ValueError: If a key is no network of the space.
-  """
-  sums = []
-  for key in keys:
-    try:
-      names = parts_of(space, space.from_key(key))
-    except ValueError as error:
-      raise ValueError(f"{key!r} is no network of space {space.name}: {error}") from None
-    sums.append(sum(milliseconds[name] - correction for name in names))
-  return np.array(sums)
-
-
-def fit_correction(
-  space: SearchSpace, milliseconds: Mapping[str, float], whole: Mapping[str, float]
-) -> float:
-  """The milliseconds less for each part that predict whole networks best; 0 without networks.
-
-  Args:
-    space: The space.
-    milliseconds: Those of the parts, by name.
-    whole: Those of networks, by key.
-
-  Returns:
-    The least squares of relative errors, at least 0 and at most the smallest part.
-
-  Raises:
-    ValueError: If a part of the space has no number, or a key is no network of the space.
-  """
-  check_complete(space, milliseconds, "a latency table with whole networks")
-  if not whole:
-    return 0.0
-  measured = np.array(list(whole.values()))
-  sums = predict(space, list(whole), milliseconds)
-  counts = predict(space, list(whole), dict.fromkeys(milliseconds, 1.0))
-  rates = counts / measured
-  best = rates @ (sums / measured - 1) / (rates @ rates)
-  return float(np.clip(best, 0, min(milliseconds[part.name] for part in parts(space))))
-
-
-def check_complete(space: SearchSpace, milliseconds: Mapping[str, float], what: str) -> None:
-  """Raises ValueError if parts of a space have no number; the first are named."""
-  lacking = [part.name for part in parts(space) if part.name not in milliseconds]
-  if lacking:
-    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-    raise ValueError(
-      f"{what} lacks {len(lacking)} of the {len(parts(space))} parts of space {space.name}: "
-      f"{', '.join(lacking[:3])}{more}"
+      f"latency table {sheet.path} belongs to space {name} with other blocks, channels or images "
+      f"({mark}, not {fingerprint(space)}): measure one for space {space.name}"
     )

@@ -1,0 +1,143 @@
+"""Measures a latency table: every part of a space on this device, for `config.resources.latency`.
+
+python -m experiments.measure_latency --config=configs/digits.py --runtime=onnxruntime \
+  --output=runs/latency.csv
+python -m experiments.measure_latency --config=configs/digits.py --export_parts=DIR
+python -m experiments.measure_latency --config=configs/digits.py --from_csv=DIR/parts.csv
+
+The same command continues where it was stopped. The second form writes the parts as files for a
+device that cannot run Python; the third fits the correction to what was measured there. See
+docs/latency.md.
+"""
+
+import pathlib
+import time
+
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments import common
+from nas_submod.export import measure, parts, timing
+from nas_submod.networks import spaces
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.resources.latency import measured, samples, sheet
+from nas_submod.resources.latency.fit import check_complete
+from nas_submod.validation import at_least_one
+
+RUNTIME = flags.DEFINE_enum("runtime", "onnxruntime", list(timing.RUNTIMES), "What runs the parts.")
+THREADS = flags.DEFINE_integer("threads", 1, "Threads of the runtime.")
+SWEEPS = flags.DEFINE_integer("sweeps", 200, "How often each part runs; 60 to 300 are usual.")
+NETWORKS = flags.DEFINE_integer("networks", 13, "Whole networks that fit the correction.")
+CHECKS = flags.DEFINE_integer("checks", 12, "Other networks, of nearly equal multiply-adds.")
+DEVICE = flags.DEFINE_string("device", None, "Name of this device; default: its processor's.")
+OUTPUT = flags.DEFINE_string("output", None, "The table; default: latency_RUNTIME.csv in workdir.")
+EXPORT_PARTS = flags.DEFINE_string("export_parts", None, "Write the parts as files here.")
+FORMATS = flags.DEFINE_list("formats", list(parts.WRITERS), "Formats of --export_parts.")
+FROM_CSV = flags.DEFINE_string("from_csv", None, "Fit the correction of this table, and check it.")
+
+
+def main(config: ConfigDict) -> None:
+  """Measures, exports the parts, or fits what another device has measured."""
+  try:
+    console = common.start_console()
+    space = spaces.from_config(config.space)
+    at_least_one(threads=THREADS.value, sweeps=SWEEPS.value)
+    if FROM_CSV.value:
+      return from_csv(space, pathlib.Path(FROM_CSV.value), console)
+    at_least_one(networks=NETWORKS.value, checks=CHECKS.value)
+    madds = config.budget.get("madds")
+    sampled = samples.draw(space, NETWORKS.value, CHECKS.value, madds)
+    if EXPORT_PARTS.value:
+      return export_parts(space, sampled, pathlib.Path(EXPORT_PARTS.value), console)
+    measure_here(space, sampled, output(f"latency_{RUNTIME.value}.csv"), console)
+  except ValueError as error:
+    return common.fail(error)
+  except KeyboardInterrupt:
+    return common.stop("stopped; the same command continues", 130)
+
+
+def output(name: str) -> pathlib.Path:
+  """The path of the table; its folder is made."""
+  path = pathlib.Path(OUTPUT.value) if OUTPUT.value else common.workdir() / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  return path
+
+
+def measure_here(
+  space: SearchSpace, sampled: samples.Samples, path: pathlib.Path, console: Console
+) -> None:
+  """Measures on this device, and writes and checks the table."""
+  log = path.with_name(f"{path.name}.sweeps.jsonl")
+  columns = BarColumn(), TextColumn("{task.description} {task.completed:.0f} of {task.total:.0f}")
+  # Refreshed between sweeps: a thread that draws would disturb what is timed.
+  with Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=False) as progress:
+    task, last = progress.add_task("preparing"), 0.0
+
+    def show(activity, done, total):
+      nonlocal task, last
+      if progress.tasks[-1].description != activity:
+        progress.update(task, visible=False)
+        task = progress.add_task(activity, total=total)
+      if done == total or time.monotonic() - last > 0.5:
+        last = time.monotonic()
+        progress.update(task, completed=done, total=total, refresh=True)
+
+    table = measure.measure(
+      space, sampled, RUNTIME.value, THREADS.value, SWEEPS.value, log=log, show=show
+    )
+  about = measure.comments(space, RUNTIME.value, THREADS.value, DEVICE.value or "")
+  about["protocol"] += f", {SWEEPS.value} sweeps"
+  measured.write_measured(path, table, about)
+  log.unlink()
+  finish(space, table, path, console)
+
+
+def export_parts(
+  space: SearchSpace, sampled: samples.Samples, folder: pathlib.Path, console: Console
+) -> None:
+  """Writes the parts and whole networks as files, and a table to fill in."""
+  if unknown := set(FORMATS.value) - set(parts.WRITERS):
+    raise ValueError(f"unknown format {min(unknown)!r}; allowed: {', '.join(parts.WRITERS)}")
+  stems = parts.write(parts.models(space, sampled), folder, FORMATS.value)
+  keys = "device", "runtime", "threads", "date"
+  about = dict.fromkeys(keys, "") | {"space": measure.space_comment(space)}
+  parts.write_skeleton(stems, folder / "parts.csv", about)
+  console.print(
+    f"{len(stems)} parts and networks as {', '.join(FORMATS.value)} in {folder}/\n"
+    f"Time each on the device, best in turns, and write its milliseconds into {folder}/parts.csv. "
+    f"Then\n  python -m experiments.measure_latency "
+    f"--config={common.config_file()} --from_csv={folder}/parts.csv --output=table.csv\nchecks it "
+    "and writes the table for config.resources.latency. Rows of networks may be left out: without "
+    "them there is no correction.",
+    markup=False,
+  )
+
+
+def from_csv(space: SearchSpace, source: pathlib.Path, console: Console) -> None:
+  """Fits the correction of a table that was measured elsewhere."""
+  found = sheet.parse(str(source), sheet.read(str(source)))
+  table = measured.read_measured(found)
+  if table.networks:
+    table = table._replace(correction=None)  # It is fitted again.
+  table = measured.fitted(found, table, space)
+  check_complete(space, table.parts, f"latency table {source}")
+  path = output("latency.csv")
+  measured.write_measured(path, table, found.comments)
+  finish(space, table, path, console)
+
+
+def finish(
+  space: SearchSpace, table: measured.Measured, path: pathlib.Path, console: Console
+) -> None:
+  """Prints how good a table is, and how it is used."""
+  console.print(measure.report(space, table), markup=False)
+  console.print(
+    f"{path}: use it by --config.resources.latency={path} --config.budget.latency_ms=LIMIT",
+    markup=False,
+  )
+
+
+if __name__ == "__main__":
+  common.run(main)

@@ -1,0 +1,141 @@
+"""Measures a latency table of a space on this device, and says how well it predicts networks."""
+
+import datetime
+import importlib.metadata
+import pathlib
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from nas_submod.export import parts, timing
+from nas_submod.networks.parts import fingerprint
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.resources import network_costs
+from nas_submod.resources.latency import fit
+from nas_submod.resources.latency.measured import CHECK, NETWORK, Measured
+from nas_submod.resources.latency.samples import Samples
+
+Show = Callable[[str, int, int], None]  # activity, done, of how many
+
+
+def measure(
+  space: SearchSpace,
+  samples: Samples,
+  runtime: str,
+  threads: int,
+  sweeps: int,
+  log: pathlib.Path | None = None,
+  show: Show = lambda activity, done, total: None,
+) -> Measured:
+  """Times all parts of a space and the sampled networks, and fits the correction.
+
+  Args:
+    space: The space.
+    samples: The networks.
+    runtime: A key of `timing.RUNTIMES`.
+    threads: Threads of the runtime.
+    sweeps: How often each part and network runs.
+    log: Keeps finished sweeps, see `timing.round_robin`.
+    show: Is told how far it is.
+
+  Raises:
+    ValueError: If the runtime's package is missing, a layer has no `Layer.trace`, or the log
+      belongs to another measurement.
+  """
+  known = timing.RUNTIMES[runtime]
+  total = parts.count(space, samples)
+  runs = {}
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / f"model.{known.format}"
+    for name, model in parts.models(space, samples):
+      parts.WRITERS[known.format](model, path)
+      runs[name] = known.prepare(path, threads)
+      path.unlink()
+      show("preparing", len(runs), total)
+  settings = comments(space, runtime, threads)
+  del settings["date"]
+  times = timing.round_robin(
+    runs,
+    sweeps,
+    threads,
+    log=log,
+    settings=settings,
+    show=lambda done: show("sweep", done, sweeps),
+  )
+  return sorted_out(space, times)
+
+
+def sorted_out(space: SearchSpace, times: Mapping[str, float]) -> Measured:
+  """The table of milliseconds by name of parts and networks, with the fitted correction."""
+  found: tuple[dict[str, float], ...] = ({}, {}, {})
+  for name, value in times.items():
+    kind = 1 if name.startswith(NETWORK) else 2 if name.startswith(CHECK) else 0
+    found[kind][name.partition("/")[2] if kind else name] = value
+  table = Measured(found[0], found[1], found[2], None)
+  return table._replace(correction=fit.fit_correction(space, table.parts, table.networks))
+
+
+def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -> dict[str, str]:
+  """What a table measured here says about itself, by key."""
+  package = timing.RUNTIMES[runtime].package
+  version = importlib.metadata.version
+  clock, _ = timing.clock_of(threads)
+  return {
+    "device": device or _processor(),
+    "runtime": f"{runtime} {version(package)}",
+    "threads": str(threads),
+    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "versions": f"Python {platform.python_version()}, numpy {np.__version__}, "
+    f"nas-submod {version('nas-submod')}, {platform.system()} {platform.release()}",
+    "protocol": f"float32, batch 1, {clock}, {timing.PERCENTILE}th percentile, in shuffled turn",
+    "space": space_comment(space),
+  }
+
+
+def space_comment(space: SearchSpace) -> str:
+  """The comment by which a table is told from those of spaces with other parts."""
+  return f"{space.name} {fingerprint(space)}"
+
+
+def _processor() -> str:
+  """The name of this machine's processor."""
+  info = pathlib.Path("/proc/cpuinfo")
+  lines = info.read_text().splitlines() if info.is_file() else []
+  names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+  return names[0] if names else platform.processor() or platform.machine()
+
+
+def report(space: SearchSpace, table: Measured) -> str:
+  """Predicted against measured latency of the networks of a table, and by multiply-adds alone."""
+  if not table.networks and not table.checks:
+    return "no whole networks: the correction is 0, and the table is not checked"
+  assert table.correction is not None
+  lines = [
+    f"correction {table.correction:.4g} ms for each part but the stem, fitted on "
+    f"{len(table.networks)} networks",
+    f"{'networks':<54} {'predicted by':<13} {'mean error':>10} {'largest':>8} {'rank corr.':>10}",
+  ]
+  factor, listed = None, [f"{'measured ms':>11} {'predicted ms':>12} {'madds':>13}  network"]
+  for what, measured in (("fit, of all sizes", table.networks), ("check", table.checks)):
+    if not measured:
+      continue
+    madds, times = _madds(space, measured), np.array(list(measured.values()))
+    factor = fit.scaled(madds, times) if factor is None else factor
+    predicted = fit.predict(space, list(measured), table.parts, table.correction)
+    label = f"{len(times)} to {what}, {madds.min():,} to {madds.max():,} madds"
+    for name, values in (("table", predicted), ("multiply-adds", factor * madds)):
+      found = fit.accuracy(values, times)
+      rank = "-" if np.isnan(found.rank) else f"{found.rank:.2f}"
+      lines.append(f"{label:<54} {name:<13} {found.mean:>10.1%} {found.largest:>8.1%} {rank:>10}")
+      label = ""
+    for row in zip(times, predicted, madds, measured):
+      text = space.text(space.from_key(row[3]))
+      listed.append(f"{row[0]:>11.4g} {row[1]:>12.4g} {row[2]:>13,}  {text}")
+  return "\n".join(lines + listed)
+
+
+def _madds(space: SearchSpace, keys: Mapping[str, float]) -> np.ndarray:
+  architectures = [space.from_key(key) for key in keys]
+  return network_costs(space, architectures, ("madds",))[..., 0]

@@ -1,0 +1,128 @@
+"""Whole networks from their parts: predictions, and the correction.
+
+Calling a program takes time, and a network is called once, not once for each of its parts. Latency
+is therefore the sum over the parts, less a correction for each part but the first, the stem.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from nas_submod import networks
+from nas_submod.networks.parts import parts
+from nas_submod.networks.search_space import SearchSpace
+
+
+def corrected(milliseconds: Mapping[str, float], correction: float) -> dict[str, float]:
+  """The milliseconds of parts, less the correction for each but the stem."""
+  return {n: value - correction * (n != "stem") for n, value in milliseconds.items()}
+
+
+def parts_of(space: SearchSpace, architecture: Sequence[int]) -> list[str]:
+  """Names of the parts of a network.
+
+  Raises:
+    ValueError: If the architecture does not belong to the space.
+  """
+  places = {(p.stage, p.predecessor, p.option): p.name for p in parts(space)}
+  *steps, end = networks.walk(space, np.array(space.check(architecture)))
+  found = ["stem"]
+  for stage, predecessor, opening, others in steps:
+    if (name := places.get((stage, int(predecessor), int(opening)))) is not None:
+      found.append(name)
+    found += [places[stage, None, int(option)] for option in others if option]
+  return [*found, places[len(steps), int(end.predecessor), None]]
+
+
+def predict(
+  space: SearchSpace,
+  keys: Sequence[str],
+  milliseconds: Mapping[str, float],
+  correction: float = 0.0,
+) -> np.ndarray:
+  """Predicted milliseconds of networks. `[len(keys)]`.
+
+  Args:
+    space: The space.
+    keys: The networks, see `SearchSpace.key`.
+    milliseconds: Those of the parts, by name.
+    correction: Milliseconds less for each part but the stem.
+
+  Raises:
+    ValueError: If a key is no network of the space.
+  """
+  sums = []
+  for key in keys:
+    try:
+      names = parts_of(space, space.from_key(key))
+    except ValueError as error:
+      raise ValueError(f"{key!r} is no network of space {space.name}: {error}") from None
+    sums.append(sum(milliseconds[name] for name in names) - correction * (len(names) - 1))
+  return np.array(sums)
+
+
+def fit_correction(
+  space: SearchSpace, milliseconds: Mapping[str, float], whole: Mapping[str, float]
+) -> float:
+  """The milliseconds less for each part but the stem that predict networks best; 0 without any.
+
+  Args:
+    space: The space.
+    milliseconds: Those of the parts, by name.
+    whole: Those of networks, by key.
+
+  Returns:
+    The least squares of relative errors, at least 0 and at most the smallest part.
+
+  Raises:
+    ValueError: If a key is no network of the space.
+  """
+  if not whole:
+    return 0.0
+  measured = np.array(list(whole.values()))
+  sums = predict(space, list(whole), milliseconds)
+  counts = sums - predict(space, list(whole), milliseconds, 1.0)
+  rates = counts / measured
+  best = rates @ (sums / measured - 1) / (rates @ rates)
+  return float(np.clip(best, 0, min(milliseconds[part.name] for part in parts(space))))
+
+
+def check_complete(space: SearchSpace, milliseconds: Mapping[str, float], what: str) -> None:
+  """Raises ValueError if parts of a space have no number; the first are named."""
+  lacking = [part.name for part in parts(space) if part.name not in milliseconds]
+  if lacking:
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    raise ValueError(
+      f"{what} lacks {len(lacking)} of the {len(parts(space))} parts of space {space.name}: "
+      f"{', '.join(lacking[:3])}{more}"
+    )
+
+
+class Accuracy(NamedTuple):
+  """How well numbers are predicted.
+
+  Attributes:
+    mean: Mean relative error.
+    largest: Largest relative error.
+    rank: Spearman's rank correlation, NaN if all predictions are equal.
+  """
+
+  mean: float
+  largest: float
+  rank: float
+
+
+def accuracy(predicted: np.ndarray, measured: np.ndarray) -> Accuracy:
+  """The errors of predictions. Shapes `[N]`, N at least 1."""
+  errors = np.abs(predicted / measured - 1)
+  differ = len(set(predicted)) > 1 and len(set(measured)) > 1
+  rank = stats.spearmanr(predicted, measured).statistic if differ else np.nan
+  return Accuracy(float(errors.mean()), float(errors.max()), float(rank))
+
+
+def scaled(quantity: np.ndarray, measured: np.ndarray) -> float:
+  """The factor of a quantity that fits measured numbers, by least squares of relative errors."""
+  ratios = quantity / measured
+  return float(ratios.sum() / (ratios @ ratios))

@@ -2,7 +2,9 @@
 
 import csv
 import functools
+import itertools
 import json
+import math
 import os
 import pathlib
 
@@ -12,12 +14,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 import nas_submod as ns
 from nas_submod import networks, resources
+from nas_submod.networks import architectures as named_architectures
 from nas_submod.networks import layers, spaces
 from nas_submod.networks.blocks import Option
-from nas_submod.resources import Resource
+from nas_submod.networks.graph import fuse
+from nas_submod.resources import Resource, feasibility
+from nas_submod.resources.memory import peak_numbers
 
 RCNET = json.loads((pathlib.Path(__file__).parent / "data" / "rcnet.json").read_text())["nets"]
 MACRO = {  # NAS-Bench-Macro: params and FLOPs, which include the 12,800 of the classifier.
@@ -82,15 +88,17 @@ def test_params_are_counted_leaves_and_all_forms_and_paths_agree(drawn):
   cost = resources.network_cost(space, architecture)
   variables = jax.eval_shape(networks.build(space, architecture).init, jax.random.key(0))
   assert cost["params"] == sum(leaf.size for leaf in jax.tree.leaves(variables.params))
-  layer_cost = networks.build(space, architecture).cost(space.image_shape)
-  assert layer_cost == ((space.classes,), cost)
+  shape, layer_cost = networks.build(space, architecture).cost(space.image_shape)
+  assert shape == (space.classes,) and layer_cost.items() <= cost.items()
   assert resources.network_cost(space, space.canonical(np.array(architecture))) == cost
   traced = traced_cost(space)(space.mask(architecture))
   assert traced.dtype == jnp.int32 and traced.tolist() == [cost["madds"], cost["params"]]
 
 
 def test_unknown_resource_is_refused():
-  with pytest.raises(ValueError, match="unknown resource 'joules'; allowed: params, madds"):
+  with pytest.raises(
+    ValueError, match="unknown resource 'joules'; allowed: params, madds, flash, memory"
+  ):
     resources.mask_cost(spaces.get("digits"), ("joules",))
 
 
@@ -105,8 +113,8 @@ def random_networks(space, count):
   return np.where(space.start, space.start, found)
 
 
-def problem(space, budget):
-  cost, limits = resources.knapsacks(space, budget)
+def problem(space, budget, table=resources.RESOURCES):
+  cost, limits = resources.knapsacks(space, budget, table)
   return ns.Problem(groups=space.groups, cost=cost, budget=limits, required=space.required)
 
 
@@ -115,10 +123,10 @@ def feasible_sets(problem, masks):
   return jax.vmap(problem.feasible)(masks)
 
 
-def check_feasibility(space, budget, networks):
+def check_feasibility(space, budget, networks, table=resources.RESOURCES):
   """Compares `Problem.feasible` with the costs on the host; returns the share of feasible sets."""
-  feasible = feasible_sets(problem(space, budget), space.mask(networks))
-  costs = resources.network_costs(space, networks, tuple(budget))
+  feasible = feasible_sets(problem(space, budget, table), space.mask(networks))
+  costs = resources.network_costs(space, networks, tuple(budget), table)
   np.testing.assert_array_equal(feasible, (costs <= list(budget.values())).all(-1))
   return feasible.mean()
 
@@ -185,30 +193,36 @@ def test_every_resource_agrees_with_itself_and_never_falls(name, space_name):
   assert (expected >= cost(np.asarray(space.required))).all()
 
 
-def test_a_resource_is_one_line_in_the_table(monkeypatch):
+LATENCY = Resource("latency", "ms", _widest(0.37))
+TABLE = dict(resources.RESOURCES) | {
+  "latency": LATENCY,
+  "peak": Resource("peak", "bytes", _widest(1 << 20), additive=False),
+}
+
+
+def test_any_resources_limit_together():
   space = spaces.get("digits")
-  latency = Resource("latency", "milliseconds", _widest(0.37))
-  monkeypatch.setitem(resources.RESOURCES, "latency", latency)
-  monkeypatch.setitem(resources.RESOURCES, "peak", Resource("peak", "bytes", _widest(1 << 20)))
   networks = random_networks(space, 200)
   last = int(np.flatnonzero(space.mask(networks[0]))[-1]) + 1
-  cost = resources.network_cost(space, networks[0])
-  assert list(cost) == ["params", "madds", "latency", "peak"]
+  cost = resources.network_cost(space, networks[0], TABLE)
+  assert list(cost) == ["params", "madds", "flash", "memory", "latency", "peak"]
   assert cost["latency"] == last * 0.37 and cost["peak"] == last << 20
-  budget = resources.check_budget(space, {"latency": 21.5, "peak": 60 << 20, "params": 20_000.5})
-  assert budget == {"latency": 21.5, "peak": 60 << 20, "params": 20_000.5}
-  assert 0 < check_feasibility(space, budget, networks) < 1
+  given = {"latency": 21.5, "peak": 60 << 20, "params": 20_000.5, "memory": 3_000}
+  budget = resources.check_budget(space, given, TABLE)
+  assert budget == given
+  assert 0 < check_feasibility(space, budget, networks, TABLE) < 1
 
 
-def test_whole_costs_stay_exact_beside_floats(monkeypatch):
-  monkeypatch.setitem(resources.RESOURCES, "latency", Resource("latency", "ms", _widest(0.37)))
+def test_whole_costs_stay_exact_beside_floats():
   space = spaces.get("rcnet_cifar100")
   networks = random_networks(space, 200)
   limit = int(np.median(resources.network_costs(space, networks, ["madds"])))
-  found = problem(space, {"latency": 1_000.0, "madds": limit})
+  found = problem(space, {"latency": 1_000.0, "madds": limit}, TABLE)
   assert found.budget.dtype == jnp.float32 and limit > 2**24
+  assert bool(jnp.isfinite(found.additions(found.required).cost).all())
   for madds in (limit, limit - 1):  # One less is within the tolerance of float32 costs.
-    assert 0 < check_feasibility(space, {"latency": 1_000.0, "madds": madds}, networks) < 1
+    budget = {"latency": 1_000.0, "madds": madds}
+    assert 0 < check_feasibility(space, budget, networks, TABLE) < 1
 
 
 def test_budgets_keep_their_fractions():
@@ -221,14 +235,24 @@ def test_budgets_keep_their_fractions():
 @pytest.mark.parametrize(
   ("budget", "message"),
   [
-    ({}, "config.budget is empty; allowed: params, madds"),
-    ({"params": None}, "config.budget is empty; allowed: params, madds"),
-    ({"flops": 3}, "unknown resource 'flops' in config.budget; allowed: params, madds"),
+    ({}, "config.budget is empty; allowed: params, madds, flash, memory"),
+    ({"params": None}, "config.budget is empty; allowed: params, madds, flash, memory"),
+    (
+      {"flops": 3},
+      "unknown resource 'flops' in config.budget; allowed: params, madds, flash, memory, or one of",
+    ),
+    (
+      {"latency_ms": 3},
+      "config.budget.latency_ms needs a table of latencies: python -m",
+    ),
     *(
       ({"params": value}, f"config.budget.params is {value!r}; allowed are positive numbers")
       for value in (0, -1, np.inf, np.nan, "9000", True, [9_000])
     ),
-    ({"params": 700.5}, "the start set is over budget: params 2,002 > 700.5; allow at least 2,002"),
+    (
+      {"params": 9e9, "memory": 300.5},
+      "the start set is over budget: memory 512 > 300.5 (the smallest network: 512); allow at",
+    ),
   ],
 )
 def test_wrong_budgets_are_refused(budget, message):
@@ -248,3 +272,216 @@ def test_a_block_of_another_shape_is_refused():
     ValueError, match=r"block flat makes \(4, 4, 32\) of an image \(4, 4, 16\); all"
   ):
     resources.network_cost(space, space.start)
+
+
+# Numbers measured in the arena of TFLite Micro, or published for MLPerf Tiny.
+PUBLISHED = {
+  ("rcnet_cifar100", "rcnet"): {"memory": 319_488},
+  ("rcnet_imagenet", "rcnet"): {"memory": 1_505_280},
+  ("mlperf_tiny", "resnet8"): {"params": 77_706, "madds": 12_500_992, "memory": 49_152},
+}
+
+
+@pytest.mark.parametrize(("space_name", "network"), PUBLISHED)
+def test_memory_and_folded_parameters_are_the_published_ones(space_name, network):
+  space = spaces.get(space_name)
+  architecture = named_architectures.read(space, network)
+  table = resources.from_config({"params": "folded"})
+  found = resources.network_cost(space, architecture, table)
+  assert PUBLISHED[space_name, network].items() <= found.items()
+  copies = resources.from_config({"memory": "tflite_micro"})
+  more = resources.network_cost(space, architecture, copies)["memory"]
+  assert more == (2_451_840 if space_name == "rcnet_imagenet" else found["memory"])
+
+
+def peak_by_hand(graph, with_copies):
+  """Peak memory of a graph in bytes of int8, by its definition."""
+  size = [math.prod(shape) for shape in (graph.shape, *(o.shape for o in graph.operations))]
+  peak = 0
+  for step, operation in enumerate(graph.operations):
+    later = {i for after in graph.operations[step + 1 :] for i in after.inputs}
+    inputs = set(operation.inputs) | {i for i in later if i <= step}
+    alive = sum(size[i] for i in inputs) + size[step + 1]
+    if with_copies and operation.stride == 2 and operation.kernel > 1:  # Of an even side.
+      height, width, channels = graph.shape_of(operation.inputs[0])
+      copy = (height + operation.kernel - 1) * (width + operation.kernel - 1) * channels
+      kept = sum(size[i] for i in inputs & later)
+      alive = copy + max(alive - size[step + 1], kept + size[step + 1])
+    peak = max(peak, alive)
+  return peak
+
+
+SQUEEZED = spaces.from_config(
+  {
+    "name": "squeezed",
+    "image_shape": (16, 16, 3),
+    "classes": 5,
+    "stem_channels": 8,
+    "stages": ((8, 2), (16, 3, 2), (12, 2)),
+    "options": (
+      {"expansion": 3, "squeeze_excite": True},
+      {"block": "residual"},
+      {"expansion": 2, "kernel": 5},
+    ),
+    "start": ". | e3se | .",
+  }
+)
+
+
+@pytest.mark.parametrize("name", ["digits", "rcnet_cifar100", "nas_bench_macro", "squeezed"])
+def test_flash_and_memory_are_those_of_the_built_network(name):
+  space = SQUEEZED if name == "squeezed" else spaces.get(name)
+  for architecture in random_networks(space, 12):
+    layer = networks.build(space, architecture)
+    graph = fuse(layers.trace_of(layer, space.image_shape))
+    params = jax.tree.leaves_with_path(jax.eval_shape(layer.init, jax.random.key(0)).params)
+    kernels = sum(leaf.size for path, leaf in params if "kernel" in str(path[-1]))
+    biases = sum(o.shape[-1] for o in graph.operations if o.kind in ("conv", "dense"))
+    for memory, copies in (("int8", False), ("tflite_micro", True)):
+      table = resources.from_config({"memory": memory, "params": "folded"})
+      found = resources.network_cost(space, architecture, table)
+      assert found["memory"] == peak_by_hand(graph, copies)
+      assert (found["params"], found["flash"]) == (kernels + biases, kernels + 4 * biases)
+    floats = resources.from_config({"memory": "float32", "flash": "float32"})
+    found = resources.network_cost(space, architecture, floats)
+    assert found["memory"] == 4 * peak_by_hand(graph, False)
+    assert found["flash"] == 4 * (kernels + biases)
+
+
+def test_a_padded_copy_is_made_where_tflite_pads_otherwise():
+  for side, copies in ((8, 100), (7, 0)):
+    graph = fuse(layers.trace_of(layers.conv(1, 4, 3, stride=2), (side, side, 1)))
+    assert peak_numbers(graph) == side**2 + 4 * 16
+    assert peak_numbers(graph, padded=True) == max(side**2, copies) + max(copies and 64, 64)
+
+
+def test_memory_beyond_int32_is_exact():
+  large = spaces.from_config({"name": "rcnet_imagenet", "image_shape": (16_384, 16_384, 3)})
+  table = resources.from_config({"memory": "float32"})
+  networks = random_networks(large, 200)
+  networks[0] = large.start
+  costs = resources.network_costs(large, networks, ["memory"], table)
+  assert costs.min() > 2**31 and costs.dtype == np.int64
+  least, *_, most = np.unique(costs).tolist()
+  for memory in (least, most - 1):
+    assert 0 < check_feasibility(large, {"memory": memory}, networks, table) < 1
+  with pytest.raises(ValueError, match=r"memory of a network of .* allowed in JAX"):
+    resources.mask_cost(large, ["memory"], table)(jnp.asarray(large.required))
+
+
+def test_a_block_without_a_trace_has_no_memory_but_params():
+  def plain(cin, cout, stride):
+    return layers.conv(cin, cout, 3, stride)._replace(trace=None)
+
+  options = [Option("mine", plain), {"expansion": 3}]
+  space = spaces.from_config({"name": "digits", "options": options, "start": "|| e3"})
+  assert list(resources.network_cost(space, space.start)) == ["params", "madds"]
+  assert resources.check_budget(space, {"params": 1e4}) == {"params": 10_000}
+  with pytest.raises(ValueError, match=r"^memory is not known: block mine has a layer without"):
+    resources.check_budget(space, {"params": 1e4, "memory": 1e4})
+
+
+def filled(space):
+  return lambda mask: mask.sum(-1)
+
+
+FILLED = Resource("any name", "blocks", filled, additive=True)
+
+
+def no_cost(space):
+  return 3
+
+
+def one_number(space):
+  return lambda mask: mask.sum()
+
+
+def infinite(space):
+  return lambda mask: np.inf * mask.any(-1)
+
+
+def only_numpy(space):
+  return lambda mask: np.asarray(mask).sum(-1)
+
+
+NUMBER = 3
+
+
+def test_a_resource_of_ones_own_comes_from_a_config():
+  space = spaces.get("digits")
+  table = resources.from_config({"blocks": f"{__name__}:FILLED", "mine": f"{__name__}:filled"})
+  assert list(table) == ["params", "madds", "flash", "memory", "blocks", "mine"]
+  assert table["blocks"][:2] == ("blocks", "blocks") and table["blocks"].additive
+  assert not table["mine"].additive
+  assert resources.network_cost(space, [1] * 12, table)["mine"] == 12
+  budget = resources.check_budget(space, ConfigDict(resources.budgets(params=9e9, mine=4.5)), table)
+  assert budget == {"params": 9_000_000_000, "mine": 4.5}
+  assert 0 < check_feasibility(space, {"mine": 4}, random_networks(space, 50), table) < 1
+  again = resources.from_config({"mine": f"{__name__}:filled", "blocks": f"{__name__}:FILLED"})
+  assert all(again[name] is resource for name, resource in table.items())
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"memory": "int4"}, "config.resources.memory is 'int4'; allowed: int8, float32, tflite_micro"),
+    ({"flash": 8}, "config.resources.flash is 8; allowed: int8, float32"),
+    ({"params": ["all"]}, r"config.resources.params is \['all'\]; allowed: learned, folded"),
+    ({"madds": "x:y"}, "config.resources.madds cannot be set; allowed: params, flash, memory, lat"),
+    ({"mine": "energy"}, "unknown resource 'energy'; allowed: module:name of a Resource .* 'mine'"),
+    ({"mine": "no.module:x"}, "resource 'no.module:x': no.module cannot be imported"),
+    ({"mine": f"{__name__}:nothing"}, "has no function 'nothing'; its functions: .*filled"),
+    ({"mine": f"{__name__}:NUMBER"}, "config.resources.mine names a int; allowed: a Resource, or"),
+    ({"mine": f"{__name__}:no_cost"}, "the cost of mine must be a function mask .* got 3$"),
+    (
+      {"mine": f"{__name__}:one_number"},
+      r"the cost of mine must be .* got int64 \(\) for masks",
+    ),
+    ({"mine": f"{__name__}:infinite"}, "mine of the start network is inf; allowed: finite"),
+    ({"mine": f"{__name__}:only_numpy"}, "the cost of mine must be .* in JAX too .* traced array"),
+  ],
+)
+def test_wrong_settings_are_refused_in_one_line(settings, message):
+  with pytest.raises(ValueError, match=message) as error:
+    table = resources.from_config(settings)
+    resources.check_budget(spaces.get("digits"), {"mine": 100}, table)
+  assert "\n" not in str(error.value)
+
+
+# Networks of every kind: narrowing stages, projections, a start set behind an empty position.
+SMALL = [
+  {"stages": ((8, 2), (16, 2, 2), (4, 2)), "start": ". | e2k5 | ."},
+  {"stages": ((24, 2), (4, 2), (16, 2)), "start": ". | . | ."},
+  {"stages": ((8, 3, 2, True), (24, 2), (4, 2)), "start": ". res . | . | res"},
+]
+
+
+@pytest.mark.parametrize("fields", SMALL)
+@pytest.mark.parametrize("name", ["params", "memory"])
+def test_bounds_over_a_space_are_those_of_all_its_networks(name, fields):
+  options = {"expansion": 2, "kernel": 5}, {"block": "residual"}
+  common = {"name": "small", "image_shape": (9, 8, 3), "classes": 5, "stem_channels": 8}
+  space = spaces.from_config(common | {"options": options} | fields)
+  choices = [[s] if s else [0, 1, 2] for s in space.start]
+  networks = np.array(list(itertools.product(*choices)))
+  costs = resources.network_costs(space, networks, [name])[:, 0]
+  canonical, table = space.canonical(networks), resources.RESOURCES[name].table(space)
+  assert feasibility.least_and_most(space, table) == (costs.min(), costs.max())
+  least = {}
+  for stage, where in enumerate(space.stage_slices):
+    for option in (1, 2):
+      for first in (True, False):
+        part = canonical[:, where][:, :1] if first else canonical[:, where][:, 1:]
+        if (having := (part == option).any(axis=1)).any():
+          least[feasibility.Place(stage, first, option)] = costs[having].min()
+  assert feasibility.least_with(space, table) == least
+  for limit in np.quantile(costs, [0.1, 0.5, 0.9]):
+    hidden = set()
+    for position, option in itertools.product(range(space.positions), (1, 2)):
+      having = networks[:, position] == option
+      alone = having & (np.count_nonzero(networks, 1) == np.count_nonzero(space.start) + 1)
+      if having.any() and not space.start[position]:
+        stage = next(i for i, w in enumerate(space.stage_slices) if position < w.stop)
+        if costs[alone] > limit >= costs[having].min():
+          hidden.add((stage, position == space.stage_slices[stage].start, option))
+    assert set(feasibility.opened_by_others(space, table, limit)) == hidden

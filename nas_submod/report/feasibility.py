@@ -27,10 +27,11 @@ def feasibility_lines(
   rows = [("budgets", "start", "smallest", "middle", "largest", "limit")]
   notes = []
   for column, (name, limit) in zip(costs.T, budget.items()):
-    if table[name].table is None:
+    costs_of = table[name].table
+    if costs_of is None:
       least, most, about = min(start[name], column.min()), max(start[name], column.max()), "~"
     else:
-      [least, most], about = least_and_most(space, table[name].table(space)), ""
+      [least, most], about = least_and_most(space, costs_of(space)), ""
       notes += _notes(space, table[name], limit)
     middle = _cell(np.median(column), limit)
     cells = (_cell(start[name], limit), about + _cell(least, limit), middle)

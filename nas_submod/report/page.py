@@ -65,7 +65,7 @@ def _figure(count: int) -> tuple[Figure, Sequence[Any]]:
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 120k: long numbers run together.
   for axis in axes[count:]:
     axis.remove()
-  return figure, axes[:count]
+  return figure, list(axes[:count])
 
 
 def _image(figure: Figure) -> str:

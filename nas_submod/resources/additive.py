@@ -5,9 +5,10 @@ import functools
 import numpy as np
 
 from nas_submod.networks.graph import Graph, fuse
-from nas_submod.networks.layers import Layer, Shape, trace_of
+from nas_submod.networks.layers import trace_of
+from nas_submod.networks.parts import Part
 from nas_submod.resources.base import NotApplicableError, Resource
-from nas_submod.resources.table import tabulate, tabulated
+from nas_submod.resources.table import in_words, tabulate, tabulated
 
 
 def weights_of(graph: Graph) -> tuple[int, int]:
@@ -28,17 +29,17 @@ def weights_of(graph: Graph) -> tuple[int, int]:
   return kernels, biases
 
 
-def fused_graph(name: str, layer: Layer, shape: Shape, place: str) -> Graph:
-  """The fused graph of a part of a network.
+def fused_graph(name: str, part: Part) -> Graph:
+  """The fused graph of a part of a network, for the resource of a name.
 
   Raises:
     NotApplicableError: If a layer in it has no trace.
   """
-  graph = fuse(trace_of(layer, shape))
+  graph = fuse(trace_of(part.layer, part.shape))
   if any(operation.kind == "opaque" for operation in graph.operations):
     raise NotApplicableError(
-      f"{name} is not known: {place} has a layer without Layer.trace; docs/extending.md shows how "
-      "to write one"
+      f"{name} is not known: {in_words(part)} has a layer without Layer.trace; docs/extending.md "
+      "shows how to write one"
     )
   return graph
 
@@ -46,12 +47,14 @@ def fused_graph(name: str, layer: Layer, shape: Shape, place: str) -> Graph:
 def _reported(name: str, unit: str) -> Resource:
   """The resource that layers report under a name in `Layer.cost`."""
 
-  def measure(layer, shape, place):
-    _, cost = layer.cost(shape)
+  def measure(part):
+    _, cost = part.layer.cost(part.shape)
     if name not in cost:
-      raise ValueError(f"{place} reports no {name} in Layer.cost, only {', '.join(cost)}")
+      raise ValueError(f"{in_words(part)} reports no {name} in Layer.cost, only {', '.join(cost)}")
     if cost[name] < 0 or cost[name] != int(cost[name]):
-      raise ValueError(f"{place} reports {name} = {cost[name]}; allowed: whole numbers from 0")
+      raise ValueError(
+        f"{in_words(part)} reports {name} = {cost[name]}; allowed: whole numbers from 0"
+      )
     return int(cost[name])
 
   return tabulated(name, unit, functools.partial(tabulate, measure=measure))
@@ -60,8 +63,8 @@ def _reported(name: str, unit: str) -> Resource:
 def _of_weights(name: str, unit: str, kernel: int, bias: int) -> Resource:
   """The numbers of the kernels and biases of an exported network, by these weights."""
 
-  def measure(layer, shape, place):
-    return np.dot(weights_of(fused_graph(name, layer, shape, place)), (kernel, bias))
+  def measure(part):
+    return np.dot(weights_of(fused_graph(name, part)), (kernel, bias))
 
   return tabulated(name, unit, functools.partial(tabulate, measure=measure))
 

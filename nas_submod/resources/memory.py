@@ -68,8 +68,8 @@ def _peak(unit: str, number: int, padded: bool = False) -> Resource:
   its own, though the part before may absorb it; the peak may then be lower.
   """
 
-  def measure(layer, shape, place):
-    return number * peak_numbers(fused_graph("memory", layer, shape, place), padded)
+  def measure(part):
+    return number * peak_numbers(fused_graph("memory", part), padded)
 
   table = functools.partial(tabulate, measure=measure, combine="max")
   return tabulated("memory", unit, table, additive=False)

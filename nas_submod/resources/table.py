@@ -15,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import networks
-from nas_submod.networks.layers import Layer, Shape
+from nas_submod.networks.parts import Part, parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction, Resource
 
 _INT32_MAX = np.iinfo(np.int32).max
 Combine = Literal["sum", "max"]
-# (layer, shape of one input, its place for error messages) -> cost.
-Measure = Callable[[Layer, Shape, str], int | float]
+Measure = Callable[[Part], int | float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ def tabulate(
 
   Args:
     space: The space.
-    measure: The cost of one part. An empty position without projection is an identity.
+    measure: The cost of one part.
     combine: How the costs of parts make that of a network.
     dtype: `np.int64` or `np.float64`.
 
@@ -95,42 +94,40 @@ def tabulate(
     ValueError: If the output of a block has the wrong shape.
   """
   count, options = len(space.stages), len(space.options)
-  stem = networks.stem(space)
-  shape, _ = stem.cost(space.image_shape)
-  of_stem = measure(stem, space.image_shape, "the stem")
+  stem = np.zeros((), dtype)
   opening = np.zeros((count, count + 1, options + 1), dtype)
   other = np.zeros((count, options + 1), dtype)
   head = np.zeros(count + 1, dtype)
-  for index, stage in enumerate(space.stages):
-    after = (*(-(-side // stage.stride) for side in shape[:2]), stage.channels)
-    for predecessor in networks.predecessors(space, index):
-      before = (*shape[:2], networks.output_channels(space, predecessor))
-      for option in networks.opening_options(space, index):
-        layer = networks.opening_block(space, index, predecessor, option)
-        is_empty = option == 0 and not stage.projection
-        place = _place(space, option, layer, before, before if is_empty else after)
-        opening[index, predecessor, option] = measure(layer, before, place)
-    for option in range(1, options + 1):
-      layer = networks.block(space, option, stage.channels, stage.channels, 1)
-      other[index, option] = measure(layer, after, _place(space, option, layer, after, after))
-    shape = after
-  for predecessor in networks.predecessors(space, count):
-    channels = networks.output_channels(space, predecessor)
-    layer = networks.head(space, channels)
-    head[predecessor] = measure(layer, (*shape[:2], channels), "the head")
-  return CostTable(np.array(of_stem, dtype), opening, other, head, combine)
+  for part in parts(space):
+    if part.stage < 0:
+      stem[...] = measure(part)
+    elif part.stage == count:
+      head[part.predecessor] = measure(part)
+    else:
+      _check_shape(space, part)
+      if part.predecessor is None:
+        other[part.stage, part.option] = measure(part)
+      else:
+        opening[part.stage, part.predecessor, part.option] = measure(part)
+  return CostTable(stem, opening, other, head, combine)
 
 
-def _place(space: SearchSpace, option: int, layer: Layer, before: Shape, after: Shape) -> str:
-  """Names a block; its output for images of shape `before` must have the shape `after`."""
-  shape, _ = layer.cost(before)
-  place = f"block {space.options[option - 1].name}" if option else "an empty position"
+def in_words(part: Part) -> str:
+  """A part for an error message: "block e6" or its name."""
+  return f"block {part.name.rpartition('/')[2]}" if part.option else part.name
+
+
+def _check_shape(space: SearchSpace, part: Part) -> None:
+  """Raises ValueError if a block changes the shape of an image otherwise than its stage says."""
+  stage = space.stages[part.stage]
+  stride = 1 if part.predecessor is None else stage.stride
+  after = (*(-(-side // stride) for side in part.shape[:2]), stage.channels)
+  shape, _ = part.layer.cost(part.shape)
   if tuple(shape) != after:
     raise ValueError(
-      f"{place} makes {tuple(shape)} of an image {before}; allowed: {after} (height, width, "
-      "channels)"
+      f"{in_words(part)} makes {tuple(shape)} of an image {part.shape}; allowed: {after} "
+      "(height, width, channels)"
     )
-  return place
 
 
 def tabulated(

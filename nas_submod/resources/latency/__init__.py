@@ -31,6 +31,8 @@ def from_table(table: str) -> Resource:
     ValueError: If the file cannot be read, holds a wrong number, or the device is unknown or not
       chosen. The resource raises it for a space of which parts are missing in the table.
   """
+  if not isinstance(table, str):
+    raise ValueError(f"config.resources.latency is {table!r}; allowed: the path of a table")
   path, device = _split(table)
   return _resource(path, read(path), device)
 

@@ -1,6 +1,7 @@
 """StableHLO files for JAX and XLA: images `[batch, H, W, C]`, any batch size."""
 
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -37,25 +38,27 @@ def interpret(model: Model, x: jax.Array) -> jax.Array:
 
 
 def _apply(operation: Operation, weights: Weights, x: jax.Array, *others: jax.Array) -> jax.Array:
-  if operation.kind == "conv":
-    y = convolution.convolve_by_primitive(x, weights.kernel, operation.stride, operation.groups)
-    return y + weights.bias
-  if operation.kind == "dense":
-    return x @ weights.kernel + weights.bias
-  if operation.kind == "batch_norm":
-    return x * weights.kernel + weights.bias
+  if weights.kernel is not None:
+    kernel = jnp.asarray(weights.kernel)
+    return _weighted(operation, kernel, x) + jnp.asarray(weights.bias)
   if operation.kind == "shuffle":
     split = x.reshape(*x.shape[:-1], operation.groups, x.shape[-1] // operation.groups)
     return split.swapaxes(-1, -2).reshape(x.shape)
   if operation.kind == "pool":
     return x.mean((1, 2), keepdims=len(operation.shape) == 3)
-  functions = {
+  functions: dict[str, Callable[..., jax.Array]] = {
     "relu": jax.nn.relu,
     "hard_sigmoid": jax.nn.hard_sigmoid,
     "add": jnp.add,
     "multiply": jnp.multiply,
   }
   return functions[operation.kind](x, *others)
+
+
+def _weighted(operation: Operation, kernel: jax.Array, x: jax.Array) -> jax.Array:
+  if operation.kind == "conv":
+    return convolution.convolve_by_primitive(x, kernel, operation.stride, operation.groups)
+  return x @ kernel if operation.kind == "dense" else x * kernel
 
 
 def write_stablehlo(model: Model, path: str | pathlib.Path) -> None:

@@ -6,6 +6,15 @@ from setuptools import find_packages, setup
 
 README = pathlib.Path(__file__).parent / "README.md"
 
+# Writers and runtimes of exported networks; nothing else imports them.
+EXPORT = ["flatbuffers>=25.12", "onnx>=1.23", "onnxruntime>=1.32"]
+TFLITE = [
+  "ai-edge-litert>=2.3",
+  "ai-edge-quantizer>=0.10",
+  "flatbuffers>=25.12",
+  "tflite-micro>=0.dev20261023",
+]
+
 setup(
   name="nas-submod",
   version="0.1.0",
@@ -41,7 +50,17 @@ setup(
     "tensorflow-datasets>=4.9.10",
   ],
   extras_require={
-    "test": ["hypothesis>=6.140", "mypy>=2", "pytest>=9", "pytest-xdist>=3.8", "ruff>=0.17,<0.18"],
+    "test": [
+      "hypothesis>=6.140",
+      "mypy>=2",
+      "pytest>=9",
+      "pytest-xdist>=3.8",
+      "ruff>=0.17,<0.18",
+      *EXPORT,
+      *TFLITE,
+    ],
+    "export": EXPORT,
+    "tflite": TFLITE,
     "benchmarks": ["optuna>=5"],
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda12]"],

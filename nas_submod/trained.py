@@ -36,6 +36,7 @@ class Trained:
     step: Training steps of the checkpoint; 0 without a training.
     scores: Accuracy and loss of the checkpoint on the split that was evaluated while training.
     config: The config of the training.
+    origin: The content of `data.json`: also the numbers of images and the command of the training.
   """
 
   space: SearchSpace
@@ -48,6 +49,7 @@ class Trained:
   step: int
   scores: Mapping[str, float]
   config: Mapping[str, Any]
+  origin: Mapping[str, Any]
 
   @functools.cached_property
   def network(self) -> Layer:
@@ -156,6 +158,7 @@ def _facts(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
       "std": np.array(facts["std"], np.float32),
       "classes": tuple(map(str, facts["classes"])),
       "border": float(facts["border"]),
+      "origin": facts,
     }
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{folder / DATA_FILE} is damaged") from error

@@ -1,6 +1,5 @@
 """A trained network on the shelf: `nas_submod.load`."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -9,24 +8,8 @@ import numpy as np
 import pytest
 
 import nas_submod
-from nas_submod import data, trained
-from nas_submod.training import final
-from nas_submod.workdir import make_workdir
-from tests import tiny_config
-
-ARCHITECTURE = [1, 0, 1, 2]
-
-
-def train(run, **changes):
-  """A short training in the folder of a run; returns its data and metrics."""
-  config = tiny_config.get_config()
-  config.final.update({"steps": 4, "epochs": 0.0, "checkpoint_every": 2.0, **changes})
-  folder = run / trained.FOLDER
-  make_workdir(folder, {"config": config.to_dict(), "architecture": ARCHITECTURE})
-  images = data.load(config.data)
-  (folder / trained.DATA_FILE).write_text(json.dumps(trained.data_facts(images)))
-  space = nas_submod.spaces.from_config(config.space)
-  return images, final.train(space, ARCHITECTURE, images, config, folder)
+from nas_submod import trained
+from tests.tiny_run import train
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,31 @@
+"""Classifies an image file with onnxruntime alone: python classify.py IMAGE [MODEL.onnx]."""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onnx"))) -> None:
+  """Prints the most likely class and its probability."""
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+  facts = session.get_modelmeta().custom_metadata_map
+  known = ("image_shape", "mean", "std", "classes", "border")
+  [height, width, channels], mean, std, classes, border = (json.loads(facts[n]) for n in known)
+  image = Image.open(file).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+  # Scaled until it covers the size, and cut to the centre.
+  image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
+  x = (np.asarray(image, np.float32).reshape(height, width, channels) - mean) / std
+  images = x.transpose(2, 0, 1)[None].astype(np.float32)
+  [[logits]] = session.run(None, {"images": images})
+  shares = np.exp(logits - logits.max())
+  best = int(logits.argmax())
+  print(f"{classes[best]} {shares[best] / shares.sum():.1%}")
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])

@@ -1,0 +1,320 @@
+"""Writes the files of a network, runs each with its own runtime, and reports what was found."""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import platform
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nas_submod import files
+from nas_submod.data.loading import Data, Split
+from nas_submod.export import card, classify, tflite_runtimes, timing, verify
+from nas_submod.export.extras import package
+from nas_submod.export.formats import FORMATS, Choice
+from nas_submod.export.model import Model, make_model
+from nas_submod.export.runtimes import Runner
+from nas_submod.trained import Trained
+
+CALIBRATION = 256
+SWEEPS = 60
+_MICRO_IMAGES = 100  # TFLite Micro has reference kernels, which are slow.
+_MICRO_AGREEMENT = 0.9
+_PACKAGES = (
+  "nas-submod",
+  "jax",
+  "numpy",
+  "onnx",
+  "onnxruntime",
+  "ai-edge-litert",
+  "ai-edge-quantizer",
+  "tflite-micro",
+  "flatbuffers",
+)
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """What is exported, and what its card says.
+
+  Attributes:
+    network: The network; its `step` is 0 if it is not trained.
+    data: Its data; None: nothing is checked on images.
+    no_data: Why there are none.
+    resources: Costs of the network, by resource.
+    units: The unit of each resource.
+    budget: The limits that the search kept; empty without a search.
+    commands: The commands that made it.
+  """
+
+  network: Trained
+  data: Data | None
+  no_data: str
+  resources: Mapping[str, int | float]
+  units: Mapping[str, str]
+  budget: Mapping[str, int | float]
+  commands: Sequence[str]
+
+
+class _Loaded(NamedTuple):
+  """An exported file, loaded by its runtime."""
+
+  path: pathlib.Path
+  runner: Runner
+
+
+def deploy(
+  subject: Subject,
+  choice: Choice,
+  output: pathlib.Path,
+  calibration: int = CALIBRATION,
+  on_progress: OnProgress = lambda doing, done, count: None,
+) -> dict[str, Any]:
+  """Writes files, checks them on all test images, times them, and writes card and script.
+
+  Args:
+    subject: What is exported.
+    choice: The formats.
+    output: The folder of the files.
+    calibration: Number of training images that give the ranges of int8 numbers.
+    on_progress: Called with an activity, the steps of it that are done, and all of them.
+
+  Returns:
+    The content of `export.json`.
+
+  Raises:
+    ValueError: If the network has a layer without `Layer.trace`, or a file cannot be written or
+      loaded.
+  """
+  network = subject.network
+  facts = metadata(subject)
+  model = make_model(network.network, network.space.image_shape, network.variables, facts)
+  try:
+    output.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(f"folder {output} cannot be made: {error.strerror}") from error
+  images = _calibration_images(subject, calibration)
+  loaded = {
+    name: _Loaded(path, FORMATS[name].load(path))
+    for name, path in _write(model, choice.names, output, images, on_progress).items()
+  }
+  rows = {name: _file_facts(name, at, model) for name, at in loaded.items()}
+  accuracy = _check(subject, loaded, rows, on_progress)
+  _time(loaded, rows, on_progress)
+  content = {
+    "network": _network_facts(subject),
+    "data": _data_facts(network),
+    "accuracy": accuracy,
+    "calibration": {"images": 0 if images is None else len(images), "split": "train"},
+    "latency": {"sweeps": SWEEPS, "threads": 1, "percentile": timing.PERCENTILE, "batch": 1},
+    "resources": dict(subject.resources),
+    "units": dict(subject.units),
+    "budget": dict(subject.budget),
+    "formats": rows,
+    "left_out": dict(choice.left_out),
+    "earlier": [f.file for f in FORMATS.values() if (output / f.file).exists()],
+    "unchecked": subject.no_data,
+    "commands": list(subject.commands),
+    "versions": versions(),
+  }
+  files.write_json(output / "export.json", content)
+  files.write_bytes(output / "MODEL_CARD.md", card.text(content).encode())
+  if "onnx" in loaded:
+    files.write_bytes(output / "classify.py", pathlib.Path(classify.__file__).read_bytes())
+  return content
+
+
+def metadata(subject: Subject) -> dict[str, str]:
+  """The facts that every file holds, as text; numbers and lists are JSON."""
+  facts = _network_facts(subject)
+  facts |= {"resources": dict(subject.resources), "budget": dict(subject.budget)}
+  facts["input"] = "(pixels 0..255 - mean) / std, by channel"
+  facts["nas_submod"] = versions()["nas-submod"]
+  return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
+
+
+def _network_facts(subject: Subject) -> dict[str, Any]:
+  network = subject.network
+  return {
+    "space": network.space.name,
+    "architecture": network.space.text(network.architecture),
+    "image_shape": list(network.space.image_shape),
+    "mean": network.mean.tolist(),
+    "std": network.std.tolist(),
+    "border": network.border,
+    "classes": list(network.classes),
+    "seed": network.config["seed"],
+    "steps": network.step,
+  }
+
+
+def _data_facts(network: Trained) -> dict[str, Any]:
+  validation = " and validation" if network.config["final"]["evaluate_on"] == "test" else ""
+  return {
+    "source": network.config["data"]["source"],
+    "images": network.origin.get("images", {}),
+    "trained_on": f"training{validation} images" if network.step else "",
+  }
+
+
+def versions() -> dict[str, str]:
+  """Versions of the packages that take part, and the machine."""
+  found = {"python": platform.python_version()}
+  for name in _PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = "not installed"
+  return found | {"machine": f"{platform.system()} {platform.machine()}"}
+
+
+def _calibration_images(subject: Subject, count: int) -> np.ndarray | None:
+  """Normalised training images, drawn by the seed of the config. Shape `[count, H, W, C]`."""
+  if subject.data is None:
+    return None
+  train, network = subject.data.train, subject.network
+  rng = np.random.default_rng((network.config["seed"], 0))
+  rows = np.sort(rng.permutation(len(train.labels))[:count])
+  return verify.normalized(train.images[rows], network.mean, network.std)
+
+
+def _write(
+  model: Model,
+  names: Sequence[str],
+  output: pathlib.Path,
+  images: np.ndarray | None,
+  on_progress: OnProgress,
+) -> dict[str, pathlib.Path]:
+  """Writes all files; an int8 one from its float one, which is dropped if nobody wants it."""
+  written: dict[str, pathlib.Path] = {}
+  with tempfile.TemporaryDirectory() as scratch:
+    for number, name in enumerate(names):
+      on_progress("writing", number, len(names))
+      form, path = FORMATS[name], output / FORMATS[name].file
+      if form.write is not None:
+        form.write(model, path)
+      elif form.quantize is not None:
+        source = FORMATS[form.source]
+        base = written.get(form.source, pathlib.Path(scratch) / source.file)
+        if form.source not in written and source.write is not None:
+          source.write(model, base)
+        assert images is not None, "formats.choose refuses int8 without data"
+        form.quantize(base, path, images)
+      written[name] = path
+    on_progress("writing", len(names), len(names))
+  return written
+
+
+def _file_facts(name: str, loaded: _Loaded, model: Model) -> dict[str, Any]:
+  """What is known of a file without running it."""
+  form = FORMATS[name]
+  arrays = [array for weights in model.weights for array in weights if array is not None]
+  kernels = sum(w.kernel.size for w in model.weights if w.kernel is not None)
+  size = sum(array.size for array in arrays)
+  return {
+    "file": form.file,
+    "runtime": form.runtime,
+    "bytes": loaded.path.stat().st_size,
+    "weight_bytes": kernels + 4 * (size - kernels) if form.source else 4 * size,
+    "nodes": form.nodes(loaded.path) if form.nodes else None,
+    "comparison": None,
+    "latency_ms": None,
+    "arena_bytes": None,
+    "faults": [],
+    "notes": [],
+  }
+
+
+def _check(
+  subject: Subject,
+  loaded: Mapping[str, _Loaded],
+  rows: Mapping[str, dict[str, Any]],
+  on_progress: OnProgress,
+) -> dict[str, Any] | None:
+  """Runs all test images through every file; returns the accuracy of the network by JAX."""
+  network, data = subject.network, subject.data
+  if data is None:
+    return None
+  test = data.test
+
+  def logits(run: verify.Run, doing: str, split: Split = test) -> np.ndarray:
+    return verify.logits(run, split, lambda done, count: on_progress(doing, done, count))
+
+  def of_pixels(run: verify.Run) -> verify.Run:
+    return lambda pixels: run(verify.normalized(pixels, network.mean, network.std))
+
+  reference = logits(network, "JAX")
+  for name, (path, runner) in loaded.items():
+    found = logits(of_pixels(runner.run), name)
+    comparison = verify.compare(found, reference, test.labels)
+    rows[name]["comparison"] = comparison._asdict()
+    rows[name]["faults"] += verify.faults(comparison, not FORMATS[name].source, network.step > 0)
+    if name == "tflite_int8":
+      chosen = np.unique(np.linspace(0, len(found) - 1, _MICRO_IMAGES).astype(int))
+      part = Split(test.images[chosen], test.labels[chosen])
+
+      def by_micro(run: verify.Run, part: Split = part) -> np.ndarray:
+        return logits(of_pixels(run), "TFLite Micro", part)
+
+      _check_micro(path, rows[name], by_micro, found[chosen], part.labels)
+  return {
+    "images": len(test.labels),
+    "accuracy": float(np.mean(reference.argmax(1) == test.labels)),
+    "checkpoint": dict(network.scores),
+    "evaluated_on": network.config["final"]["evaluate_on"],
+  }
+
+
+def _check_micro(
+  path: pathlib.Path,
+  row: dict[str, Any],
+  logits: Callable[[verify.Run], np.ndarray],
+  expected: np.ndarray,
+  labels: np.ndarray,
+) -> None:
+  """Compares TFLite Micro with the logits of LiteRT on some test images, and notes its arena."""
+  try:
+    package("tflite_micro", "tflite")
+  except ValueError as error:
+    row["notes"].append(f"not run by TFLite Micro: {error}")
+    return
+  runner = tflite_runtimes.load_tflite_micro(path)
+  row["arena_bytes"] = runner.arena
+  if runner.persistent is not None:
+    row["persistent_bytes"] = runner.persistent
+    row["notes"].append(
+      f"the graph takes {runner.persistent:,} bytes of TFLite Micro's arena on this machine, "
+      "beside the activations; less where pointers have 32 bits"
+    )
+  comparison = verify.compare(logits(runner.run), expected, labels)
+  row["micro"] = comparison._asdict()
+  row["notes"].append(
+    f"TFLite Micro predicts as LiteRT on {comparison.agreement:.1%} of {comparison.images} test "
+    "images"
+  )
+  if comparison.agreement < _MICRO_AGREEMENT:
+    row["faults"].append(
+      f"TFLite Micro predicts as LiteRT on {comparison.agreement:.1%} of {comparison.images} test "
+      f"images; at least {_MICRO_AGREEMENT:.0%} is expected"
+    )
+
+
+def _time(
+  loaded: Mapping[str, _Loaded], rows: Mapping[str, dict[str, Any]], on_progress: OnProgress
+) -> None:
+  """Times the files in turn, one image on one thread."""
+  prepared = {name: FORMATS[name].prepare for name in loaded}
+  runs = {name: make(loaded[name].path, 1) for name, make in prepared.items() if make is not None}
+  if not runs:
+    return
+  found = timing.round_robin(runs, SWEEPS, show=lambda done: on_progress("timing", done, SWEEPS))
+  for name, row in rows.items():
+    row["latency_ms"] = found.get(name)
+    if name == "onnx_int8" and platform.machine().lower() in ("x86_64", "amd64"):
+      row["notes"].append("its latency on x86 is not that of a device: int8 is slower than float")

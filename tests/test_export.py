@@ -1,0 +1,322 @@
+"""Export of a trained network: every file against the network, the card, the script, errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+import nas_submod
+from nas_submod import trained
+from nas_submod.export import deploy, formats, verify
+from tests import tiny_config
+from tests.tiny_run import ARCHITECTURE, train
+
+pytest.importorskip("onnxruntime", reason="needs nas-submod[export]")
+pytest.importorskip("ai_edge_litert", reason="needs nas-submod[tflite]")
+pytest.importorskip("ai_edge_quantizer", reason="needs nas-submod[tflite]")
+
+ALL = ("onnx", "onnx_int8", "tflite", "tflite_int8", "stablehlo")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+  """Latencies are not looked at here."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(deploy, "SWEEPS", 3)
+    yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """The folder of a run: a training, and the result of the search that found the network."""
+  folder = tmp_path_factory.mktemp("run")
+  images, metrics = train(folder, steps=300, checkpoint_every=150.0)
+  result = {
+    "architecture": ARCHITECTURE,
+    "resources": {"params": 700, "latency_ms": 0.25},
+    "budget": {"params": 1000, "latency_ms": 0.5},
+  }
+  (folder / "result.json").write_text(json.dumps(result))
+  return folder, images, metrics
+
+
+@pytest.fixture
+def export(monkeypatch, capsys):
+  """Runs the command in this process; returns its exit status and what it printed."""
+  from experiments.export import main
+
+  def call(*arguments):
+    command = ["export", *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", command)
+    with flagsaver.flagsaver():
+      flags.FLAGS([flag for flag in command if not flag.startswith("--config.")])
+      try:
+        main(tiny_config.get_config())
+        status = 0
+      except SystemExit as error:
+        status = error.code
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+  return call
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+  """The content of export.json of all formats, by a command of its own."""
+  folder = run[0]
+  command = [sys.executable, "-m", "experiments.export", f"--workdir={folder}"]
+  done = subprocess.run(
+    [*command, "--config=tests/tiny_config.py"], capture_output=True, text=True, timeout=200
+  )
+  assert done.returncode == 0, done.stderr
+  return folder / "model", json.loads((folder / "model" / "export.json").read_text()), done.stdout
+
+
+def test_every_format_is_written_and_right_on_all_test_images(run, exported):
+  metrics = run[2]
+  folder, content, _ = exported
+  assert tuple(content["formats"]) == ALL
+  assert content["accuracy"]["accuracy"] == metrics["test"]["accuracy"] > 0.3
+  for name, facts in content["formats"].items():
+    assert facts["bytes"] == (folder / facts["file"]).stat().st_size
+    compared = facts["comparison"]
+    assert compared["images"] == metrics["test"]["images"] and not facts["faults"]
+    assert compared["reference_accuracy"] == metrics["test"]["accuracy"]
+    if "int8" in name:
+      assert abs(compared["accuracy"] - metrics["test"]["accuracy"]) < 0.02
+      assert 1e-4 < compared["relative_difference"] < 0.3
+    else:
+      assert compared["accuracy"] == metrics["test"]["accuracy"] and compared["agreement"] == 1
+      assert compared["relative_difference"] < 1e-5
+    assert (facts["latency_ms"] is None) == (name == "stablehlo")
+  learned = nas_submod.load(run[0])
+  int8 = content["formats"]["tflite_int8"]
+  assert int8["arena_bytes"] > 0 and int8["micro"]["agreement"] > 0.9
+  assert int8["weight_bytes"] == content["resources"]["flash"]
+  nodes = content["formats"]["onnx"]["nodes"]
+  kernels = [k for k in _kernels(learned.variables.params) if k.ndim == 4]
+  assert nodes["Conv"] == len(kernels) and "Transpose" not in nodes
+
+
+def _kernels(params):
+  if isinstance(params, dict):
+    return [params["kernel"]] if "kernel" in params else []
+  return [kernel for part in params for kernel in _kernels(part)]
+
+
+def test_the_card_says_what_is_known(exported):
+  folder, content, printed = exported
+  card = (folder / "MODEL_CARD.md").read_text()
+  for part in (
+    "`e2 . | e2 e4g2se`",
+    "Source: `digits`. Images: 200 train, 100 validation, 360 test.",
+    "Trained on: training and validation images.",
+    "| params | learned numbers | 700 | 1,000 | 70.0% |",
+    "| latency_ms |",
+    "after 300 training steps, seed 0",
+    "ranges of activations from 200 training images",
+    "python -m experiments.search",
+    "python -m experiments.export --workdir=",
+    "TFLite Micro predicts as LiteRT on",
+    "Apache-2.0",
+    f"onnxruntime {content['versions']['onnxruntime']}",
+  ):
+    assert part in card, part
+  for facts in content["formats"].values():
+    assert facts["file"] in card and facts["file"] in printed
+  assert "checkpoint, by JAX" in printed
+
+
+def test_files_hold_what_a_device_must_know(run, exported):
+  from nas_submod.export import onnx_file, tflite_file
+
+  folder, images, _ = exported[0], run[1], run[2]
+  found = onnx_file.metadata(folder / "model_int8.onnx")
+  assert found == onnx_file.metadata(folder / "model.onnx")
+  assert found == tflite_file.metadata(folder / "model.tflite")
+  assert found == tflite_file.metadata(folder / "model_int8.tflite")
+  assert json.loads((folder / "model.stablehlo.json").read_text()) == found
+  assert np.array_equal(np.float32(json.loads(found["mean"])), images.mean)
+  assert json.loads(found["classes"]) == list("0123456789")
+  assert json.loads(found["budget"]) == {"params": 1000, "latency_ms": 0.5}
+  assert found["architecture"] == "e2 . | e2 e4g2se" and found["space"] == "tiny"
+
+
+def test_the_script_classifies_an_image_without_jax(run, exported, tmp_path):
+  folder, images, _ = exported[0], run[1], run[2]
+  logits = nas_submod.load(run[0])(images.test.images)
+  row = int(logits.max(1).argmax())
+  pixels = images.test.images[row, ..., 0]
+  shares = np.exp(logits[row] - logits[row].max())
+  expected = f"{logits[row].argmax()} {shares.max() / shares.sum():.1%}"
+  Image.fromarray(pixels).save(tmp_path / "gray.png")
+  Image.fromarray(pixels).convert("RGB").save(tmp_path / "colours.png")
+  code = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["jax", "nas_submod", "onnx"]))  # None: importing them fails.
+runpy.run_path(sys.argv[1], run_name="__main__", init_globals=None)
+"""
+  shutil.copytree(folder, tmp_path / "elsewhere")
+  for file in ("gray.png", "colours.png"):
+    wrapper = code.replace("runpy.run", "sys.argv[:1] = []; runpy.run").replace(
+      "argv[1]", "argv[0]"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", wrapper, tmp_path / "elsewhere" / "classify.py", tmp_path / file],
+      capture_output=True,
+      text=True,
+      timeout=100,
+    )
+    assert done.stdout == f"{expected}\n", done.stderr
+
+
+def test_the_script_reads_colours_and_scales_images(tmp_path, capsys):
+  """Against the same steps by the package, on an image of another size."""
+  from nas_submod import networks
+  from nas_submod.data import pixels
+  from nas_submod.export import classify, onnx_file, parts
+  from nas_submod.export.model import make_model
+
+  space = nas_submod.spaces.from_config(
+    {"name": "digits", "image_shape": (8, 8, 3), "stem_channels": 4}
+  )
+  network = networks.build(space, space.start)
+  variables = parts.random_variables(network, np.random.default_rng(0))
+  facts = {
+    "image_shape": "[8, 8, 3]",
+    "mean": "[1.0, 2.0, 3.0]",
+    "std": "[50.0, 60.0, 70.0]",
+    "classes": json.dumps([f"class {i}" for i in range(10)]),
+    "border": "0.0",
+  }
+  model = make_model(network, (8, 8, 3), variables, facts)
+  onnx_file.write_onnx(model, tmp_path / "model.onnx")
+  image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
+  Image.fromarray(image).save(tmp_path / "image.png")
+  classify.main(str(tmp_path / "image.png"), str(tmp_path / "model.onnx"))
+  x = verify.normalized(pixels.fit(image, (8, 8)), np.float32([1, 2, 3]), np.float32([50, 60, 70]))
+  apply = jax.jit(lambda x: network.apply(variables.params, variables.state, x, False)[0])
+  logits = np.asarray(apply(x[None]))[0]
+  shares = np.exp(logits - logits.max())
+  assert capsys.readouterr().out == (f"class {logits.argmax()} {shares.max() / shares.sum():.1%}\n")
+
+
+def test_a_checkpoint_and_formats_can_be_chosen(run, export, tmp_path):
+  status, printed, _ = export(
+    f"--workdir={run[0]}", "--formats=tflite_int8", "--checkpoint=150", f"--output={tmp_path}"
+  )
+  assert status == 0 and "after 150 training steps" in printed
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    "MODEL_CARD.md",
+    "export.json",
+    "model_int8.tflite",
+  ]
+
+
+def test_files_of_an_earlier_export_are_named(run, export, tmp_path):
+  (tmp_path / "model.tflite").write_bytes(b"")
+  _, printed, _ = export(
+    f"--workdir={run[0]}", "--formats=onnx", "--nodata", f"--output={tmp_path}"
+  )
+  assert "model.tflite is of an earlier export: this says nothing of it" in printed
+
+
+def test_without_data_float_files_are_written_and_said_to_be_unchecked(run, export, tmp_path):
+  status, printed, _ = export(f"--workdir={run[0]}", "--nodata", f"--output={tmp_path}")
+  assert status == 0 and "nothing was checked on images: --nodata" in printed
+  content = json.loads((tmp_path / "export.json").read_text())
+  assert list(content["formats"]) == ["onnx", "tflite", "stablehlo"]
+  assert "onnx_int8 was left out: int8 needs training images: --nodata" in printed
+  assert "nothing was checked on images" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_an_untrained_network_is_exported_to_be_timed(export, tmp_path):
+  status, printed, _ = export(
+    "--architecture=. . | e2 .", "--formats=onnx,onnx_int8", f"--output={tmp_path}"
+  )
+  assert status == 0 and "after 0 training steps" in printed
+  card = (tmp_path / "MODEL_CARD.md").read_text()
+  assert "**Not trained: random weights, for timing alone.**" in card
+  assert "No search made this network" in card
+
+
+def test_a_float_file_that_differs_is_a_fault(run, export, tmp_path, monkeypatch):
+  monkeypatch.setattr(verify, "LARGEST_DIFFERENCE", 0.0)
+  status, _, errors = export(f"--workdir={run[0]}", "--formats=onnx", f"--output={tmp_path}")
+  assert status == 1 and "FAULT model.onnx: logits differ by" in errors
+  assert "do not deploy these files" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_a_missing_package_leaves_formats_out_or_is_named(run, export, tmp_path, monkeypatch):
+  def refuse(name, extra):
+    if name.startswith("ai_edge"):
+      raise ValueError(f"{name} cannot be imported; pip install 'nas-submod[{extra}]'")
+
+  monkeypatch.setattr(formats, "package", refuse)
+  choice = formats.choose([])
+  assert choice.names == ("onnx", "onnx_int8", "stablehlo")
+  assert list(choice.left_out) == ["tflite", "tflite_int8"]
+  status, _, errors = export(f"--workdir={run[0]}", "--formats=tflite", f"--output={tmp_path}")
+  assert status == 2 and errors == (
+    "error: format tflite: ai_edge_litert cannot be imported; pip install 'nas-submod[tflite]'\n"
+  )
+
+
+def test_comparison_counts_predictions_and_distances():
+  reference = np.array([[1.0, 0.0], [0.0, 4.0], [3.0, 0.0]])
+  found = np.array([[1.0, 2.0], [0.0, 4.0], [np.nan, 0.0]])
+  compared = verify.compare(found, reference, np.array([0, 1, 0]))
+  assert compared[:4] == pytest.approx((3, 1 / 3, 1, 1 / 3))
+  assert compared.difference == compared.relative_difference == np.inf
+  assert len(verify.faults(compared, is_float=True, trained=True)) == 2
+  compared = verify.compare(found[:2], reference[:2], np.array([0, 1]))
+  assert compared.difference == 2 and compared.relative_difference == 0.5
+  assert len(verify.faults(compared, is_float=False, trained=True)) == 1
+  assert not verify.faults(compared, is_float=False, trained=False)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--formats=onnx,coreml"], "unknown format 'coreml'; allowed: onnx, onnx_int8, tflite, "),
+    (["--workdir=nowhere"], "there is no training in nowhere: "),
+    (["--checkpoint=7"], "has no checkpoint 7; allowed: best, 150, 300"),
+    (["--checkpoint=first"], "has no checkpoint 'first'; allowed: best, 150, 300"),
+    (["--nodata", "--formats=onnx_int8"], "format onnx_int8: int8 needs training images: --nodata"),
+    (["--calibration_images=0"], "calibration_images must be at least 1, got 0"),
+    (["--config.seed=3"], "--config.seed=3 changes nothing: the config of a trained network"),
+    (["--architecture=nothing"], "unknown architecture 'nothing'"),
+    (["--architecture=. . | e2 .", "--checkpoint=best"], "--checkpoint is for a trained network"),
+    (["--output=setup.py"], "folder setup.py cannot be made: File exists"),
+  ],
+)
+def test_errors_are_one_line_before_any_work(run, export, arguments, message):
+  status, _, errors = export(f"--workdir={run[0]}", *arguments)
+  assert status == 2 and message in errors and errors.startswith("error: ")
+  assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("file", "content", "message"),
+  [
+    ("result.json", "[1", "result.json is damaged, or not the result of a search"),
+    ("train/data.json", "{}", "data.json is damaged"),
+    ("train/data.json", None, "the data are not those of the training: their mean is"),
+  ],
+)
+def test_damaged_runs_are_refused(run, export, tmp_path, file, content, message):
+  folder = shutil.copytree(run[0], tmp_path / "run")
+  if content is None:
+    facts = json.loads((folder / trained.FOLDER / trained.DATA_FILE).read_text())
+    content = json.dumps(facts | {"mean": [1.0]})
+  (folder / file).write_text(content)
+  status, _, errors = export(f"--workdir={folder}", "--formats=onnx")
+  assert status == 2 and message in errors and errors.count("\n") == 1

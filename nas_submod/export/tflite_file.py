@@ -13,6 +13,7 @@ import numpy as np
 from nas_submod import files
 from nas_submod.export.extras import package
 from nas_submod.export.model import Model
+from nas_submod.export.standard_error import captured
 from nas_submod.export.tflite_build import METADATA, Builder, packed, schema
 from nas_submod.export.tflite_operators import add, reshape
 from nas_submod.validation import first_line
@@ -85,12 +86,12 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
     )
   if graph.tensors[graph.inputs[0]].type != schema().TensorType.FLOAT32:
     raise ValueError(f"{path} is not a float32 file; allowed: a file of write_tflite")
-  with warnings.catch_warnings():
+  with warnings.catch_warnings(), captured():
     warnings.simplefilter("ignore")  # Keeping the values of all tensors takes more memory.
     interpreter = litert.Interpreter(
       model_path=str(path), num_threads=1, experimental_preserve_all_tensors=True
     )
-  interpreter.allocate_tensors()
+    interpreter.allocate_tensors()
   computed = [i for i, t in enumerate(graph.tensors) if model.buffers[t.buffer].data is None]
   low, high = np.full(len(graph.tensors), np.inf), np.full(len(graph.tensors), -np.inf)
   for image in images:
@@ -99,6 +100,10 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
     for i in computed:
       values = interpreter.get_tensor(i)
       low[i], high[i] = min(low[i], values.min()), max(high[i], values.max())
+  for i in computed:
+    if not np.isfinite([low[i], high[i]]).all():  # TFLite Micro would end the process.
+      name = graph.tensors[i].name.decode()
+      raise ValueError(f"tensor {name} of {path} reaches values that are not finite")
 
   def number(value, tensor):
     return np.full((1,) * len(graph.tensors[tensor].shape), value, np.float32)

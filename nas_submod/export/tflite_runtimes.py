@@ -1,12 +1,8 @@
 """TFLite files, run by LiteRT and by TFLite Micro, image by image."""
 
-import contextlib
-import os
 import pathlib
 import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +10,7 @@ import numpy as np
 from nas_submod.export import tflite_build, tflite_file
 from nas_submod.export.extras import package
 from nas_submod.export.runtimes import Runner
+from nas_submod.export.standard_error import captured
 from nas_submod.validation import at_least_one, first_line
 
 
@@ -31,7 +28,7 @@ def load_litert(path: str | pathlib.Path, threads: int = 1) -> Runner:
   litert = package("ai_edge_litert.interpreter", "tflite")
   try:
     content = pathlib.Path(path).read_bytes()
-    with _native_errors():
+    with captured():
       interpreter = litert.Interpreter(model_content=content, num_threads=threads)
       interpreter.allocate_tensors()
   except Exception as error:  # Its errors have no common class.
@@ -70,14 +67,14 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
   [graph] = model.subgraphs
   # More than it needs: all tensors at once, and the objects of the graph.
   size = sum(4 * int(np.prod(t.shape)) + 1024 for t in graph.tensors) + (1 << 20)
-  with _native_errors() as said:
+  with captured() as text:
     try:
       interpreter = runtime.Interpreter.from_bytes(content, arena_size=size)
     except Exception as error:  # Its errors have no common class.
       reason = first_line(error)
       raise ValueError(f"{path} cannot be loaded by TFLite Micro: {reason}") from None
     interpreter.print_allocations()
-    found = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", said()))
+    found = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", text()))
   source, target = interpreter.get_input_details(0), interpreter.get_output_details(0)
 
   def one(image):
@@ -88,25 +85,6 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
   return Runner(_run(one, source, target), int(found["head"]), int(found["tail"]))
 
 
-@contextlib.contextmanager
-def _native_errors() -> Iterator[Callable[[], str]]:
-  """Keeps what a library of C++ says on standard error; yields a function that reads it."""
-  sys.stderr.flush()
-  kept = os.dup(2)
-  with tempfile.TemporaryFile() as file:
-
-    def said() -> str:
-      file.seek(0)
-      return file.read().decode(errors="replace")
-
-    os.dup2(file.fileno(), 2)
-    try:
-      yield said
-    finally:
-      os.dup2(kept, 2)
-      os.close(kept)
-
-
 def _run(
   one: Callable[[np.ndarray], np.ndarray], source: Any, target: Any
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -114,8 +92,9 @@ def _run(
 
   def run(x):
     images = quantized(np.asarray(x, np.float32), source)
-    outputs = [one(np.ascontiguousarray(image[None]))[0] for image in images]
-    return dequantized(np.array(outputs), target)
+    outputs = [one(np.ascontiguousarray(image[None])) for image in images]
+    shape = (len(images), *target["shape"][1:])
+    return dequantized(np.array(outputs, target["dtype"]).reshape(shape), target)
 
   return run
 

@@ -34,7 +34,9 @@ CHECKS = flags.DEFINE_integer("checks", 12, "Other networks, of nearly equal mul
 DEVICE = flags.DEFINE_string("device", None, "Name of this device; default: its processor's.")
 OUTPUT = flags.DEFINE_string("output", None, "The table; default: latency_RUNTIME.csv in workdir.")
 EXPORT_PARTS = flags.DEFINE_string("export_parts", None, "Write the parts as files here.")
-FORMATS = flags.DEFINE_list("formats", list(parts.WRITERS), "Formats of --export_parts.")
+FORMATS = flags.DEFINE_list(
+  "formats", ["onnx", "tflite"], f"Files of --export_parts: {', '.join(parts.WRITERS)}."
+)
 FROM_CSV = flags.DEFINE_string("from_csv", None, "Fit the correction of this table, and check it.")
 
 
@@ -73,7 +75,7 @@ def measure_here(
   columns = BarColumn(), TextColumn("{task.description} {task.completed:.0f} of {task.total:.0f}")
   # Refreshed between sweeps: a thread that draws would disturb what is timed.
   with Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=False) as progress:
-    task, last = progress.add_task("preparing"), 0.0
+    task, last = progress.add_task("part"), 0.0
 
     def show(activity, done, total):
       nonlocal task, last
@@ -98,7 +100,7 @@ def export_parts(
   space: SearchSpace, sampled: samples.Samples, folder: pathlib.Path, console: Console
 ) -> None:
   """Writes the parts and whole networks as files, and a table to fill in."""
-  if unknown := set(FORMATS.value) - set(parts.WRITERS):
+  if unknown := set(FORMATS.value or [""]) - set(parts.WRITERS):
     raise ValueError(f"unknown format {min(unknown)!r}; allowed: {', '.join(parts.WRITERS)}")
   stems = parts.write(parts.models(space, sampled), folder, FORMATS.value)
   keys = "device", "runtime", "threads", "date"
@@ -107,10 +109,10 @@ def export_parts(
   console.print(
     f"{len(stems)} parts and networks as {', '.join(FORMATS.value)} in {folder}/\n"
     f"Time each on the device, best in turns, and write its milliseconds into {folder}/parts.csv. "
-    f"Then\n  python -m experiments.measure_latency "
-    f"--config={common.config_file()} --from_csv={folder}/parts.csv --output=table.csv\nchecks it "
-    "and writes the table for config.resources.latency. Rows of networks may be left out: without "
-    "them there is no correction.",
+    "Then\n  python -m experiments.measure_latency "
+    f"--config={common.config_file()} --from_csv={folder}/parts.csv --output=table.csv\nfits the "
+    "correction and writes the table for config.resources.latency. Rows of networks (network/... "
+    "and check/...) may be deleted: then the correction is 0.",
     markup=False,
   )
 
@@ -124,7 +126,8 @@ def from_csv(space: SearchSpace, source: pathlib.Path, console: Console) -> None
   table = measured.fitted(found, table, space)
   check_complete(space, table.parts, f"latency table {source}")
   path = output("latency.csv")
-  measured.write_measured(path, table, found.comments)
+  about = {key: value for key, value in found.comments.items() if key != "correction_ms"}
+  measured.write_measured(path, table, about)
   finish(space, table, path, console)
 
 

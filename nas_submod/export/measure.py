@@ -44,26 +44,29 @@ def measure(
     ValueError: If the runtime's package is missing, a layer has no `Layer.trace`, or the log
       belongs to another measurement.
   """
-  known = timing.RUNTIMES[runtime]
+  ending, prepare, _ = timing.RUNTIMES[runtime]
   total = parts.count(space, samples)
-  runs = {}
-  with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / f"model.{known.format}"
-    for name, model in parts.models(space, samples):
-      parts.WRITERS[known.format](model, path)
-      runs[name] = known.prepare(path, threads)
-      path.unlink()
-      show("preparing", len(runs), total)
   settings = comments(space, runtime, threads)
   del settings["date"]
-  times = timing.round_robin(
-    runs,
-    sweeps,
-    threads,
-    log=log,
-    settings=settings,
-    show=lambda done: show("sweep", done, sweeps),
-  )
+  with tempfile.TemporaryDirectory() as folder:
+    paths: dict[str, pathlib.Path] = {}
+    for name, model in parts.models(space, samples):
+      paths[name] = pathlib.Path(folder) / f"{len(paths)}.{ending}"
+      parts.WRITERS[ending](model, paths[name])
+      show("part", len(paths), total)
+
+    def load():
+      return {name: prepare(path, threads) for name, path in paths.items()}
+
+    times = timing.round_robin(
+      load(),
+      sweeps,
+      threads,
+      log=log,
+      settings=settings,
+      renew=load,
+      show=lambda done: show("sweep", done, sweeps),
+    )
   return sorted_out(space, times)
 
 
@@ -89,7 +92,8 @@ def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     "versions": f"Python {platform.python_version()}, numpy {np.__version__}, "
     f"nas-submod {version('nas-submod')}, {platform.system()} {platform.release()}",
-    "protocol": f"float32, batch 1, {clock}, {timing.PERCENTILE}th percentile, in shuffled turn",
+    "protocol": f"float32, batch 1, {clock}, {timing.PERCENTILE}th percentile of 50, "
+    "in shuffled turn",
     "space": space_comment(space),
   }
 

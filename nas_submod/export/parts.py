@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,16 +12,28 @@ import numpy as np
 from nas_submod import files, networks
 from nas_submod.export.model import Model, make_model
 from nas_submod.export.onnx_file import write_onnx
-from nas_submod.export.tflite_file import write_tflite
+from nas_submod.export.tflite_file import quantize_tflite, write_tflite
 from nas_submod.networks.layers import Layer, Variables
 from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.measured import CHECK, NETWORK, quoted
 from nas_submod.resources.latency.samples import Samples
 
+
+def _write_int8(model: Model, path: pathlib.Path) -> None:
+  """Writes a TFLite file in int8; time does not depend on the ranges, so random images set them."""
+  with tempfile.TemporaryDirectory() as folder:
+    whole = pathlib.Path(folder) / "float.tflite"
+    write_tflite(model, whole)
+    shape = 4, *model.graph.shape
+    quantize_tflite(whole, path, np.random.default_rng(0).standard_normal(shape, np.float32))
+
+
+# By the ending of the file.
 WRITERS: Mapping[str, Callable[[Model, pathlib.Path], None]] = {
   "onnx": write_onnx,
   "tflite": write_tflite,
+  "int8.tflite": _write_int8,
 }
 
 
@@ -88,7 +101,7 @@ def write(
     formats: Keys of WRITERS.
 
   Returns:
-    The file of each model without its suffix, which is the format.
+    The file of each model, without its ending.
 
   Raises:
     ValueError: If the package of a format is missing.
@@ -97,8 +110,8 @@ def write(
   formats, stems = tuple(formats), {}
   for number, (name, model) in enumerate(named, 1):
     stems[name] = f"{number:03d}_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')[:80]}"
-    for suffix in formats:
-      WRITERS[suffix](model, folder / f"{stems[name]}.{suffix}")
+    for ending in formats:
+      WRITERS[ending](model, folder / f"{stems[name]}.{ending}")
   return stems
 
 

@@ -2,7 +2,7 @@
 
 A model that runs in a loop is up to a quarter faster than the same model among others, and medians
 swing with the load of the machine. Therefore every model runs once in each sweep, in shuffled turn,
-and counts by the 10th percentile of the sweeps.
+and counts by the 10th percentile of 50 sweeps.
 """
 
 import gc
@@ -19,6 +19,7 @@ from nas_submod.export.extras import package
 from nas_submod.validation import at_least_one
 
 PERCENTILE = 10
+_TOGETHER = 50  # Sweeps of which the percentile is taken.
 _KEEP_EVERY = 10  # Sweeps; writing more often would disturb what is timed.
 
 
@@ -63,7 +64,7 @@ class Runtime(NamedTuple):
   """A runtime that can time files.
 
   Attributes:
-    format: The format of its files, a key of `parts.WRITERS`.
+    format: The ending of its files, a key of `parts.WRITERS`.
     prepare: `(path, threads) -> function that runs the file once`.
     package: The distribution that holds it.
   """
@@ -113,6 +114,7 @@ def round_robin(
   seed: int = 0,
   log: pathlib.Path | None = None,
   settings: Any = None,
+  renew: Callable[[], Mapping[str, Callable[[], None]]] | None = None,
   show: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
   """Times functions in turn.
@@ -124,25 +126,31 @@ def round_robin(
     seed: Of the order in the sweeps.
     log: A file that keeps finished sweeps. Given the same file, the next call continues.
     settings: JSON of what the sweeps depend on, beside the names; a log of others is refused.
+    renew: Loads the functions anew, under the same names; called every 50 sweeps. Where in memory
+      a program lies changes its time by a few percent.
     show: Called with the number of finished sweeps.
 
   Returns:
-    Milliseconds by name: the 10th percentile over the sweeps.
+    Milliseconds by name: the 10th percentile of 50 sweeps, averaged over all of them.
 
   Raises:
     ValueError: If the log belongs to other functions or settings.
   """
   at_least_one(sweeps=sweeps, threads=threads)
-  head = {"settings": settings, "names": list(runs)}
-  rows = _resumed(log, head)
+  names = list(runs)
+  rows = _resumed(log, {"settings": settings, "names": names})
   rng = np.random.default_rng([seed, len(rows)])
   _, clock = clock_of(threads)
-  if not rows:
-    sweep(runs, rng, clock)  # The first runs allocate memory.
-  kept = len(rows)
+  is_new, kept = True, len(rows)
   try:
     while len(rows) < sweeps:
+      if renew is not None and not is_new and len(rows) % _TOGETHER == 0:
+        runs = {}  # Frees the memory of the old ones.
+        runs, is_new = renew(), True
+      if is_new:
+        sweep(runs, rng, clock)  # The first runs allocate memory.
       rows.append(sweep(runs, rng, clock))
+      is_new = False
       show(len(rows))
       if log is not None and len(rows) - kept == _KEEP_EVERY:
         files.append_lines(log, rows[kept:])
@@ -150,8 +158,9 @@ def round_robin(
   finally:
     if log is not None:
       files.append_lines(log, rows[kept:])
-  values = np.percentile(np.array(rows), PERCENTILE, axis=0)
-  return dict(zip(runs, values.tolist()))
+  together = np.array_split(np.array(rows), max(1, len(rows) // _TOGETHER))
+  values = np.mean([np.percentile(some, PERCENTILE, axis=0) for some in together], axis=0)
+  return dict(zip(names, values.tolist()))
 
 
 def _resumed(log: pathlib.Path | None, head: Any) -> list[list[float]]:

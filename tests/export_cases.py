@@ -64,7 +64,11 @@ CASES = {
     layers.relu(),
   ),
   "kernel_5_of_odd_sides": lambda: _part(
-    (7, 5, 4), conv_bn(4, 8, 5, 2, groups=2), layers.depthwise_conv(8, 5, 2), layers.relu()
+    (7, 5, 4),
+    layers.conv(4, 8, 5, 2, groups=2, bias=True),
+    layers.batch_norm(8),
+    layers.depthwise_conv(8, 5, 2),
+    layers.relu(),
   ),
   "identity": lambda: _part((3, 3, 2), layers.identity()),
   "rcnet": _rcnet,

@@ -75,6 +75,8 @@ def test_int8_is_close_to_float_and_leaves_nothing_behind(
   )
 
   arrays = {a.name: a for a in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+  [step] = onnx.numpy_helper.to_array(arrays["images_scale"]).ravel()
+  assert step == pytest.approx(np.ptp(images) / 255)  # From the smallest to the largest number.
   kernel = arrays["stem/conv1/kernel_quantized"]
   assert kernel.data_type == onnx.TensorProto.INT8
   assert arrays["stem/conv1/kernel_scale"].dims == [8]  # One for each output channel.

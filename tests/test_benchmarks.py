@@ -11,7 +11,9 @@ from absl.testing import flagsaver
 from jax.tree_util import Partial
 
 import nas_submod as ns
-from benchmarks import convolutions, optimizers, runs, tables
+from benchmarks import convolutions, deployed, optimizers, runs, tables
+from nas_submod import networks
+from nas_submod.networks import spaces
 from nas_submod.optimizers import Info, Optimizer
 from tests.tiny_table import optimum_of, tiny_rows, write
 
@@ -282,3 +284,32 @@ def test_convolutions_are_timed_in_both_ways(capsys, monkeypatch):
   assert printed.count("3x3, 4x4x6 -> 6, stride 2, depthwise") == 2 and "n = 2" in printed
   with flagsaver.flagsaver(untuned=True), pytest.raises(SystemExit, match="is for GPUs"):
     convolutions.main(["convolutions"])
+
+
+def test_mobilenet_v2_of_the_deployed_table_is_the_published_one():
+  found, shape = deployed.compared()
+  published = {"params": 3_504_872, "madds": 299_494_272}
+  assert found["MobileNetV2"].cost(shape) == ((1000,), published)
+
+
+def test_deployed_networks_are_timed_beside_the_first(capsys, monkeypatch):
+  for package in ("onnx", "onnxruntime", "ai_edge_litert"):
+    pytest.importorskip(package, reason="extras export and tflite")
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  space = spaces.get("digits")
+  small = networks.build(space, space.start)
+  large = networks.build(space, space.parse("e6 | e6 e6 | e3"))
+  monkeypatch.setattr(
+    deployed, "compared", lambda: ({"small": small, "large": large}, space.image_shape)
+  )
+  with flagsaver.flagsaver(sweeps=2):
+    deployed.main(["deployed"])
+  printed = capsys.readouterr().out
+  assert printed.count("small") == printed.count("large") == 2 and "n = 2" in printed
+  assert "197.2" in printed and "0.931" in printed and "0.993" in printed
+  with (
+    flagsaver.flagsaver(runtimes=["torch"]),
+    pytest.raises(SystemExit, match="--runtimes=torch: allowed are onnxruntime, litert"),
+  ):
+    deployed.main(["deployed"])

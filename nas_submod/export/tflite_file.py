@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from nas_submod import files
 from nas_submod.export.extras import package
 from nas_submod.export.model import Model
+from nas_submod.export.runtimes import content
 from nas_submod.export.standard_error import captured
 from nas_submod.export.tflite_build import METADATA, Builder, packed, schema
 from nas_submod.export.tflite_operators import add, reshape
@@ -62,12 +64,20 @@ def quantize_tflite(
   recipe = package("ai_edge_quantizer.recipe", "tflite")
   tools = package("ai_edge_litert.tools.flatbuffer_utils", "tflite")
   ranges = _ranges(path_float, np.asarray(images, np.float32))
-  quantize = quantizer.Quantizer(pathlib.Path(path_float).read_bytes(), recipe.static_wi8_ai8())
-  with contextlib.redirect_stderr(io.StringIO()):  # Its progress bars.
+  quantize = quantizer.Quantizer(content(path_float), recipe.static_wi8_ai8())
+  with _quiet():
     result = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
   # It stores large buffers behind the flatbuffer, where TFLite Micro reads zeros, without an error.
   model = tools.read_model_from_bytearray(bytes(result.quantized_model))
   files.write_bytes(pathlib.Path(path_int8), packed(model))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Silences warnings that keeping all tensors takes memory, progress bars, and C++."""
+  with warnings.catch_warnings(), captured(), contextlib.redirect_stderr(io.StringIO()):
+    warnings.simplefilter("ignore")
+    yield
 
 
 def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
@@ -86,8 +96,7 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
     )
   if graph.tensors[graph.inputs[0]].type != schema().TensorType.FLOAT32:
     raise ValueError(f"{path} is not a float32 file; allowed: a file of write_tflite")
-  with warnings.catch_warnings(), captured():
-    warnings.simplefilter("ignore")  # Keeping the values of all tensors takes more memory.
+  with _quiet():
     interpreter = litert.Interpreter(
       model_path=str(path), num_threads=1, experimental_preserve_all_tensors=True
     )
@@ -171,11 +180,11 @@ def read(path: str | pathlib.Path) -> Any:
     ValueError: If the file cannot be read, or package ai-edge-litert is missing.
   """
   tools = package("ai_edge_litert.tools.flatbuffer_utils", "tflite")
+  written = content(path)
   try:
-    content = pathlib.Path(path).read_bytes()
-    if content[4:8] != b"TFL3":
+    if written[4:8] != b"TFL3":
       raise ValueError("its bytes 4 to 8 are not TFL3")
-    return tools.read_model_from_bytearray(content)
+    return tools.read_model_from_bytearray(written)
   except Exception as error:  # A damaged file ends in errors of any class.
     reason = first_line(error)
     raise ValueError(f"{path} cannot be read as a TFLite file: {reason}") from None

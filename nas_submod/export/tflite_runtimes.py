@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_submod.export import tflite_build, tflite_file
 from nas_submod.export.extras import package
-from nas_submod.export.runtimes import Runner
+from nas_submod.export.runtimes import Runner, content
 from nas_submod.export.standard_error import captured
 from nas_submod.validation import at_least_one, first_line
 
@@ -26,10 +26,10 @@ def load_litert(path: str | pathlib.Path, threads: int = 1) -> Runner:
   """
   at_least_one(threads=threads)
   litert = package("ai_edge_litert.interpreter", "tflite")
+  written = content(path)
   try:
-    content = pathlib.Path(path).read_bytes()
     with captured():
-      interpreter = litert.Interpreter(model_content=content, num_threads=threads)
+      interpreter = litert.Interpreter(model_content=written, num_threads=threads)
       interpreter.allocate_tensors()
   except Exception as error:  # Its errors have no common class.
     raise ValueError(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None
@@ -57,8 +57,8 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
   """
   runtime = package("tflite_micro.python.tflite_micro.runtime", "tflite")
   model = tflite_file.read(path)
-  content = pathlib.Path(path).read_bytes()
-  packed = tflite_build.schema().Model.GetRootAs(content, 0)
+  written = content(path)
+  packed = tflite_build.schema().Model.GetRootAs(written, 0)
   if any(packed.Buffers(i).Offset() for i in range(packed.BuffersLength())):
     raise ValueError(
       f"{path} stores weights outside its flatbuffer, which TFLite Micro reads as zeros; "
@@ -69,7 +69,7 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
   size = sum(4 * int(np.prod(t.shape)) + 1024 for t in graph.tensors) + (1 << 20)
   with captured() as text:
     try:
-      interpreter = runtime.Interpreter.from_bytes(content, arena_size=size)
+      interpreter = runtime.Interpreter.from_bytes(written, arena_size=size)
     except Exception as error:  # Its errors have no common class.
       reason = first_line(error)
       raise ValueError(f"{path} cannot be loaded by TFLite Micro: {reason}") from None

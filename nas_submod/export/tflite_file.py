@@ -58,7 +58,8 @@ def quantize_tflite(
     images: Normalised training images `[N, H, W, C]`.
 
   Raises:
-    ValueError: If the file cannot be read or the images do not fit, or a package is missing.
+    ValueError: If the file cannot be read, is int8 already or computes values that are not finite,
+      the images do not fit, or a package is missing.
   """
   quantizer = package("ai_edge_quantizer.quantizer", "tflite")
   recipe = package("ai_edge_quantizer.recipe", "tflite")
@@ -108,7 +109,8 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
     interpreter.invoke()
     for i in computed:
       values = interpreter.get_tensor(i)
-      low[i], high[i] = min(low[i], values.min()), max(high[i], values.max())
+      low[i] = np.minimum(low[i], values.min())  # Unlike min, it keeps a value that is no number.
+      high[i] = np.maximum(high[i], values.max())
   for i in computed:
     if not np.isfinite([low[i], high[i]]).all():  # TFLite Micro would end the process.
       name = graph.tensors[i].name.decode()

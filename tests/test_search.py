@@ -89,7 +89,12 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
     (EXAMPLE, {"patience": 3}, "config.search.options of examples.*'patience'"),
     ("exchange", {"inner": "no.module:magic"}, "no.module cannot be imported"),
     ("stochastic_greedy", {}, "stochastic_greedy.* 'sample'"),
-    ("greedy", {"rule": "density:2"}, "the problem has 2 resources"),
+    ("greedy", {"rule": "density:3"}, "the problem has 3 resources"),
+    (
+      "greedy",
+      {"rule": "density:1"},
+      "resource 1 is no sum .* unit, density:0, density:2",
+    ),
     ("exchange", {"inner": "magic"}, "unknown optimizer 'magic'"),
     (
       "exchange",
@@ -102,8 +107,10 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
   ],
 )
 def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
+  config = config_of(optimizer, **options)
+  config.budget.memory = 1_000.0
   with pytest.raises(ValueError, match=words) as error:
-    make_setup(config_of(optimizer, **options))
+    make_setup(config)
   assert "\n" not in str(error.value)
 
 
@@ -150,20 +157,43 @@ def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
   assert "bound   none: shortened trainings give no bound" in text.summary(setup, result, tmp_path)
 
 
-def test_a_resource_in_fractions_limits_a_search(monkeypatch, tmp_path):
-  latency = resources.Resource("latency", "ms", lambda space: lambda mask: 0.37 * mask.sum(-1))
-  monkeypatch.setitem(resources.RESOURCES, "latency", latency)
+ENERGY = resources.Resource("energy", "mJ", lambda space: lambda mask: 0.37 * mask.sum(-1))
+
+
+def test_a_resource_of_ones_own_in_fractions_limits_a_search(tmp_path):
   config = config_of("greedy", rule="joint")
-  config.budget = resources.budgets(latency=1.2)
+  config.resources.energy = f"{__name__}:ENERGY"
+  config.budget = resources.budgets(energy=1.2)
   setup = make_setup(config)
   log = Journal(None)
   result = search.run(setup, computed(setup.space), log)
-  assert np.count_nonzero(result["architecture"]) == 3  # 1.11 ms; a fourth block takes 1.48.
-  np.testing.assert_allclose(result["resources"]["latency"], 3 * 0.37)
-  assert result["budget"] == {"latency": 1.2} and result["binding"] == ["latency"]
+  assert np.count_nonzero(result["architecture"]) == 3  # 1.11 mJ; a fourth block takes 1.48.
+  np.testing.assert_allclose(result["resources"]["energy"], 3 * 0.37)
+  assert result["budget"] == {"energy": 1.2} and result["binding"] == ["energy"]
   assert "1.11 of           1.2" in text.summary(setup, result, tmp_path)
-  assert "latency" in dry_run.describe(setup)
   page.write_page(setup, result, log, tmp_path / "report.html")
+
+
+def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer(tmp_path):
+  config = config_of("rcas")
+  config.resources.energy = f"{__name__}:ENERGY"
+  found = []
+  for memory in (600, 300):
+    limits = {"params": 2e3, "madds": 9_000.5, "flash": 2.5e3, "memory": memory, "energy": 1.5}
+    config.budget = resources.budgets(**limits)
+    setup, log = make_setup(config), Journal(None)
+    assert setup.runs == ("unit", "energy", "flash", "madds", "params", "joint")
+    result = search.run(setup, computed(setup.space), log)
+    costs = resources.network_cost(setup.space, result["architecture"], setup.resources)
+    assert result["resources"] == costs and result["budget"] == limits
+    assert all(costs[name] <= limit for name, limit in limits.items())
+    page.write_page(setup, result, log, tmp_path / "report.html")
+    found.append((result["text"], result["binding"], dry_run.describe(setup)))
+  (text, binding, plan), (less_text, less_binding, less_plan) = found
+  assert (text, binding) == ("e2 e2 | e2 e2", ["positions"])
+  assert (less_text, less_binding) == (". . | e2 e2", ["memory"])
+  assert "never " not in plan and plan.startswith("budgets ")
+  assert "never      memory allows no e2 in stage 1; e4g2se in stages 1, 2\n" in less_plan
 
 
 def failing(space, replicates):

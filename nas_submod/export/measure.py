@@ -1,5 +1,6 @@
 """Measures a latency table of a space on this device, and says how well it predicts networks."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import pathlib
@@ -14,7 +15,7 @@ from nas_submod.networks.parts import fingerprint
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources import network_costs
 from nas_submod.resources.latency import fit
-from nas_submod.resources.latency.measured import CHECK, NETWORK, Measured
+from nas_submod.resources.latency.measured import Measured, kind_of
 from nas_submod.resources.latency.samples import Samples
 
 Show = Callable[[str, int, int], None]  # activity, done, of how many
@@ -74,28 +75,33 @@ def sorted_out(space: SearchSpace, times: Mapping[str, float]) -> Measured:
   """The table of milliseconds by name of parts and networks, with the fitted correction."""
   found: tuple[dict[str, float], ...] = ({}, {}, {})
   for name, value in times.items():
-    kind = 1 if name.startswith(NETWORK) else 2 if name.startswith(CHECK) else 0
-    found[kind][name.partition("/")[2] if kind else name] = value
+    kind, key = kind_of(name)
+    found[kind][key] = value
   table = Measured(found[0], found[1], found[2], None)
   return table._replace(correction=fit.fit_correction(space, table.parts, table.networks))
 
 
 def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -> dict[str, str]:
   """What a table measured here says about itself, by key."""
-  package = timing.RUNTIMES[runtime].package
-  version = importlib.metadata.version
   clock, _ = timing.clock_of(threads)
   return {
     "device": device or _processor(),
-    "runtime": f"{runtime} {version(package)}",
+    "runtime": f"{runtime} {timing.version_of(runtime)}",
     "threads": str(threads),
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    "versions": f"Python {platform.python_version()}, numpy {np.__version__}, "
-    f"nas-submod {version('nas-submod')}, {platform.system()} {platform.release()}",
+    "versions": _versions(),
     "protocol": f"float32, batch 1, {clock}, {timing.PERCENTILE}th percentile of 50, "
     "in shuffled turn",
     "space": space_comment(space),
   }
+
+
+def _versions() -> str:
+  found = {"Python": platform.python_version(), "numpy": np.__version__}
+  with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # It may run from a checkout.
+    found["nas-submod"] = importlib.metadata.version("nas-submod")
+  found[platform.system()] = platform.release()
+  return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def space_comment(space: SearchSpace) -> str:
@@ -119,7 +125,7 @@ def report(space: SearchSpace, table: Measured) -> str:
   lines = [
     f"correction {table.correction:.4g} ms for each part but the stem, fitted on "
     f"{len(table.networks)} networks",
-    f"{'networks':<54} {'predicted by':<13} {'mean error':>10} {'largest':>8} {'rank corr.':>10}",
+    f"{'networks':<60} {'predicted by':<13} {'mean error':>10} {'largest':>8} {'rank corr.':>10}",
   ]
   factor, listed = None, [f"{'measured ms':>11} {'predicted ms':>12} {'madds':>13}  network"]
   for what, measured in (("fit, of all sizes", table.networks), ("check", table.checks)):
@@ -132,7 +138,7 @@ def report(space: SearchSpace, table: Measured) -> str:
     for name, values in (("table", predicted), ("multiply-adds", factor * madds)):
       found = fit.accuracy(values, times)
       rank = "-" if np.isnan(found.rank) else f"{found.rank:.2f}"
-      lines.append(f"{label:<54} {name:<13} {found.mean:>10.1%} {found.largest:>8.1%} {rank:>10}")
+      lines.append(f"{label:<60} {name:<13} {found.mean:>10.1%} {found.largest:>8.1%} {rank:>10}")
       label = ""
     for row in zip(times, predicted, madds, measured):
       text = space.text(space.from_key(row[3]))

@@ -6,6 +6,7 @@ and counts by the 10th percentile of 50 sweeps.
 """
 
 import gc
+import importlib.metadata
 import json
 import pathlib
 import time
@@ -78,6 +79,22 @@ RUNTIMES: Mapping[str, Runtime] = {
   "onnxruntime": Runtime("onnx", prepare_onnxruntime, "onnxruntime"),
   "litert": Runtime("tflite", prepare_litert, "ai-edge-litert"),
 }
+
+
+def version_of(runtime: str) -> str:
+  """The version of a runtime, a key of RUNTIMES.
+
+  Raises:
+    ValueError: If it is not installed.
+  """
+  name = RUNTIMES[runtime].package
+  try:
+    return importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    extra = "export" if runtime == "onnxruntime" else "tflite"
+    raise ValueError(
+      f"{name} is not installed; install it by pip install 'nas-submod[{extra}]'"
+    ) from None
 
 
 def clock_of(threads: int) -> tuple[str, Callable[[], float]]:

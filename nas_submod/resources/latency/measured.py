@@ -1,6 +1,7 @@
 """Tables of the parts of one space, by name: those of `experiments.measure_latency`, and others."""
 
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -32,6 +33,12 @@ class Measured(NamedTuple):
   correction: float | None
 
 
+def kind_of(name: str) -> tuple[int, str]:
+  """Which field of `Measured` the row of a name belongs to, and its key there."""
+  kind = 1 if name.startswith(NETWORK) else 2 if name.startswith(CHECK) else 0
+  return kind, name.partition("/")[2] if kind else name
+
+
 def is_style(sheet: Sheet) -> bool:
   """Whether a file has the columns of this style."""
   return any(n in sheet.columns for n in NAMES) and any(n in sheet.columns for n in NUMBERS)
@@ -51,8 +58,7 @@ def read_measured(sheet: Sheet) -> Measured:
     part = row.values[name]
     if not part:
       raise ValueError(f"{row.where}: {name} is empty; allowed: the name of a part")
-    kind = 1 if part.startswith(NETWORK) else 2 if part.startswith(CHECK) else 0
-    key = part.partition("/")[2] if kind else part
+    kind, key = kind_of(part)
     value = row.number(number)
     if kind and not value:
       raise ValueError(f"{row.where}: {number} is 0; allowed for a network: a positive number")
@@ -125,7 +131,7 @@ def quoted(text: str) -> str:
 def _check_space(sheet: Sheet, space: SearchSpace) -> None:
   """Raises ValueError if the comment "space" of a file names other parts than those of a space."""
   name, _, mark = sheet.comments.get("space", "").rpartition(" ")
-  if name and mark != fingerprint(space):
+  if re.fullmatch("[0-9a-f]{12}", mark) and mark != fingerprint(space):
     raise ValueError(
       f"latency table {sheet.path} belongs to space {name} with other blocks, channels or images "
       f"({mark}, not {fingerprint(space)}): measure one for space {space.name}"

@@ -8,9 +8,9 @@ python -m experiments.export --config=configs/digits.py --architecture='e3 . | e
 The first form takes the config and the network of the training in `--workdir`. With
 `--architecture` the network has random weights, which is enough to time it. Formats: onnx,
 onnx_int8, tflite, tflite_int8, stablehlo; by default all whose packages are installed
-(`nas-submod[export]`, `nas-submod[tflite]`). The files, a model card and a script that classifies an
-image are in `WORKDIR/model`. A float file that differs from the network ends the command with exit
-status 1.
+(`nas-submod[export]`, `nas-submod[tflite]`). The files, a model card and a script that classifies
+an image are in `WORKDIR/model`. A float file that differs from the network ends the command with
+exit status 1.
 """
 
 import json
@@ -33,6 +33,7 @@ from nas_submod.export.deploy import CALIBRATION, Subject, deploy
 from nas_submod.networks import architectures, spaces
 from nas_submod.training import check_fit
 from nas_submod.validation import at_least_one
+from nas_submod.workdir import CONFIG_FILE
 
 FORMATS = flags.DEFINE_list("formats", [], "Formats to write; default: all that are installed.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Steps, or best; default: the last one.")
@@ -96,11 +97,20 @@ def _trained(workdir: pathlib.Path) -> Subject:
   commands = [network.origin.get("command", "")]
   found = _result(workdir / "result.json", network)
   if found:
-    file = re.search(r"--config[= ](\S+)", commands[0])
-    commands.insert(
-      0, f"python -m experiments.search --config={file[1] if file else '...'} --workdir={workdir}"
-    )
+    commands.insert(0, _search_command(workdir, network, commands[0]))
   return _subject(network, images, no_data, found, commands)
+
+
+def _search_command(workdir: pathlib.Path, network: trained.Trained, training: str) -> str:
+  """The search of a network that was trained by a command, with the same settings or others."""
+  try:
+    same = json.loads((workdir / CONFIG_FILE).read_text()) == network.config
+  except (OSError, ValueError):
+    same = False
+  settings = [flag for flag in shlex.split(training) if re.match("--?(no)?config", flag)]
+  command = ["python", "-m", "experiments.search", *(settings if same else [])]
+  note = "" if same else f"  # with the config in {workdir / CONFIG_FILE}"
+  return f"{shlex.join([*command, f'--workdir={workdir}'])}{note}"
 
 
 def _untrained(config: ConfigDict) -> Subject:

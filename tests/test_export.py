@@ -13,15 +13,18 @@ from absl.testing import flagsaver
 from PIL import Image
 
 import nas_submod
-from nas_submod import trained
+from nas_submod import data, trained
 from nas_submod.export import deploy, formats, verify
 from tests import tiny_config
-from tests.tiny_run import ARCHITECTURE, train
 
 pytest.importorskip("onnxruntime", reason="needs nas-submod[export]")
 pytest.importorskip("ai_edge_litert", reason="needs nas-submod[tflite]")
 pytest.importorskip("ai_edge_quantizer", reason="needs nas-submod[tflite]")
 
+# The quantizer opens TFLite files in a way that LiteRT warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
+
+CONFIG = "--config=tests/tiny_config.py"
 ALL = ("onnx", "onnx_int8", "tflite", "tflite_int8", "stablehlo")
 
 
@@ -37,14 +40,22 @@ def quick():
 def run(tmp_path_factory):
   """The folder of a run: a training, and the result of the search that found the network."""
   folder = tmp_path_factory.mktemp("run")
-  images, metrics = train(folder, steps=300, checkpoint_every=150.0)
+  settings = {"epochs": 0, "steps": 300, "checkpoint_every": 150}
+  flags = [f"--config.final.{name}={value}" for name, value in settings.items()]
+  command = [sys.executable, "-m", "experiments.train", CONFIG, *flags, f"--workdir={folder}"]
+  command += ["--architecture=e2 . | e2 e4g2se", "--cpu_devices=1"]
+  done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+  assert done.returncode == 0, done.stderr
+  metrics = json.loads((folder / "train" / "metrics.json").read_text())
+  config = json.loads((folder / "train" / "config.json").read_text())["config"]
+  (folder / "config.json").write_text(json.dumps(config))
   result = {
-    "architecture": ARCHITECTURE,
+    "architecture": metrics["architecture"],
     "resources": {"params": 700, "latency_ms": 0.25},
     "budget": {"params": 1000, "latency_ms": 0.5},
   }
   (folder / "result.json").write_text(json.dumps(result))
-  return folder, images, metrics
+  return folder, data.load(tiny_config.get_config().data), metrics
 
 
 @pytest.fixture
@@ -73,9 +84,7 @@ def exported(run):
   """The content of export.json of all formats, by a command of its own."""
   folder = run[0]
   command = [sys.executable, "-m", "experiments.export", f"--workdir={folder}"]
-  done = subprocess.run(
-    [*command, "--config=tests/tiny_config.py"], capture_output=True, text=True, timeout=200
-  )
+  done = subprocess.run([*command, CONFIG], capture_output=True, text=True, timeout=200)
   assert done.returncode == 0, done.stderr
   return folder / "model", json.loads((folder / "model" / "export.json").read_text()), done.stdout
 
@@ -123,7 +132,8 @@ def test_the_card_says_what_is_known(exported):
     "| latency_ms |",
     "after 300 training steps, seed 0",
     "ranges of activations from 200 training images",
-    "python -m experiments.search",
+    "python -m experiments.search --config=tests/tiny_config.py --config.final.epochs=0",
+    "python -m experiments.train --config=tests/tiny_config.py --config.final.epochs=0",
     "python -m experiments.export --workdir=",
     "TFLite Micro predicts as LiteRT on",
     "Apache-2.0",
@@ -219,6 +229,14 @@ def test_a_checkpoint_and_formats_can_be_chosen(run, export, tmp_path):
     "export.json",
     "model_int8.tflite",
   ]
+
+
+def test_the_same_checkpoint_gives_the_same_files(run, exported, export, tmp_path):
+  status, *_ = export(f"--workdir={run[0]}", f"--output={tmp_path}")
+  assert status == 0
+  for name in ("onnx", "onnx_int8", "tflite", "tflite_int8"):
+    first, second = (folder / formats.FORMATS[name].file for folder in (exported[0], tmp_path))
+    assert first.read_bytes() == second.read_bytes(), name
 
 
 def test_files_of_an_earlier_export_are_named(run, export, tmp_path):

@@ -110,8 +110,8 @@ def _what(content: Mapping[str, Any]) -> str:
   height, width, channels = network["image_shape"]
   lines = [
     f"Classifies images of {height} x {width} pixels and {channels} "
-    f"{'channel' if channels == 1 else 'channels'} into {len(network['classes'])} classes. Found "
-    "by neural architecture search within budgets (nas_submod).",
+    f"{'channel' if channels == 1 else 'channels'} into {len(network['classes'])} classes. "
+    + ("Found by architecture search within budgets." if content["budget"] else ""),
     f"Architecture: `{network['architecture']}`",
   ]
   if not network["steps"]:

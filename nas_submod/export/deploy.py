@@ -99,7 +99,8 @@ def deploy(
     output.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise ValueError(f"folder {output} cannot be made: {error.strerror}") from error
-  images = _calibration_images(subject, calibration)
+  quantizes = any(FORMATS[name].quantize for name in choice.names)
+  images = _calibration_images(subject, calibration) if quantizes else None
   loaded = {
     name: _Loaded(path, FORMATS[name].load(path))
     for name, path in _write(model, choice.names, output, images, on_progress).items()

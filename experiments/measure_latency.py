@@ -49,7 +49,7 @@ def main(config: ConfigDict) -> None:
     if FROM_CSV.value:
       return from_csv(space, pathlib.Path(FROM_CSV.value), console)
     at_least_one(networks=NETWORKS.value, checks=CHECKS.value)
-    madds = config.budget.get("madds")
+    madds = (config.get("budget") or {}).get("madds")
     sampled = samples.draw(space, NETWORKS.value, CHECKS.value, madds)
     if EXPORT_PARTS.value:
       return export_parts(space, sampled, pathlib.Path(EXPORT_PARTS.value), console)

@@ -186,6 +186,13 @@ def test_a_wrong_path_or_device_is_refused(tmp_path):
       from_table(given)
 
 
+def test_a_table_of_another_style_is_not_one_of_parts():
+  with pytest.raises(
+    ValueError, match=r"t\.csv has the columns layer, op; allowed: part and milli"
+  ):
+    measured.read_measured(parse("t.csv", "layer,op\n1,skip"))
+
+
 def test_what_a_table_lacks_for_a_space_is_named(tmp_path):
   names = list(milliseconds_of(DIGITS))
   table = own_table(tmp_path / "t.csv", DIGITS, without=names[3:9])

@@ -48,8 +48,12 @@ def read_measured(sheet: Sheet) -> Measured:
   """The numbers of a table.
 
   Raises:
-    ValueError: If a number is missing or wrong, or a name has several.
+    ValueError: If a column or a number is missing or wrong, or a name has several numbers.
   """
+  if not is_style(sheet):
+    raise ValueError(
+      f"{sheet.path} has the columns {', '.join(sheet.columns)}; allowed: part and milliseconds"
+    )
   [name, *_] = [column for column in NAMES if column in sheet.columns]
   [number, *_] = [column for column in NUMBERS if column in sheet.columns]
   found: tuple[dict[str, float], ...] = ({}, {}, {})

@@ -404,6 +404,10 @@ def only_numpy(space):
   return lambda mask: np.asarray(mask).sum(-1)
 
 
+def other_in_jax(space):
+  return lambda mask: mask.sum(-1) + isinstance(mask, jax.Array)
+
+
 NUMBER = 3
 
 
@@ -431,13 +435,14 @@ def test_a_resource_of_ones_own_comes_from_a_config():
     ({"mine": "energy"}, "unknown resource 'energy'; allowed: module:name of a Resource .* 'mine'"),
     ({"mine": "no.module:x"}, "resource 'no.module:x': no.module cannot be imported"),
     ({"mine": f"{__name__}:nothing"}, "has no function 'nothing'; its functions: .*filled"),
-    ({"mine": f"{__name__}:NUMBER"}, "config.resources.mine names a int; allowed: a Resource, or"),
+    ({"mine": f"{__name__}:NUMBER"}, "has no function 'NUMBER'; its functions: "),
     ({"mine": f"{__name__}:no_cost"}, "the cost of mine must be a function mask .* got 3$"),
     (
       {"mine": f"{__name__}:one_number"},
       r"the cost of mine must be .* got int64 \(\) for masks",
     ),
     ({"mine": f"{__name__}:infinite"}, "mine of the start network is inf; allowed: finite"),
+    ({"mine": f"{__name__}:other_in_jax"}, "the start network is 1 in NumPy, but 2.0 in JAX"),
     ({"mine": f"{__name__}:only_numpy"}, "the cost of mine must be .* in JAX too .* traced array"),
   ],
 )

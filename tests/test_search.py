@@ -1,5 +1,7 @@
 """The search with a score that is computed, not trained: every optimizer, racing, replay."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -193,7 +195,23 @@ def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer(tmp
   assert (text, binding) == ("e2 e2 | e2 e2", ["positions"])
   assert (less_text, less_binding) == (". . | e2 e2", ["memory"])
   assert "never " not in plan and plan.startswith("budgets ")
+  assert "\nno limit   memory: no network has more than 600\n" in plan
+  assert re.search(r"\nenergy +0.37 +~0.37 +[\d.]+ +~1.48 +1.5\n", plan)
+  assert re.search(r"\nmemory +192 +192 +320 x +592 x +300\n", less_plan)
   assert "never      memory allows no e2 in stage 1; e4g2se in stages 1, 2\n" in less_plan
+
+
+def test_there_is_no_bound_where_an_option_fits_beside_others_only(tmp_path):
+  config = config_of("greedy")
+  config.space.update({"name": "narrow", "stages": ((8, 2, 1), (16, 2, 2), (4, 2, 1))})
+  config.space.start = ". | e2 | ."
+  config.budget = resources.budgets(params=2_500)
+  setup = make_setup(config)
+  # Behind another block of the last stage, a block has fewer input channels.
+  assert "no bound   params allows e4g2se later in stage 3 in larger" in dry_run.describe(setup)
+  result = search.run(setup, computed(setup.space))
+  assert result["upper_bound"] is None and result["violations"]["monotonicity_checked"] > 0
+  assert "bound   none: not every block was measured" in text.summary(setup, result, tmp_path)
 
 
 def failing(space, replicates):

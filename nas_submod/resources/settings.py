@@ -67,18 +67,17 @@ def _chosen(name: str, value: Any) -> Resource:
 def _users(name: str, value: Any) -> Resource:
   """A user's own resource."""
   allowed = f"module:name of a Resource or of a function space -> (mask -> cost), for {name!r}"
-  return _resource_of(name, imported("resource", value, allowed, lambda found: found is not None))
+
+  def is_resource(found):
+    return isinstance(found, Resource) or callable(found)
+
+  return _resource_of(name, imported("resource", value, allowed, is_resource))
 
 
 @functools.cache
 def _resource_of(name: str, found: Any) -> Resource:
   """The resource of a user's Resource or function, whose results are checked."""
   resource = found if isinstance(found, Resource) else Resource(name, name, found, additive=False)
-  if not callable(resource.cost):
-    raise ValueError(
-      f"config.resources.{name} names a {type(found).__name__}; allowed: a Resource, or a function "
-      "space -> (mask [..., n] -> cost [...])"
-    )
 
   def cost(space: SearchSpace) -> CostFunction:
     of_mask = resource.cost(space)
@@ -93,7 +92,7 @@ def _check(name: str, space: SearchSpace, of_mask: Callable[[Any], Any]) -> None
 
   Raises:
     ValueError: If it is no function, or its result has the wrong shape, is no finite number from 0,
-      or cannot be traced.
+      cannot be traced, or is another one in JAX.
   """
   form = f"the cost of {name} must be a function mask [..., n] -> cost [...]"
   if not callable(of_mask):
@@ -110,3 +109,6 @@ def _check(name: str, space: SearchSpace, of_mask: Callable[[Any], Any]) -> None
     raise ValueError(f"{form}, in JAX too (jax.jit): {first_line(error)}") from error
   if getattr(traced, "shape", None) != ():
     raise ValueError(f"{form}, got {traced} for a JAX mask of shape {space.required.shape}")
+  in_jax = float(of_mask(jnp.asarray(space.required)))
+  if not np.isclose(in_jax, costs[0], rtol=1e-4):
+    raise ValueError(f"{name} of the start network is {costs[0]} in NumPy, but {in_jax} in JAX")

@@ -158,7 +158,8 @@ def _protocol(content: Mapping[str, Any]) -> str:
     "the largest logit): on all test images, by the runtime of the file.",
     f"ms: one image, one thread, on {content['versions']['machine']}; the files run in turn, "
     f"{content['latency']['sweeps']} sweeps, 10th percentile of the thread's time.",
-    "arena: bytes of activations in TFLite Micro.",
+    "arena: bytes of activations in TFLite Micro, with the padded copies that TFLite makes. The "
+    "resource memory counts these copies if it is set to tflite_micro.",
   ]
   if content["calibration"]["images"]:
     lines.append(

@@ -32,6 +32,8 @@ def get_config(name, mode):
 def test_searches_have_a_space_and_a_budget(name, mode):
   config = get_config(name, mode)
   space = spaces.from_config(config.space)
+  assert resources.from_config(config.resources) == resources.RESOURCES
+  assert {*resources.RESOURCES, "latency_ms"} == set(config.budget)
   budget = resources.check_budget(space, config.budget)
   assert budget == {name: limit for name, limit in config.budget.items() if limit is not None}
   if mode != "smoke":  # Every option fits beside the start set.

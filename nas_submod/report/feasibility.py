@@ -45,8 +45,10 @@ def feasibility_lines(
   ]
   fit = (costs <= list(budget.values())).all(axis=1).mean()
   lines.append(
-    f"           x: over the limit; middle: the median of {_DRAWN:,} random networks, of which "
-    f"{fit:.0%} fit" + "; ~: among these" * any(table[name].table is None for name in budget)
+    f"           x: over the limit; all contain the start set; middle: the median of {_DRAWN:,} "
+    f"random ones, of which {fit:.0%} fit"
+    + "; ~: among these"
+    * any(table[name].table is None for name in budget)
   )
   return [*lines, *notes]
 
@@ -86,8 +88,10 @@ def _grouped(space: SearchSpace, places: Sequence[Place], all_places: Sequence[P
   for option, name in enumerate((o.name for o in space.options), 1):
     stages: dict[str, list[str]] = {}
     for stage in range(len(space.stages)):
-      found = {place.first for place in places if place[::2] == (stage, option)}
-      possible = {place.first for place in all_places if place[::2] == (stage, option)}
+      found, possible = (
+        {place.first for place in of if (place.stage, place.option) == (stage, option)}
+        for of in (places, all_places)
+      )
       if found:
         where = "" if found == possible else "first " if True in found else "later "
         stages.setdefault(where, []).append(str(stage + 1))

@@ -14,6 +14,7 @@ from PIL import Image
 
 import nas_submod
 from nas_submod import data, trained
+from nas_submod.data import pixels, stream
 from nas_submod.export import deploy, formats, verify
 from tests import tiny_config
 
@@ -63,13 +64,13 @@ def export(monkeypatch, capsys):
   """Runs the command in this process; returns its exit status and what it printed."""
   from experiments.export import main
 
-  def call(*arguments):
+  def call(*arguments, config=None):
     command = ["export", *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", command)
     with flagsaver.flagsaver():
       flags.FLAGS([flag for flag in command if not flag.startswith("--config.")])
       try:
-        main(tiny_config.get_config())
+        main(config or tiny_config.get_config())
         status = 0
       except SystemExit as error:
         status = error.code
@@ -189,10 +190,10 @@ runpy.run_path(sys.argv[1], run_name="__main__", init_globals=None)
     assert done.stdout == f"{expected}\n", done.stderr
 
 
-def test_the_script_reads_colours_and_scales_images(tmp_path, capsys):
+@pytest.mark.parametrize("border", [0.0, (1 - stream.CENTRE) / 2])
+def test_the_script_reads_colours_and_scales_images(border, tmp_path, capsys):
   """Against the same steps by the package, on an image of another size."""
   from nas_submod import networks
-  from nas_submod.data import pixels
   from nas_submod.export import classify, onnx_file, parts
   from nas_submod.export.model import make_model
 
@@ -206,14 +207,17 @@ def test_the_script_reads_colours_and_scales_images(tmp_path, capsys):
     "mean": "[1.0, 2.0, 3.0]",
     "std": "[50.0, 60.0, 70.0]",
     "classes": json.dumps([f"class {i}" for i in range(10)]),
-    "border": "0.0",
+    "border": json.dumps(border),
   }
   model = make_model(network, (8, 8, 3), variables, facts)
   onnx_file.write_onnx(model, tmp_path / "model.onnx")
   image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
   Image.fromarray(image).save(tmp_path / "image.png")
   classify.main(str(tmp_path / "image.png"), str(tmp_path / "model.onnx"))
-  x = verify.normalized(pixels.fit(image, (8, 8)), np.float32([1, 2, 3]), np.float32([50, 60, 70]))
+  side = (1 - 2 * border) * 20
+  box = ((30 - side) / 2, (20 - side) / 2, (30 + side) / 2, (20 + side) / 2)
+  scaled = pixels.fit(image, (8, 8), box)
+  x = verify.normalized(scaled, np.float32([1, 2, 3]), np.float32([50, 60, 70]))
   apply = jax.jit(lambda x: network.apply(variables.params, variables.state, x, False)[0])
   logits = np.asarray(apply(x[None]))[0]
   shares = np.exp(logits - logits.max())
@@ -321,6 +325,17 @@ def test_errors_are_one_line_before_any_work(run, export, arguments, message):
   status, _, errors = export(f"--workdir={run[0]}", *arguments)
   assert status == 2 and message in errors and errors.startswith("error: ")
   assert errors.count("\n") == 1
+
+
+def test_a_layer_that_does_not_say_what_it_does_is_named_before_any_work(export, tmp_path):
+  config = tiny_config.get_config()
+  config.space["options"] = ({"block": "tests.tiny_run:untraced", "name": "mine"},)
+  config.space["start"] = ". | mine"
+  status, _, errors = export(
+    "--architecture=. . | mine .", "--nodata", f"--output={tmp_path / 'model'}", config=config
+  )
+  assert status == 2 and "stage2/block1 holds a layer without Layer.trace" in errors
+  assert errors.count("\n") == 1 and not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(

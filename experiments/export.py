@@ -29,7 +29,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from experiments import common
 from nas_submod import data, networks, resources, trained
 from nas_submod.export import card, formats, parts
-from nas_submod.export.deploy import CALIBRATION, Subject, deploy
+from nas_submod.export.deploy import CALIBRATION, deploy
+from nas_submod.export.subject import Subject
 from nas_submod.networks import architectures, spaces
 from nas_submod.training import check_fit
 from nas_submod.validation import at_least_one

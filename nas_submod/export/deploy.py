@@ -1,8 +1,5 @@
 """Writes the files of a network, runs each with its own runtime, and reports what was found."""
 
-import dataclasses
-import importlib.metadata
-import json
 import pathlib
 import platform
 import tempfile
@@ -12,54 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas_submod import files
-from nas_submod.data.loading import Data, Split
+from nas_submod.data.loading import Split
 from nas_submod.export import card, classify, tflite_runtimes, timing, verify
 from nas_submod.export.extras import package
 from nas_submod.export.formats import FORMATS, Choice
 from nas_submod.export.model import Model, make_model
 from nas_submod.export.runtimes import Runner
-from nas_submod.trained import Trained
+from nas_submod.export.subject import Subject, data_facts, metadata, network_facts, versions
 
 CALIBRATION = 256
 SWEEPS = 60
 _MICRO_IMAGES = 100  # TFLite Micro has reference kernels, which are slow.
 _MICRO_AGREEMENT = 0.9
-_PACKAGES = (
-  "nas-submod",
-  "jax",
-  "numpy",
-  "onnx",
-  "onnxruntime",
-  "ai-edge-litert",
-  "ai-edge-quantizer",
-  "tflite-micro",
-  "flatbuffers",
-)
 
 OnProgress = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-  """What is exported, and what its card says.
-
-  Attributes:
-    network: The network; its `step` is 0 if it is not trained.
-    data: Its data; None: nothing is checked on images.
-    no_data: Why there are none.
-    resources: Costs of the network, by resource.
-    units: The unit of each resource.
-    budget: The limits that the search kept; empty without a search.
-    commands: The commands that made it.
-  """
-
-  network: Trained
-  data: Data | None
-  no_data: str
-  resources: Mapping[str, int | float]
-  units: Mapping[str, str]
-  budget: Mapping[str, int | float]
-  commands: Sequence[str]
 
 
 class _Loaded(NamedTuple):
@@ -109,8 +72,8 @@ def deploy(
   accuracy = _check(subject, loaded, rows, on_progress)
   _time(loaded, rows, on_progress)
   content = {
-    "network": _network_facts(subject),
-    "data": _data_facts(network),
+    "network": network_facts(subject),
+    "data": data_facts(network),
     "accuracy": accuracy,
     "calibration": {"images": 0 if images is None else len(images), "split": "train"},
     "latency": {"sweeps": SWEEPS, "threads": 1, "percentile": timing.PERCENTILE, "batch": 1},
@@ -129,50 +92,6 @@ def deploy(
   if "onnx" in loaded:
     files.write_bytes(output / "classify.py", pathlib.Path(classify.__file__).read_bytes())
   return content
-
-
-def metadata(subject: Subject) -> dict[str, str]:
-  """The facts that every file holds, as text; numbers and lists are JSON."""
-  facts = _network_facts(subject)
-  facts |= {"resources": dict(subject.resources), "budget": dict(subject.budget)}
-  facts["input"] = "(pixels 0..255 - mean) / std, by channel"
-  facts["nas_submod"] = versions()["nas-submod"]
-  return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
-
-
-def _network_facts(subject: Subject) -> dict[str, Any]:
-  network = subject.network
-  return {
-    "space": network.space.name,
-    "architecture": network.space.text(network.architecture),
-    "image_shape": list(network.space.image_shape),
-    "mean": network.mean.tolist(),
-    "std": network.std.tolist(),
-    "border": network.border,
-    "classes": list(network.classes),
-    "seed": network.config["seed"],
-    "steps": network.step,
-  }
-
-
-def _data_facts(network: Trained) -> dict[str, Any]:
-  validation = " and validation" if network.config["final"]["evaluate_on"] == "test" else ""
-  return {
-    "source": network.config["data"]["source"],
-    "images": network.origin.get("images", {}),
-    "trained_on": f"training{validation} images" if network.step else "",
-  }
-
-
-def versions() -> dict[str, str]:
-  """Versions of the packages that take part, and the machine."""
-  found = {"python": platform.python_version()}
-  for name in _PACKAGES:
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      found[name] = "not installed"
-  return found | {"machine": f"{platform.system()} {platform.machine()}"}
 
 
 def _calibration_images(subject: Subject, count: int) -> np.ndarray | None:

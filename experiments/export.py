@@ -205,6 +205,7 @@ def _summary(content: Mapping[str, Any], output: pathlib.Path) -> str:
       "",
       card.table(content),
       "",
+      *([card.budget_table(content), ""] if content["budget"] else []),
       *card.notes(content),
       f"files {output}/: {', '.join(files)}",
     ]

@@ -13,17 +13,14 @@ from absl.testing import flagsaver
 from PIL import Image
 
 import nas_submod
-from nas_submod import data, trained
+from nas_submod import data, resources, trained
 from nas_submod.data import pixels, stream
-from nas_submod.export import deploy, formats, verify
+from nas_submod.export import deploy, formats, measured, verify
 from tests import tiny_config
 
 pytest.importorskip("onnxruntime", reason="needs nas-submod[export]")
 pytest.importorskip("ai_edge_litert", reason="needs nas-submod[tflite]")
 pytest.importorskip("ai_edge_quantizer", reason="needs nas-submod[tflite]")
-
-# The quantizer opens TFLite files in a way that LiteRT warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
 
 CONFIG = "--config=tests/tiny_config.py"
 ALL = ("onnx", "onnx_int8", "tflite", "tflite_int8", "stablehlo")
@@ -123,6 +120,20 @@ def _kernels(params):
   return [kernel for part in params for kernel in _kernels(part)]
 
 
+def test_files_are_held_against_the_resources(run, exported):
+  _, content, _ = exported
+  found, space = content["measured"], nas_submod.load(run[0]).space
+  table = resources.from_config({"params": "folded", "memory": "tflite_micro"})
+  cost = resources.network_cost(space, nas_submod.load(run[0]).architecture, table)
+  assert found["params"] == {"model.onnx": cost["params"]}
+  assert found["madds"] == {"model.onnx": cost["madds"]}
+  assert found["flash"] == {"model_int8.tflite": cost["flash"]}
+  assert found["memory"]["model_int8.tflite, arena"] >= cost["memory"]
+  assert found["latency_ms"].keys() == {"onnxruntime", "LiteRT"}
+  over = measured.over(found, {"params": 1, "madds": 1e9, "latency_ms": 1e-9}, "litert")
+  assert [line.split()[0] for line in over] == ["params", "latency_ms"] and "LiteRT" in over[1]
+
+
 def test_the_card_says_what_is_known(exported):
   folder, content, printed = exported
   card = (folder / "MODEL_CARD.md").read_text()
@@ -130,7 +141,7 @@ def test_the_card_says_what_is_known(exported):
     "`e2 . | e2 e4g2se`",
     "Source: `digits`. Images: 200 train, 100 validation, 360 test.",
     "Trained on: training and validation images.",
-    "| params | learned numbers | 700 | 1,000 | 70.0% |",
+    "| params | learned numbers | 700 | 1,000 | 70.0% | ",
     "| latency_ms |",
     "after 300 training steps, seed 0",
     "ranges of activations from 200 training images",

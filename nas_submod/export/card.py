@@ -74,6 +74,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
   shown = [facts["file"] for facts in content["formats"].values()]
   earlier = [file for file in content["earlier"] if file not in shown]
   lines += [f"{file} is of an earlier export: this says nothing of it" for file in earlier]
+  lines += content["over_budget"]
   if content["unchecked"]:
     lines.append(f"nothing was checked on images: {content['unchecked']}")
   return lines
@@ -136,16 +137,32 @@ def _data(content: Mapping[str, Any]) -> str:
   return "\n\n".join(lines)
 
 
-def _budgets(content: Mapping[str, Any]) -> str:
-  used, budget = content["resources"], content["budget"]
-  units = content["units"]
-  lines = ["| resource | unit | used | limit | share |", "|---|---|---|---|---|"]
+def budget_table(content: Mapping[str, Any]) -> str:
+  """One line for each resource: the cost, the limit, and what the files have, as Markdown.
+
+  Args:
+    content: That of `export.json`.
+  """
+  used, budget, found = content["resources"], content["budget"], content["measured"]
+  lines = ["| resource | unit | cost | limit | share | in the files |", "|---|---|---|---|---|---|"]
   for name in dict.fromkeys([*budget, *used]):
     of, limit = used.get(name), budget.get(name)
     share = "" if of is None or not limit else f"{of / limit:.1%}"
-    shown = ["" if value is None else f"{value:,}" for value in (of, limit)]
-    lines.append(f"| {name} | {units.get(name, '')} | {shown[0]} | {shown[1]} | {share} |")
-  if not budget:
+    shown = ["" if value is None else _number(value) for value in (of, limit)]
+    files = ", ".join(f"{_number(value)} ({where})" for where, value in found.get(name, {}).items())
+    lines.append(
+      f"| {name} | {content['units'].get(name, '')} | {shown[0]} | {shown[1]} | {share} | {files} |"
+    )
+  return "\n".join(lines)
+
+
+def _number(value: int | float) -> str:
+  return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _budgets(content: Mapping[str, Any]) -> str:
+  lines = [budget_table(content)]
+  if not content["budget"]:
     lines.append("\nNo search made this network, so nothing limited it.")
   return "\n".join(lines)
 

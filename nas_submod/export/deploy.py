@@ -10,12 +10,13 @@ import numpy as np
 
 from nas_submod import files
 from nas_submod.data.loading import Split
-from nas_submod.export import card, classify, tflite_runtimes, timing, verify
+from nas_submod.export import card, classify, measured, tflite_runtimes, timing, verify
 from nas_submod.export.extras import package
 from nas_submod.export.formats import FORMATS, Choice
 from nas_submod.export.model import Model, make_model
 from nas_submod.export.runtimes import Runner
 from nas_submod.export.subject import Subject, data_facts, metadata, network_facts, versions
+from nas_submod.resources import latency
 
 CALIBRATION = 256
 SWEEPS = 60
@@ -71,6 +72,8 @@ def deploy(
   rows = {name: _file_facts(name, at, model) for name, at in loaded.items()}
   accuracy = _check(subject, loaded, rows, on_progress)
   _time(loaded, rows, on_progress)
+  settings = network.config.get("resources") or {}
+  found = measured.in_files(rows, output, settings)
   content = {
     "network": network_facts(subject),
     "data": data_facts(network),
@@ -80,6 +83,8 @@ def deploy(
     "resources": dict(subject.resources),
     "units": dict(subject.units),
     "budget": dict(subject.budget),
+    "measured": found,
+    "over_budget": measured.over(found, subject.budget, _timed_runtime(settings)),
     "formats": rows,
     "left_out": dict(choice.left_out),
     "earlier": [f.file for f in FORMATS.values() if (output / f.file).exists()],
@@ -92,6 +97,14 @@ def deploy(
   if "onnx" in loaded:
     files.write_bytes(output / "classify.py", pathlib.Path(classify.__file__).read_bytes())
   return content
+
+
+def _timed_runtime(settings: Mapping[str, Any]) -> str:
+  """The runtime of the table of latencies; "" without one."""
+  try:
+    return latency.runtime_of(settings["latency"]) if settings.get("latency") else ""
+  except ValueError:  # The table is no longer there.
+    return ""
 
 
 def _calibration_images(subject: Subject, count: int) -> np.ndarray | None:

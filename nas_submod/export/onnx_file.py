@@ -1,6 +1,7 @@
 """ONNX files, float and int8: opset 17, images `[batch, C, H, W]`, any batch size."""
 
 import collections
+import math
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -145,6 +146,33 @@ def _read(path: str | pathlib.Path) -> Any:
   except Exception as error:  # Protobuf's and the checker's errors have no common class.
     raise ValueError(f"{path} cannot be read as an ONNX file: {first_line(error)}") from None
   return model
+
+
+def counts(path: str | pathlib.Path) -> tuple[int, int]:
+  """Numbers in the weights of a float file, and the multiply-adds of its convolutions.
+
+  Args:
+    path: A file of `write_onnx`.
+
+  Returns:
+    Kernels and biases together; multiply-adds for one image.
+
+  Raises:
+    ValueError: If the file cannot be read.
+  """
+  onnx = package("onnx")
+  graph = onnx.shape_inference.infer_shapes(_read(path)).graph
+  sizes = {w.name: list(w.dims) for w in graph.initializer if w.data_type == onnx.TensorProto.FLOAT}
+  shapes = {
+    t.name: [size.dim_value for size in t.type.tensor_type.shape.dim]
+    for t in (*graph.value_info, *graph.output)
+  }
+  madds = sum(
+    math.prod(sizes[node.input[1]]) * math.prod(shapes[node.output[0]][2:])
+    for node in graph.node
+    if node.op_type == "Conv"
+  )
+  return sum(map(math.prod, sizes.values())), madds
 
 
 def quantize_onnx(

@@ -75,6 +75,13 @@ def write_stablehlo(model: Model, path: str | pathlib.Path) -> None:
   [batch] = export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *model.graph.shape), np.float32)
   program = jax.jit(lambda images: interpret(model, images))
-  exported = export.export(program, platforms=PLATFORMS)(images)
+  limit = jax.config.values["jax_traceback_in_locations_limit"]
+  try:
+    jax.config.update(
+      "jax_traceback_in_locations_limit", 0
+    )  # No paths of this machine in the file.
+    exported = export.export(program, platforms=PLATFORMS)(images)
+  finally:
+    jax.config.update("jax_traceback_in_locations_limit", limit)
   files.write_bytes(path, bytes(exported.serialize()))
   files.write_json(path.with_name(f"{path.name}.json"), dict(model.metadata))

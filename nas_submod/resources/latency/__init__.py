@@ -14,7 +14,7 @@ from nas_submod.resources.latency.fit import check_complete
 from nas_submod.resources.latency.sheet import parse, read
 from nas_submod.resources.table import CostTable, tabulated
 
-__all__ = ["cost_table", "from_table"]
+__all__ = ["cost_table", "from_table", "runtime_of"]
 
 PartCosts = Callable[[SearchSpace], dict[str, float]]
 
@@ -35,6 +35,16 @@ def from_table(table: str) -> Resource:
     raise ValueError(f"config.resources.latency is {table!r}; allowed: the path of a table")
   path, device = _split(table)
   return _resource(path, read(path), device)
+
+
+def runtime_of(table: str) -> str:
+  """The runtime that a table says it was measured with, such as "litert"; "" if it says none.
+
+  Raises:
+    ValueError: If the file cannot be read.
+  """
+  path, _ = _split(table)
+  return parse(path, read(path)).comments.get("runtime", "").partition(" ")[0]
 
 
 def _split(table: str) -> tuple[str, str | None]:

@@ -12,7 +12,8 @@ TFLITE = [
   "ai-edge-litert>=2.3",
   "ai-edge-quantizer>=0.10",
   "flatbuffers>=25.12",
-  "tflite-micro>=0.dev20261023",
+  # It has wheels for this platform alone, and development versions only.
+  "tflite-micro>=0.dev20261023; sys_platform == 'linux' and platform_machine == 'x86_64'",
 ]
 
 setup(

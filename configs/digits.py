@@ -14,7 +14,12 @@ from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
-  """The config; mode "smoke" checks in a minute that everything works."""
+  """The config.
+
+  Mode "smoke" checks in a minute that everything works. Mode "device" has the limits of a small
+  device, counted as in the files of experiments.export; add a table of latencies by flags:
+  --config.resources.latency=runs/latency.csv --config.budget.latency_ms=0.05
+  """
   config = ConfigDict()
   config.seed = 0
   # A known space and fields that override it; see nas_submod/networks/spaces.py.
@@ -100,8 +105,11 @@ def get_config(mode: str = "") -> ConfigDict:
     config.final.epochs = 1.0
     config.search.finalists = 2
     config.search.finalist_replicates = 2
+  elif mode == "device":
+    config.resources.update({"params": "folded", "memory": "tflite_micro"})
+    config.budget = budgets(params=10e3, madds=150e3, flash=12e3, memory=2_500)
   elif mode:
-    raise ValueError(f'unknown mode {mode!r}; allowed: "smoke" or none')
+    raise ValueError(f'unknown mode {mode!r}; allowed: "smoke", "device" or none')
   return config
 
 

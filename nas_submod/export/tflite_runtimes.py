@@ -53,7 +53,8 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
     path: The file, int8 or float32.
 
   Raises:
-    ValueError: If the file cannot be loaded, or package tflite-micro is missing.
+    ValueError: If the file cannot be loaded, or package tflite-micro is missing; it exists for
+      Linux on x86-64 only.
   """
   runtime = package("tflite_micro.python.tflite_micro.runtime", "tflite")
   model = tflite_file.read(path)

@@ -107,7 +107,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.search.finalist_replicates = 2
   elif mode == "device":
     config.resources.update({"params": "folded", "memory": "tflite_micro"})
-    config.budget = budgets(params=10e3, madds=150e3, flash=12e3, memory=2_500)
+    config.budget = budgets(params=10e3, madds=150e3, flash=12e3, memory=3_000)
   elif mode:
     raise ValueError(f'unknown mode {mode!r}; allowed: "smoke", "device" or none')
   return config

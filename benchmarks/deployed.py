@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
@@ -136,6 +136,7 @@ def main(argv: Any) -> None:
   """Times the networks and prints the table."""
   if len(argv) > 1:
     sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
+  logging.set_verbosity(logging.WARNING)
   try:
     at_least_one(sweeps=SWEEPS.value)
     if not RUNTIMES.value or set(RUNTIMES.value) - set(timing.RUNTIMES):

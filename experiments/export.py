@@ -97,17 +97,24 @@ def _trained(workdir: pathlib.Path) -> Subject:
     )
   commands = [network.origin.get("command", "")]
   found = _result(workdir / "result.json", network)
+  settings = network.config.get("resources")
   if found:
-    commands.insert(0, _search_command(workdir, network, commands[0]))
-  return _subject(network, images, no_data, found, commands)
+    searched = _config(workdir)
+    commands.insert(0, _search_command(workdir, searched == network.config, commands[0]))
+    settings = searched.get("resources", settings)
+  return _subject(network, images, no_data, found, commands, settings)
 
 
-def _search_command(workdir: pathlib.Path, network: trained.Trained, training: str) -> str:
-  """The search of a network that was trained by a command, with the same settings or others."""
+def _config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The config of a search; empty if it cannot be read."""
   try:
-    same = json.loads((workdir / CONFIG_FILE).read_text()) == network.config
-  except (OSError, ValueError):
-    same = False
+    return dict(json.loads((workdir / CONFIG_FILE).read_text()))
+  except (OSError, ValueError, TypeError):
+    return {}
+
+
+def _search_command(workdir: pathlib.Path, same: bool, training: str) -> str:
+  """The search of a network, from the command of its training if the config is the same."""
   settings = [flag for flag in shlex.split(training) if re.match("--?(no)?config", flag)]
   command = ["python", "-m", "experiments.search", *(settings if same else [])]
   note = "" if same else f"  # with the config in {workdir / CONFIG_FILE}"
@@ -139,7 +146,7 @@ def _untrained(config: ConfigDict) -> Subject:
     config=config.to_dict(),
     origin={} if images is None else trained.data_facts(images),
   )
-  return _subject(network, images, no_data, {}, [])
+  return _subject(network, images, no_data, {}, [], config.to_dict().get("resources"))
 
 
 def _subject(
@@ -148,10 +155,11 @@ def _subject(
   no_data: str,
   result: Mapping[str, Any],
   commands: Sequence[str],
+  settings: Mapping[str, Any] | None,
 ) -> Subject:
-  """What is exported, with its costs."""
+  """What is exported, with its costs; `settings` are `config.resources`."""
   try:
-    known = resources.from_config(network.config.get("resources"))
+    known = resources.from_config(settings)
   except ValueError:  # Such as a table of latencies that is no longer there.
     known = resources.RESOURCES
   costs = resources.network_cost(network.space, network.architecture, known)
@@ -162,6 +170,7 @@ def _subject(
     no_data=no_data,
     resources=costs | result.get("resources", {}),
     units={name: resource.unit for name, resource in known.items()},
+    settings=settings or {},
     budget=result.get("budget", {}),
     commands=[*filter(None, commands), export],
   )

@@ -72,8 +72,7 @@ def deploy(
   rows = {name: _file_facts(name, at, model) for name, at in loaded.items()}
   accuracy = _check(subject, loaded, rows, on_progress)
   _time(loaded, rows, on_progress)
-  settings = network.config.get("resources") or {}
-  found = measured.in_files(rows, output, settings)
+  found = measured.in_files(rows, output, subject.settings)
   content = {
     "network": network_facts(subject),
     "data": data_facts(network),
@@ -84,7 +83,7 @@ def deploy(
     "units": dict(subject.units),
     "budget": dict(subject.budget),
     "measured": found,
-    "over_budget": measured.over(found, subject.budget, _timed_runtime(settings)),
+    "over_budget": measured.over(found, subject.budget, _timed_runtime(subject.settings)),
     "formats": rows,
     "left_out": dict(choice.left_out),
     "earlier": [f.file for f in FORMATS.values() if (output / f.file).exists()],

@@ -33,6 +33,7 @@ class Subject:
     no_data: Why there are none.
     resources: Costs of the network, by resource.
     units: The unit of each resource.
+    settings: `config.resources`: how the costs were counted.
     budget: The limits that the search kept; empty without a search.
     commands: The commands that made it.
   """
@@ -42,6 +43,7 @@ class Subject:
   no_data: str
   resources: Mapping[str, int | float]
   units: Mapping[str, str]
+  settings: Mapping[str, Any]
   budget: Mapping[str, int | float]
   commands: Sequence[str]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from nas_submod import files
 from nas_submod.export.extras import package
+from nas_submod.export.standard_error import captured
 from nas_submod.validation import at_least_one
 
 PERCENTILE = 10
@@ -50,8 +51,9 @@ def prepare_litert(path: pathlib.Path, threads: int = 1) -> Callable[[], None]:
     ValueError: If package ai-edge-litert is missing.
   """
   litert = package("ai_edge_litert.interpreter", "tflite")
-  interpreter = litert.Interpreter(model_path=str(path), num_threads=threads)
-  interpreter.allocate_tensors()
+  with captured():  # It prints which delegate it uses.
+    interpreter = litert.Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
   [source] = interpreter.get_input_details()
   interpreter.set_tensor(source["index"], _image(source["shape"]).astype(source["dtype"]))
   return interpreter.invoke

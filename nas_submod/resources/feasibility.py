@@ -56,7 +56,7 @@ def opened_by_others(space: SearchSpace, table: CostTable, limit: float) -> list
   There are none where a larger set never costs less.
   """
   found = []
-  least = least_with(space, table)
+  least = dict(_Bounds(space, table, min).with_places(besides_start=True))
   for stage, where in enumerate(space.stage_slices):
     for position in range(where.start, where.stop):
       if space.start[position]:
@@ -91,8 +91,8 @@ class _Bounds:
     """The best cost of a network."""
     return self._join(self._table.stem.item(), self._from()[0][0])
 
-  def with_places(self) -> Iterator[tuple[Place, int | float]]:
-    """The best cost of a network with an option at a place."""
+  def with_places(self, besides_start: bool = False) -> Iterator[tuple[Place, int | float]]:
+    """The best cost of a network with an option at a place, perhaps besides the start set's."""
     space, table = self._space, self._table
     until, behind = self._until(), self._from()
     for stage, where in enumerate(space.stage_slices):
@@ -111,7 +111,7 @@ class _Bounds:
         ]
         if first:
           yield Place(stage, True, option), self._join(self._best(first), self._others(stage))
-        if option in start[1:]:
+        if option in start[1:] and not besides_start:
           yield Place(stage, False, option), self._join(self._best(openings), self._others(stage))
         elif 0 in start[1:]:
           here, rest = table.other[stage, option].item(), self._others(stage, given=1)

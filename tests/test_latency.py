@@ -12,8 +12,7 @@ import pytest
 
 from nas_submod import networks, resources
 from nas_submod.export import timing
-from nas_submod.networks import blocks, spaces
-from nas_submod.networks.layers import trace_of
+from nas_submod.networks import blocks, layers, spaces
 from nas_submod.networks.parts import fingerprint, parts
 from nas_submod.resources.latency import fit, from_table, measured, pieces, samples
 from nas_submod.resources.latency.sheet import parse
@@ -149,7 +148,7 @@ def test_a_written_table_reads_as_it_was(tmp_path):
 WRONG = {
   "empty": ([], "has no rows"),
   "only_a_header": (["part,ms"], "has no rows"),
-  "columns": (["a,b", "1,2"], "has the columns a, b; allowed: part and milliseconds, or layer,"),
+  "columns": (["a,b", "1,2"], "has the columns a, b; allowed, separated by commas: part and"),
   "column_twice": (["part,ms,ms", "stem,1,1"], "line 1: a column stands there twice"),
   "short_row": (["part,ms", "stem"], "line 2: 1 values; allowed: 2"),
   "gap": (["part,ms", "stem,"], "line 2: ms is empty; allowed: a number"),
@@ -158,6 +157,11 @@ WRONG = {
   "infinite": (["part,ms", "stem,inf"], "line 2: ms is 'inf'"),
   "negative": (["# c", "part,ms", "stem,-1"], "line 3: ms is '-1'; allowed: a number of at"),
   "twice": (["part,ms", "stem,1", "stem,2"], "line 3: 2.0 ms for what has 1.0 ms in .* line 2"),
+  "twice_the_same": (["part,ms", "stem,1", "stem,1"], "line 3: 1.0 ms for what has 1.0 ms"),
+  "underscore": (["part,ms", "stem,1_0"], "line 2: ms is '1_0'; allowed: a number"),
+  "long_cell": (["part,ms", "s" * 140_000 + ",1"], "line 2: field larger than field limit"),
+  "semicolons": (["part;ms", "stem;1"], "columns part;ms; allowed, separated by commas: part and"),
+  "no_device": (["part,ms,device", "stem,1,a", "x,1,"], "line 3: device is empty; allowed: one of"),
   "no_name": (["part,ms", ",1"], "line 2: part is empty"),
   "network_of_0": (["part,ms", "network/1,0"], "line 2: ms is 0; allowed for a network: a"),
   "correction": (["# correction_ms: 3", "part,ms", "stem,1"], "correction_ms is 3; allowed: 0 to"),
@@ -184,6 +188,25 @@ def test_a_wrong_path_or_device_is_refused(tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       from_table(given)
+
+
+def test_devices_may_have_colons_and_spaces(tmp_path):
+  rows = [f"{name},1,{device}" for device in ("pi:4 b", "b") for name in milliseconds_of(DIGITS)]
+  table = write(tmp_path / "a:b.csv", ["part,ms,device", *rows])
+  assert costs(f"{table}:pi:4 b", DIGITS, DIGITS.start) == len(fit.parts_of(DIGITS, DIGITS.start))
+  with pytest.raises(ValueError, match="no device 'c'; allowed: pi:4 b, b"):
+    from_table(f"{table}:c")
+
+
+def test_a_spreadsheet_keeps_the_comments(tmp_path):
+  space = f"# space: digits {fingerprint(DIGITS)},"
+  table = own_table(
+    tmp_path / "t.csv", DIGITS, "# correction_ms: 0.25,", '"# versions: a, b",', space
+  )
+  known = own_table(tmp_path / "known.csv", DIGITS, "# correction_ms: 0.25")
+  assert costs(table, DIGITS, DIGITS.start) == costs(known, DIGITS, DIGITS.start)
+  with pytest.raises(ValueError, match="belongs to space digits with other blocks"):
+    from_table(table).cost(spaces.from_config({"name": "digits", "stem_channels": 16}))
 
 
 def test_a_table_of_another_style_is_not_one_of_parts():
@@ -222,28 +245,26 @@ def test_a_network_of_another_space_in_a_table_is_refused(tmp_path):
 # Pieces of a part
 
 
-def test_blocks_are_recognised_by_their_operations():
-  def of(layer, *shape):
-    return pieces.pieces(trace_of(layer, shape))
-
-  block = of(
-    blocks.inverted_residual(
-      8, 8, 1, expansion=3, kernel=5, expand_groups=2, project_groups=4, squeeze_excite=True
-    ),
-    4, 4, 8,
-  )  # fmt: skip
-  piece = pieces.Piece(
-    "block", (4, 4, 8), (4, 4, 8), 5, 1, 24, True, (2, 4), squeeze_excite=True, shortcut="input"
-  )
-  assert block == (piece,)
-  [strided] = of(blocks.inverted_residual(8, 16, 2, expansion=1), 4, 4, 8)
-  assert (strided.stride, strided.inner, strided.expands, strided.shortcut) == (2, 8, True, "")
-  [projected] = of(blocks.inverted_residual(8, 16, 1, expansion=1), 4, 4, 8)
-  assert projected.shortcut == "conv"
-  [separable] = of(blocks.depthwise_separable(8, 8, 1), 4, 4, 8)
-  assert (separable.inner, separable.expands, separable.shortcut) == (8, False, "input")
-  assert of(blocks.residual(8, 8, 1), 4, 4, 8) is None
-  assert [piece.kind for piece in of(networks.head(DIGITS, 32), 2, 2, 32)] == ["pool", "dense"]
+def test_parts_are_sums_of_known_pieces():
+  shape = 4, 4, 8
+  block = blocks.inverted_residual(8, 8, 1, expansion=3, squeeze_excite=True)
+  tail = layers.global_average_pool(), layers.dense(8, 3)
+  part = parts(DIGITS)[0]._replace(layer=layers.serial(block, block, *tail), shape=shape)
+  whole = pieces.piece(layers.serial(*tail), shape)
+  known = {pieces.piece(block, shape): 2.0, pieces.piece(tail[0], shape): 0.5}
+  assert pieces.milliseconds(part, known) is None
+  assert pieces.milliseconds(part, known | {pieces.piece(tail[1], (8,)): 0.25}) == 4.75
+  assert pieces.milliseconds(part, known | {whole: 1.0}) == 5.0
+  # The first convolution of a block is no piece of it: the shortcut reads what is before.
+  first = pieces.piece(blocks.conv_bn(8, 24), shape)
+  rest = pieces.piece(layers.serial(*tail), shape)
+  assert pieces.milliseconds(part, {first: 1.0, rest: 1.0}) is None
+  for other in (
+    blocks.inverted_residual(8, 8, 1, expansion=3),
+    blocks.inverted_residual(8, 8, 1, expansion=3, squeeze_excite=True, project_groups=2),
+    layers.serial(block, layers.relu()),
+  ):
+    assert pieces.piece(other, shape) not in known
 
 
 # Tables by layer and option
@@ -296,6 +317,14 @@ def test_a_table_by_layer_adds_its_differences_to_the_base(tmp_path):
     ({(0, "skip"): "a,2.0,0,8,4,4,1,conv,0.1"}, "line 4: op is 'conv'; allowed: skip, or such as"),
     ({(0, "skip"): "a,2.0,0,8,4,4,1,k3_e1,0.2"}, "line 4: 0.2 ms for what has 0.1 ms in .* line 2"),
     ({(1, op): None for op in OPS}, "lacks layer 1"),
+    ({(2, "again"): layer_rows()[2, "skip"]}, "line 11: 0.0 ms for what has 0.0 ms in .* line 10"),
+    (
+      {(2, "k3_e1"): "a,2.0,2,4,8,0,1,k3_e1,0.1"},
+      "line 8: cout is 0; allowed: whole numbers from 1",
+    ),
+    ({(2, "k3_e1"): "a,2.0,2,4,8,8,1,k2_e1,0.1"}, "line 8: conv: kernel 2 is even"),
+    ({(2, "k3_e1"): "a,2.0,2,4,8,8,1,k3_e0,0.1"}, "line 8: op is 'k3_e0'"),
+    ({(3, "skip"): "a,2.0,3,4,8,8,1,skip,0"}, "lacks an option of layer 3: the one in .* line 8"),
   ],
 )
 def test_a_wrong_table_by_layer_is_refused(tmp_path, change, message):
@@ -431,6 +460,11 @@ def test_blocks_with_hard_swish_match_nothing(tmp_path):
     ("a,8,Conv,8x8,8x8x16,,,,,,,5", "line 7: input is '8x8'; allowed: a shape"),
     ("a,8,expanded_conv,8x8x16,4x4x24,6,,2,0,,,5", "line 7: kernel is empty; allowed: a number"),
     ("a,8,expanded_conv,8x8x16,4x4x24,6,2.5,2,0,,,5", "line 7: kernel is 2.5; allowed: whole"),
+    ("a,8,expanded_conv,8x8x16,4x4x24,6,3,2,2,,,5", "line 7: idskip is 2; allowed: 0 or 1"),
+    ("a,8,expanded_conv,8x8x16,0x4x24,6,3,2,0,,,5", "line 7: output is '0x4x24'; allowed: a shape"),
+    ("a,,Conv,9x9x3,8x8x16,,,,,,,5", "line 7: net_input is empty; allowed: a number"),
+    ("a,0,Conv,9x9x3,8x8x16,,,,,,,5", "line 7: net_input is 0; allowed: whole numbers from 1"),
+    (BLOCK_ROWS["same"], "line 7: 2.25 ms for what has 2.25 ms in .* line 4"),
   ],
 )
 def test_a_wrong_table_by_block_is_refused(tmp_path, row, message):
@@ -443,8 +477,12 @@ def test_a_table_completes_another(tmp_path):
   write(tmp_path / "theirs.csv", [BLOCK_HEADER, *rows, *(r.replace("a,8", "b,8") for r in rows)])
   table = write(tmp_path / "mine.csv", ["# base: theirs.csv:a", "part,milliseconds", "stem,10"])
   assert costs(table, block_space(), [1, 0, 0]) == pytest.approx(10 + 1.5 + 3 + 0.5)
+  write(tmp_path / "theirs.csv", [BLOCK_HEADER, *(r.replace(",1.5", ",2.5") for r in rows)])
+  assert costs(table, block_space(), [1, 0, 0]) == pytest.approx(10 + 2.5 + 3 + 0.5)
   write(tmp_path / "theirs.csv", ["# base: other.csv", "part,milliseconds", "stem,10"])
-  with pytest.raises(ValueError, match="has a base, and is the base of another"):
+  with pytest.raises(
+    ValueError, match=r"theirs.csv has a base, and is one of .*mine.csv; allowed: one"
+  ):
     from_table(write(tmp_path / "mine.csv", ["# base: theirs.csv", "part,ms", "stem,11"]))
 
 

@@ -2,23 +2,21 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import Resource
 from nas_submod.resources.latency import by_block, by_layer, measured
 from nas_submod.resources.latency.fit import check_complete
-from nas_submod.resources.latency.sheet import parse, read
-from nas_submod.resources.table import CostTable, tabulated
+from nas_submod.resources.latency.sheet import Sheet, parse, read
+from nas_submod.resources.table import tabulate, tabulated
 
-__all__ = ["cost_table", "from_table", "runtime_of"]
-
-PartCosts = Callable[[SearchSpace], dict[str, float]]
+__all__ = ["from_table", "open_table", "runtime_of"]
 
 _STYLES = (measured, by_layer, by_block)
+_File = tuple[str, str, str | None]  # Path, content and device.
 
 
 def from_table(table: str) -> Resource:
@@ -33,8 +31,22 @@ def from_table(table: str) -> Resource:
   """
   if not isinstance(table, str):
     raise ValueError(f"config.resources.latency is {table!r}; allowed: the path of a table")
-  path, device = _split(table)
-  return _resource(path, read(path), device)
+  file = _file(table)
+  if (base := parse(*file[:2]).comments.get("base")) is None:
+    return _resource(file)
+  rest = _file(str(pathlib.Path(file[0]).parent / base))
+  if "base" in parse(*rest[:2]).comments:
+    raise ValueError(f"latency table {rest[0]} has a base, and is one of {file[0]}; allowed: one")
+  return _resource(file, rest)
+
+
+def open_table(table: str) -> Sheet:
+  """The rows of "PATH" or "PATH:DEVICE".
+
+  Raises:
+    ValueError: If the file cannot be read, or the device is unknown or not chosen.
+  """
+  return _rows(_file(table))
 
 
 def runtime_of(table: str) -> str:
@@ -43,63 +55,46 @@ def runtime_of(table: str) -> str:
   Raises:
     ValueError: If the file cannot be read.
   """
-  path, _ = _split(table)
-  return parse(path, read(path)).comments.get("runtime", "").partition(" ")[0]
+  return parse(*_file(table)[:2]).comments.get("runtime", "").partition(" ")[0]
 
 
-def _split(table: str) -> tuple[str, str | None]:
-  """Path and device of "PATH:DEVICE"."""
-  path, _, device = table.rpartition(":")
-  if not path or pathlib.Path(table).is_file():
-    return table, None
-  return path, device
+def _file(table: str) -> _File:
+  """The file of "PATH" or "PATH:DEVICE"; both may hold colons."""
+  ends = [at for at, letter in enumerate(table) if letter == ":"]
+  for end in reversed(ends):
+    if not pathlib.Path(table).is_file() and pathlib.Path(table[:end]).is_file():
+      return table[:end], read(table[:end]), table[end + 1 :]
+  return table, read(table), None
+
+
+def _rows(file: _File) -> Sheet:
+  path, text, device = file
+  return parse(path, text).chosen("device", device, "choose one by PATH:DEVICE")
 
 
 @functools.cache
-def _resource(path: str, text: str, device: str | None) -> Resource:
-  """The resource of a file's content: the same object each time, so its programs compile once."""
-  costs = _part_costs(path, text, device)
+def _resource(*files: _File) -> Resource:
+  """The resource of files, the first before the second: the same object if nothing has changed.
+
+  Its programs are then compiled once.
+  """
+  readers = [_reader(_rows(file)) for file in reversed(files)]
 
   def table(space):
-    found = costs(space)
-    check_complete(space, found, f"latency table {path}")
-    return cost_table(space, found)
+    found = {name: value for costs in readers for name, value in costs(space).items()}
+    check_complete(space, found, f"latency table {files[0][0]}")
+    return tabulate(space, lambda part: found[part.name], dtype=np.float64)
 
   return tabulated("latency_ms", "ms", table)
 
 
-def _part_costs(path: str, text: str, device: str | None, completes: bool = True) -> PartCosts:
+def _reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   """The function from a space to the milliseconds of those parts that a file knows, by name."""
-  sheet = parse(path, text).chosen("device", device, "choose one by PATH:DEVICE")
-  styles = [style for style in _STYLES if style.is_style(sheet)]
-  if not styles:
-    raise ValueError(
-      f"latency table {path} has the columns {', '.join(sheet.columns)}; allowed: part and "
-      f"milliseconds, or {', '.join(by_layer.COLUMNS)}, or {', '.join(by_block.COLUMNS)}"
-    )
-  own = styles[0].reader(sheet)
-  if "base" not in sheet.comments:
-    return own
-  if not completes:
-    raise ValueError(f"latency table {path} has a base, and is the base of another; allowed: one")
-  base, base_device = _split(str(pathlib.Path(path).parent / sheet.comments["base"]))
-  rest = _part_costs(base, read(base), base_device, completes=False)
-  return lambda space: rest(space) | own(space)
-
-
-def cost_table(space: SearchSpace, milliseconds: Mapping[str, float]) -> CostTable:
-  """The table of a space from the milliseconds of its parts, by name, float64."""
-  count, options = len(space.stages), len(space.options)
-  stem, head = np.zeros(()), np.zeros(count + 1)
-  opening, other = np.zeros((count, count + 1, options + 1)), np.zeros((count, options + 1))
-  for part in parts(space):
-    value = milliseconds[part.name]
-    if part.stage < 0:
-      stem = np.array(value)
-    elif part.stage == count:
-      head[part.predecessor] = value
-    elif part.predecessor is None:
-      other[part.stage, part.option] = value
-    else:
-      opening[part.stage, part.predecessor, part.option] = value
-  return CostTable(stem, opening, other, head)
+  for style in _STYLES:
+    if style.is_style(sheet):
+      return style.reader(sheet)
+  raise ValueError(
+    f"latency table {sheet.path} has the columns {', '.join(sheet.columns)}; allowed, separated by "
+    f"commas: part and milliseconds, or {', '.join(by_layer.COLUMNS)}, or "
+    f"{', '.join(by_block.COLUMNS)}"
+  )

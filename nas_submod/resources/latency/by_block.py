@@ -1,29 +1,17 @@
 """Tables by block and size, as those of ProxylessNAS and Once-for-all."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-from nas_submod.networks.graph import Shape
-from nas_submod.networks.layers import trace_of
+from nas_submod.networks import blocks, layers
+from nas_submod.networks.layers import Layer
 from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.latency.pieces import Piece, pieces
+from nas_submod.resources.latency.pieces import Piece, milliseconds, piece
 from nas_submod.resources.latency.sheet import Row, Sheet, keep
 
 COLUMNS = ("op", "input", "output", "expand", "kernel", "stride", "mean_ms")
 _BLOCK = "expanded_conv"
-
-
-class _Key(NamedTuple):
-  kind: str
-  before: Shape
-  after: Shape
-  inner: int = 0
-  kernel: int = 0
-  stride: int = 0
-  skip: bool = False
-  squeeze_excite: bool = False
-  hard_swish: bool = False
+_KINDS = (_BLOCK, "Conv", "AvgPool", "Logits")  # How an op begins.
 
 
 def is_style(sheet: Sheet) -> bool:
@@ -43,85 +31,81 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   image. A part is the sum of its pieces.
 
   Raises:
-    ValueError: If the file lacks a column, holds a wrong number, or has different numbers for the
-      same block. The function raises it if the file is for images of another size.
+    ValueError: If the file lacks a column, holds a wrong number, or names a block twice. The
+      function raises it if the file is for images of another size.
   """
   if missing := [column for column in COLUMNS if column not in sheet.columns]:
     raise ValueError(f"latency table {sheet.path} lacks the column {', '.join(missing)}")
-  tables = {}
-  for size in dict.fromkeys(row.values.get("net_input", "") for row in sheet.rows):
-    chosen = sheet.chosen("net_input", size, "") if size else sheet
-    tables[size] = _table(chosen)
+  by_size: dict[int, list[Row]] = {}
+  for row in sheet.rows:
+    size = row.positive("net_input") if "net_input" in sheet.columns else 0
+    by_size.setdefault(size, []).append(row)
+  tables = {size: _table(rows) for size, rows in by_size.items()}
 
   def costs(space):
-    table = tables.get("") or tables.get(str(space.image_shape[0]))
+    table = tables.get(space.image_shape[0] if "net_input" in sheet.columns else 0)
     if table is None:
       raise ValueError(
-        f"latency table {sheet.path} is for images of {', '.join(tables)} pixels; space "
+        f"latency table {sheet.path} is for images of {', '.join(map(str, tables))} pixels; space "
         f"{space.name} has {space.image_shape[0]}"
       )
-    known = {}
-    for part in parts(space):
-      value = _sum(pieces(trace_of(part.layer, part.shape)), table)
-      if value is not None:
-        known[part.name] = value
-    return known
+    found = {part.name: milliseconds(part, table) for part in parts(space)}
+    return {name: value for name, value in found.items() if value is not None}
 
   return costs
 
 
-def _table(sheet: Sheet) -> dict[_Key, float]:
-  blocks = [row for row in sheet.rows if row.values["op"] == _BLOCK]
-  are_channels = all(row.number("expand") >= row.shape("input")[-1] for row in blocks)
-  found: dict[_Key, float] = {}
-  lines: dict[_Key, str] = {}
-  for row in sheet.rows:
-    keep(found, lines, _key(row, are_channels), row.number("mean_ms"), row)
-  return found
+def _table(rows: list[Row]) -> dict[Piece, float]:
+  sized = [row for row in rows if row.values["op"] == _BLOCK]
+  are_channels = all(row.number("expand") >= row.shape("input", 3)[-1] for row in sized)
+  found: dict[object, float] = {}
+  lines: dict[object, str] = {}
+  known: dict[Piece, float] = {}
+  for row in rows:
+    value, (key, described) = row.number("mean_ms"), _described(row, are_channels)
+    keep(found, lines, key, value, row)
+    known |= dict.fromkeys(described, value)
+  return known
 
 
-def _key(row: Row, are_channels: bool) -> _Key:
-  op, before, after = row.values["op"], row.shape("input"), row.shape("output")
-  if op != _BLOCK:
-    kind = next((k for k in ("Conv", "AvgPool", "Logits") if op.startswith(k)), "")
-    if not kind:
-      raise ValueError(f"{row.where}: op is {op!r}; allowed: {_BLOCK}, Conv, AvgPool, Logits")
-    return _Key(kind, before, after)
-  inner = row.whole("expand") * (1 if are_channels else before[-1])
-  flags = [bool(row.values.get(c)) and row.whole(c) == 1 for c in ("idskip", "se", "hs")]
-  return _Key(_BLOCK, before, after, inner, row.whole("kernel"), row.whole("stride"), *flags)
+def _described(row: Row, are_channels: bool) -> tuple[object, list[Piece]]:
+  """What tells a row from others, and the layers that it describes; none if none here is one."""
+  op = row.values["op"]
+  kind = next((kind for kind in _KINDS if op.startswith(kind)), "")
+  if not kind:
+    raise ValueError(f"{row.where}: op is {op!r}; allowed: {', '.join(_KINDS)}")
+  before, after = row.shape("input", 3), row.shape("output", 1 if kind == "Logits" else 3)
+  cin, cout = before[-1], after[-1]
+  if kind == _BLOCK:
+    inner = row.whole("expand") * (1 if are_channels else cin)
+    sizes = inner, row.whole("kernel"), row.whole("stride")
+    flags = tuple(row.flag(column) for column in ("idskip", "se", "hs"))
+    block = _block(cin, cout, sizes, flags)
+    found = [piece(block, before)] if block else []
+    return (kind, before, after, sizes, flags), [p for p in found if p[1][-1].shape == after]
+  if kind == "Conv":
+    convolution = blocks.conv_bn(cin, cout, 3 if cin <= 3 else 1, -(-before[0] // after[0]))
+    found = [p for p in (piece(convolution, before),) if p[1][-1].shape == after]
+  elif kind == "AvgPool":
+    found = [piece(layers.global_average_pool(), before)] if after == (1, 1, cin) else []
+  else:
+    found = [piece(layers.serial(layers.global_average_pool(), layers.dense(cin, cout)), before)]
+    if before[:2] == (1, 1):
+      found.append(piece(layers.dense(cin, cout), (cin,)))
+  return (kind, before, after), found
 
 
-def _sum(parsed: tuple[Piece, ...] | None, table: dict[_Key, float]) -> float | None:
-  """The milliseconds of a part; None if the table lacks one of its pieces."""
-  if parsed is None:
+def _block(
+  cin: int, cout: int, sizes: tuple[int, int, int], flags: tuple[bool, bool, bool]
+) -> Layer | None:
+  """The block of inner channels, kernel, stride, and idskip, se, hs; None if none here is it."""
+  (inner, kernel, stride), (adds, gated, swishes) = sizes, flags
+  is_added = stride == 1 and cin == cout
+  if swishes or adds != is_added or not inner or inner % cin or not kernel % 2 or not stride:
     return None
-  total, rest = 0.0, list(parsed)
-  while rest:
-    if [piece.kind for piece in rest] == ["pool", "dense"]:
-      whole = _Key("Logits", rest[0].before, rest[1].after)
-      if whole in table:
-        return total + table[whole]
-    key = _key_of(rest.pop(0))
-    if key is None or key not in table:
-      return None
-    total += table[key]
-  return total
-
-
-def _key_of(piece: Piece) -> _Key | None:
-  before, after = piece.before, piece.after
-  if piece.kind == "block":
-    expands = piece.inner != before[-1]
-    if piece.groups != (1, 1) or piece.expands != expands or piece.shortcut == "conv":
-      return None
-    skip = piece.shortcut == "input"
-    sizes = piece.inner, piece.kernel, piece.stride
-    return _Key(_BLOCK, before, after, *sizes, skip, piece.squeeze_excite)
-  if piece.kind == "conv":
-    kernel = 3 if before[-1] <= 3 else 1
-    is_plain = piece.kernel == kernel and piece.groups == (1, 1) and piece.active
-    return _Key("Conv", before, after) if is_plain else None
-  if piece.kind == "pool":
-    return _Key("AvgPool", before, (1, 1, before[-1]))
-  return _Key("Logits", (1, 1, *before), after)
+  more = {"kernel": kernel, "squeeze_excite": gated}
+  if inner == cin:
+    return blocks.depthwise_separable(cin, cout, stride, **more)
+  return blocks.inverted_residual(
+    cin, cout, stride, expansion=inner // cin, project_skip=False, **more
+  )

@@ -6,17 +6,19 @@ changes (HW-NAS-Bench; the numbers of `eyeriss` agree: the first layer's `k3_e1`
 channels, and the second's, with 24, differ by the 1x1 convolution of 16 channels alone).
 """
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nas_submod.networks.layers import trace_of
+from nas_submod.networks import blocks
 from nas_submod.networks.parts import Part, parts
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.latency.pieces import Piece, pieces
+from nas_submod.resources.latency.pieces import Piece, piece
 from nas_submod.resources.latency.sheet import Row, Sheet, keep
 
-COLUMNS = ("layer", "in_size", "cin", "cout", "stride", "op", "delta_vs_skip", "base_ms")
+_SIZES = ("cin", "cout", "stride")
+COLUMNS = ("layer", "in_size", *_SIZES, "op", "delta_vs_skip", "base_ms")
 
 
 class _Shape(NamedTuple):
@@ -57,31 +59,38 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   if missing := [column for column in COLUMNS if column not in sheet.columns]:
     raise ValueError(f"latency table {sheet.path} lacks the column {', '.join(missing)}")
   shapes: dict[int, _Shape] = {}
-  found: dict[tuple[_Shape, _Option], float] = {}
+  found: dict[tuple[_Shape, _Option | None], float] = {}
   lines: dict[object, str] = {}
+  seen: dict[tuple[int, _Option | None], float] = {}
   base: dict[str, float] = {}
+  known: dict[Piece, float] = {}
   for row in sheet.rows:
-    keep(base, lines, "base", row.number("base_ms"), row)
-    layer, shape = row.whole("layer"), _Shape(*map(row.whole, ("in_size", "cin", "cout", "stride")))
+    keep(base, lines, "base", row.number("base_ms"), row, again=True)
+    layer, shape = row.whole("layer"), _Shape(*map(row.positive, ("in_size", *_SIZES)))
     if shapes.setdefault(layer, shape) != shape:
       raise ValueError(f"{row.where}: layer {layer} is {shape}, above {shapes[layer]}")
     option, value = _option(row), row.number("delta_vs_skip")
+    keep(seen, lines, (layer, option), value, row)
+    keep(found, lines, (shape, option), value, row, again=True)
     if option:
-      keep(found, lines, (shape, option), value, row)
+      known |= dict.fromkeys(_pieces(row, shape, option), value)
     elif value:
       raise ValueError(f"{row.where}: skip has {value} ms; allowed relative to itself: 0")
-  if gaps := sorted(set(range(max(shapes) + 1)) - set(shapes)):
+  if gaps := sorted(set(range(min(shapes), max(shapes))) - set(shapes)):
     raise ValueError(f"latency table {sheet.path} lacks layer {', '.join(map(str, gaps))}")
+  for layer, (shape, option) in itertools.product(shapes, found):
+    if shape == shapes[layer] and (layer, option) not in seen:
+      raise ValueError(
+        f"latency table {sheet.path} lacks an option of layer {layer}: the one in "
+        f"{lines[shape, option]}, a layer of the same shape"
+      )
   ordered = [shapes[layer] for layer in sorted(shapes)]
 
   def costs(space):
     _check_skeleton(sheet, ordered, space)
-    known = {}
-    for part in parts(space):
-      value = _milliseconds(part, ordered, found)
-      if value is not None:
-        known[part.name] = value
-    return known | {"stem": base["base"]}
+    values = {part.name: _milliseconds(part, ordered, known, space) for part in parts(space)}
+    values["stem"] = base["base"]
+    return {name: value for name, value in values.items() if value is not None}
 
   return costs
 
@@ -89,7 +98,7 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
 def _option(row: Row) -> _Option | None:
   """Kernel, expansion and groups of a row; None for the skip."""
   op = row.values["op"]
-  match = re.fullmatch(r"k(\d+)_e(\d+)(?:_g(\d+))?", op)
+  match = re.fullmatch(r"k([1-9]\d*)_e([1-9]\d*)(?:_g([1-9]\d*))?", op)
   if op != "skip" and not match:
     raise ValueError(f"{row.where}: op is {op!r}; allowed: skip, or such as k3_e6 or k3_e1_g2")
   return (int(match[1]), int(match[2]), int(match[3] or 1)) if match else None
@@ -120,34 +129,30 @@ def _check_skeleton(sheet: Sheet, layers: list[_Shape], space: SearchSpace) -> N
     )
 
 
+def _pieces(row: Row, shape: _Shape, option: _Option) -> list[Piece]:
+  """The blocks of a row, with and without shuffle."""
+  (size, cin, cout, stride), (kernel, expansion, groups) = shape, option
+  sizes = {"kernel": kernel, "expansion": expansion}
+  more = {"expand_groups": groups, "project_groups": groups, "project_skip": False}
+  try:
+    made = [
+      blocks.inverted_residual(cin, cout, stride, **sizes, **more, shuffle=shuffle)
+      for shuffle in (False, True)
+    ]
+  except ValueError as error:
+    raise ValueError(f"{row.where}: {error}") from None
+  return [piece(block, (size, size, cin)) for block in made]
+
+
 def _milliseconds(
-  part: Part, layers: list[_Shape], found: dict[tuple[_Shape, _Option], float]
+  part: Part, layers: list[_Shape], known: dict[Piece, float], space: SearchSpace
 ) -> float | None:
   """The milliseconds of a block, or those of a head or a projection, which `base_ms` holds."""
-  parsed = pieces(trace_of(part.layer, part.shape))
   if part.option is None:
     is_last = part.shape[-1] == layers[-1].cout
     return 0.0 if is_last and part.predecessor is not None else None
-  if parsed is None or len(parsed) != 1:
-    return None
-  [piece] = parsed
-  shape = _Shape(piece.before[0], piece.before[-1], piece.after[-1], piece.stride)
   if part.option == 0:
+    stage = space.stages[part.stage]
+    shape = _Shape(part.shape[0], part.shape[-1], stage.channels, stage.stride)
     return 0.0 if shape.changes and shape in layers else None
-  if not _is_option(piece, shape):
-    return None
-  expansion = piece.inner // shape.cin
-  return found.get((shape, (piece.kernel, expansion, piece.groups[0])))
-
-
-def _is_option(piece: Piece, shape: _Shape) -> bool:
-  """Whether a block is one that the options of these tables describe."""
-  return (
-    piece.kind == "block"
-    and piece.before[0] == piece.before[1]
-    and piece.inner % shape.cin == 0
-    and piece.expands
-    and piece.groups[0] == piece.groups[1]
-    and not piece.squeeze_excite
-    and piece.shortcut == ("" if shape.changes else "input")
-  )
+  return known.get(piece(part.layer, part.shape))

@@ -30,7 +30,8 @@ class Row(NamedTuple):
       value = float(text)
     except ValueError:
       value = math.nan
-    if not math.isfinite(value) or value < 0:
+    # Python also reads 1_0 and digits of other scripts.
+    if not math.isfinite(value) or value < 0 or "_" in text or not text.isascii():
       found = repr(text) if text else "empty"
       raise ValueError(f"{self.where}: {column} is {found}; allowed: a number of at least 0")
     return value
@@ -46,15 +47,38 @@ class Row(NamedTuple):
       raise ValueError(f"{self.where}: {column} is {value}; allowed: whole numbers")
     return int(value)
 
-  def shape(self, column: str) -> tuple[int, ...]:
-    """A shape such as "56x56x24".
+  def positive(self, column: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+      ValueError: If it is none.
+    """
+    value = self.whole(column)
+    if not value:
+      raise ValueError(f"{self.where}: {column} is 0; allowed: whole numbers from 1")
+    return value
+
+  def flag(self, column: str) -> bool:
+    """A cell of 0 or 1; no if it is empty, or the column missing.
+
+    Raises:
+      ValueError: If it is neither.
+    """
+    value = self.whole(column) if self.values.get(column) else 0
+    if value > 1:
+      raise ValueError(f"{self.where}: {column} is {value}; allowed: 0 or 1")
+    return value == 1
+
+  def shape(self, column: str, axes: int) -> tuple[int, ...]:
+    """A shape such as "56x56x24", or "1000" of one axis.
 
     Raises:
       ValueError: If it is none.
     """
     text = self.values[column]
-    if not re.fullmatch(r"\d+(x\d+x\d+)?", text):
-      raise ValueError(f"{self.where}: {column} is {text!r}; allowed: a shape such as 56x56x24")
+    if not re.fullmatch("x".join(["0*[1-9][0-9]*"] * axes), text):
+      example = "56x56x24" if axes == 3 else "1000"
+      raise ValueError(f"{self.where}: {column} is {text!r}; allowed: a shape such as {example}")
     return tuple(int(side) for side in text.split("x"))
 
 
@@ -84,11 +108,14 @@ class Sheet(NamedTuple):
     Raises:
       ValueError: If no row has the value, or several are there and none is wanted.
     """
-    found = list(dict.fromkeys(row.values.get(column, "") for row in self.rows))
     if column not in self.columns:
       if wanted is not None:
         raise ValueError(f"{self.path} has no column {column} to choose {wanted!r} from")
       return self
+    found = list(dict.fromkeys(row.values[column] for row in self.rows))
+    if "" in found and len(found) > 1:
+      [empty, *_] = [row.where for row in self.rows if not row.values[column]]
+      raise ValueError(f"{empty}: {column} is empty; allowed: one of those in other rows")
     if wanted is None and len(found) > 1:
       raise ValueError(f"{self.path} has several of {column}: {', '.join(found)}; {what}")
     if wanted is not None and wanted not in found:
@@ -118,11 +145,11 @@ def parse(path: str, text: str) -> Sheet:
     ValueError: If it has no rows, a column twice, or a row of another length than the header.
   """
   comments, header, rows = {}, None, []
-  for number, cells in _lines(text):
+  for number, cells in _lines(path, text):
     if cells[0].startswith("#"):
       key, colon, value = ",".join(cells).lstrip("# ").partition(":")
       if colon:
-        comments[key.strip()] = value.strip()
+        comments[key.strip()] = value.strip(" ,")  # A spreadsheet fills the row with commas.
     elif header is None:
       header = tuple(cell.lower() for cell in cells)
       if len(set(header)) < len(header):
@@ -138,22 +165,27 @@ def parse(path: str, text: str) -> Sheet:
   return Sheet(path, comments, header, tuple(rows))
 
 
-def _lines(text: str) -> Iterator[tuple[int, Sequence[str]]]:
+def _lines(path: str, text: str) -> Iterator[tuple[int, Sequence[str]]]:
   """The number and the cells of each line that is not empty."""
   for number, line in enumerate(text.splitlines(), 1):
     if line.startswith("#"):
       yield number, [line]
     elif line.strip(" ,"):
-      yield number, [cell.strip() for cell in next(csv.reader([line]))]
+      try:
+        yield number, [cell.strip() for cell in next(csv.reader([line]))]
+      except csv.Error as error:
+        raise ValueError(f"{path} line {number}: {error}") from None
 
 
-def keep(found: dict, lines: dict, key: object, value: float, row: Row) -> None:
+def keep(
+  found: dict, lines: dict, key: object, value: float, row: Row, again: bool = False
+) -> None:
   """Stores a number under a key in `found`, and its place in `lines`.
 
   Raises:
-    ValueError: If the key has another number already.
+    ValueError: If the key has a number already; with `again`, if it has another one.
   """
-  if key in found and found[key] != value:
+  if key in found and not (again and found[key] == value):
     raise ValueError(
       f"{row.where}: {value} ms for what has {found[key]} ms in {lines[key]}; keep one of them"
     )

@@ -79,8 +79,8 @@ def _described(row: Row, are_channels: bool) -> tuple[object, list[Piece]]:
   if kind == _BLOCK:
     inner = row.whole("expand") * (1 if are_channels else cin)
     sizes = inner, row.whole("kernel"), row.whole("stride")
-    flags = tuple(row.flag(column) for column in ("idskip", "se", "hs"))
-    block = _block(cin, cout, sizes, flags)
+    flags = row.flag("idskip"), row.flag("se"), row.flag("hs")
+    block = _block(cin, cout, *sizes, *flags)
     found = [piece(block, before)] if block else []
     return (kind, before, after, sizes, flags), [p for p in found if p[1][-1].shape == after]
   if kind == "Conv":
@@ -96,16 +96,29 @@ def _described(row: Row, are_channels: bool) -> tuple[object, list[Piece]]:
 
 
 def _block(
-  cin: int, cout: int, sizes: tuple[int, int, int], flags: tuple[bool, bool, bool]
+  cin: int,
+  cout: int,
+  inner: int,
+  kernel: int,
+  stride: int,
+  is_added: bool,
+  squeeze_excite: bool,
+  hard_swish: bool,
 ) -> Layer | None:
-  """The block of inner channels, kernel, stride, and idskip, se, hs; None if none here is it."""
-  (inner, kernel, stride), (adds, gated, swishes) = sizes, flags
-  is_added = stride == 1 and cin == cout
-  if swishes or adds != is_added or not inner or inner % cin or not kernel % 2 or not stride:
+  """The block of a row; None if no block here is it."""
+  adds = stride == 1 and cin == cout
+  if hard_swish or is_added != adds or not inner or inner % cin or not kernel % 2 or not stride:
     return None
-  more = {"kernel": kernel, "squeeze_excite": gated}
   if inner == cin:
-    return blocks.depthwise_separable(cin, cout, stride, **more)
+    return blocks.depthwise_separable(
+      cin, cout, stride, kernel=kernel, squeeze_excite=squeeze_excite
+    )
   return blocks.inverted_residual(
-    cin, cout, stride, expansion=inner // cin, project_skip=False, **more
+    cin,
+    cout,
+    stride,
+    expansion=inner // cin,
+    kernel=kernel,
+    squeeze_excite=squeeze_excite,
+    project_skip=False,
   )

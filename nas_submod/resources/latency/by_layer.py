@@ -6,6 +6,7 @@ changes (HW-NAS-Bench; the numbers of `eyeriss` agree: the first layer's `k3_e1`
 channels, and the second's, with 24, differ by the 1x1 convolution of 16 channels alone).
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -112,12 +113,7 @@ def _check_skeleton(sheet: Sheet, layers: list[_Shape], space: SearchSpace) -> N
   own = []
   for part in parts(space):
     if part.option is not None and part.predecessor == part.stage:
-      shape = _Shape(
-        part.shape[0],
-        part.shape[2],
-        space.stages[part.stage].channels,
-        space.stages[part.stage].stride,
-      )
+      shape = _shape_of(part, space)
       if shape.changes and shape not in own:
         own.append(shape)
   wanted = [shape for shape in layers if shape.changes]
@@ -129,19 +125,28 @@ def _check_skeleton(sheet: Sheet, layers: list[_Shape], space: SearchSpace) -> N
     )
 
 
+def _shape_of(part: Part, space: SearchSpace) -> _Shape:
+  """The shape of the first position of a stage."""
+  stage = space.stages[part.stage]
+  return _Shape(part.shape[0], part.shape[-1], stage.channels, stage.stride)
+
+
 def _pieces(row: Row, shape: _Shape, option: _Option) -> list[Piece]:
   """The blocks of a row, with and without shuffle."""
   (size, cin, cout, stride), (kernel, expansion, groups) = shape, option
-  sizes = {"kernel": kernel, "expansion": expansion}
-  more = {"expand_groups": groups, "project_groups": groups, "project_skip": False}
+  block = functools.partial(
+    blocks.inverted_residual,
+    expansion=expansion,
+    kernel=kernel,
+    expand_groups=groups,
+    project_groups=groups,
+    project_skip=False,
+  )
   try:
-    made = [
-      blocks.inverted_residual(cin, cout, stride, **sizes, **more, shuffle=shuffle)
-      for shuffle in (False, True)
-    ]
+    made = [block(cin, cout, stride, shuffle=shuffle) for shuffle in (False, True)]
   except ValueError as error:
     raise ValueError(f"{row.where}: {error}") from None
-  return [piece(block, (size, size, cin)) for block in made]
+  return [piece(layer, (size, size, cin)) for layer in made]
 
 
 def _milliseconds(
@@ -152,7 +157,6 @@ def _milliseconds(
     is_last = part.shape[-1] == layers[-1].cout
     return 0.0 if is_last and part.predecessor is not None else None
   if part.option == 0:
-    stage = space.stages[part.stage]
-    shape = _Shape(part.shape[0], part.shape[-1], stage.channels, stage.stride)
+    shape = _shape_of(part, space)
     return 0.0 if shape.changes and shape in layers else None
   return known.get(piece(part.layer, part.shape))

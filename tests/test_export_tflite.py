@@ -91,6 +91,31 @@ def test_int8_has_ranges_over_all_images_and_a_scale_a_channel(digits, tmp_path,
   assert len(tensors["stem/conv1/kernel"].quantization.scale) == 8
 
 
+@pytest.mark.parametrize("dead", [2, 8])
+def test_int8_bears_channels_whose_kernel_is_zero(dead, tmp_path):
+  """Their bias would not fit 32 bits; XNNPACK would refuse a tensor that is always zero."""
+  layer = layers.serial(
+    layers.conv(4, 8, 3, bias=True), layers.relu(), layers.conv(8, 3, bias=True)
+  )
+  rng = np.random.default_rng(0)
+  start = layer.init(jax.random.key(0), lambda _, shape: np.float32(rng.normal(size=shape)))
+  kernel = np.array(start.params[0]["kernel"])
+  kernel[..., :dead] *= 1e-9
+  bias = np.full(8, -1 if dead == 8 else 1, np.float32)  # The rectifier makes zeros of -1.
+  last = start.params[2] | {"bias": np.ones(3, np.float32)}
+  params = ({"kernel": kernel, "bias": bias}, (), last)
+  variables = layers.Variables(params, start.state)
+  images = rng.normal(size=(64, 6, 6, 4)).astype(np.float32)
+  outputs = np.asarray(layer.apply(*variables, images, False)[0])
+  model = make_model(layer, images.shape[1:], variables, {}, lambda path: "part")
+  paths = tmp_path / "float.tflite", tmp_path / "int8.tflite"
+  tflite_file.write_tflite(model, paths[0])
+  tflite_file.quantize_tflite(*paths, images)
+  for load in (load_litert, load_tflite_micro):
+    error = load(paths[1]).run(images) - outputs
+    assert np.abs(error).max() <= 0.03 * np.abs(outputs).max()
+
+
 def test_large_weights_are_inside_the_flatbuffer(tmp_path):
   """Outside of it TFLite Micro reads zeros, and returns the same for all images."""
   rng = np.random.default_rng(0)

@@ -20,6 +20,8 @@ from nas_submod.export.tflite_build import METADATA, Builder, packed, schema
 from nas_submod.export.tflite_operators import add, reshape
 from nas_submod.validation import first_line
 
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
 
 def write_tflite(model: Model, path: str | pathlib.Path) -> None:
   """Writes a model as a TFLite file with numbers of float32.
@@ -92,7 +94,7 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
   shape = tuple(graph.tensors[graph.inputs[0]].shape[1:])
   if len(images) == 0 or images.shape[1:] != shape or not np.isfinite(images).all():
     raise ValueError(
-      f"images to quantize {path} with have shape {images.shape}; allowed: finite numbers of "
+      f"images to quantize {path} have shape {images.shape}; allowed: finite numbers of "
       f"shape (images, {', '.join(map(str, shape))}), at least one image"
     )
   if graph.tensors[graph.inputs[0]].type != schema().TensorType.FLOAT32:
@@ -115,14 +117,62 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
     if not np.isfinite([low[i], high[i]]).all():  # TFLite Micro would end the process.
       name = graph.tensors[i].name.decode()
       raise ValueError(f"tensor {name} of {path} reaches values that are not finite")
+  kernels = _widen(model, low, high)
 
   def number(value, tensor):
     return np.full((1,) * len(graph.tensors[tensor].shape), value, np.float32)
 
+  bounds = {i: (number(low[i], i), number(high[i], i)) for i in computed}
+  bounds |= {i: (-bound, bound) for i, bound in kernels.items()}
   return {
-    graph.tensors[i].name.decode(): {"min": number(low[i], i), "max": number(high[i], i)}
-    for i in computed
+    graph.tensors[i].name.decode(): {"min": smallest, "max": largest}
+    for i, (smallest, largest) in bounds.items()
   }
+
+
+def _widen(model: Any, low: np.ndarray, high: np.ndarray) -> dict[int, np.ndarray]:
+  """Widens ranges that are too narrow for integers, such as those of channels that are always 0.
+
+  XNNPACK refuses an output whose step is far below the product of the steps of its inputs. A bias
+  has that product as its step, and 32 bits, which a channel with a kernel of zeros exceeds.
+
+  Args:
+    model: The content of a float32 file.
+    low: The smallest value of each tensor. Shape `[tensors]`.
+    high: The largest value; raised in place.
+
+  Returns:
+    The largest absolute value of kernels that need another than their own, by tensor, with an axis
+    for each of the kernel.
+  """
+  [graph] = model.subgraphs
+  names, kernels = _operator_names(model), {}
+
+  def values(tensor):
+    tensor = graph.tensors[tensor]
+    content = bytes(model.buffers[tensor.buffer].data)
+    return np.frombuffer(content, np.float32).reshape(tensor.shape)
+
+  def step(tensor):
+    return max(max(high[tensor], 0) - min(low[tensor], 0), 1e-9) / 255
+
+  for operator in graph.operators:
+    kind, [target] = names[operator.opcodeIndex], operator.outputs
+    source, *others = operator.inputs
+    product, bound, bias = step(source), np.zeros(0), np.zeros(0)
+    if kind in _WEIGHTED:
+      kernel, bias = np.abs(values(others[0])), np.abs(values(others[1]))
+      axis = kernel.ndim - 1 if kind == "DEPTHWISE_CONV_2D" else 0
+      bound = kernel.max(tuple(i for i in range(kernel.ndim) if i != axis), keepdims=True)
+      product *= bound.max() / 127
+    elif kind == "MUL" and np.isfinite(low[others[0]]):
+      product *= step(others[0])
+    if step(target) < product / 128:
+      high[target] = min(low[target], 0) + 255 * product / 128
+    smallest = 127 * bias.reshape(bound.shape) / (step(source) * 2**30)
+    if (bound < smallest).any():
+      kernels[others[0]] = np.maximum(bound, smallest).astype(np.float32)
+  return kernels
 
 
 def nodes(path: str | pathlib.Path) -> dict[str, int]:
@@ -163,11 +213,10 @@ def weight_bytes(path: str | pathlib.Path) -> int:
   model = read(path)
   [graph] = model.subgraphs
   names = _operator_names(model)
-  weighted = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
   buffers = {
     graph.tensors[tensor].buffer
     for operator in graph.operators
-    if names[operator.opcodeIndex] in weighted
+    if names[operator.opcodeIndex] in _WEIGHTED
     for tensor in operator.inputs[1:]
   }
   return sum(len(model.buffers[buffer].data) for buffer in buffers)

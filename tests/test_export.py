@@ -255,6 +255,17 @@ def test_the_same_checkpoint_gives_the_same_files(run, exported, export, tmp_pat
     assert first.read_bytes() == second.read_bytes(), name
 
 
+def test_a_slow_format_is_checked_on_part_of_the_images(run, export, tmp_path, monkeypatch):
+  some = formats.FORMATS["stablehlo"]._replace(checked=100)
+  monkeypatch.setattr(deploy, "FORMATS", formats.FORMATS | {"stablehlo": some})
+  command = (f"--workdir={run[0]}", "--formats=onnx,stablehlo", f"--output={tmp_path}")
+  status, printed, _ = export(*command)
+  assert status == 0 and printed.count(" of 100 images ") == 1
+  content = json.loads((tmp_path / "export.json").read_text())["formats"]
+  assert [content[name]["comparison"]["images"] for name in ("onnx", "stablehlo")] == [360, 100]
+  assert content["stablehlo"]["comparison"]["agreement"] == 1
+
+
 def test_files_of_an_earlier_export_are_named(run, export, tmp_path):
   (tmp_path / "model.tflite").write_bytes(b"")
   _, printed, _ = export(

@@ -23,7 +23,7 @@ def table(content: Mapping[str, Any]) -> str:
     content: That of `export.json`.
   """
   rows = [_checkpoint(content)] if content["accuracy"] else []
-  rows += [_row(facts) for facts in content["formats"].values()]
+  rows += [_row(facts, content["accuracy"]) for facts in content["formats"].values()]
   widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows)]
   lines = [" | ".join(c.ljust(w) for c, w in zip(row, widths)) for row in (_COLUMNS, *rows)]
   rule = "|".join("-" * (width + 2) for width in widths)
@@ -36,12 +36,14 @@ def _checkpoint(content: Mapping[str, Any]) -> Sequence[str]:
   return ["checkpoint, by JAX", "-", "-", accuracy, *["-"] * 5]
 
 
-def _row(facts: Mapping[str, Any]) -> Sequence[str]:
+def _row(facts: Mapping[str, Any], accuracy: Mapping[str, Any] | None) -> Sequence[str]:
   compared, nodes = facts["comparison"], facts["nodes"]
   checked = ["not checked"] * 3
-  if compared:
+  if compared and accuracy:
+    images = compared["images"]
+    part = f" of {images:,} images" if images < accuracy["images"] else ""
     checked = [
-      f"{compared['accuracy']:.2%}",
+      f"{compared['accuracy']:.2%}{part}",
       f"{compared['agreement']:.2%}",
       f"{compared['difference']:.2g}, relative {compared['relative_difference']:.1e}",
     ]
@@ -172,7 +174,8 @@ def _protocol(content: Mapping[str, Any]) -> str:
     "bytes: of the file. weights: kernels and biases, 1 byte a kernel number and 4 a bias in int8, "
     "4 bytes each in float32.",
     "accuracy, agree (same prediction as JAX) and largest difference of logits (also relative to "
-    "the largest logit): on all test images, by the runtime of the file.",
+    "the largest logit): on all test images, or the number given, evenly spaced among them, by the "
+    "runtime of the file.",
     f"ms: one image, one thread, on {content['versions']['machine']}; the files run in turn, "
     f"{content['latency']['sweeps']} sweeps, 10th percentile of the thread's time.",
     "arena: bytes of activations in TFLite Micro, with the padded copies that TFLite makes. The "

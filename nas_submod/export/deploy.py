@@ -169,32 +169,40 @@ def _check(
   rows: Mapping[str, dict[str, Any]],
   on_progress: OnProgress,
 ) -> dict[str, Any] | None:
-  """Runs all test images through every file; returns the accuracy of the network by JAX."""
+  """Runs test images through every file; returns the accuracy of the network by JAX on all."""
   network, data = subject.network, subject.data
   if data is None:
     return None
   test = data.test
 
-  def logits(run: verify.Run, doing: str, split: Split = test) -> np.ndarray:
+  def logits(run: verify.Run, doing: str, split: Split) -> np.ndarray:
     return verify.logits(run, split, lambda done, count: on_progress(doing, done, count))
 
-  def of_pixels(run: verify.Run) -> verify.Run:
-    return lambda pixels: run(verify.normalized(pixels, network.mean, network.std))
+  def compare(
+    run: verify.Run, doing: str, expected: np.ndarray, most: int | None
+  ) -> tuple[np.ndarray, verify.Comparison]:
+    split = test
+    if most is not None and most < len(test.labels):
+      chosen = np.linspace(0, len(test.labels) - 1, most).astype(int)
+      split, expected = Split(test.images[chosen], test.labels[chosen]), expected[chosen]
 
-  reference = logits(network, "JAX")
+    def of_pixels(pixels):
+      return run(verify.normalized(pixels, network.mean, network.std))
+
+    found = logits(of_pixels, doing, split)
+    return found, verify.compare(found, expected, split.labels)
+
+  reference = logits(network, "JAX", test)
   for name, (path, runner) in loaded.items():
-    found = logits(of_pixels(runner.run), name)
-    comparison = verify.compare(found, reference, test.labels)
+    found, comparison = compare(runner.run, name, reference, FORMATS[name].checked)
     rows[name]["comparison"] = comparison._asdict()
     rows[name]["faults"] += verify.faults(comparison, not FORMATS[name].source, network.step > 0)
     if name == "tflite_int8":
-      chosen = np.unique(np.linspace(0, len(found) - 1, _MICRO_IMAGES).astype(int))
-      part = Split(test.images[chosen], test.labels[chosen])
-
-      def by_micro(run: verify.Run, part: Split = part) -> np.ndarray:
-        return logits(of_pixels(run), "TFLite Micro", part)
-
-      _check_micro(path, rows[name], by_micro, found[chosen], part.labels)
+      _check_micro(
+        path,
+        rows[name],
+        lambda run, found=found: compare(run, "TFLite Micro", found, _MICRO_IMAGES)[1],
+      )
   return {
     "images": len(test.labels),
     "accuracy": float(np.mean(reference.argmax(1) == test.labels)),
@@ -206,11 +214,9 @@ def _check(
 def _check_micro(
   path: pathlib.Path,
   row: dict[str, Any],
-  logits: Callable[[verify.Run], np.ndarray],
-  expected: np.ndarray,
-  labels: np.ndarray,
+  compare: Callable[[verify.Run], verify.Comparison],
 ) -> None:
-  """Compares TFLite Micro with the logits of LiteRT on some test images, and notes its arena."""
+  """Compares TFLite Micro with LiteRT on some test images, and notes its arena."""
   try:
     package("tflite_micro", "tflite")
   except ValueError as error:
@@ -224,7 +230,7 @@ def _check_micro(
       f"the graph takes {runner.persistent:,} bytes of TFLite Micro's arena on this machine, "
       "beside the activations; less where pointers have 32 bits"
     )
-  comparison = verify.compare(logits(runner.run), expected, labels)
+  comparison = compare(runner.run)
   row["micro"] = comparison._asdict()
   row["notes"].append(
     f"TFLite Micro predicts as LiteRT on {comparison.agreement:.1%} of {comparison.images} test "

@@ -32,6 +32,7 @@ class Format(NamedTuple):
     quantize: `(float file, int8 file, calibration images)`; None for a float format.
     nodes: The operations in a file by kind; None where nobody counts them.
     prepare: Makes a function that runs the file once, to be timed; None where that says little.
+    checked: The most test images to check it on; None: all.
   """
 
   file: str
@@ -43,6 +44,7 @@ class Format(NamedTuple):
   quantize: Callable[[pathlib.Path, pathlib.Path, np.ndarray], None] | None = None
   nodes: Callable[[pathlib.Path], dict[str, int]] | None = None
   prepare: Callable[[pathlib.Path, int], Callable[[], None]] | None = None
+  checked: int | None = None
 
 
 _ONNX = {"onnx": "export", "onnxruntime": "export"}
@@ -93,6 +95,7 @@ FORMATS: Mapping[str, Format] = {
     {"flatbuffers": "export"},
     runtimes.load_stablehlo,
     write=stablehlo_file.write_stablehlo,
+    checked=1000,  # XLA is slow at grouped convolutions on a CPU.
   ),
 }
 

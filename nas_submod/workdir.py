@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_submod.files import write_json
+from nas_submod.resources.settings import DEFAULTS
 
 CONFIG_FILE = "config.json"
 
@@ -52,6 +53,8 @@ def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathl
 
 def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
   """The first leaf that differs: (dotted name, value there, value here)."""
+  if name in ("resources", "config.resources"):  # Left out, they have their defaults.
+    there, here = (DEFAULTS | x if isinstance(x, dict) else x or DEFAULTS for x in (there, here))
   if isinstance(there, dict) and isinstance(here, dict):
     for key in sorted(there.keys() | here.keys()):
       found = _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)

@@ -54,6 +54,15 @@ def test_workdir_belongs_to_one_config(tmp_path):
     make_workdir(workdir, {**config, "extra": 1})
 
 
+@pytest.mark.parametrize("wrap", [lambda config: config, lambda config: {"config": config}])
+def test_a_workdir_without_resources_has_the_default_ones(tmp_path, wrap):
+  workdir = make_workdir(tmp_path, wrap({"seed": 0}))
+  resources = {"params": "learned", "flash": "int8", "memory": "int8", "latency": None}
+  make_workdir(workdir, wrap({"seed": 0, "resources": resources}))
+  with pytest.raises(ValueError, match=r"resources\.params is 'learned' there and 'folded' here"):
+    make_workdir(workdir, wrap({"seed": 0, "resources": resources | {"params": "folded"}}))
+
+
 def test_workdir_that_cannot_be_written(tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(ValueError, match="cannot be written: Not a directory"):

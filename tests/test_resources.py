@@ -396,6 +396,10 @@ def one_number(space):
   return lambda mask: mask.sum()
 
 
+def ragged(space):
+  return lambda mask: [[1, 2], [3]]
+
+
 def infinite(space):
   return lambda mask: np.inf * mask.any(-1)
 
@@ -441,6 +445,7 @@ def test_a_resource_of_ones_own_comes_from_a_config():
       {"mine": f"{__name__}:one_number"},
       r"the cost of mine must be .* got int64 \(\) for masks",
     ),
+    ({"mine": f"{__name__}:ragged"}, "the cost of mine must be .*: ValueError setting an array"),
     ({"mine": f"{__name__}:infinite"}, "mine of the start network is inf; allowed: finite"),
     ({"mine": f"{__name__}:other_in_jax"}, "the start network is 1 in NumPy, but 2.0 in JAX"),
     ({"mine": f"{__name__}:only_numpy"}, "the cost of mine must be .* in JAX too .* traced array"),

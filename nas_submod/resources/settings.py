@@ -17,7 +17,7 @@ from nas_submod.resources.memory import MEMORY
 from nas_submod.validation import first_line, imported
 
 _CHOICES = {"params": PARAMS, "flash": FLASH, "memory": MEMORY}
-_DEFAULTS = {"params": "learned", "flash": "int8", "memory": "int8"}
+DEFAULTS = {"params": "learned", "flash": "int8", "memory": "int8"}
 _TAKEN = ("madds", "latency_ms")  # resources without a setting of their name
 
 
@@ -40,7 +40,7 @@ def from_config(settings: Mapping[str, Any] | None) -> Table:
       is wrong.
   """
   given = {name: value for name, value in dict(settings or {}).items() if value is not None}
-  chosen = {name: _chosen(name, given.pop(name, _DEFAULTS[name])) for name in _CHOICES}
+  chosen = {name: _chosen(name, given.pop(name, DEFAULTS[name])) for name in _CHOICES}
   table = {"params": chosen["params"], "madds": MADDS}
   table |= {"flash": chosen["flash"], "memory": chosen["memory"]}
   if (path := given.pop("latency", None)) is not None:
@@ -98,7 +98,10 @@ def _check(name: str, space: SearchSpace, of_mask: Callable[[Any], Any]) -> None
   if not callable(of_mask):
     raise ValueError(f"{form}, got {of_mask!r:.80}")
   masks = np.stack([space.required] * 2)
-  costs = np.asarray(of_mask(masks))
+  try:
+    costs = np.asarray(of_mask(masks))
+  except Exception as error:
+    raise ValueError(f"{form}: {type(error).__name__} {first_line(error)}") from error
   if costs.shape != (2,) or costs.dtype.kind not in "iuf":
     raise ValueError(f"{form}, got {costs.dtype} {costs.shape} for masks of shape {masks.shape}")
   if not (np.isfinite(costs).all() and (costs >= 0).all()):

@@ -22,7 +22,7 @@ from experiments import common
 from nas_submod.export import measure, parts, timing
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.latency import measured, samples, sheet
+from nas_submod.resources.latency import measured, open_table, samples
 from nas_submod.resources.latency.fit import check_complete
 from nas_submod.validation import at_least_one
 
@@ -47,7 +47,7 @@ def main(config: ConfigDict) -> None:
     space = spaces.from_config(config.space)
     at_least_one(threads=THREADS.value, sweeps=SWEEPS.value)
     if FROM_CSV.value:
-      return from_csv(space, pathlib.Path(FROM_CSV.value), console)
+      return from_csv(space, FROM_CSV.value, console)
     at_least_one(networks=NETWORKS.value, checks=CHECKS.value)
     madds = (config.get("budget") or {}).get("madds")
     sampled = samples.draw(space, NETWORKS.value, CHECKS.value, madds)
@@ -56,13 +56,22 @@ def main(config: ConfigDict) -> None:
     measure_here(space, sampled, output(f"latency_{RUNTIME.value}.csv"), console)
   except ValueError as error:
     return common.fail(error)
+  except OSError as error:
+    return common.fail(f"{error.filename} cannot be written: {error.strerror}")
   except KeyboardInterrupt:
     return common.stop("stopped; the same command continues", 130)
 
 
 def output(name: str) -> pathlib.Path:
-  """The path of the table; its folder is made."""
+  """The path of the table; its folder is made.
+
+  Raises:
+    OSError: If the folder cannot be made.
+    ValueError: If the path is a folder.
+  """
   path = pathlib.Path(OUTPUT.value) if OUTPUT.value else common.workdir() / name
+  if path.is_dir():
+    raise ValueError(f"--output={path} is a folder; allowed: the path of a file")
   path.parent.mkdir(parents=True, exist_ok=True)
   return path
 
@@ -102,24 +111,26 @@ def export_parts(
   """Writes the parts and whole networks as files, and a table to fill in."""
   if unknown := set(FORMATS.value or [""]) - set(parts.WRITERS):
     raise ValueError(f"unknown format {min(unknown)!r}; allowed: {', '.join(parts.WRITERS)}")
+  if (table := folder / "parts.csv").exists():
+    raise ValueError(f"{table} exists, and may hold measurements: move it, or name another folder")
   stems = parts.write(parts.models(space, sampled), folder, FORMATS.value)
   keys = "device", "runtime", "threads", "date"
   about = dict.fromkeys(keys, "") | {"space": measure.space_comment(space)}
-  parts.write_skeleton(stems, folder / "parts.csv", about)
+  parts.write_skeleton(stems, table, about)
   console.print(
     f"{len(stems)} parts and networks as {', '.join(FORMATS.value)} in {folder}/\n"
-    f"Time each on the device, best in turns, and write its milliseconds into {folder}/parts.csv. "
+    f"Time each on the device, best in turns, and write its milliseconds into {table}. "
     "Then\n  python -m experiments.measure_latency "
-    f"--config={common.config_file()} --from_csv={folder}/parts.csv --output=table.csv\nfits the "
+    f"--config={common.config_file()} --from_csv={table} --output=table.csv\nfits the "
     "correction and writes the table for config.resources.latency. Rows of networks (network/... "
     "and check/...) may be deleted: then the correction is 0.",
     markup=False,
   )
 
 
-def from_csv(space: SearchSpace, source: pathlib.Path, console: Console) -> None:
+def from_csv(space: SearchSpace, source: str, console: Console) -> None:
   """Fits the correction of a table that was measured elsewhere."""
-  found = sheet.parse(str(source), sheet.read(str(source)))
+  found = open_table(source)
   table = measured.read_measured(found)
   if table.networks:
     table = table._replace(correction=None)  # It is fitted again.

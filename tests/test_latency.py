@@ -581,6 +581,18 @@ def test_sweeps_run_everything_once_and_continue_from_the_log(tmp_path, monkeypa
   assert all(sorted(turn) == ["a", "b", "c"] for turn in turns) and len(set(turns)) > 1
   with pytest.raises(ValueError, match="holds sweeps of other settings, parts or versions"):
     timing.round_robin(runs, 30, log=log, settings={"x": 2})
+  log.write_text("no log\n")
+  with pytest.raises(ValueError, match="holds sweeps of other settings, parts or versions"):
+    timing.round_robin(runs, 30, log=log)
+
+
+def test_no_more_sweeps_count_than_are_asked_for(tmp_path, monkeypatch):
+  times = iter([0.0, *[1.0] * 20, *[5.0] * 40])
+  monkeypatch.setattr(timing, "sweep", lambda runs, rng, clock: [next(times)])
+  monkeypatch.setattr(timing, "PERCENTILE", 100)
+  log = tmp_path / "log.jsonl"
+  assert timing.round_robin({"a": print}, 60, log=log) == {"a": 5.0}
+  assert timing.round_robin({"a": print}, 20, log=log) == {"a": 1.0}
 
 
 def test_programs_are_loaded_anew_and_percentiles_averaged(monkeypatch):
@@ -595,6 +607,16 @@ def test_programs_are_loaded_anew_and_percentiles_averaged(monkeypatch):
 def command(*flags):
   line = [sys.executable, "-m", "experiments.measure_latency", "--config=tests/tiny_config.py"]
   return subprocess.run([*line, *flags], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+  ("path", "message"),
+  [(".", "is a folder; allowed: the path of a file"), ("setup/t.csv", "cannot be written: ")],
+)
+def test_a_wrong_output_is_refused_before_anything_is_measured(tmp_path, path, message):
+  (tmp_path / "setup").touch()
+  done = command(f"--output={tmp_path / path}")
+  assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_measured_table_limits_a_search(tmp_path):
@@ -623,6 +645,8 @@ def test_parts_are_exported_and_filled_in_elsewhere(tmp_path):
   space = spaces.from_config(tiny_config.get_config().space)
   done = command(f"--export_parts={tmp_path}", "--networks=2", "--checks=1")
   assert done.returncode == 0, done.stderr
+  again = command(f"--export_parts={tmp_path}")
+  assert again.returncode == 2 and "parts.csv exists, and may hold measurements" in again.stderr
   count = len(parts(space)) + 3
   assert len(list(tmp_path.glob("*.onnx"))) == len(list(tmp_path.glob("*.tflite"))) == count
   rows = list(csv.DictReader((tmp_path / "parts.csv").read_text().splitlines()[5:]))

@@ -12,6 +12,7 @@ import numpy as np
 
 from nas_submod.export import parts, timing
 from nas_submod.networks.parts import fingerprint
+from nas_submod.networks.parts import parts as parts_of_space
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources import network_costs
 from nas_submod.resources.latency import fit
@@ -46,7 +47,7 @@ def measure(
       belongs to another measurement.
   """
   ending, prepare, _ = timing.RUNTIMES[runtime]
-  total = parts.count(space, samples)
+  total = len(parts_of_space(space)) + len(samples.fit) + len(samples.check)
   settings = comments(space, runtime, threads)
   del settings["date"]
   with tempfile.TemporaryDirectory() as folder:
@@ -73,17 +74,11 @@ def measure(
       renew=load,
       show=lambda done: show("sweep", done, sweeps),
     )
-  return sorted_out(space, times)
-
-
-def sorted_out(space: SearchSpace, times: Mapping[str, float]) -> Measured:
-  """The table of milliseconds by name of parts and networks, with the fitted correction."""
   found: tuple[dict[str, float], ...] = ({}, {}, {})
   for name, value in times.items():
     kind, key = kind_of(name)
     found[kind][key] = value
-  table = Measured(found[0], found[1], found[2], None)
-  return table._replace(correction=fit.fit_correction(space, table.parts, table.networks))
+  return Measured(found[0], found[1], found[2], fit.fit_correction(space, found[0], found[1]))
 
 
 def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -> dict[str, str]:

@@ -85,11 +85,6 @@ def models(space: SearchSpace, samples: Samples) -> Iterator[tuple[str, Model]]:
       yield prefix + key, random_model(prefix + key, layer, space.image_shape)
 
 
-def count(space: SearchSpace, samples: Samples) -> int:
-  """The number of models that `models` yields."""
-  return len(parts(space)) + len(samples.fit) + len(samples.check)
-
-
 def write(
   named: Iterable[tuple[str, Model]], folder: pathlib.Path, formats: Iterable[str]
 ) -> dict[str, str]:

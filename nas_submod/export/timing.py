@@ -157,7 +157,7 @@ def round_robin(
   """
   at_least_one(sweeps=sweeps, threads=threads)
   names = list(runs)
-  rows = _resumed(log, {"settings": settings, "names": names})
+  rows = _resumed(log, {"settings": settings, "names": names})[:sweeps]
   rng = np.random.default_rng([seed, len(rows)])
   _, clock = clock_of(threads)
   is_new, kept = True, len(rows)
@@ -186,7 +186,10 @@ def _resumed(log: pathlib.Path | None, head: Any) -> list[list[float]]:
   """The sweeps of a log, which is begun if there is none."""
   if log is None:
     return []
-  lines = [json.loads(line) for line in files.read_lines(log)] if log.is_file() else []
+  try:
+    lines = [json.loads(line) for line in files.read_lines(log)] if log.is_file() else []
+  except ValueError:
+    lines = [None]  # It is no log.
   if not lines:
     files.append_lines(log, [head])
   elif lines[0] != json.loads(json.dumps(head)):

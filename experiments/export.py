@@ -9,8 +9,8 @@ The first form takes the config and the network of the training in `--workdir`. 
 `--architecture` the network has random weights, which is enough to time it. Formats: onnx,
 onnx_int8, tflite, tflite_int8, stablehlo; by default all whose packages are installed
 (`nas-submod[export]`, `nas-submod[tflite]`). The files, a model card and a script that classifies
-an image are in `WORKDIR/model`. A float file that differs from the network ends the command with
-exit status 1.
+an image are in `WORKDIR/model`, or `WORKDIR/untrained`. A float file that differs from the network
+ends the command with exit status 1.
 """
 
 import json
@@ -39,7 +39,7 @@ from nas_submod.workdir import CONFIG_FILE
 FORMATS = flags.DEFINE_list("formats", [], "Formats to write; default: all that are installed.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Steps, or best; default: the last one.")
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "An untrained network of --config.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the files; WORKDIR/model by default.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the files; default: WORKDIR/model.")
 DATA = flags.DEFINE_bool("data", True, "Whether to load the data: to check files, and for int8.")
 IMAGES = flags.DEFINE_integer("calibration_images", CALIBRATION, "Training images for int8.")
 
@@ -53,7 +53,9 @@ def main(config: ConfigDict) -> None:
     subject = _untrained(config) if ARCHITECTURE.value else _trained(common.workdir())
     no_int8 = f"int8 needs training images: {subject.no_data}" if subject.no_data else ""
     choice = formats.choose(FORMATS.value, no_int8)
-    output = pathlib.Path(OUTPUT.value or common.workdir() / "model")
+    # The files of a trained network stay.
+    folder = "untrained" if ARCHITECTURE.value else "model"
+    output = pathlib.Path(OUTPUT.value or common.workdir() / folder)
     columns = (
       TextColumn("{task.description:<12}"),
       BarColumn(),
@@ -68,7 +70,7 @@ def main(config: ConfigDict) -> None:
         progress.update(tasks[doing], completed=done)
 
       content = deploy(subject, choice, output, IMAGES.value, show)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     return common.fail(error)
   except KeyboardInterrupt:
     return common.stop("stopped; the same command begins again", 130)
@@ -90,11 +92,15 @@ def _trained(workdir: pathlib.Path) -> Subject:
   wanted = CHECKPOINT.value
   network = trained.load(workdir, int(wanted) if wanted and wanted.isdigit() else wanted)
   images, no_data = _data(network.config)
-  if images is not None and not np.array_equal(images.mean, network.mean):
-    raise ValueError(
-      f"the data are not those of the training: their mean is {images.mean}, not {network.mean}; "
-      "--nodata exports without them"
-    )
+  if images is not None:
+    check_fit(network.space, images)
+    for name, known in (("mean", network.mean), ("std", network.std), ("classes", network.classes)):
+      now = images.class_names if name == "classes" else getattr(images, name)
+      if not np.array_equal(now, known):
+        raise ValueError(
+          f"the data are not those of the training: {name} {now}, not {known}; --nodata "
+          "exports without them"
+        )
   commands = [network.origin.get("command", "")]
   found = _result(workdir / "result.json", network)
   settings = network.config.get("resources")

@@ -106,7 +106,7 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
   folder = pathlib.Path(workdir) / FOLDER
   try:
     content = json.loads((folder / CONFIG_FILE).read_text())
-    config, architecture = content["config"], content["architecture"]
+    config, architecture = content["config"], [int(option) for option in content["architecture"]]
     averages = config["final"].get("average", 0) > 0
   except OSError as error:
     raise ValueError(
@@ -117,7 +117,7 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
     raise ValueError(f"{folder / CONFIG_FILE} is damaged, or not that of a training") from error
   space = spaces.from_config(config["space"])
   network = networks.build(space, architecture)
-  facts = _facts(folder, config)
+  facts = _facts(folder, config, space)
   saved = checkpoints.read(folder / "checkpoints", network, averages, checkpoint)
   return Trained(
     space=space,
@@ -144,7 +144,7 @@ def data_facts(data: Any) -> dict[str, Any]:
   }
 
 
-def _facts(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(folder: pathlib.Path, config: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
   """The fields of `Trained` that come from the data."""
   try:
     facts = json.loads((folder / DATA_FILE).read_text())
@@ -153,7 +153,7 @@ def _facts(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise ValueError(f"{folder / DATA_FILE} is damaged") from error
   try:
-    return {
+    fields = {
       "mean": np.array(facts["mean"], np.float32),
       "std": np.array(facts["std"], np.float32),
       "classes": tuple(map(str, facts["classes"])),
@@ -162,6 +162,18 @@ def _facts(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
     }
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{folder / DATA_FILE} is damaged") from error
+  mean, std, channels = fields["mean"], fields["std"], space.image_shape[-1]
+  if (
+    not mean.shape == std.shape == (channels,)
+    or not (np.isfinite(mean) & np.isfinite(std) & (std > 0)).all()
+    or len(fields["classes"]) != space.classes
+  ):
+    raise ValueError(
+      f"{folder / DATA_FILE}, or the data without it, do not fit space {space.name}: {channels} "
+      f"finite means, {channels} positive standard deviations and {space.classes} classes are "
+      "expected"
+    )
+  return fields
 
 
 def _facts_of_data(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:

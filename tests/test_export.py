@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 import nas_submod
-from nas_submod import data, resources, trained
+from nas_submod import data, resources
 from nas_submod.data import pixels, stream
 from nas_submod.export import deploy, formats, measured, verify
 from tests import tiny_config
@@ -250,7 +250,7 @@ def test_a_checkpoint_and_formats_can_be_chosen(run, export, tmp_path):
 def test_the_same_checkpoint_gives_the_same_files(run, exported, export, tmp_path):
   status, *_ = export(f"--workdir={run[0]}", f"--output={tmp_path}")
   assert status == 0
-  for name in ("onnx", "onnx_int8", "tflite", "tflite_int8"):
+  for name in ALL:
     first, second = (folder / formats.FORMATS[name].file for folder in (exported[0], tmp_path))
     assert first.read_bytes() == second.read_bytes(), name
 
@@ -340,7 +340,7 @@ def test_comparison_counts_predictions_and_distances():
     (["--config.seed=3"], "--config.seed=3 changes nothing: the config of a trained network"),
     (["--architecture=nothing"], "unknown architecture 'nothing'"),
     (["--architecture=. . | e2 .", "--checkpoint=best"], "--checkpoint is for a trained network"),
-    (["--output=setup.py"], "folder setup.py cannot be made: File exists"),
+    (["--output=setup.py"], "folder setup.py cannot be used: File exists"),
   ],
 )
 def test_errors_are_one_line_before_any_work(run, export, arguments, message):
@@ -363,16 +363,23 @@ def test_a_layer_that_does_not_say_what_it_does_is_named_before_any_work(export,
 @pytest.mark.parametrize(
   ("file", "content", "message"),
   [
+    ("new/model.onnx/file", "", "Is a directory"),
     ("result.json", "[1", "result.json is damaged, or not the result of a search"),
     ("train/data.json", "{}", "data.json is damaged"),
-    ("train/data.json", None, "the data are not those of the training: their mean is"),
+    ("train/data.json", {"mean": [1.0]}, "the data are not those of the training: mean ["),
+    ("train/data.json", {"classes": list("abcdefghij")}, "classes ('0', '1', "),
   ],
 )
 def test_damaged_runs_are_refused(run, export, tmp_path, file, content, message):
   folder = shutil.copytree(run[0], tmp_path / "run")
-  if content is None:
-    facts = json.loads((folder / trained.FOLDER / trained.DATA_FILE).read_text())
-    content = json.dumps(facts | {"mean": [1.0]})
+  if isinstance(content, dict):
+    content = json.dumps(json.loads((folder / file).read_text()) | content)
+  (folder / file).parent.mkdir(parents=True, exist_ok=True)
   (folder / file).write_text(content)
-  status, _, errors = export(f"--workdir={folder}", "--formats=onnx")
+  card = folder / "new" / "MODEL_CARD.md"
+  card.parent.mkdir(exist_ok=True)
+  card.write_text("of an earlier export")
+  status, _, errors = export(f"--workdir={folder}", "--formats=onnx", f"--output={card.parent}")
   assert status == 2 and message in errors and errors.count("\n") == 1
+  # It goes before the first file is written, and stays before.
+  assert card.exists() == (message != "Is a directory")

@@ -1,5 +1,6 @@
 """A trained network on the shelf: `nas_submod.load`."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,14 @@ def test_a_training_without_data_facts_takes_them_from_the_data(copy):
   assert found.classes == expected.classes
 
 
+def _changed(file, **fields):
+  def change(folder):
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | fields))
+
+  return change
+
+
 def _no_data(folder):
   (folder / trained.DATA_FILE).unlink()
   text = (folder / "config.json").read_text().replace('"source": "digits"', '"source": "npz:no"')
@@ -86,6 +95,10 @@ def _damaged_checkpoint(folder):
     (shutil.rmtree, r"^there is no training in .*config.json cannot be read"),
     (lambda folder: (folder / "config.json").write_text("{}"), "config.json is damaged, or not"),
     (lambda folder: (folder / trained.DATA_FILE).write_text("{"), "data.json is damaged"),
+    (_changed("config.json", architecture=None), "config.json is damaged, or not"),
+    (_changed(trained.DATA_FILE, mean=[1.0, 2.0]), "do not fit space tiny: 1 finite means"),
+    (_changed(trained.DATA_FILE, std=[0.0]), "do not fit space tiny: 1 finite means"),
+    (_changed(trained.DATA_FILE, classes=["a"]), "and 10 classes are expected"),
     (_no_data, "there is no .*data.json, and the data are missing: no file no: npz:PATH"),
     (_no_checkpoint, "checkpoints has no checkpoint; experiments.train writes the first one"),
     (_damaged_checkpoint, r"^checkpoint .*checkpoints/4 cannot be read \("),

@@ -1,5 +1,6 @@
 """Writes the files of a network, runs each with its own runtime, and reports what was found."""
 
+import functools
 import pathlib
 import platform
 import tempfile
@@ -20,6 +21,7 @@ from nas_submod.resources import latency
 
 CALIBRATION = 256
 SWEEPS = 60
+_CARD, _FACTS = "MODEL_CARD.md", "export.json"
 _MICRO_IMAGES = 100  # TFLite Micro has reference kernels, which are slow.
 _MICRO_AGREEMENT = 0.9
 
@@ -61,8 +63,10 @@ def deploy(
   model = make_model(network.network, network.space.image_shape, network.variables, facts)
   try:
     output.mkdir(parents=True, exist_ok=True)
+    for name in (_CARD, _FACTS):  # They would be wrong if this export stops halfway.
+      (output / name).unlink(missing_ok=True)
   except OSError as error:
-    raise ValueError(f"folder {output} cannot be made: {error.strerror}") from error
+    raise ValueError(f"folder {output} cannot be used: {error.strerror}") from error
   quantizes = any(FORMATS[name].quantize for name in choice.names)
   images = _calibration_images(subject, calibration) if quantizes else None
   loaded = {
@@ -91,8 +95,8 @@ def deploy(
     "commands": list(subject.commands),
     "versions": versions(),
   }
-  files.write_json(output / "export.json", content)
-  files.write_bytes(output / "MODEL_CARD.md", card.text(content).encode())
+  files.write_json(output / _FACTS, content)
+  files.write_bytes(output / _CARD, card.text(content).encode())
   if "onnx" in loaded:
     files.write_bytes(output / "classify.py", pathlib.Path(classify.__file__).read_bytes())
   return content
@@ -201,7 +205,7 @@ def _check(
       _check_micro(
         path,
         rows[name],
-        lambda run, found=found: compare(run, "TFLite Micro", found, _MICRO_IMAGES)[1],
+        functools.partial(compare, doing="TFLite Micro", expected=found, most=_MICRO_IMAGES),
       )
   return {
     "images": len(test.labels),
@@ -214,7 +218,7 @@ def _check(
 def _check_micro(
   path: pathlib.Path,
   row: dict[str, Any],
-  compare: Callable[[verify.Run], verify.Comparison],
+  compare: Callable[[verify.Run], tuple[np.ndarray, verify.Comparison]],
 ) -> None:
   """Compares TFLite Micro with LiteRT on some test images, and notes its arena."""
   try:
@@ -230,7 +234,7 @@ def _check_micro(
       f"the graph takes {runner.persistent:,} bytes of TFLite Micro's arena on this machine, "
       "beside the activations; less where pointers have 32 bits"
     )
-  comparison = compare(runner.run)
+  _, comparison = compare(runner.run)
   row["micro"] = comparison._asdict()
   row["notes"].append(
     f"TFLite Micro predicts as LiteRT on {comparison.agreement:.1%} of {comparison.images} test "

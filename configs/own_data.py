@@ -35,8 +35,8 @@ def get_config(mode: str = "") -> ConfigDict:
     "start": ". | e3 | e3",
     "head_channels": 256,
   }
-  # The limits of your device, any of params, madds, flash, memory and latency_ms; see
-  # configs/digits.py.
+  # The limits of your device, any of params, madds, flash, memory and latency_ms; docs/searching.md
+  # says how each is counted. For TFLite Micro also set config.resources.memory = "tflite_micro".
   config.budget = budgets(params=300e3, madds=20e6)
   config.train.update({"crop_padding": 2, "flip": True})
   return config

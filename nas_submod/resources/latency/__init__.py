@@ -69,7 +69,7 @@ def _file(table: str) -> _File:
 
 def _rows(file: _File) -> Sheet:
   path, text, device = file
-  return parse(path, text).chosen("device", device, "choose one by PATH:DEVICE")
+  return parse(path, text).of_device(device)
 
 
 @functools.cache

@@ -15,11 +15,6 @@ from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
 
 
-def corrected(milliseconds: Mapping[str, float], correction: float) -> dict[str, float]:
-  """The milliseconds of parts, less the correction for each but the stem."""
-  return {n: value - correction * (n != "stem") for n, value in milliseconds.items()}
-
-
 def parts_of(space: SearchSpace, architecture: Sequence[int]) -> list[str]:
   """Names of the parts of a network.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nas_submod import files
 from nas_submod.networks.parts import fingerprint
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.latency.fit import check_complete, corrected, fit_correction
+from nas_submod.resources.latency.fit import check_complete, fit_correction
 from nas_submod.resources.latency.sheet import Sheet, keep
 
 NAMES = ("part", "name")
@@ -97,7 +97,8 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
 
   def costs(space):
     found = fitted(sheet, table, space)
-    return corrected(found.parts, found.correction or 0.0)
+    correction = found.correction or 0.0
+    return {name: ms - correction * (name != "stem") for name, ms in found.parts.items()}
 
   return costs
 

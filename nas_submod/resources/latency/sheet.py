@@ -97,30 +97,29 @@ class Sheet(NamedTuple):
   columns: tuple[str, ...]
   rows: tuple[Row, ...]
 
-  def chosen(self, column: str, wanted: str | None, what: str) -> "Sheet":
-    """The rows of one value of a column, such as one device.
+  def of_device(self, wanted: str | None) -> "Sheet":
+    """The rows of one device.
 
     Args:
-      column: The column; a file without it is returned whole, if nothing is wanted.
-      wanted: The value; None takes the only one.
-      what: What tells the value, for error messages.
+      wanted: Its name in the column "device"; None for a file without the column, or of one device.
 
     Raises:
-      ValueError: If no row has the value, or several are there and none is wanted.
+      ValueError: If no row has the device, or several are there and none is wanted.
     """
-    if column not in self.columns:
+    if "device" not in self.columns:
       if wanted is not None:
-        raise ValueError(f"{self.path} has no column {column} to choose {wanted!r} from")
+        raise ValueError(f"{self.path} has no column device to choose {wanted!r} from")
       return self
-    found = list(dict.fromkeys(row.values[column] for row in self.rows))
+    found = {row.values["device"]: row.where for row in self.rows}
     if "" in found and len(found) > 1:
-      [empty, *_] = [row.where for row in self.rows if not row.values[column]]
-      raise ValueError(f"{empty}: {column} is empty; allowed: one of those in other rows")
+      raise ValueError(f"{found['']}: device is empty; allowed: one of those in other rows")
     if wanted is None and len(found) > 1:
-      raise ValueError(f"{self.path} has several of {column}: {', '.join(found)}; {what}")
+      raise ValueError(
+        f"{self.path} has several of device: {', '.join(found)}; choose one by PATH:DEVICE"
+      )
     if wanted is not None and wanted not in found:
-      raise ValueError(f"{self.path} has no {column} {wanted!r}; allowed: {', '.join(found)}")
-    rows = tuple(row for row in self.rows if wanted in (None, row.values[column]))
+      raise ValueError(f"{self.path} has no device {wanted!r}; allowed: {', '.join(found)}")
+    rows = tuple(row for row in self.rows if wanted in (None, row.values["device"]))
     return self._replace(rows=rows)
 
 

@@ -452,6 +452,16 @@ def test_blocks_with_hard_swish_match_nothing(tmp_path):
     from_table(table).cost(block_space())
 
 
+def test_a_block_without_expansion_has_no_first_convolution(tmp_path):
+  rows = [row.replace(",3,5,", ",1,5,") for row in BLOCK_ROWS.values()]
+  table = write(tmp_path / "t.csv", [BLOCK_HEADER, *rows])
+  separable = {"block": "depthwise_separable", "kernel": 5}
+  space = block_space(options=(separable,), start="dsk5")
+  assert costs(table, space, [1, 1, 0]) == pytest.approx(4 + 1.5 + 2.25 + 3 + 0.5)
+  with pytest.raises(ValueError, match="lacks 2 of the 4 parts"):
+    from_table(table).cost(block_space(options=({"expansion": 1, "kernel": 5},), start="e1k5"))
+
+
 @pytest.mark.parametrize(
   ("row", "message"),
   [

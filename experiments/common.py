@@ -108,7 +108,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
       if unknown:
         fail(unknown)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = lines[-1] if lines else type(error).__name__
+    line = lines[-1].removeprefix("ValueError: ") if lines else type(error).__name__
     # The rest of the line comes from Python's parser.
     before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
     fail(f"{before}; allowed is a dict such as '{{\"depth\": 1}}'" if of_a_dict else line)

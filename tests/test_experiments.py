@@ -236,7 +236,7 @@ def test_a_refused_training_leaves_no_workdir(flag, words, tmp_path):
     ("--config.foo.bar=1", "no field foo. config has budget, data"),
     ("--config.seed.x=1", "no field x. config.seed is a value"),
     ("--config=configs/digit.py", "there is no config file configs/digit.py"),
-    ("--config=configs/digits.py:smok", "unknown mode 'smok'"),
+    ("--config=configs/digits.py:smok", "error: unknown mode 'smok'"),
     ("--config.seed=x", "invalid literal for int"),
     ("--config.search.options=race", "parse 'race'; allowed is a dict such as '{\"depth\": 1}'"),
   ],

@@ -15,9 +15,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up. A package may import packages of lower rows, and its own modules.
 FLOORS = (
   ("validation", "files", "precision", "compilation", "preemption", "parallel"),
-  ("problem", "networks", "data", "workdir"),
+  ("problem", "networks", "data"),
   ("set_functions", "resources"),
-  ("optimizers", "training"),
+  ("optimizers", "training", "workdir"),
   ("evaluation", "trained"),
   ("search",),
   ("report", "export"),

@@ -159,19 +159,19 @@ def _widen(model: Any, low: np.ndarray, high: np.ndarray) -> dict[int, np.ndarra
   for operator in graph.operators:
     kind, [target] = names[operator.opcodeIndex], operator.outputs
     source, *others = operator.inputs
-    product, bound, bias = step(source), np.zeros(0), np.zeros(0)
+    product = step(source)
     if kind in _WEIGHTED:
       kernel, bias = np.abs(values(others[0])), np.abs(values(others[1]))
       axis = kernel.ndim - 1 if kind == "DEPTHWISE_CONV_2D" else 0
       bound = kernel.max(tuple(i for i in range(kernel.ndim) if i != axis), keepdims=True)
+      smallest = 127 * bias.reshape(bound.shape) / (step(source) * 2**30)
+      if (bound < smallest).any():
+        bound = kernels[others[0]] = np.maximum(bound, smallest).astype(np.float32)
       product *= bound.max() / 127
     elif kind == "MUL" and np.isfinite(low[others[0]]):
       product *= step(others[0])
     if step(target) < product / 128:
       high[target] = min(low[target], 0) + 255 * product / 128
-    smallest = 127 * bias.reshape(bound.shape) / (step(source) * 2**30)
-    if (bound < smallest).any():
-      kernels[others[0]] = np.maximum(bound, smallest).astype(np.float32)
   return kernels
 
 

@@ -129,3 +129,15 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, digits
       with pytest.raises(ValueError, match=rf"^{package} cannot .*'nas-submod\[export\]'$"):
         call()
   assert not list(tmp_path.iterdir())
+
+
+def test_int8_bears_a_rectifier_that_always_returns_zero(tmp_path):
+  layer = layers.serial(layers.conv(2, 2, bias=True), layers.relu(), layers.conv(2, 2, bias=True))
+  eye, last = np.eye(2, dtype=np.float32)[None, None], np.ones(2, np.float32)
+  params = ({"kernel": eye, "bias": -99 * last}, (), {"kernel": eye, "bias": last})
+  model = make_model(layer, (3, 3, 2), layers.Variables(params, ((), (), ())), {}, lambda _: "part")
+  images = np.random.default_rng(0).normal(size=(8, 3, 3, 2)).astype(np.float32)
+  paths = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+  onnx_file.write_onnx(model, paths[0])
+  onnx_file.quantize_onnx(*paths, images)
+  np.testing.assert_allclose(runtimes.load_onnxruntime(paths[1]).run(images), 1, atol=0.02)

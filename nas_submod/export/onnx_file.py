@@ -227,6 +227,8 @@ def quantize_onnx(
       activation_type=quantization.QuantType.QInt8,
       weight_type=quantization.QuantType.QInt8,
       calibrate_method=quantization.CalibrationMethod.MinMax,
+      # It would drop a rectifier even where its output is always 0 and has the scale 1.
+      extra_options={"QDQKeepRemovableActivations": True},
     )
     written = _read(path)
   onnx.helper.set_model_props(written, known)

@@ -166,7 +166,7 @@ WRONG = {
   "network_of_0": (["part,ms", "network/1,0"], "line 2: ms is 0; allowed for a network: a"),
   "correction": (["# correction_ms: 3", "part,ms", "stem,1"], "correction_ms is 3; allowed: 0 to"),
   "correction_text": (["# correction_ms: x", "part,ms", "stem,1"], "correction_ms is x; allowed"),
-  "two_devices": (["part,ms,device", "stem,1,a", "stem,1,b"], "several of device: a, b; choose"),
+  "two_devices": (["part,ms,device", "stem,1,a", "stem,1,b"], "several devices: a, b; choose"),
 }  # fmt: skip
 
 
@@ -536,7 +536,7 @@ def test_a_shared_table_by_block_covers_all_of_its_space_but_the_stem(tmp_path):
   assert costs(table, space, space.parse("e3 | e3 | e6k5 | e3 | e3 e6k7 | e3")) == pytest.approx(
     expected, rel=1e-9
   )
-  with pytest.raises(ValueError, match="several of device: pixel1, galaxy_note10, pixel_v2"):
+  with pytest.raises(ValueError, match="several devices: pixel1, galaxy_note10, pixel_v2"):
     from_table(str(path))
   with pytest.raises(ValueError, match="is for images of 160, 176, 192, 208, 224 pixels"):
     from_table(f"{path}:galaxy_note10").cost(DIGITS)

@@ -16,7 +16,11 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
   facts = session.get_modelmeta().custom_metadata_map
   known = ("image_shape", "mean", "std", "classes", "border")
   [height, width, channels], mean, std, classes, border = (json.loads(facts[n]) for n in known)
-  image = Image.open(file).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+  try:
+    opened = Image.open(file)
+  except OSError as error:
+    sys.exit(f"error: {error}")
+  image = opened.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
   # Scaled until it covers the size, and cut to the centre.
   image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
   x = (np.asarray(image, np.float32).reshape(height, width, channels) - mean) / std
@@ -28,4 +32,6 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
 
 
 if __name__ == "__main__":
+  if len(sys.argv) not in (2, 3):
+    sys.exit(__doc__)
   main(*sys.argv[1:])

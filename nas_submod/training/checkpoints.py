@@ -174,7 +174,13 @@ def read(
   shapes = jax.eval_shape(network.init, jax.random.key(0))
   template = {"average": shapes} if averages else shapes._asdict()
   arguments = ocp.args.PyTreeRestore(item=template, partial_restore=True)
-  with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+  try:
+    manager = ocp.CheckpointManager(folder.absolute(), options=options)
+  except Exception as error:  # It reads the metadata of every checkpoint.
+    raise ValueError(
+      f"a checkpoint in {folder} is damaged ({_reason(error)}): delete its folder"
+    ) from error
+  with manager:
     steps = sorted(manager.all_steps())
     if not steps:
       raise ValueError(f"{folder} has no checkpoint; experiments.train writes the first one")

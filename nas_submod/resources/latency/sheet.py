@@ -115,7 +115,7 @@ class Sheet(NamedTuple):
       raise ValueError(f"{found['']}: device is empty; allowed: one of those in other rows")
     if wanted is None and len(found) > 1:
       raise ValueError(
-        f"{self.path} has several of device: {', '.join(found)}; choose one by PATH:DEVICE"
+        f"{self.path} has several devices: {', '.join(found)}; choose one by PATH:DEVICE"
       )
     if wanted is not None and wanted not in found:
       raise ValueError(f"{self.path} has no device {wanted!r}; allowed: {', '.join(found)}")

@@ -56,10 +56,24 @@ def run(tmp_path_factory):
   return folder, data.load(tiny_config.get_config().data), metrics
 
 
+@pytest.fixture(scope="module")
+def main():
+  """The command; flags of benchmarks, of equal names, are put aside."""
+  modules = flags.FLAGS.flags_by_module_dict().items()
+  others = {f.name: f for name, found in modules if name.startswith("benchmarks") for f in found}
+  flags.FLAGS.remove_flag_values(others)
+  before = set(flags.FLAGS)
+  from experiments import export
+
+  yield export.main
+  flags.FLAGS.remove_flag_values(set(flags.FLAGS) - before)
+  for name, flag in others.items():
+    flags.FLAGS[name] = flag
+
+
 @pytest.fixture
-def export(monkeypatch, capsys):
+def export(monkeypatch, capsys, main):
   """Runs the command in this process; returns its exit status and what it printed."""
-  from experiments.export import main
 
   def call(*arguments, config=None):
     command = ["export", *map(str, arguments)]

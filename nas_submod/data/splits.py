@@ -34,7 +34,8 @@ def stratify(
       f"{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at least "
       f"{1 + leave} are needed"
     )
-  largest = int(spare.min() * classes + np.sum(spare > spare.min()))
+  least = int(np.min(spare))
+  largest = least * classes + int(np.sum(spare > least))
   if not classes <= size <= largest:
     left = f", {leave} of which must be left" if leave else ""
     raise ValueError(

@@ -127,7 +127,7 @@ class Trainer:
     states = start(seeds, architectures)
     if weights:
       states = self._grafted(states, jobs, weights)
-    steps, chunk = int(lengths.max()), self._steps_per_call
+    steps, chunk = int(np.max(lengths)), self._steps_per_call
     for stop in [*range(chunk, steps, chunk), steps]:
       states = train(states, seeds, architectures, orders, lengths, *self._train, np.int32(stop))
       jax.block_until_ready(states.step)

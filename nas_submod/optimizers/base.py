@@ -124,7 +124,7 @@ def steps_of(info: Info, costs: np.ndarray, evaluations: int) -> list[Step]:
     evaluations: Evaluations made until then.
   """
   ties = np.zeros_like(info.accepted) if info.ties is None else info.ties
-  reached = zip(info.masks, info.values.tolist(), costs, ties.tolist())
+  reached = zip(np.asarray(info.masks), info.values.tolist(), costs, ties.tolist())
   return [
     Step(run, mask, value, cost, evaluations, tie)
     for run, (mask, value, cost, tie) in enumerate(reached)

@@ -62,10 +62,15 @@ def _figure(count: int) -> tuple[Figure, Sequence[Any]]:
   figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
   axes = figure.subplots(rows, columns, squeeze=False).ravel()
   for axis in axes[:count]:
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 120k: long numbers run together.
+    axis.xaxis.set_major_formatter(_short)
   for axis in axes[count:]:
     axis.remove()
   return figure, list(axes[:count])
+
+
+def _short(value: float, _: int) -> str:
+  """A number on an axis: 120k, because long ones run together, but 0.03 rather than 30m."""
+  return EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:g}"
 
 
 def _image(figure: Figure) -> str:

@@ -7,6 +7,7 @@ combined along the canonical form.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -156,7 +157,7 @@ def tabulated(
     costs = table(space)
     if costs.opening.dtype.kind != "i" or costs.most(space) <= _INT32_MAX:
       return 1, cost(space)
-    divisor = int(np.gcd.reduce(np.concatenate([part.ravel() for part in costs.parts])))
+    divisor = math.gcd(*np.concatenate([part.ravel() for part in costs.parts]).tolist())
     units = costs.divided(divisor)
     if units.most(space) > _INT32_MAX:
       raise ValueError(

@@ -18,6 +18,7 @@ from nas_submod.export.model import Model, make_model
 from nas_submod.export.runtimes import Runner
 from nas_submod.export.subject import Subject, data_facts, metadata, network_facts, versions
 from nas_submod.resources import latency
+from nas_submod.resources.additive import weights_of
 
 CALIBRATION = 256
 SWEEPS = 60
@@ -150,14 +151,12 @@ def _write(
 def _file_facts(name: str, loaded: _Loaded, model: Model) -> dict[str, Any]:
   """What is known of a file without running it."""
   form = FORMATS[name]
-  arrays = [array for weights in model.weights for array in weights if array is not None]
-  kernels = sum(w.kernel.size for w in model.weights if w.kernel is not None)
-  size = sum(array.size for array in arrays)
+  kernels, biases = weights_of(model.graph)
   return {
     "file": form.file,
     "runtime": form.runtime,
     "bytes": loaded.path.stat().st_size,
-    "weight_bytes": kernels + 4 * (size - kernels) if form.source else 4 * size,
+    "weight_bytes": (1 if form.source else 4) * kernels + 4 * biases,
     "nodes": form.nodes(loaded.path) if form.nodes else None,
     "comparison": None,
     "latency_ms": None,

@@ -1,6 +1,7 @@
 """Peak memory: the bytes of all activations that are alive at the same time, at most."""
 
 import functools
+import math
 
 from nas_submod.networks.graph import Graph
 from nas_submod.networks.layers import Shape
@@ -22,7 +23,7 @@ def peak_numbers(graph: Graph, padded: bool = False) -> int:
   """
   last_read = {tensor: i for i, o in enumerate(graph.operations) for tensor in o.inputs}
   last_read[graph.output] = len(graph.operations)
-  sizes = [_size(graph.shape_of(tensor)) for tensor in range(len(graph.operations) + 1)]
+  sizes = [math.prod(graph.shape_of(tensor)) for tensor in range(len(graph.operations) + 1)]
   most = 0
   for index, operation in enumerate(graph.operations):
     alive = {tensor for tensor in range(index + 1) if last_read.get(tensor, -1) >= index}
@@ -51,13 +52,6 @@ def _padded_copy(shape: Shape, kernel: int, stride: int) -> int:
   if all(count // 2 == edge for count in zeros):
     return 0
   return (height + 2 * edge) * (width + 2 * edge) * channels
-
-
-def _size(shape: Shape) -> int:
-  size = 1
-  for side in shape:
-    size *= side
-  return size
 
 
 def _peak(unit: str, number: int, padded: bool = False) -> Resource:

@@ -1,0 +1,90 @@
+"""The feasible sets that free knowledge puts first: the deepest and the largest ones."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nas_submod.optimizers.neighbours import random_neighbour
+from nas_submod.optimizers.random_sets import random_set
+from nas_submod.problem import Problem
+
+_STARTS = 8  # climbs for each criterion
+_STEPS, _PROPOSALS = 64, 16  # of a climb, and neighbours tried in a step
+_TIE = 1e-3  # weight of the other criteria
+
+
+def largest_sets(problem: Problem) -> jax.Array:
+  """Finds feasible sets that are the largest ones, each by one criterion.
+
+  The criteria are the number of elements of the canonical set, each cost, and the sum of the costs
+  as shares of their budgets. An infinite budget has no part in that sum. Of equal sets the one
+  that is larger by the other criteria wins. Sets are found by climbs from random maximal sets and
+  from a set of cheap elements, so they are near the largest ones, and may be equal. The function is
+  traceable and deterministic.
+
+  Args:
+    problem: The problem, of `m` resources.
+
+  Returns:
+    The deepest set, the largest by each cost, and the jointly largest. `[m + 2, n]` bool.
+  """
+  rng, climb_rng = jax.random.split(jax.random.key(0))
+  keys = jax.random.split(rng, _STARTS - 1)
+  maximal = jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
+  starts = jnp.concatenate([_filled(problem, problem.required)[None], maximal])
+
+  costs = jax.vmap(problem.cost)(starts).astype(jnp.float32)
+  bounded = _bounded(problem)
+  unit = jnp.where(bounded, problem.budget, costs.max(axis=0)).clip(1e-9)
+  shares = jnp.eye(problem.m) + _TIE * bounded
+  weights = jnp.concatenate([(_TIE * bounded)[None], shares, (1.0 * bounded)[None]])
+  deep = jnp.full(problem.m + 2, _TIE).at[0].set(1.0)
+
+  def size(mask: jax.Array, criterion: jax.Array) -> jax.Array:
+    used = problem.cost(mask).astype(jnp.float32) / unit
+    elements = problem.canonical_form(mask).sum()
+    height = deep[criterion] * elements + weights[criterion] @ used
+    return jnp.where(problem.feasible(mask), height, -jnp.inf)
+
+  def climb(criterion: jax.Array, start: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+      mask, height = carry
+      chances = jax.random.uniform(key, (_PROPOSALS, 5))
+      near = jax.vmap(random_neighbour, (None, None, 0))(problem, mask, chances)
+      heights = jax.vmap(size, (0, None))(near, criterion)
+      best = jnp.argmax(heights)
+      better = heights[best] >= height
+      return (jnp.where(better, near[best], mask), jnp.maximum(heights[best], height)), None
+
+    carry = start, size(start, criterion)
+    (mask, _), _ = jax.lax.scan(step, carry, jax.random.split(rng, _STEPS))
+    mask = _filled(problem, mask)
+    return mask, size(mask, criterion)
+
+  every_start = jax.vmap(climb, in_axes=(None, 0, 0))
+  criteria = jnp.arange(problem.m + 2)
+  keys = jax.random.split(climb_rng, _STARTS)
+  masks, heights = jax.vmap(every_start, in_axes=(0, None, None))(criteria, starts, keys)
+  return jnp.take_along_axis(masks, jnp.argmax(heights, axis=1)[:, None, None], axis=1)[:, 0]
+
+
+def _filled(problem: Problem, mask: jax.Array) -> jax.Array:
+  """Adds to a feasible set `mask [n]` the cheapest element that fits, until none fits."""
+  unit = jnp.where(_bounded(problem), problem.budget, jnp.inf).clip(1e-9)
+
+  def add(carry: Any) -> Any:
+    mask, additions = carry
+    price = (additions.cost / unit).sum(axis=1)
+    element = jnp.argmin(jnp.where(additions.fits, price, jnp.inf))
+    mask = mask.at[element].set(True)
+    return mask, problem.additions(mask)
+
+  start = mask, problem.additions(mask)
+  return jax.lax.while_loop(lambda carry: carry[1].fits.any(), add, start)[0]
+
+
+def _bounded(problem: Problem) -> jax.Array:
+  """Which budgets are finite; a whole-number one that is not is the largest int. `[m]` bool."""
+  dtype = problem.budget.dtype
+  return problem.budget < (jnp.iinfo(dtype).max if jnp.issubdtype(dtype, jnp.integer) else jnp.inf)

@@ -105,13 +105,13 @@ def test_shuffle_interleaves_groups():
 
 def test_batch_norm_statistics():
   x = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 4, 2))
-  layer = layers.batch_norm(2, momentum=0.75)
+  layer = layers.batch_norm(2)
   params, state = layer.init(jax.random.key(0))
   y, moved = layer.apply(params, state, x, True)
   np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
   np.testing.assert_allclose(y.var((0, 1, 2)), 1, atol=1e-4)
-  np.testing.assert_allclose(moved["mean"], 0.25 * x.mean((0, 1, 2)), rtol=1e-5)
-  np.testing.assert_allclose(moved["var"], 0.75 + 0.25 * x.var((0, 1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(moved["mean"], 0.1 * x.mean((0, 1, 2)), rtol=1e-5)
+  np.testing.assert_allclose(moved["var"], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-5)
   z, same = layer.apply(params, moved, x, False)
   expected = (x - moved["mean"]) / jnp.sqrt(moved["var"] + 1e-5)
   np.testing.assert_allclose(z, expected, atol=1e-5)

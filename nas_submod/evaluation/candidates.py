@@ -66,8 +66,7 @@ def make_candidate_programs(space: SearchSpace, recipe: training.Recipe) -> Cand
       )
       return jax.tree.map(jnp.add, total, metrics), None
 
-    zeros = training.Metrics(*(jnp.zeros((), t) for t in (int, int, float, int)))
-    return jax.lax.scan(step, zeros, (images, labels))[0]
+    return jax.lax.scan(step, training.no_metrics(), (images, labels))[0]
 
   return CandidatePrograms(
     parallel.pmap_candidates(start, (0, 0)),

@@ -17,6 +17,8 @@ Params = Any
 State = Any
 Cost = dict[str, int]
 
+BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in an update
+
 
 class Variables(NamedTuple):
   """The arrays of a layer."""
@@ -183,12 +185,11 @@ def depthwise_conv(channels: int, kernel: int = 3, stride: int = 1) -> Layer:
   return conv(channels, channels, kernel, stride, groups=channels)
 
 
-def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
+def batch_norm(channels: int, epsilon: float = 1e-5) -> Layer:
   """Batch normalisation over all axes but the last (Ioffe and Szegedy 2015).
 
   Args:
     channels: Size of the last axis.
-    momentum: Weight of the old running statistics in an update.
     epsilon: Added to the variance.
   """
 
@@ -202,7 +203,8 @@ def batch_norm(channels: int, momentum: float = 0.9, epsilon: float = 1e-5) -> L
       return normalization.normalize(x, scale, bias, state["mean"], state["var"], epsilon), state
     y, mean, var = normalization.normalize_batch(x, scale, bias, epsilon, train)
     moved = {"mean": mean, "var": var}
-    return y, jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, state, moved)
+    weight = BATCH_NORM_MOMENTUM
+    return y, jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, state, moved)
 
   def to_zero(params):
     return jax.tree.map(lambda leaf: 0 * leaf, params)

@@ -52,6 +52,20 @@ class Place(NamedTuple):
     return Variables(*(v if self.slot is None else v[self.slot] for v in vectors))
 
 
+class Part(NamedTuple):
+  """A part of the universal network, with parameters of its own.
+
+  Attributes:
+    choice: The layers that are possible in each of its slots.
+    layers: Their number.
+    slots: Number of slots in a row; None for a part that is one layer.
+  """
+
+  choice: Choice
+  layers: int
+  slots: int | None
+
+
 class Universal(NamedTuple):
   """One network for every set that has blocks in all stages where the start set has some.
 
@@ -61,12 +75,19 @@ class Universal(NamedTuple):
     apply: `(params, state, architecture, x, train) -> (logits, state)`.
     specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
     places: `architecture -> ` the places of its layers: a list for each stage, one for the head.
+    stem: The layers before the stages, the first entry of params and state.
+    parts: The parts after the stem, in the order of the other entries of params and state.
+    indices: `architecture -> ` the layers that it chooses in each part, `[]` or `[slots]` ints;
+      traceable.
   """
 
   init: Callable[[jax.Array, jax.Array], Variables]
   apply: Callable[[Params, State, jax.Array, jax.Array, bool], tuple[jax.Array, State]]
   specialize: Callable[[Variables, Sequence[int]], Variables]
   places: Callable[[Sequence[int]], list[list[Place]]]
+  stem: Layer
+  parts: tuple[Part, ...]
+  indices: Callable[[jax.Array], tuple[jax.Array, ...]]
 
 
 def _widen(x: jax.Array, channels: int) -> jax.Array:
@@ -95,6 +116,7 @@ class _Stage(NamedTuple):
   """A stage of the universal network."""
 
   opening: Choice
+  openings: int  # layers that `opening` chooses among
   opening_index: np.ndarray  # [stages + 1 predecessors, options + 1]
   others: Choice
 
@@ -119,7 +141,7 @@ def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
     _on_first_channels(block(space, option, channels, channels, 1), channels, width, keep=True)
     for option in range(len(space.options) + 1)
   ]
-  return _Stage(choose(opening), table, choose(others))
+  return _Stage(choose(opening), len(opening), table, choose(others))
 
 
 @functools.cache
@@ -180,6 +202,10 @@ def build_universal(space: SearchSpace) -> Universal:
         states.append(moved)
     return x, tuple(states)
 
+  def indices(architecture):
+    chosen = [step[1:] for step in layers_of(architecture)]
+    return tuple(index for pair in chosen for index in pair if index is not None)
+
   def places(architecture):
     *steps, end = walk(space, np.array(space.check(architecture)))
     found = []
@@ -213,4 +239,13 @@ def build_universal(space: SearchSpace) -> Universal:
 
     return Variables(collect("params"), collect("state"))
 
-  return Universal(init, apply, specialize, places)
+  parts = [
+    part
+    for form, stage in zip(stages, space.stages)
+    for part in (
+      Part(form.opening, form.openings, None),
+      Part(form.others, len(space.options) + 1, stage.positions - 1),
+    )
+  ]
+  parts.append(Part(last, len(before_head), None))
+  return Universal(init, apply, specialize, places, first, tuple(parts), indices)

@@ -241,6 +241,11 @@ class Metrics(NamedTuple):
   examples: jax.Array
 
 
+def no_metrics() -> Metrics:
+  """The sums over no examples."""
+  return Metrics(*(jnp.zeros((), kind) for kind in (int, int, float, int)))
+
+
 def eval_step(
   recipe: Recipe,
   apply: Apply,

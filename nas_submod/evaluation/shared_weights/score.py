@@ -1,0 +1,89 @@
+"""The score of a network with shared weights, as a traceable set function.
+
+Batch norm is re-estimated on training images for each network, because the running averages of a
+store would mix those of many networks. A score takes two passes over some images and no training.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod import networks, training
+from nas_submod.data.loading import Data, Split
+from nas_submod.evaluation.shared_weights import store
+from nas_submod.networks.layers import BATCH_NORM_MOMENTUM, Params
+from nas_submod.networks.search_space import SearchSpace
+
+_BATCH = 128  # images of a batch, for statistics and for the loss
+
+
+class Held(NamedTuple):
+  """What scores are computed from, on the devices.
+
+  Attributes:
+    stores: Parameters of S stores. Leaves `[S, ...]`.
+    statistics: Training images that batch norm is estimated on. `[batches, B, H, W, C]` uint8.
+    validation: Images and labels of the loss, padded as by `training.batches`.
+  """
+
+  stores: Params
+  statistics: jax.Array | np.ndarray
+  validation: Split
+
+
+def held(stores: list[Params], data: Data, statistics_images: int) -> Held:
+  """Puts together stores and images.
+
+  Args:
+    stores: Parameters of one or more stores of the same space.
+    data: The images of the search.
+    statistics_images: Number of training images that batch norm is estimated on; rounded up to
+      whole batches.
+  """
+  batch = min(_BATCH, len(data.train.labels))
+  count = min(-(-statistics_images // batch), len(data.train.labels) // batch)
+  chosen = np.random.default_rng(0).permutation(len(data.train.labels))[: count * batch]
+  images = data.train.images[chosen].reshape(count, batch, *data.train.images.shape[1:])
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *stores)
+  return Held(stacked, images, training.batches(data.validation, _BATCH))
+
+
+def make_metrics(
+  space: SearchSpace, recipe: training.Recipe
+) -> Callable[[Held, jax.Array], training.Metrics]:
+  """Makes the function `(held, architecture [positions]) -> Metrics`, sums over all stores.
+
+  The function is traceable. Under `vmap` it takes one network after the other: vectorised, each
+  position would compute all of its options.
+  """
+  network = networks.build_universal(space)
+
+  @jax.custom_batching.sequential_vmap
+  def metrics(held: Held, architecture: jax.Array) -> training.Metrics:
+    rows = store.where(network, architecture)
+
+    def apply(params, state, x, train):
+      return network.apply(params, state, architecture, x, train)
+
+    def of_store(params: Params) -> training.Metrics:
+      def estimate(state: Any, images: Any) -> tuple[Any, None]:
+        inputs = recipe.preprocess(jax.random.key(0), images, False)
+        return apply(params, state, inputs, True)[1], None
+
+      def evaluate(total: Any, batch: Any) -> tuple[Any, None]:
+        found = training.eval_step(recipe, apply, params, state, batch.images, batch.labels)
+        return jax.tree.map(jnp.add, total, found), None
+
+      state, _ = jax.lax.scan(estimate, store.zero_statistics(network), held.statistics)
+      # The averages began at 0.
+      weight = 1 - BATCH_NORM_MOMENTUM ** len(held.statistics)
+      state = jax.tree.map(lambda average: average / weight, state)
+      return jax.lax.scan(evaluate, training.no_metrics(), held.validation)[0]
+
+    taken = jax.vmap(lambda params: store.take(params, rows))(held.stores)
+    return jax.tree.map(lambda sums: sums.sum(0), jax.lax.map(of_store, taken))
+
+  return metrics

@@ -1,0 +1,181 @@
+"""The training of a store: each step trains one network of the space, on all devices.
+
+A step takes the parameters of its network out of the store, and their momentum. It trains them on
+one batch, shared by the devices, and puts both back. What no step took stays untouched.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nas_submod import networks, parallel, preemption, training
+from nas_submod.data.loading import Data
+from nas_submod.evaluation.shared_weights import sampling, store
+from nas_submod.networks.layers import Params
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.networks.universal import Universal
+from nas_submod.problem import Problem
+from nas_submod.training.checkpoints import Checkpoints
+
+AXIS = "batch"  # the mapped axis of the devices that share a batch
+
+
+class StoreState(NamedTuple):
+  """The state of a training of a store between two rounds.
+
+  Attributes:
+    train: Step, parameters and optimizer of the whole store; no running statistics.
+    counts: How often each element was trained. `[n]` int.
+  """
+
+  train: training.TrainState
+  counts: jax.Array
+
+
+def train(
+  space: SearchSpace,
+  problem: Problem,
+  data: Data,
+  config: Mapping[str, Any],
+  folder: pathlib.Path | None = None,
+  number: int = 0,
+  on_progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> Params:
+  """Trains a store; continues from the last checkpoint in its folder.
+
+  The networks and the batches of a step depend on the seed and its number alone, so a resumed
+  training equals an uninterrupted one.
+
+  Args:
+    space: The space.
+    problem: The ground set and the budgets that the networks must fit.
+    data: The images; the validation split is not used.
+    config: `seed`, and `evaluation.store`: a recipe (see `training.recipe`) with `steps_per_call`
+      and `checkpoint_every` (both in steps).
+    folder: Where checkpoints are kept; None keeps none.
+    number: Number of the store, for other seeds.
+    on_progress: Called with the steps done and all steps.
+
+  Returns:
+    The parameters of the store, NumPy arrays.
+
+  Raises:
+    FloatingPointError: If a loss or a parameter is not finite; the last good checkpoint stays.
+    preemption.Preempted: On SIGTERM, after a checkpoint.
+  """
+  settings = config["evaluation"]["store"]
+  recipe = training.recipe(settings, data)
+  network = networks.build_universal(space)
+  rng = jax.random.fold_in(jax.random.key(config["seed"]), number)
+  sets_key, start_key, train_key = jax.random.split(rng, 3)
+  devices = parallel.devices_for(recipe.batch_size)
+  local = devices // jax.process_count()
+  order = training.batch_order(
+    (config["seed"], number), len(data.train.labels), recipe.batch_size, recipe.steps
+  )
+  state = jax.jit(lambda key: _start(network, problem, recipe, key))(start_key)
+  ends = jax.jit(sampling.ends)(problem)
+  rounds = max(settings["steps_per_call"] // sampling.ROUND, 1)
+  program = parallel.pmap_data(
+    _make_program(network, recipe, train_key), (None, None, None, 0, None), devices, AXIS, (0,)
+  )
+
+  @jax.jit
+  def draw(counts, first):
+    def one(counts, number):
+      key = jax.random.fold_in(sets_key, number)
+      return sampling.next_round(problem, ends, counts, key)
+
+    counts, masks = jax.lax.scan(one, counts, first + jnp.arange(rounds))
+    return counts, space.architecture(masks.reshape(-1, problem.n))
+
+  with preemption.watch() as should_stop, _open(folder) as checkpoints:
+    state, done = checkpoints.restore(state) if checkpoints else (state, 0)
+    moving, counts = parallel.copy_to_devices(state.train, local, AXIS), jnp.asarray(state.counts)
+    held = parallel.copy_to_devices(data.train, local, AXIS)
+    while done < recipe.steps:
+      counts, architectures = draw(counts, done // sampling.ROUND)
+      stop = min(done + len(architectures), recipe.steps)
+      rows = np.zeros((len(architectures), recipe.batch_size), np.int32)
+      rows[: stop - done] = order[done:stop]
+      shards = parallel.shards_to_devices(parallel.own_part(rows.T.copy()), local, AXIS)
+      moving = program(moving, np.asarray(architectures), np.int32(stop - done), shards, held)
+      every, before, done = settings["checkpoint_every"], done, stop
+      loss_sum = float(moving.loss_sum)
+      if not np.isfinite(loss_sum):
+        raise FloatingPointError(
+          f"the training of the shared weights diverged before step {done}: lower "
+          "config.evaluation.store.learning_rate"
+        )
+      on_progress(done, recipe.steps)
+      notice = should_stop()
+      if checkpoints and (notice or done == recipe.steps or done // every > before // every):
+        checkpoints.save(done, StoreState(moving, counts), {})
+      if notice and done < recipe.steps:
+        raise preemption.Preempted(done)
+  return jax.device_get(moving.params)
+
+
+def _open(folder: pathlib.Path | None) -> contextlib.AbstractContextManager[Checkpoints | None]:
+  return contextlib.nullcontext() if folder is None else Checkpoints(folder, keep=1)
+
+
+def _start(
+  network: Universal, problem: Problem, recipe: training.Recipe, rng: jax.Array
+) -> StoreState:
+  params = store.start(network, rng)
+  zero = jnp.zeros((), jnp.int32)
+  optimizer = recipe.transformation.init(params)
+  first = training.TrainState(zero, params, (), optimizer, jnp.zeros(()))
+  return StoreState(first, jnp.zeros(problem.n, jnp.int32))
+
+
+def _make_program(
+  network: Universal, recipe: training.Recipe, rng: jax.Array
+) -> Callable[..., training.TrainState]:
+  """The program of some steps.
+
+  It takes the state, architectures `[T, positions]`, the number of steps up to T, this device's
+  rows of each batch `[B, T]`, and all images with their labels.
+  """
+  transformation = recipe.transformation
+
+  def step(state, architecture, images, labels):
+    rows = store.where(network, architecture)
+    # The optimizer's arrays of the size of the store are taken like it, all others whole.
+    rows_of_optimizer = optax.tree.map_params(
+      transformation, lambda _, row: row, state.optimizer, rows, transform_non_params=lambda _: ...
+    )
+    own = training.TrainState(
+      step=state.step,
+      params=store.take(state.params, rows),
+      state=store.zero_statistics(network),
+      optimizer=store.take(state.optimizer, rows_of_optimizer),
+      loss_sum=state.loss_sum,
+    )
+
+    def apply(params, state, x, train):
+      return network.apply(params, state, architecture, x, train)
+
+    moved, _ = training.train_step(recipe, apply, own, rng, images, labels, AXIS)
+    return state.replace(
+      step=moved.step,
+      params=store.put(state.params, rows, moved.params),
+      optimizer=store.put(state.optimizer, rows_of_optimizer, moved.optimizer),
+      loss_sum=moved.loss_sum,
+    )
+
+  def train(state, architectures, count, rows, held):
+    def one(index, state):
+      batch = rows[:, index]
+      return step(state, architectures[index], held.images[batch], held.labels[batch])
+
+    return jax.lax.fori_loop(0, count, one, state)
+
+  return train

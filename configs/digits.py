@@ -81,8 +81,27 @@ def get_config(mode: str = "") -> ConfigDict:
     # only the better half is trained in full. The answer may change.
     "screen_steps": 0,
   }
+  less_training = ("inherit_steps", "screen_steps")
+  # What gives a network its value: "training", or "shared_weights": the score of the network with
+  # weights that all networks share. They are trained once, before the search; finalists are always
+  # trained. The optimizer surrogate may take the scores as features instead, see
+  # docs/searching.md.
+  config.evaluation = {
+    "method": "training",
+    "store": {name: config.train[name] for name in config.train if name not in less_training}
+    | {
+      "steps": 16_000,  # of all networks together
+      "warmup_steps": 800,
+      "clip_norm": 1.0,
+      "steps_per_call": 160,
+      "checkpoint_every": 1_600,  # steps
+    },
+    "stores": 1,  # whose scores are averaged
+    "statistics_images": 1_280,  # training images that batch norm is estimated on for a score
+    "pool": 512,  # networks that are scored for surrogate to choose from
+  }
   # The training of the network that was found.
-  only_short = ("steps_per_call", "inherit_steps", "screen_steps")
+  only_short = ("steps_per_call", *less_training)
   config.final = {name: config.train[name] for name in config.train if name not in only_short} | {
     "steps": 0,
     "epochs": 100.0,
@@ -102,6 +121,8 @@ def get_config(mode: str = "") -> ConfigDict:
   if mode == "smoke":
     config.budget = budgets(params=8e3, madds=60e3)
     config.train.steps = 5
+    config.evaluation.store.update({"steps": 32, "warmup_steps": 0})
+    config.evaluation.pool = 32
     config.final.epochs = 1.0
     config.search.finalists = 2
     config.search.finalist_replicates = 2

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import common
-from nas_submod import files, parallel, search
+from nas_submod import files, parallel, preemption, search
 from nas_submod.evaluation.journal import JOURNAL_FILE, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report import dry_run, live, page, text
@@ -36,12 +36,17 @@ def main(config: ConfigDict) -> None:
   try:
     common.interrupt_on_sigterm()
     with live.live(setup, console) as display:
-      evaluator = TrainingEvaluator(
+      training = TrainingEvaluator(
         setup.space, setup.data, config, journal.weights, display.progress
       )
+      evaluator = search.evaluator_with_shared_weights(
+        setup, training, workdir, display.sharing, display.progress
+      )
       result = search.run(setup, evaluator, journal, display)
-  except search.SearchFailedError as error:
+  except (search.SearchFailedError, FloatingPointError) as error:
     return common.fail(error)
+  except preemption.Preempted as notice:
+    return common.stop(f"{notice}; the same command continues", preemption.EXIT_CODE)
   except ValueError as error:
     if not common.is_ours(error):  # A fault in a user's code is shown with its place.
       raise

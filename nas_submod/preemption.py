@@ -37,6 +37,9 @@ def watch() -> Iterator[Callable[[], bool]]:
   # JAX's preemption service owns the signal then, even with a single process: a Python handler
   # would never run. Its answer is keyed by the number of the call, which makes processes agree.
   if jax.distributed.is_initialized():
+    if not getattr(jax.config, "jax_enable_preemption_service"):  # noqa: B009 (mypy knows no flags)
+      yield lambda: False  # The command ends at the signal, see `experiments.common`.
+      return
     calls = itertools.count(1)
     yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
     return

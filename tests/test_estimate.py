@@ -121,7 +121,9 @@ def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
 def test_the_time_left_falls_with_the_finalists_and_counts_steps():
   watch = live._Watch(make_setup(tiny_config.get_config()))
   final = watch.expected.final
-  done = types.SimpleNamespace(trained=20, needed=20, steps=60, reused=0, failed={}, seconds=30.0)
+  done = types.SimpleNamespace(
+    trained=20, scored=0, needed=20, steps=60, reused=0, failed={}, seconds=30.0
+  )
   watch.working(done, "finalists")  # 12 steps each, of half a second
   assert f"{live.duration(6 * final)} of training left" in watch.line
   done.trained, done.steps = 20 + final - 1, 60 + 12 * (final - 1)
@@ -136,7 +138,13 @@ def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
   watch = live._Watch(make_setup(tiny_config.get_config()))
   full, expected = watch.full_steps, watch.expected
   counts = types.SimpleNamespace(
-    trained=6, needed=watch.expected.search - 2, steps=6 * full, reused=0, failed={}, seconds=6.0
+    trained=6,
+    scored=0,
+    needed=watch.expected.search - 2,
+    steps=6 * full,
+    reused=0,
+    failed={},
+    seconds=6.0,
   )
   row = {"run": "unit", "step": 1, "value": 0.0, "tie": False}
   watch.accepted(

@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+BESIDE_TRAININGS = (
+  -2
+)  # the replicate of a score by shared weights of a network that is also trained
+
 
 class Job(NamedTuple):
   """One training that is wanted.
@@ -17,7 +21,8 @@ class Job(NamedTuple):
   Attributes:
     architecture: Canonical form, an option for every position.
     replicate: Seed of the initial values and of the data order. Equal replicates of different
-      networks share both. -1 is a short training with the seed of 0, used for screening.
+      networks share both. -1 is a short training with the seed of 0, used for screening; -2 is a
+      score by shared weights of a network that is also trained.
     parent: Key of the network whose weights the training starts from; None for fresh values.
     steps: Length of the training; None for the full length.
     full: Train the full length from fresh values, whatever a wrapper could save.
@@ -31,7 +36,7 @@ class Job(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-  """The result of one training.
+  """The result of one training, or a score with shared weights.
 
   Attributes:
     key: Canonical form as text, from `SearchSpace.key`.
@@ -41,6 +46,7 @@ class Evaluation(NamedTuple):
     steps: Steps of the training.
     parent: As in `Job`.
     cause: Why the training failed; None if it did not.
+    method: "training", or "shared_weights" for a score without a training of its own.
   """
 
   key: str
@@ -50,6 +56,7 @@ class Evaluation(NamedTuple):
   steps: int = 0
   parent: str | None = None
   cause: str | None = None
+  method: str = "training"
 
 
 # One evaluation for each job, in any order. An evaluator that yields them one by one has each

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nas_submod import parallel
 from nas_submod.compilation import CompilationLog
-from nas_submod.evaluation.evaluator import Evaluation, Evaluator, Job
+from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation, Evaluator, Job
 from nas_submod.evaluation.weights import WeightStore
 from nas_submod.files import append_lines, read_lines
 from nas_submod.networks.search_space import SearchSpace
@@ -74,7 +74,8 @@ class Journaled:
 
   Attributes:
     journal: The journal.
-    trained: Evaluations made by this object.
+    trained: Trainings made by this object.
+    scored: Scores by shared weights made by this object.
     reused: Jobs whose evaluation the journal held.
     steps: Training steps of the evaluations made.
     seconds: Their training time, without compiling.
@@ -84,14 +85,17 @@ class Journaled:
   def __init__(self, evaluator: Evaluator, space: SearchSpace, journal: Journal):
     """Wraps an evaluator for networks of `space`."""
     self.journal, self._evaluator, self._space = journal, evaluator, space
-    self.trained = self.reused = self.steps = 0
+    self.trained = self.scored = self.reused = self.steps = 0
     self._needed: set[tuple[tuple[int, ...], int]] = set()
     self.seconds = 0.0
     self.compilations = CompilationLog()
 
   @property
   def needed(self) -> int:
-    """Number of distinct trainings asked for, new or found in the journal."""
+    """Number of distinct evaluations asked for, new or found in the journal.
+
+    Scores of a pool are no answers to what the optimizer asks, and are not counted.
+    """
     return len(self._needed)
 
   @property
@@ -102,14 +106,18 @@ class Journaled:
 
   def __call__(self, jobs: Sequence[Job]) -> list[Evaluation]:
     """Evaluates jobs, in their order."""
-    self._needed.update((job.architecture, job.replicate) for job in jobs)
+    asked = (job for job in jobs if job.replicate != BESIDE_TRAININGS)
+    self._needed.update((job.architecture, job.replicate) for job in asked)
     missing = [job for job in jobs if self._find(job) is None]
     self.reused += len(jobs) - len(missing)
     if missing:
       with self.compilations.counting():
         for evaluation in self._evaluator(missing):
           self.journal.add([evaluation])
-          self.trained += 1
+          if evaluation.method == "training":
+            self.trained += 1
+          else:
+            self.scored += 1
           self.steps += evaluation.steps
           self.seconds += evaluation.seconds
     found = [self._find(job) for job in jobs]

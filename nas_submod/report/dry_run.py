@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import parallel, training
+from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.optimizers.random_sets import random_set
 from nas_submod.report.feasibility import feasibility_lines
 from nas_submod.report.live import duration
@@ -23,11 +24,20 @@ def describe(setup: Setup) -> str:
   steps = training.recipe(train, data).steps
   inherited, screening = (train.get(f"{kind}_steps", 0) for kind in ("inherit", "screen"))
   name, expected = setup.config["search"]["optimizer"], estimate(setup)
+  shared, sharing = 0, []
+  if setup.shares:
+    found = shared_settings.from_config(setup.config, data)
+    shared = found.stores * found.recipe.steps
+    sharing = [
+      f"shared     {shared:,} steps of weights that all networks share, as long as "
+      f"{shared / steps:.0f} trainings" + f"; a pool of {found.pool} networks" * setup.guided
+    ]
   if expected.search is None:
     guess = "set config.search.max_evaluations to limit it"
   else:
     all_steps = expected.short * screening + expected.final * steps
     all_steps += expected.search * (inherited or steps)
+    all_steps += shared * 3 / 4  # Of networks that fill half of the budgets on average.
     # The backward pass costs twice the forward pass, rematerialisation one forward pass more.
     work = 4 * train["batch_size"] * np.mean([start["madds"], _typical_madds(setup)])
     seconds = all_steps * work / _madds_per_second() / parallel.device_count()
@@ -46,6 +56,7 @@ def describe(setup: Setup) -> str:
       f"training   {steps} steps of {train['batch_size']} images a network"
       + (f", {inherited} of one that inherits" if inherited else "")
       + (f", {screening} for all of a large call" if screening else ""),
+      *sharing,
       f"estimate   {_trainings(setup, expected)}",
       f"           {guess}",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",
@@ -66,6 +77,8 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
   whole = " in full" if train.get("screen_steps", 0) and not train.get("inherit_steps", 0) else ""
   if expected.search is None:
     told = f"more than 1,000 trainings{whole}"
+  elif not expected.search:
+    told = "no trainings"
   elif expected.search == expected.most:
     told = f"at most {expected.most:,} trainings{whole}"
   else:

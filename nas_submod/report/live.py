@@ -44,6 +44,7 @@ class _Watch:
     self.phase = "start"
     self.trained_before: dict[str, int] = {}  # How many were trained when a phase began.
     self.line = "loading"
+    self.first_shared: tuple[float, int] | None = None  # Time and step of the first report.
 
   def accepted(self, row: Row) -> str:
     """Takes in a step and returns it as one line."""
@@ -60,15 +61,28 @@ class _Watch:
     self.trained_before.setdefault(phase, counts.trained)
     self.progress(0.0)
 
+  def sharing(self, step: int, steps: int) -> None:
+    """Takes in how far the training of shared weights is."""
+    now = time.monotonic()
+    # The first call comes after compiling. A resumed training begins at a later step.
+    self.first_shared = self.first_shared or (now, step)
+    began, before = self.first_shared
+    self.line = f"shared weights: step {step:,} of {steps:,}"
+    if step > before:
+      self.line += f"; {duration((now - began) / (step - before) * (steps - step))} left"
+
   def progress(self, share: float) -> None:
     """Takes in how far a round of trainings is."""
     counts = self.counts
     if counts is None:
       return
-    if not counts.trained and not counts.compilations.programs:
+    made = counts.trained + counts.scored
+    if not made and not counts.compilations.programs:
       self.line = f"{self.phase}: compiling one program for all networks, a minute or so"
       return
-    self.line = f"{self.phase}: trained {counts.trained}, reused {counts.reused}"
+    self.line = f"{self.phase}: trained {counts.trained}"
+    self.line += f", scored {counts.scored}" if counts.scored else ""
+    self.line += f", reused {counts.reused}"
     self.line += f", failed {sum(counts.failed.values())}"
     if counts.steps and (self.expected.search is not None or self.phase in _LAST):
       left = max(self._steps_left(counts), (1 - share) * self.full_steps)
@@ -141,7 +155,18 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
         said.add(phase)
         say(watch.status())
 
-    yield Display(lambda row: say(watch.accepted(row)), working, watch.progress)
+    told = 0
+
+    def sharing(step, steps):
+      nonlocal told
+      watch.sharing(step, steps)
+      if step * 20 // steps > told:  # A line for each twentieth.
+        told = step * 20 // steps
+        say(watch.status())
+
+    yield Display(lambda row: say(watch.accepted(row)), working, watch.progress, sharing)
     return
   with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
-    yield Display(lambda row: (watch.accepted(row), None)[1], watch.working, watch.progress)
+    yield Display(
+      lambda row: (watch.accepted(row), None)[1], watch.working, watch.progress, watch.sharing
+    )

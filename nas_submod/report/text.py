@@ -56,7 +56,7 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
   bound, found = result["upper_bound"], result["violations"]
   lines = []
   if found is None:
-    lines.append("bound   none: shortened trainings give no bound")
+    lines.append("bound   none: shortened trainings and shared weights give no bound")
   elif bound is None:
     lines.append("bound   none: not every block was measured on its own")
   elif bound >= (largest := LARGEST_SCORE[result["score"]]):
@@ -79,7 +79,7 @@ def certificate_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _earlier(counts: Mapping[str, Any]) -> str:
-  earlier = counts["journal"] - counts["trained"]
+  earlier = counts["journal"] - counts["trained"] - counts["scored"]
   return f" (and {earlier} before this command began)" if earlier else ""
 
 
@@ -137,7 +137,9 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       "finalists, trained again with fresh seeds (tie: may be better within the noise):",
       *others,
       "",
-      f"trained {counts['trained']}{_earlier(counts)}, reused {counts['reused']}, "
+      f"trained {counts['trained']}"
+      + (f", scored {counts['scored']} with shared weights" if counts["scored"] else "")
+      + f"{_earlier(counts)}, reused {counts['reused']}, "
       f"failed {counts['failed']}{_causes(counts)}; "
       f"{result['compilations']} training programs compiled",
       f"seconds {seconds['compile']:.0f} compile, {seconds['train']:.0f} train, "

@@ -2,5 +2,14 @@
 
 from nas_submod.search.loop import Display, SearchFailedError, objective_for, run
 from nas_submod.search.setup import Setup, make_setup
+from nas_submod.search.sharing import evaluator_with_shared_weights
 
-__all__ = ["Display", "SearchFailedError", "Setup", "make_setup", "objective_for", "run"]
+__all__ = [
+  "Display",
+  "SearchFailedError",
+  "Setup",
+  "evaluator_with_shared_weights",
+  "make_setup",
+  "objective_for",
+  "run",
+]

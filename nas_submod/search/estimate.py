@@ -7,7 +7,8 @@ import numpy as np
 
 from nas_submod import optimizers
 from nas_submod.evaluation.screening import LARGE_CALL
-from nas_submod.search.setup import Setup, first_additions
+from nas_submod.evaluation.shared_weights.settings import method_of
+from nas_submod.search.setup import SHARED_WEIGHTS, Setup, first_additions
 
 _MOST_TRIED = 1_000  # measurements of the stand-in, and rounds
 _NOISE = 0.3  # of one training of the stand-in: half of the gain of a block, as on digits
@@ -47,6 +48,8 @@ def estimate(setup: Setup) -> Estimate:
   expected = most
   if measured is not None:
     expected = search["replicates"] * min(measured, *bounds)
+  if method_of(setup.config) == SHARED_WEIGHTS:
+    expected = most = 0
   new = min(len(first), limit or len(first)) - 1
   screens = setup.config["train"].get("screen_steps", 0) and setup.grows and new > LARGE_CALL
   if screens and expected:

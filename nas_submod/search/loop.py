@@ -7,6 +7,7 @@ not merely the luckiest. It is a pure function of the config and the journal. Th
   Objective              masks to jobs, evaluations to values
   Screened, Inheriting   save trainings, if the config says so
   Journaled              looks up what is known, writes down what is new
+  SharedWeights          scores networks without training them, if the config says so
   TrainingEvaluator      trains a network on each device
 """
 
@@ -25,11 +26,13 @@ from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.screening import Screened
+from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
 from nas_submod.resources.feasibility import opened_by_others
 from nas_submod.search.finalists import Row, binding, choose_finalists, signal_of, train_again
-from nas_submod.search.setup import Setup
+from nas_submod.search.setup import SHARED_WEIGHTS, Setup
+from nas_submod.search.sharing import guided_optimizer
 
 
 class Display(NamedTuple):
@@ -39,11 +42,13 @@ class Display(NamedTuple):
     accepted: Called with each step of the path, as `result.json` holds it.
     working: Called before evaluations with the counts so far and what they are for.
     progress: Called by an evaluator with the share of its round that is done.
+    sharing: Called while shared weights train, with the steps done and all steps.
   """
 
   accepted: Callable[[Row], None] = lambda row: None
   working: Callable[[Journaled, str], None] = lambda counts, phase: None
   progress: Callable[[float], None] = lambda share: None
+  sharing: Callable[[int, int], None] = lambda step, steps: None
 
 
 class SearchFailedError(Exception):
@@ -99,9 +104,13 @@ def run(
   with compiled.counting():
     display.working(counts, phase)
     _check_start(setup, objective)
+    optimizer = setup.optimizer
+    if setup.guided:
+      display.working(counts, "pool")
+      optimizer = guided_optimizer(setup, objective)
     limit = search["max_evaluations"] or None
     answer = optimizers.maximize(
-      setup.problem, value, setup.optimizer, max_evaluations=limit, seed=seed, callback=on_round
+      setup.problem, value, optimizer, max_evaluations=limit, seed=seed, callback=on_round
     )
     # The answer of `greedy_plus_max` may lie off the path of its run.
     reached = {space.key(row["architecture"]) for row in path}
@@ -118,8 +127,10 @@ def run(
     signal = signal_of(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
   architecture = np.array(best["architecture"])
-  # Shortened trainings score too low, so they give no bound.
+  # Shortened trainings score too low, and scores with shared weights are on another scale than
+  # those of finalists, so they give no bound.
   shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))
+  unbounded = shortened or method_of(config) == SHARED_WEIGHTS
   total = time.perf_counter() - began
   seconds = {"compile": compiled.seconds, "train": counts.seconds}
   return {
@@ -137,6 +148,7 @@ def run(
     "seed": seed,
     "evaluations": {
       "trained": counts.trained,
+      "scored": counts.scored,
       "reused": counts.reused,
       "failed": sum(counts.failed.values()),
       "causes": counts.failed,
@@ -145,7 +157,7 @@ def run(
     },
     "measured": answer.evaluations,
     "rounds": answer.rounds,
-    **({"upper_bound": None, "violations": None} if shortened else certificate(setup, answer)),
+    **({"upper_bound": None, "violations": None} if unbounded else certificate(setup, answer)),
     "compilations": counts.compilations.programs,
     "seconds": seconds | {"rest": max(total - sum(seconds.values()), 0.0), "total": total},
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",

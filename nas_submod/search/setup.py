@@ -1,6 +1,6 @@
 """The setup of a search: everything is checked, loaded and made before anything is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,13 +10,17 @@ import numpy as np
 from nas_submod import data as datasets
 from nas_submod import parallel, resources, training
 from nas_submod.evaluation.evaluator import Score, score_named
+from nas_submod.evaluation.shared_weights import settings as shared_settings
+from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.optimizers.catalog import FIXED_BATCH
 from nas_submod.problem import Problem
 from nas_submod.training import check_fit
-from nas_submod.validation import checked_seed
+from nas_submod.validation import checked_seed, imported
+
+SHARED_WEIGHTS = "shared_weights"
 
 
 class Setup(NamedTuple):
@@ -34,6 +38,8 @@ class Setup(NamedTuple):
     grows: Whether the optimizer measures all first additions, then adds block after block.
     evaluations: Sets that the optimizer asks at most, by an argument; None where nothing says so.
     most_measurements: Measurements of one network at most. Later replicates have fresh seeds.
+    shares: Whether shared weights are trained first, see `search.sharing`.
+    guided: Whether the optimizer then chooses from a pool of networks that they score.
     score: The score of an evaluation.
   """
 
@@ -48,6 +54,8 @@ class Setup(NamedTuple):
   grows: bool
   evaluations: int | None
   most_measurements: int
+  shares: bool
+  guided: bool
   score: Score
 
 
@@ -75,13 +83,12 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     canonical=space.canonical_mask,
     priced=[name in additive for name in budget],
   )
-  search = config["search"]
-  trains_less = config["train"].get("inherit_steps", 0) or config["train"].get("screen_steps", 0)
-  limit = search["max_evaluations"] or None
-  # Speculative sets count against a limit, and others inherit from them: then the answer depends on
-  # how many are asked in a round, which must not depend on the devices.
-  width = FIXED_BATCH if trains_less or limit else parallel.device_count()
-  named = catalog.make(search["optimizer"], search["options"], additive, width)
+  search, limit = config["search"], config["search"]["max_evaluations"] or None
+  guided = search["options"].get("features") == SHARED_WEIGHTS
+  # The features are known once the shared weights are trained.
+  later = ("features",) if guided else ()
+  options = {name: option for name, option in search["options"].items() if name not in later}
+  named = make_optimizer(config, space, additive, options)
   checked_seed("config.seed", config["seed"])
   for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
     if search[name] < least:
@@ -90,6 +97,8 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   check_fit(space, data)
   # The optimizer raises here what it does not take: too many elements, or no such resource.
   jax.eval_shape(named.optimizer.init, problem, jax.random.key(0))
+  if shares := guided or method_of(config) == SHARED_WEIGHTS:
+    check_sharing(config, data, guided)
   check_less_training(config, training.recipe(config["train"], data).steps)
   if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
     raise ValueError(
@@ -108,8 +117,67 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     grows=named.grows,
     evaluations=space.distinct() if named.asks_all else named.evaluations,
     most_measurements=min(named.measurements, limit or named.measurements),
+    shares=shares,
+    guided=guided,
     score=score,
   )
+
+
+def make_optimizer(
+  config: Mapping[str, Any],
+  space: SearchSpace,
+  resource_names: Sequence[str],
+  options: Mapping[str, Any],
+) -> catalog.NamedOptimizer:
+  """Makes the optimizer of a config.
+
+  Args:
+    config: `search` and `train`.
+    space: The space, for the option `features`: the name `module:function` of a function that makes
+      a traceable function `mask [n] -> [d]` from the space.
+    resource_names: Budgets that are prices.
+    options: Its arguments.
+
+  Raises:
+    ValueError: If the optimizer or one of its options is unknown or not allowed.
+  """
+  search, train = config["search"], config["train"]
+  trains_less = train.get("inherit_steps", 0) or train.get("screen_steps", 0)
+  # Speculative sets count against a limit, and others inherit from them: then the answer depends on
+  # how many are asked in a round, which must not depend on the devices.
+  fixed = trains_less or search["max_evaluations"]
+  width = FIXED_BATCH if fixed else parallel.device_count()
+  if isinstance(name := options.get("features"), str):
+    allowed = f"{SHARED_WEIGHTS}, or module:function for your own"
+    options = {**options, "features": imported("features", name, allowed)(space)}
+  return catalog.make(search["optimizer"], options, resource_names, width)
+
+
+def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) -> None:
+  """Checks the settings of shared weights, and those that exclude them.
+
+  Raises:
+    ValueError: If one is not possible.
+  """
+  shared_settings.from_config(config, data)
+  if guided and config["search"]["optimizer"] != "surrogate":
+    raise ValueError(
+      f"config.search.options.features needs the optimizer surrogate, not "
+      f"{config['search']['optimizer']}"
+    )
+  if guided and method_of(config) == SHARED_WEIGHTS:
+    raise ValueError(
+      "config.evaluation.method=shared_weights has the score as its value; as one of "
+      "config.search.options.features it needs the method training"
+    )
+  if config["score"] == "negative_train_loss":
+    raise ValueError(
+      "shared weights have no training loss of a network: config.score must be negative_loss or "
+      "accuracy"
+    )
+  for name in ("inherit_steps", "screen_steps"):
+    if config["train"].get(name, 0):
+      raise ValueError(f"config.train.{name} must be 0 with shared weights")
 
 
 def check_less_training(config: Mapping[str, Any], steps: int) -> None:

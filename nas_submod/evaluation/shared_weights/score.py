@@ -4,12 +4,14 @@ Batch norm is re-estimated on training images for each network, because the runn
 store would mix those of many networks. A score takes two passes over some images and no training.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from nas_submod import networks, training
 from nas_submod.data.loading import Data, Split
@@ -34,7 +36,7 @@ class Held(NamedTuple):
   validation: Split
 
 
-def held(stores: list[Params], data: Data, statistics_images: int) -> Held:
+def hold(stores: list[Params], data: Data, statistics_images: int) -> Held:
   """Puts together stores and images.
 
   Args:
@@ -87,3 +89,37 @@ def make_metrics(
     return jax.tree.map(lambda sums: sums.sum(0), jax.lax.map(of_store, taken))
 
   return metrics
+
+
+def value(
+  space: SearchSpace,
+  metrics: Callable[[Held, jax.Array], training.Metrics],
+  held: Held,
+  score: str = "negative_loss",
+) -> Partial:
+  """Makes the traceable set function `mask [n] -> score []`, for `maximize(traceable=True)`.
+
+  Args:
+    space: The space.
+    metrics: From `make_metrics`.
+    held: From `hold`; an argument of the program, not a constant in it.
+    score: "negative_loss" (nats) or "accuracy" on the validation split.
+
+  Raises:
+    ValueError: If the score is unknown.
+  """
+  if score not in ("negative_loss", "accuracy"):
+    raise ValueError(f"unknown score {score!r}; allowed: negative_loss, accuracy")
+  return Partial(functools.partial(_value, space, metrics, score), held)
+
+
+def _value(
+  space: SearchSpace,
+  metrics: Callable[[Held, jax.Array], training.Metrics],
+  score: str,
+  held: Held,
+  mask: jax.Array,
+) -> jax.Array:
+  found = metrics(held, space.architecture(jnp.asarray(mask)))
+  total = found.correct if score == "accuracy" else -found.loss
+  return total.astype(jnp.float32) / found.examples

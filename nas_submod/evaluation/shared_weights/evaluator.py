@@ -1,0 +1,88 @@
+"""The evaluator that scores networks with shared weights; finalists are trained."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from nas_submod import parallel, training
+from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation, Evaluator, Job
+from nas_submod.evaluation.shared_weights.score import Held
+from nas_submod.networks.search_space import SearchSpace
+
+METHOD = "shared_weights"
+_CALL = 16  # networks of each device that are scored before their scores are written down
+
+
+class SharedWeights:
+  """An evaluator that scores networks with shared weights instead of training them.
+
+  Jobs that ask for a full training go to another evaluator. A score is exact: all replicates of a
+  network have the same one.
+  """
+
+  def __init__(
+    self,
+    evaluator: Evaluator,
+    space: SearchSpace,
+    metrics: Callable[[Held, jax.Array], training.Metrics],
+    held: Held,
+    everything: bool = True,
+    on_progress: Callable[[float], None] = lambda share: None,
+  ):
+    """Puts the stores on the devices; compiles nothing yet.
+
+    Args:
+      evaluator: Trains networks.
+      space: The space.
+      metrics: From `score.make_metrics`.
+      held: From `score.hold`.
+      everything: Whether every job is scored that need not be a full training; otherwise those of
+        the replicate `BESIDE_TRAININGS` alone.
+      on_progress: Called with the share of the jobs of a call that are scored.
+    """
+    self._evaluator, self._space, self._metrics = evaluator, space, metrics
+    self._everything, self._on_progress = everything, on_progress
+    self._held = parallel.copy_to_devices(held)
+
+  def __call__(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+    """Scores or trains networks."""
+    scored = [job for job in jobs if self._is_scored(job)]
+    yield from self._score(scored)
+    if rest := [job for job in jobs if not self._is_scored(job)]:
+      yield from self._evaluator(rest)
+
+  def _is_scored(self, job: Job) -> bool:
+    return job.replicate == BESIDE_TRAININGS or (self._everything and not job.full)
+
+  def _score(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
+    replicates: dict[tuple[int, ...], list[int]] = {}
+    for job in jobs:
+      replicates.setdefault(job.architecture, []).append(job.replicate)
+    networks, devices = list(replicates), jax.local_device_count()
+    # Every call has the same number of networks, so that one program serves all.
+    size = devices * min(_CALL, -(-len(networks) // devices))
+    pieces = [networks[first : first + size] for first in range(0, len(networks), size or 1)]
+    padded = (np.array([*p, *[p[-1]] * (size - len(p))], np.int32) for p in pieces)
+    began = time.perf_counter()
+    results = parallel.vmap_over_devices(self._metrics, self._held, padded)
+    for number, (piece, found) in enumerate(zip(pieces, results), 1):
+      seconds = (time.perf_counter() - began) / len(piece)
+      for network, correct, loss, examples in zip(
+        piece, found.correct.tolist(), found.loss.tolist(), found.examples.tolist()
+      ):
+        metrics = {"accuracy": correct / examples, "loss": loss / examples}
+        finite = all(map(math.isfinite, metrics.values()))
+        for replicate in replicates[network]:
+          yield Evaluation(
+            key=self._space.key(network),
+            replicate=replicate,
+            metrics=metrics if finite else None,
+            seconds=seconds / len(replicates[network]),
+            cause=None if finite else "diverged",
+            method=METHOD,
+          )
+      self._on_progress(number / len(pieces))
+      began = time.perf_counter()

@@ -1,0 +1,138 @@
+"""Shared weights in a search: they are trained first, then score networks.
+
+With `config.evaluation.method=shared_weights` the score is the value of a network, and only
+finalists are trained. With `config.search.options={"features": "shared_weights"}` the optimizer
+`surrogate` chooses which networks of a scored pool are trained, and learns what the score is worth.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluator
+from nas_submod.evaluation.objective import Objective
+from nas_submod.evaluation.shared_weights import score, settings, train
+from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
+from nas_submod.optimizers import Optimizer
+from nas_submod.optimizers.largest_sets import largest_sets
+from nas_submod.optimizers.neighbours import random_neighbour
+from nas_submod.optimizers.random_sets import random_set
+from nas_submod.problem import Problem
+from nas_submod.search.setup import Setup, make_optimizer
+
+FOLDER = "shared_weights"  # of a workdir: checkpoints of each store
+_GENERATIONS = 3  # of networks near the best ones of the pool
+
+
+def evaluator_with_shared_weights(
+  setup: Setup,
+  evaluator: Evaluator,
+  workdir: pathlib.Path | None = None,
+  on_step: Callable[[int, int], None] = lambda step, steps: None,
+  on_progress: Callable[[float], None] = lambda share: None,
+) -> Evaluator:
+  """Trains the stores of a search, or reads them, and wraps its evaluator.
+
+  Args:
+    setup: The setup; without shared weights in it the evaluator is returned as it is.
+    evaluator: Trains networks.
+    workdir: The folder of the search, where stores are kept; None keeps them in memory.
+    on_step: Called with the steps done and all steps, of all stores.
+    on_progress: Called with the share of a call's networks that are scored.
+
+  Raises:
+    FloatingPointError: If the training of a store diverges.
+    preemption.Preempted: On SIGTERM while a store trains, after a checkpoint.
+  """
+  if not setup.shares:
+    return evaluator
+  config, found = setup.config, settings.from_config(setup.config, setup.data)
+  steps = found.recipe.steps
+  stores = []
+  for number in range(found.stores):
+
+    def on_step_of_store(step: int, _: int, before: int = number * steps) -> None:
+      on_step(before + step, found.stores * steps)
+
+    folder = workdir and workdir / FOLDER / str(number)
+    stores.append(
+      train.train(setup.space, setup.problem, setup.data, config, folder, number, on_step_of_store)
+    )
+  return SharedWeights(
+    evaluator,
+    setup.space,
+    score.make_metrics(setup.space, found.recipe),
+    score.hold(stores, setup.data, found.statistics_images),
+    settings.method_of(config) == "shared_weights",
+    on_progress,
+  )
+
+
+def guided_optimizer(setup: Setup, objective: Objective) -> Optimizer:
+  """The optimizer of a config, given a pool of networks and what shared weights say of them."""
+  pool, scores = scored_pool(setup, objective)
+  options = {**setup.config["search"]["options"], "pool": pool, "features": scores[:, None]}
+  priced = [name for name in setup.budget if setup.resources[name].additive]
+  return make_optimizer(setup.config, setup.space, priced, options).optimizer
+
+
+def scored_pool(setup: Setup, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+  """Scores networks for `surrogate` to choose from.
+
+  They are the largest sets, random maximal sets, and neighbours of those that score best so far.
+
+  Returns:
+    Distinct canonical masks `[K, n]` and their scores `[K]`.
+  """
+  size = settings.from_config(setup.config, setup.data).pool
+  problem, key = setup.problem, jax.random.key(setup.config["seed"])
+  pool = np.zeros((0, problem.n), bool)
+  scores = np.zeros(0)
+  for generation in range(1 + _GENERATIONS):
+    wanted = -(-size * (generation + 1) // (1 + _GENERATIONS)) - len(pool)
+    best = pool[np.argsort(-scores, kind="stable")[: max(len(pool) // 4, 1)]]
+    drawn = _draw(problem, jax.random.fold_in(key, generation), best, 8 * wanted)
+    new = _new(drawn, pool)[:wanted]
+    if len(new):
+      found = objective.scores(setup.space.architecture(new), [[BESIDE_TRAININGS]] * len(new))
+      pool = np.concatenate([pool, new])
+      scores = np.append(scores, np.array(found)[:, 0])
+  finite = np.isfinite(scores)
+  return pool[finite], scores[finite]
+
+
+def _draw(problem: Problem, key: jax.Array, best: np.ndarray, count: int) -> np.ndarray:
+  """Draws feasible sets: near `best [B, n]`, or the largest and maximal ones if it is empty."""
+  keys = jax.random.split(key, count)
+
+  @jax.jit
+  def maximal(keys):
+    masks = jax.vmap(lambda key: random_set(problem, key, 0.0))(keys)
+    masks = jnp.concatenate([largest_sets(problem), masks])
+    return jax.vmap(problem.canonical_form)(masks), jax.vmap(problem.feasible)(masks)
+
+  @jax.jit
+  def near(keys, best):
+    chances = jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)
+    masks = jax.vmap(lambda mask, chance: random_neighbour(problem, mask, chance))(best, chances)
+    return jax.vmap(problem.canonical_form)(masks), jax.vmap(problem.feasible)(masks)
+
+  if len(best):
+    masks, fits = near(keys, best[np.arange(count) % len(best)])
+  else:
+    masks, fits = maximal(keys)
+  return np.asarray(masks)[np.asarray(fits)]
+
+
+def _new(drawn: np.ndarray, pool: np.ndarray) -> np.ndarray:
+  """The distinct rows of `drawn [K, n]` that `pool` lacks, in their order."""
+  known = {row.tobytes() for row in pool}
+  rows = []
+  for row in drawn:
+    if row.tobytes() not in known:
+      known.add(row.tobytes())
+      rows.append(row)
+  return np.array(rows).reshape(-1, drawn.shape[1])

@@ -97,7 +97,7 @@ def get_config(mode: str = "") -> ConfigDict:
       "checkpoint_every": 1_600,  # steps
     },
     "stores": 1,  # whose scores are averaged
-    "statistics_images": 1_280,  # training images that batch norm is estimated on for a score
+    "statistics_images": 896,  # training images that batch norm is estimated on for a score
     "pool": 512,  # networks that are scored for surrogate to choose from
   }
   # The training of the network that was found.

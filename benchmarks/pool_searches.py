@@ -1,0 +1,106 @@
+"""Regret of searches that know scores of a pool of networks before their first training.
+
+`benchmarks.shared_weights --against=TABLE` prints them. All searches choose from the same pool, the
+scored networks within the budgets. Each training is a noisy draw from the table. The regret of an
+answer is the gap between its mean accuracy and the best one of the pool, in points.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import nas_submod as ns
+from benchmarks import ranking
+from benchmarks.runs import Instance, run_seeds
+
+SEEDS = 20
+TRAININGS = (5, 10, 25)  # after which regret is told
+_FIRST = 4  # networks trained before an additive model is fitted
+_SEED = 2019
+
+
+def regrets(
+  instance: Instance,
+  masks: np.ndarray,
+  blocks: Sequence[np.ndarray],
+  score: np.ndarray,
+  accuracies: np.ndarray,
+) -> dict[str, np.ndarray]:
+  """Regrets by the name of the search.
+
+  Args:
+    instance: The problem and its measurements.
+    masks: The networks of the pool, in canonical form. `[K, n]` bool.
+    blocks: Features of an additive model. `[K, d_b]` each; the last one is log costs.
+    score: The scores that are known. `[K]`.
+    accuracies: The trainings of the table, in points. `[K, T]`.
+
+  Returns:
+    Regrets of each seed after each of `TRAININGS`. `[SEEDS, 3]`.
+  """
+  means = accuracies.mean(axis=1)
+  found = {}
+  both = [*blocks, score[:, None]]
+  for name, features, known in (("additive", blocks, None), ("additive, score", both, score)):
+    model = ranking.Additive(features)
+    answers = [
+      additive_search(model, blocks[-1].sum(axis=1), known, accuracies, np.random.default_rng(seed))
+      for seed in range(SEEDS)
+    ]
+    found[name] = means.max() - means[np.array(answers)]
+  order = np.argsort(-score, kind="stable")
+  found["best scores"] = means.max() - means[_best_drawn(np.tile(order, (SEEDS, 1)), accuracies)]
+  randoms = np.array([np.random.default_rng(s).permutation(len(score)) for s in range(SEEDS)])
+  found["random"] = means.max() - means[_best_drawn(randoms, accuracies)]
+  for name, features in (("surrogate", None), ("surrogate, score", score[:, None])):
+    found[name] = means.max() - _surrogate(instance, masks, features)
+  return found
+
+
+def additive_search(
+  model: ranking.Additive,
+  size: np.ndarray,
+  score: np.ndarray | None,
+  accuracies: np.ndarray,
+  rng: np.random.Generator,
+) -> list[int]:
+  """Trains what an additive model puts first; the answers after each of `TRAININGS`.
+
+  The first trainings are of the largest network, of the one of the best score, and of random ones.
+  """
+  drawn = accuracies[np.arange(len(size)), rng.integers(accuracies.shape[1], size=len(size))]
+  begin = [int(np.argmax(size)), *([] if score is None else [int(np.argmax(score))])]
+  order = list(dict.fromkeys([*begin, *rng.permutation(len(size)).tolist()]))
+  rows = order[: min(_FIRST, len(size))]
+  answers = []
+  for count in range(1, TRAININGS[-1] + 1):
+    if count < len(rows):
+      continue
+    predicted = model.predict(np.array(rows), drawn[rows])
+    if count in TRAININGS:
+      answers.append(rows[int(np.argmax(predicted[rows]))])
+    predicted[rows] = -np.inf
+    if np.isfinite(predicted).any():
+      rows.append(int(np.argmax(predicted)))
+  return answers
+
+
+def _best_drawn(orders: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+  """The best by one draw of each among the first networks of an order. `[SEEDS, 3]` int."""
+  found = []
+  for seed, order in enumerate(orders):
+    rng = np.random.default_rng([_SEED, seed])
+    drawn = accuracies[np.arange(len(order)), rng.integers(accuracies.shape[1], size=len(order))]
+    found.append([order[np.argmax(drawn[order[:count]])] for count in TRAININGS])
+  return np.array(found)
+
+
+def _surrogate(instance: Instance, masks: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+  """Mean accuracies of the answers of `surrogate` on the pool. `[SEEDS, 3]`."""
+  optimizer = ns.optimizers.surrogate(evaluations=TRAININGS[-1], pool=masks, features=features)
+  keys = jax.random.split(jax.random.key(_SEED), SEEDS)
+  scores, _, feasible = run_seeds(optimizer, TRAININGS[-1], instance.case, keys, jnp.bool_(False))
+  assert np.asarray(feasible).all()
+  return np.asarray(scores)[:, list(TRAININGS)]

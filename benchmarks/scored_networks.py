@@ -15,6 +15,7 @@ from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.shared_weights import score, settings
 from nas_submod.evaluation.shared_weights import train as stores
 from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
+from nas_submod.networks.layers import Params
 from nas_submod.optimizers.random_sets import random_set
 from nas_submod.search.setup import Setup
 
@@ -128,14 +129,14 @@ class Shared:
     self.settings = settings.from_config(setup.config, setup.data)
     self._setup, self._workdir = setup, workdir
     self._metrics = score.make_metrics(setup.space, self.settings.recipe)
-    self._stores = [
-      stores.train(
-        *(setup.space, setup.problem, setup.data, setup.config, workdir / f"store_{number}"),
-        number=number,
-        on_progress=Progress(f"store {number}, steps"),
-      )
-      for number in range(self.settings.stores)
-    ]
+    self._stores = [self._trained(number) for number in range(self.settings.stores)]
+
+  def _trained(self, number: int) -> Params:
+    setup, folder = self._setup, self._workdir / f"store_{number}"
+    progress = Progress(f"store {number}, steps")
+    return stores.train(
+      setup.space, setup.problem, setup.data, setup.config, folder, number, progress
+    )
 
   def scores(self, networks: Sequence[tuple[int, ...]], images: int) -> Scores:
     """Scores networks after batch norm was estimated on a number of images."""

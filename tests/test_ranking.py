@@ -1,0 +1,183 @@
+"""The benchmark of shared weights: its statistics, its models, and its tables with known scores."""
+
+import itertools
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from scipy import stats
+
+from benchmarks import pool_searches, ranking, scored_networks, shared_weights
+from benchmarks.scored_networks import Scores
+from configs import digits
+from nas_submod import resources
+from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.evaluation.journal import Journal
+from nas_submod.search.setup import make_setup
+
+
+@pytest.fixture(scope="module")
+def setup():
+  return make_setup(digits.get_config())
+
+
+def test_the_rank_correlation_is_that_of_scipy_and_0_for_a_constant():
+  rng = np.random.default_rng(0)
+  left, right = rng.integers(0, 9, (2, 40)).astype(float)  # with ties
+  assert ranking.spearman(left, right) == pytest.approx(stats.spearmanr(left, right).statistic)
+  assert ranking.spearman(left, np.ones(40)) == 0
+
+
+def test_the_quality_of_a_score_by_hand(monkeypatch):
+  monkeypatch.setattr(ranking, "TOP", 2)
+  reference = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+  score = np.array([1.0, 2.0, 6.0, 5.0, 4.0, 3.0])
+  found = ranking.quality(score, reference)
+  # Squared differences of the ranks are 0, 0, 9, 1, 1, 9.
+  assert found.all == pytest.approx(1 - 6 * 20 / (6 * 35))
+  assert found.best_half == pytest.approx(-1)  # of 4, 5 and 6
+  assert found.top == 4  # of the references 3 and 4
+
+
+def test_the_best_of_a_random_order_is_that_of_all_choices(monkeypatch):
+  monkeypatch.setattr(ranking, "TOP", 3)
+  reference = np.random.default_rng(1).normal(size=7)
+  best = [max(chosen) for chosen in itertools.combinations(reference, 3)]
+  assert ranking.random_order(reference).top == pytest.approx(np.mean(best))
+
+
+def test_deviations_and_reliability_are_those_that_the_trainings_were_drawn_with():
+  rng = np.random.default_rng(0)
+  true = rng.normal(0, 2, 4_000)
+  trainings = true[:, None] + rng.normal(0, 3, (4_000, 4))
+  assert ranking.deviations(trainings) == pytest.approx((3, 2), rel=0.05)
+  means = trainings.mean(axis=1)
+  reliability = ranking.reliability(trainings)
+  assert reliability == pytest.approx(2**2 / (2**2 + 3**2 / 4), abs=0.03)
+  # The square root is what the true values get, and the simulation does not know them.
+  assert ranking.spearman(true, means) == pytest.approx(reliability**0.5, abs=0.02)
+  known = ranking.quality(true, means)
+  simulated = ranking.perfect(trainings[:400])
+  assert simulated.all == pytest.approx(known.all, abs=0.05)
+  assert simulated.best_half == pytest.approx(known.best_half, abs=0.07)
+
+
+def test_errors_are_those_of_repeated_experiments():
+  rng = np.random.default_rng(0)
+  pairs = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (200, 60))
+  found = [ranking.spearman(*pair.T) for pair in pairs]
+  stated = [ranking.judged(pair[:, :1].T, [pair[:, 1]])[1].all for pair in pairs[:5]]
+  assert np.mean(stated) == pytest.approx(np.std(found), rel=0.25)
+
+
+def test_an_additive_model_predicts_what_its_blocks_explain():
+  rng = np.random.default_rng(0)
+  elements, depth = rng.random((200, 30)) < 0.5, rng.normal(size=(200, 1))
+  noise = rng.normal(size=(200, 1))
+  rows = np.arange(12)
+  values = 3 + 0.1 * depth[:, 0]
+  with_depth = ranking.Additive([elements.astype(float), noise, depth]).predict(rows, values[rows])
+  assert stats.spearmanr(with_depth[12:], values[12:]).statistic > 0.9
+  without = ranking.Additive([elements.astype(float), noise]).predict(rows, values[rows])
+  assert stats.spearmanr(without[12:], values[12:]).statistic < 0.5
+  # Equal values say nothing, and are predicted.
+  assert ranking.Additive([depth]).predict(rows, np.ones(12)) == pytest.approx(np.ones(200))
+
+
+def test_networks_are_distinct_and_near_a_budget(setup, monkeypatch):
+  networks = scored_networks.random_networks(setup, 40)
+  assert len(set(networks)) == 40 and networks[:9] == scored_networks.random_networks(setup, 9)
+  for network in networks:
+    cost = resources.network_cost(setup.space, network)
+    shares = [cost[name] / limit for name, limit in setup.budget.items()]
+    assert 0.8 <= max(shares) <= 1
+  monkeypatch.setattr(scored_networks, "_ROUNDS", 2)
+  tight = make_setup(digits.get_config("smoke"))
+  tight = tight._replace(problem=tight.problem.replace(budget=tight.problem.budget * 100))
+  with pytest.raises(
+    ValueError, match="only 0 networks that use 80% of a budget were found, 5 are"
+  ):
+    scored_networks.random_networks(tight, 5)
+
+
+def depth_of(network):
+  return np.count_nonzero(network)
+
+
+def known_parts(monkeypatch, trainings, scores):
+  """Replaces trainings by depth with noise, and shared weights by known scores."""
+
+  class Trainer:
+    def __init__(self, space, data, config):
+      self._space = space
+
+    def __call__(self, jobs):
+      for job in jobs:
+        trainings.append(job)
+        noise = np.random.default_rng([job.replicate, *job.architecture]).normal(0, 0.5)
+        metrics = {"loss": 20 - depth_of(job.architecture) + noise, "accuracy": 0.0}
+        yield Evaluation(self._space.key(job.architecture), job.replicate, metrics, 0.0)
+
+  class Shared(scored_networks.Shared):
+    def _trained(self, number):
+      return number
+
+    def scores(self, networks, images):
+      found = np.array([[float(depth_of(network)) for network in networks]])
+      scores.append(images)
+      return Scores(found, -found, 0.5)
+
+  monkeypatch.setattr(shared_weights, "TrainingEvaluator", Trainer)
+  monkeypatch.setattr(shared_weights, "Shared", Shared)
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+def row_of(tables, name):
+  cells = [list(column.cells) for column in tables[0].columns]
+  return [cell[cells[0].index(name)] for cell in cells[1:]]
+
+
+def test_known_scores_have_known_rows(setup, monkeypatch, tmp_path):
+  trainings, scores = [], []
+  known_parts(monkeypatch, trainings, scores)
+  with flagsaver.flagsaver(judged=12, trainings=16, fits=2, statistics=["128", "896"]):
+    tables = shared_weights.rank(setup, tmp_path)
+  # 16,000 steps are 17.8 trainings of 900: models are fitted to 10 and to 18.
+  assert len(trainings) == 12 * 16 + 12 + 2 * 18
+  assert {job.steps for job in trainings} == {None, 300}
+  assert scores == [896, 128, 896]
+  assert row_of(tables, "shared weights, loss")[1:] == row_of(tables, "depth")[1:]
+  assert float(row_of(tables, "depth")[1].split()[0]) > 0.9
+  assert float(row_of(tables, "shared weights, accuracy")[1].split()[0]) < -0.9
+  prices = {
+    "one training, against the others": "12",
+    "a third of a training": "4",
+    "depth": "0",
+    "additive, 10 trainings": "10",
+    "additive, 18 trainings": "18",
+    "shared weights, loss": "18",
+    "with shared weights, 18 trainings": "36",
+  }
+  assert {name: row_of(tables, name)[0] for name in prices} == prices
+  assert row_of(tables, "the best network")[1:3] == ["1.00", "1.00"]
+
+
+def test_a_failed_training_is_named(setup):
+  def failing(jobs):
+    for job in jobs:
+      yield Evaluation(setup.space.key(job.architecture), 0, None, 0.0, cause="diverged")
+
+  job = scored_networks.Job(setup.space.start, 0)
+  with pytest.raises(ValueError, match=r"trainings: network 0.* failed: diverged"):
+    scored_networks.evaluated(failing, setup, Journal(None), [job], "trainings")
+
+
+def test_a_search_by_a_model_that_is_right_finds_the_best():
+  rng = np.random.default_rng(0)
+  size, score = rng.normal(size=(2, 80))
+  accuracies = (90 + score)[:, None] + rng.normal(0, 0.01, (80, 3))
+  model = ranking.Additive([size[:, None], score[:, None]])
+  answers = pool_searches.additive_search(model, size, score, accuracies, rng)
+  assert answers == [int(np.argmax(score))] * len(pool_searches.TRAININGS)

@@ -23,6 +23,7 @@ from experiments import common
 from nas_submod import data, files, parallel, preemption, trained
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
+from nas_submod.search import make_setup, sharing
 from nas_submod.training import final
 from nas_submod.workdir import make_workdir
 
@@ -50,6 +51,9 @@ def main(config: ConfigDict) -> None:
     parallel.on_first_process(lambda: make_workdir(workdir, run_config))
     # What a trained network must know of its data, for use without them.
     parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
+    initial = None
+    if config.final.get("from_shared_weights"):
+      initial = sharing.variables_of(make_setup(config), common.workdir(), architecture)
     console.print(text.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
     loss_column = TextColumn("training loss {task.fields[loss]:.4f}, {task.description}")
@@ -59,7 +63,7 @@ def main(config: ConfigDict) -> None:
       def show(step, steps, loss, activity):
         progress.update(task, completed=step, total=steps, loss=loss, description=activity)
 
-      metrics = final.train(space, architecture, images, config, workdir, show)
+      metrics = final.train(space, architecture, images, config, workdir, show, initial)
   except (ValueError, FloatingPointError) as error:
     return common.fail(error)
   except preemption.Preempted as notice:

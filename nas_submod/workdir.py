@@ -55,10 +55,14 @@ def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] |
   """The first leaf that differs: (dotted name, value there, value here)."""
   if name in ("resources", "config.resources"):  # Left out, they have their defaults.
     there, here = (DEFAULTS | x if isinstance(x, dict) else x or DEFAULTS for x in (there, here))
+  if name in ("evaluation", "config.evaluation") and None in (there, here):
+    given = there or here
+    return None if given["method"] == "training" else (name, there, here)
   if isinstance(there, dict) and isinstance(here, dict):
     for key in sorted(there.keys() | here.keys()):
       found = _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
       if found:
         return found
     return None
-  return None if there == here else (name, there, here)
+  # A missing option is off.
+  return None if there == here or not (there or here) else (name, there, here)

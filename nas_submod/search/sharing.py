@@ -6,15 +6,16 @@ finalists are trained. With `config.search.options={"features": "shared_weights"
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod import networks, parallel
 from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluator
 from nas_submod.evaluation.objective import Objective
-from nas_submod.evaluation.shared_weights import score, settings, train
+from nas_submod.evaluation.shared_weights import score, settings, store, train
 from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
 from nas_submod.optimizers import Optimizer
 from nas_submod.optimizers.largest_sets import largest_sets
@@ -68,6 +69,33 @@ def evaluator_with_shared_weights(
     score.hold(stores, setup.data, found.statistics_images),
     settings.method_of(config) == "shared_weights",
     on_progress,
+  )
+
+
+def variables_of(
+  setup: Setup, workdir: pathlib.Path, architecture: Sequence[int]
+) -> networks.Variables:
+  """The variables of `networks.build` from the first store of a search, for its final training.
+
+  Raises:
+    ValueError: If the folder of the search has no shared weights.
+  """
+  folder = workdir / FOLDER / "0"
+
+  def check() -> None:
+    if not folder.is_dir():
+      raise ValueError(
+        f"{folder} does not exist: config.final.from_shared_weights needs the --workdir of a "
+        "search that trained shared weights"
+      )
+
+  parallel.on_first_process(check)
+  # Reads the finished store.
+  stored = train.train(setup.space, setup.problem, setup.data, setup.config, folder)
+  network, numbers = networks.build_universal(setup.space), jnp.asarray(architecture)
+  params = store.take(stored, store.where(network, numbers))
+  return network.specialize(
+    networks.Variables(params, network.init(jax.random.key(0), numbers).state), architecture
   )
 
 

@@ -152,6 +152,7 @@ def train(
   config: Mapping[str, Any],
   workdir: pathlib.Path,
   on_progress: Callable[[int, int, float, str], None] = lambda step, steps, loss, doing: None,
+  initial: networks.Variables | None = None,
 ) -> dict[str, Any]:
   """Trains a network and tests it; continues from the last checkpoint of the workdir.
 
@@ -168,6 +169,7 @@ def train(
     workdir: The folder of checkpoints and metrics.
     on_progress: Called after each step with the steps done, all steps, the loss in nats and the
       current activity, "training" or "evaluating".
+    initial: The variables of `networks.build(space, architecture)` to start from; None draws them.
 
   Returns:
     The content of `metrics.json`. The test uses the last step, never the best checkpoint.
@@ -183,7 +185,7 @@ def train(
   recipe, devices = settings.recipe, settings.devices
   network = networks.build(space, architecture)
   rng = jax.random.key(config["seed"])
-  state = _initial_state(network, recipe, rng)
+  state = _initial_state(network, recipe, rng, initial)
   programs = make_final_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
   feed = feeds.of_training(
     settings.data.train, config["seed"], recipe.batch_size, recipe.steps, devices, AXIS
@@ -218,15 +220,18 @@ def train(
 
 
 def _initial_state(
-  network: networks.Layer, recipe: training.Recipe, rng: jax.Array
+  network: networks.Layer,
+  recipe: training.Recipe,
+  rng: jax.Array,
+  initial: networks.Variables | None,
 ) -> training.TrainState:
   """The state before the first step."""
 
-  def initial_state(rng):
-    variables = initial_variables(network, rng)
+  def initial_state(rng, initial):
+    variables = initial_variables(network, rng) if initial is None else initial
     return training.start(variables, recipe.transformation, recipe.average > 0)
 
-  return jax.jit(initial_state)(rng)
+  return jax.jit(initial_state)(rng, initial)
 
 
 class _Run:

@@ -110,16 +110,16 @@ def value(
   """
   if score not in ("negative_loss", "accuracy"):
     raise ValueError(f"unknown score {score!r}; allowed: negative_loss, accuracy")
-  return Partial(functools.partial(_value, space, metrics, score), held)
+  return Partial(_value_function(space, metrics, score), held)
 
 
-def _value(
-  space: SearchSpace,
-  metrics: Callable[[Held, jax.Array], training.Metrics],
-  score: str,
-  held: Held,
-  mask: jax.Array,
-) -> jax.Array:
-  found = metrics(held, space.architecture(jnp.asarray(mask)))
-  total = found.correct if score == "accuracy" else -found.loss
-  return total.astype(jnp.float32) / found.examples
+@functools.lru_cache(maxsize=16)  # The same object each time, so that nothing compiles again.
+def _value_function(
+  space: SearchSpace, metrics: Callable[[Held, jax.Array], training.Metrics], score: str
+) -> Callable[[Held, jax.Array], jax.Array]:
+  def value(held: Held, mask: jax.Array) -> jax.Array:
+    found = metrics(held, space.architecture(jnp.asarray(mask)))
+    total = found.correct if score == "accuracy" else -found.loss
+    return total.astype(jnp.float32) / found.examples
+
+  return value

@@ -45,15 +45,18 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
   """Reads and checks the settings.
 
   Args:
-    config: `evaluation`: `store` is a recipe (see `training.recipe`) with `steps_per_call` and
-      `checkpoint_every`; the other fields are those of `Settings`.
+    config: `train`, and `evaluation`. Of that, `store` is a recipe (see `training.recipe`) with
+      `steps_per_call` and `checkpoint_every`; fields that it lacks are those of `train`. The other
+      fields are those of `Settings`.
     data: The images.
 
   Raises:
     ValueError: If a field is missing or not possible.
   """
   fields = config["evaluation"]
-  store = fields["store"]
+  # The duration of a candidate says nothing of a store's.
+  common = {k: v for k, v in config["train"].items() if k not in ("steps", "epochs")}
+  store = common | {k: v for k, v in fields["store"].items() if v is not None}
   sections = {"stores": fields, "statistics_images": fields, "pool": fields}
   sections |= {"steps_per_call": store, "checkpoint_every": store}
   for name, section in sections.items():

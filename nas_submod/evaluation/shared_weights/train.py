@@ -17,6 +17,7 @@ import optax
 from nas_submod import networks, parallel, preemption, training
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.shared_weights import sampling, store
+from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.networks.layers import Params
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.networks.universal import Universal
@@ -56,8 +57,7 @@ def train(
     space: The space.
     problem: The ground set and the budgets that the networks must fit.
     data: The images; the validation split is not used.
-    config: `seed`, and `evaluation.store`: a recipe (see `training.recipe`) with `steps_per_call`
-      and `checkpoint_every` (both in steps).
+    config: `seed`, and what `settings.from_config` takes.
     folder: Where checkpoints are kept; None keeps none.
     number: Number of the store, for other seeds.
     on_progress: Called with the steps done and all steps.
@@ -69,8 +69,8 @@ def train(
     FloatingPointError: If a loss or a parameter is not finite; the last good checkpoint stays.
     preemption.Preempted: On SIGTERM, after a checkpoint.
   """
-  settings = config["evaluation"]["store"]
-  recipe = training.recipe(settings, data)
+  settings = shared_settings.from_config(config, data)
+  recipe = settings.recipe
   network = networks.build_universal(space)
   rng = jax.random.fold_in(jax.random.key(config["seed"]), number)
   sets_key, start_key, train_key = jax.random.split(rng, 3)
@@ -81,7 +81,7 @@ def train(
   )
   state = jax.jit(lambda key: _start(network, problem, recipe, key))(start_key)
   ends = jax.jit(sampling.ends)(problem)
-  rounds = max(settings["steps_per_call"] // sampling.ROUND, 1)
+  rounds = max(settings.steps_per_call // sampling.ROUND, 1)
   program = parallel.pmap_data(
     _make_program(network, recipe, train_key), (None, None, None, 0, None), devices, AXIS, (0,)
   )
@@ -106,7 +106,7 @@ def train(
       rows[: stop - done] = order[done:stop]
       shards = parallel.shards_to_devices(parallel.own_part(rows.T.copy()), local, AXIS)
       moving = program(moving, np.asarray(architectures), np.int32(stop - done), shards, held)
-      every, before, done = settings["checkpoint_every"], done, stop
+      every, before, done = settings.checkpoint_every, done, stop
       loss_sum = float(moving.loss_sum)
       if not np.isfinite(loss_sum):
         raise FloatingPointError(

@@ -70,56 +70,67 @@ def train(
     preemption.Preempted: On SIGTERM, after a checkpoint.
   """
   settings = shared_settings.from_config(config, data)
-  recipe = settings.recipe
+  recipe, seed = settings.recipe, (config["seed"], number)
   network = networks.build_universal(space)
-  rng = jax.random.fold_in(jax.random.key(config["seed"]), number)
+  rng = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
   sets_key, start_key, train_key = jax.random.split(rng, 3)
+  calls = -(-settings.steps_per_call // sampling.ROUND)  # rounds in a call of the program
+  draw = _make_draw(space, problem, sets_key, calls)
   devices = parallel.devices_for(recipe.batch_size)
-  local = devices // jax.process_count()
-  order = training.batch_order(
-    (config["seed"], number), len(data.train.labels), recipe.batch_size, recipe.steps
-  )
-  state = jax.jit(lambda key: _start(network, problem, recipe, key))(start_key)
-  ends = jax.jit(sampling.ends)(problem)
-  rounds = max(settings.steps_per_call // sampling.ROUND, 1)
   program = parallel.pmap_data(
     _make_program(network, recipe, train_key), (None, None, None, 0, None), devices, AXIS, (0,)
   )
-
-  @jax.jit
-  def draw(counts, first):
-    def one(counts, number):
-      key = jax.random.fold_in(sets_key, number)
-      return sampling.next_round(problem, ends, counts, key)
-
-    counts, masks = jax.lax.scan(one, counts, first + jnp.arange(rounds))
-    return counts, space.architecture(masks.reshape(-1, problem.n))
-
+  order = training.batch_order(seed, len(data.train.labels), recipe.batch_size, recipe.steps)
+  state = jax.jit(lambda key: _start(network, problem, recipe, key))(start_key)
   with preemption.watch() as should_stop, _open(folder) as checkpoints:
     state, done = checkpoints.restore(state) if checkpoints else (state, 0)
+    local = devices // jax.process_count()
     moving, counts = parallel.copy_to_devices(state.train, local, AXIS), jnp.asarray(state.counts)
     held = parallel.copy_to_devices(data.train, local, AXIS)
     while done < recipe.steps:
+      before = done
       counts, architectures = draw(counts, done // sampling.ROUND)
-      stop = min(done + len(architectures), recipe.steps)
-      rows = np.zeros((len(architectures), recipe.batch_size), np.int32)
-      rows[: stop - done] = order[done:stop]
-      shards = parallel.shards_to_devices(parallel.own_part(rows.T.copy()), local, AXIS)
-      moving = program(moving, np.asarray(architectures), np.int32(stop - done), shards, held)
-      every, before, done = settings.checkpoint_every, done, stop
-      loss_sum = float(moving.loss_sum)
-      if not np.isfinite(loss_sum):
+      batches = order[done : done + len(architectures)]
+      padded = np.zeros((recipe.batch_size, len(architectures)), np.int32)
+      padded[:, : len(batches)] = batches.T
+      shards = parallel.shards_to_devices(parallel.own_part(padded), local, AXIS)
+      moving = program(moving, np.asarray(architectures), np.int32(len(batches)), shards, held)
+      done += len(batches)
+      if not np.isfinite(float(moving.loss_sum)):
         raise FloatingPointError(
           f"the training of the shared weights diverged before step {done}: lower "
           "config.evaluation.store.learning_rate"
         )
       on_progress(done, recipe.steps)
-      notice = should_stop()
-      if checkpoints and (notice or done == recipe.steps or done // every > before // every):
+      stop = should_stop() and done < recipe.steps
+      due = done == recipe.steps or _crosses(settings.checkpoint_every, before, done)
+      if checkpoints and (due or stop):
         checkpoints.save(done, StoreState(moving, counts), {})
-      if notice and done < recipe.steps:
+      if stop:
         raise preemption.Preempted(done)
   return jax.device_get(moving.params)
+
+
+def _crosses(every: int, before: int, after: int) -> bool:
+  """Whether a multiple of `every` lies in `(before, after]`."""
+  return after // every > before // every
+
+
+def _make_draw(
+  space: SearchSpace, problem: Problem, rng: jax.Array, rounds: int
+) -> Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]:
+  """The program `(counts [n], first round) -> (counts, architectures of some rounds)`."""
+  ends = jax.jit(sampling.ends)(problem)
+
+  def one(counts, number):
+    return sampling.next_round(problem, ends, counts, jax.random.fold_in(rng, number))
+
+  @jax.jit
+  def draw(counts, first):
+    counts, masks = jax.lax.scan(one, counts, first + jnp.arange(rounds))
+    return counts, space.architecture(masks.reshape(-1, problem.n))
+
+  return draw
 
 
 def _open(folder: pathlib.Path | None) -> contextlib.AbstractContextManager[Checkpoints | None]:

@@ -1,12 +1,13 @@
 """The benchmark of shared weights: its statistics, its models, and its tables with known scores."""
 
+import functools
 import itertools
 
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from scipy import stats
+from scipy import optimize, stats
 
 from benchmarks import pool_searches, ranking, scored_networks, shared_weights
 from benchmarks.scored_networks import Scores
@@ -83,6 +84,21 @@ def test_an_additive_model_predicts_what_its_blocks_explain():
   assert stats.spearmanr(without[12:], values[12:]).statistic < 0.5
   # Equal values say nothing, and are predicted.
   assert ranking.Additive([depth]).predict(rows, np.ones(12)) == pytest.approx(np.ones(200))
+
+
+def test_the_gradient_of_the_evidence_is_that_of_differences():
+  rng = np.random.default_rng(0)
+  blocks = rng.normal(size=(2, 6, 3))
+  kernels = np.array([*(block @ block.T for block in blocks), np.eye(6)])
+  targets, centre, logs = rng.normal(size=6), rng.normal(size=3), rng.normal(size=3)
+  density = functools.partial(ranking._evidence, kernels, targets, centre)
+  found = optimize.approx_fprime(logs, lambda logs: density(logs)[0], 1e-6)
+  np.testing.assert_allclose(density(logs)[1], found, rtol=1e-4)
+  covariance = np.einsum("b,bij->ij", np.exp(logs), kernels) + ranking._FLOOR * np.eye(6)
+  likelihood = stats.multivariate_normal(np.zeros(6), covariance).logpdf(targets)
+  prior = stats.norm(centre, ranking._BREADTH).logpdf(logs).sum()
+  other = stats.norm(0, ranking._BREADTH).logpdf(0) * 3 - 3 * np.log(2 * np.pi)
+  assert -density(logs)[0] == pytest.approx(likelihood + prior - other)
 
 
 def test_networks_are_distinct_and_near_a_budget(setup, monkeypatch):

@@ -61,14 +61,16 @@ class SharedWeights:
     replicates: dict[tuple[int, ...], list[int]] = {}
     for job in jobs:
       replicates.setdefault(job.architecture, []).append(job.replicate)
-    networks, devices = list(replicates), jax.local_device_count()
+    networks, devices = list(replicates), parallel.device_count()
     # Every call has the same number of networks, so that one program serves all.
     size = devices * min(_CALL, -(-len(networks) // devices))
     pieces = [networks[first : first + size] for first in range(0, len(networks), size or 1)]
     padded = (np.array([*p, *[p[-1]] * (size - len(p))], np.int32) for p in pieces)
+    own = map(parallel.own_part, padded)
     began = time.perf_counter()
-    results = parallel.vmap_over_devices(self._metrics, self._held, padded)
-    for number, (piece, found) in enumerate(zip(pieces, results), 1):
+    results = parallel.vmap_over_devices(self._metrics, self._held, own)
+    for number, (piece, of_process) in enumerate(zip(pieces, results), 1):
+      found = parallel.gather(of_process)
       seconds = (time.perf_counter() - began) / len(piece)
       for network, correct, loss, examples in zip(
         piece, found.correct.tolist(), found.loss.tolist(), found.examples.tolist()

@@ -113,6 +113,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "mixup": 0.0,  # alpha; 0: off
     "average": 0.0,  # decay of a moving average of the parameters; 0: off
     "dtype": "float32",  # or bfloat16, of everything between images and logits
+    "from_shared_weights": False,  # whether it starts from the shared weights of the search
     "evaluate_on": "test",  # trains on train + validation; "validation" trains on train alone
     "log_every": 20,  # steps
     "checkpoint_every": 10.0,  # steps or epochs, like the duration

@@ -14,9 +14,9 @@ State = Any
 class Optimizer(NamedTuple):
   """Pure functions over a state of fixed shapes, as in optax. A round asks for `B` sets.
 
-  The first set asked is the required set, and every set asked is feasible. A value of -inf says
-  that a set could not be measured; it is never chosen. States are NamedTuples with a field
-  `problem`, so `ask(state)` needs no other argument.
+  The first set asked is the required set (`surrogate`: the largest set), and every set asked is
+  feasible. A value of -inf says that a set could not be measured; it is never chosen. States are
+  NamedTuples with a field `problem`, so `ask(state)` needs no other argument.
 
   Attributes:
     init: `(problem, rng) -> state`.

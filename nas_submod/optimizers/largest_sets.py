@@ -1,5 +1,6 @@
 """The feasible sets that free knowledge puts first: the deepest and the largest ones."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,19 +34,7 @@ def largest_sets(problem: Problem) -> jax.Array:
   keys = jax.random.split(rng, _STARTS - 1)
   maximal = jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
   starts = jnp.concatenate([_filled(problem, problem.required)[None], maximal])
-
-  costs = jax.vmap(problem.cost)(starts).astype(jnp.float32)
-  bounded = _bounded(problem)
-  unit = jnp.where(bounded, problem.budget, costs.max(axis=0)).clip(1e-9)
-  shares = jnp.eye(problem.m) + _TIE * bounded
-  weights = jnp.concatenate([(_TIE * bounded)[None], shares, (1.0 * bounded)[None]])
-  deep = jnp.full(problem.m + 2, _TIE).at[0].set(1.0)
-
-  def size(mask: jax.Array, criterion: jax.Array) -> jax.Array:
-    used = problem.cost(mask).astype(jnp.float32) / unit
-    elements = problem.canonical_form(mask).sum()
-    height = deep[criterion] * elements + weights[criterion] @ used
-    return jnp.where(problem.feasible(mask), height, -jnp.inf)
+  size = _sizes(problem, starts)
 
   def climb(criterion: jax.Array, start: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
     def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
@@ -67,6 +56,68 @@ def largest_sets(problem: Problem) -> jax.Array:
   keys = jax.random.split(climb_rng, _STARTS)
   masks, heights = jax.vmap(every_start, in_axes=(0, None, None))(criteria, starts, keys)
   return jnp.take_along_axis(masks, jnp.argmax(heights, axis=1)[:, None, None], axis=1)[:, 0]
+
+
+def largest_of(problem: Problem, masks: jax.Array) -> jax.Array:
+  """Finds the largest feasible sets among `masks [K, n]`, by the same criteria. `[m + 2]` int."""
+  every_criterion = jax.vmap(_sizes(problem, masks), in_axes=(None, 0))
+  sizes = jax.vmap(every_criterion, in_axes=(0, None))(masks, jnp.arange(problem.m + 2))
+  return jnp.argmax(sizes, axis=0)
+
+
+def first_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
+  """Chooses the sets that a model measures first: largest and random maximal ones in turn.
+
+  A monotone F is largest at maximal sets. The largest ones say what free knowledge is worth, the
+  random ones what the elements are. The jointly largest set comes first. Sets may be equal.
+
+  Args:
+    problem: The problem.
+    rng: Random key of the random sets.
+    count: Number of sets.
+
+  Returns:
+    The sets. `[count, n]` bool.
+  """
+  keys = jax.random.split(rng, count)
+  maximal = jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
+  return in_turn(largest_sets(problem), maximal)
+
+
+def in_turn(large: jax.Array, others: jax.Array) -> jax.Array:
+  """Puts the jointly largest set first, then another one, then the deepest, and so on.
+
+  Args:
+    large: The largest sets, in the order of `largest_sets`. `[m + 2, n]`.
+    others: Other sets. `[count, n]`.
+
+  Returns:
+    Large sets and others in turn, then the rest of the others. `[count, n]`.
+  """
+  large = jnp.roll(large, 1, axis=0)[: len(others)]
+  pairs = jnp.stack([large, others[: len(large)]], axis=1).reshape(-1, large.shape[1])
+  return jnp.concatenate([pairs, others[len(large) :]])[: len(others)]
+
+
+def _sizes(problem: Problem, examples: jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """Returns the function `(mask [n], criterion []) -> []`, the size of a set; -inf if infeasible.
+
+  The largest cost among `examples [K, n]` is the unit of a cost without a budget.
+  """
+  costs = jax.vmap(problem.cost)(examples).astype(jnp.float32)
+  bounded = _bounded(problem)
+  unit = jnp.where(bounded, problem.budget, costs.max(axis=0)).clip(1e-9)
+  shares = jnp.eye(problem.m) + _TIE * bounded
+  weights = jnp.concatenate([(_TIE * bounded)[None], shares, (1.0 * bounded)[None]])
+  deep = jnp.full(problem.m + 2, _TIE).at[0].set(1.0)
+
+  def size(mask: jax.Array, criterion: jax.Array) -> jax.Array:
+    used = problem.cost(mask).astype(jnp.float32) / unit
+    elements = problem.canonical_form(mask).sum()
+    height = deep[criterion] * elements + weights[criterion] @ used
+    return jnp.where(problem.feasible(mask), height, -jnp.inf)
+
+  return size
 
 
 def _filled(problem: Problem, mask: jax.Array) -> jax.Array:

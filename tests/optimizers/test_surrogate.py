@@ -11,10 +11,11 @@ from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import random_search, surrogate
+from nas_submod.optimizers.bayesian import data as data_of
 from nas_submod.optimizers.bayesian import kernel as model
 from nas_submod.optimizers.bayesian import posterior as posterior_of
 from nas_submod.optimizers.bayesian import thompson as search_of
-from nas_submod.optimizers.bayesian.surrogate import _choose
+from nas_submod.optimizers.bayesian.knowledge_gradient import choose
 from nas_submod.precision import full_precision
 
 NOISE = 0.05
@@ -47,7 +48,7 @@ def measured(seed, rows=24, count=12):
   encoding = model.encode(problem, jnp.asarray(masks))
   used = np.arange(rows) < count
   values = np.where(used, np.random.default_rng(seed).normal(size=rows), 0).astype(np.float32)
-  data = posterior_of.Data(
+  data = data_of.Data(
     masks=jnp.asarray(masks[:rows]),
     features=model.featurize(problem, encoding, jnp.asarray(masks[:rows])),
     values=jnp.asarray(values),
@@ -59,8 +60,8 @@ def measured(seed, rows=24, count=12):
 
 def conditioned(seed):
   problem, encoding, data, others = measured(seed)
-  targets = posterior_of.warp(data)
-  parameters = jax.tree.map(jnp.asarray, posterior_of.PRIOR_MEAN)
+  targets = data_of.warp(data)
+  parameters = posterior_of.start_fit(encoding).parameters
   return (
     problem,
     encoding,
@@ -111,10 +112,10 @@ def test_the_evidence_and_its_gradient_equal_scipy_density_and_finite_difference
 @full_precision()
 def test_the_fit_lowers_its_loss_also_after_gradients_that_are_nan_or_huge(monkeypatch):
   _, encoding, data, _ = measured(0)
-  targets = posterior_of.warp(data)
+  targets = data_of.warp(data)
   products = model.inner_products(encoding, data.features, data.features)
   norms = model.square_norms(encoding, data.features)
-  start = posterior_of.start_fit()
+  start = posterior_of.start_fit(encoding)
 
   @jax.jit
   def loss(fit):
@@ -161,7 +162,7 @@ def test_draws_have_the_moments_of_the_posterior():
 def test_warping_keeps_the_order_and_puts_failures_lowest():
   _, _, data, _ = measured(2)
   values = data.values.at[3].set(-jnp.inf).at[5].set(-1e9)
-  warped = np.asarray(posterior_of.warp(data._replace(values=values)).values)[:12]
+  warped = np.asarray(data_of.warp(data._replace(values=values)).values)[:12]
   order = np.argsort(values[:12])
   assert (np.diff(warped[order]) > 0).all()
   assert np.isfinite(warped).all() and warped[3] == warped.min() > -4
@@ -178,7 +179,7 @@ def test_the_first_choice_has_the_best_simulated_knowledge_gradient():
     after = mean + rng.normal(size=(200_000, 1)) * move
     eligible = answers | (np.arange(5) == x)
     worth.append(after[:, eligible].max(1).mean() - mean[answers].max())
-  order, valid = _choose(
+  order, valid = choose(
     jnp.asarray(mean), jnp.asarray(covariance), jnp.float32(noise), jnp.asarray(answers),
     jnp.ones(5, bool), 3,
   )  # fmt: skip
@@ -279,3 +280,116 @@ def test_a_failed_set_is_not_asked_again():
 def test_bad_arguments_are_refused():
   with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
     surrogate(batch=0)
+
+
+def pool_of(problem, count, seed=0):
+  masks = instances.every_mask(problem.n)
+  feasible = masks[np.asarray(instances.every_feasible(problem, masks))]
+  return np.random.default_rng(seed).permutation(feasible)[:count]
+
+
+def test_only_sets_of_the_pool_are_asked_and_the_best_is_found():
+  problem, function = knapsacks(1), instances.facility_location(1, 12)
+  values = set_functions.on_host(function)
+  pool, asked = pool_of(problem, 40), []
+  pool[3] = True  # infeasible, so it is never asked
+
+  def value(masks):
+    asked.extend(mask.tobytes() for mask in masks)
+    return values(masks), np.zeros(len(masks))
+
+  host = ns.maximize(problem, value, surrogate(24, pool=pool), seed=2)
+  assert set(asked) <= {mask.tobytes() for mask in np.delete(pool, 3, 0)}
+  assert len(asked) == 24 and host.value == pytest.approx(values(np.delete(pool, 3, 0)).max())
+  device = ns.maximize(problem, function, surrogate(24, pool=pool), seed=2, traceable=True)
+  np.testing.assert_array_equal(device.mask, host.mask)
+
+
+def test_a_small_pool_is_measured_completely():
+  problem, function = knapsacks(2), instances.facility_location(2, 12)
+  pool = pool_of(problem, 11)
+  result = ns.maximize(problem, function, surrogate(24, batch=4, pool=pool), traceable=True)
+  values = set_functions.on_host(function)(pool)
+  assert result.value == pytest.approx(values.max())
+
+
+def test_a_pool_without_a_feasible_set_is_refused():
+  function = set_functions.on_host(instances.facility_location(2, 12))
+  with pytest.raises(ValueError, match="asked for no set"):
+    ns.maximize(knapsacks(2), function, surrogate(24, pool=np.ones((3, 12), bool)))
+
+
+def hidden(seed):
+  """A problem whose F elements, costs and sizes do not explain, a pool and the values of F."""
+  problem = knapsacks(seed)
+  pool = pool_of(problem, 200, seed)
+  return problem, pool, np.random.default_rng(seed).normal(size=len(pool)).astype(np.float32)
+
+
+def found_with(problem, pool, values, features, seed):
+  rows = {mask.tobytes(): row for row, mask in enumerate(pool)}
+
+  def value(masks):
+    found = np.array([values[rows[mask.tobytes()]] for mask in masks])
+    return found, np.zeros(len(masks))
+
+  return ns.maximize(problem, value, surrogate(16, pool=pool, features=features), seed=seed).value
+
+
+def test_a_feature_that_ranks_finds_the_best_set_and_noise_does_no_harm():
+  good, useless, alone = [], [], []
+  for seed in range(4):
+    problem, pool, values = hidden(seed)
+    rng = np.random.default_rng(100 + seed)
+    ranks = np.stack([values + 0.3 * rng.normal(size=len(values)), rng.normal(size=len(values))], 1)
+    good.append(found_with(problem, pool, values, ranks, seed) - values.max())
+    useless.append(found_with(problem, pool, values, ranks[:, 1], seed) - values.max())
+    alone.append(found_with(problem, pool, values, None, seed) - values.max())
+  assert np.mean(good) > -0.2 and np.mean(good) > np.mean(alone) + 0.3
+  assert np.mean(useless) > np.mean(alone) - 0.4
+
+
+def test_a_function_and_its_table_are_the_same_features():
+  problem, function = knapsacks(1), instances.facility_location(1, 12)
+  pool = pool_of(problem, 40)
+  table = pool @ np.arange(12.0)
+  one, other = (
+    ns.maximize(problem, function, surrogate(16, pool=pool, features=given), traceable=True)
+    for given in (table, lambda mask: mask @ jnp.arange(12.0))
+  )
+  np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_features_need_no_pool_and_equal_arrays_give_one_optimizer():
+  problem, function = knapsacks(1), instances.facility_location(1, 12)
+  optimizer = surrogate(16, features=lambda mask: jnp.stack([mask.sum(), mask[0]]))
+  result = ns.maximize(problem, function, optimizer, traceable=True)
+  assert result.value > 0 and problem.feasible(result.mask)
+  pool = pool_of(problem, 5)
+  assert surrogate(pool=pool) is surrogate(pool=pool.copy())
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (dict(pool=np.ones(3, bool)), r"pool must be bool \[K, n\].* got bool \(3,\)"),
+    (dict(pool=np.ones((3, 12))), r"pool must be bool \[K, n\].* got float64 \(3, 12\)"),
+    (dict(features=np.ones(3)), "features are a table, which needs a pool"),
+    (dict(features=np.ones(4), pool=np.ones((3, 12), bool)), r"the K = 3 sets .* got \(4,\)"),
+    (dict(features=["a"] * 3, pool=np.ones((3, 12), bool)), "features must be numbers"),
+  ],
+)
+def test_bad_features_and_pools_are_refused(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    surrogate(**arguments)
+
+
+def test_features_and_pools_that_do_not_fit_the_problem_are_refused():
+  problem, function = knapsacks(1), instances.facility_location(1, 12)
+  for given, message in (
+    (dict(pool=np.ones((3, 5), bool)), "pool has sets of 5 elements, the problem has 12"),
+    (dict(features=lambda mask: jnp.eye(2)), r"features must be .* it returned \(2, 2\)"),
+    (dict(features=lambda mask: float(mask[0])), "features must be a traceable function"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      ns.maximize(problem, function, surrogate(16, **given), traceable=True)

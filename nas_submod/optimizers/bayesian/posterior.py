@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.stats import norm
 
+from nas_submod.optimizers.bayesian.data import Data, Targets
 from nas_submod.optimizers.bayesian.kernel import (
   Encoding,
   Features,
@@ -27,59 +27,16 @@ _STEPS = 8  # of the fit in a round
 _DESCENT = optax.chain(
   optax.zero_nans(), optax.clip(20.0), optax.adam(0.1, b1=0.8, b2=0.9, eps=1e-3)
 )
-_ROUNDING = 1e-10  # warped variances up to here are rounding, not noise
 
-# Of the logarithms. NumPy arrays, because an import must not start JAX's devices.
+# Of the logarithms; the same for each block.
 PRIOR_MEAN = Hyperparameters(
-  additive=np.log(np.full(3, 0.5, np.float32)),
-  rates=np.log(np.full(3, 0.3, np.float32)),
-  interactions=np.log(np.float32(0.3)),
-  noise=np.log(np.float32(0.1)),
-  nugget=np.log(np.float32(0.01)),
+  additive=np.log(0.5),
+  rates=np.log(0.3),
+  interactions=np.log(0.3),
+  noise=np.log(0.1),
+  nugget=np.log(0.05),
 )
-PRIOR_DEVIATION = Hyperparameters(
-  additive=np.full(3, 1.5, np.float32),
-  rates=np.full(3, 1.0, np.float32),
-  interactions=np.float32(1.5),
-  noise=np.float32(1.5),
-  nugget=np.float32(1.5),
-)
-
-
-class Data(NamedTuple):
-  """The measurements, one row for each distinct set; at most `E` rows.
-
-  Attributes:
-    masks: The sets as asked. `[E, n]` bool.
-    features: Their features. `[E, n]` and `[E, d]`.
-    values: Mean of the measurements. `[E]`.
-    counts: Number of measurements, 0 in a free row. `[E]` int.
-    variances: Variance of one measurement, estimated or stated; NaN if unknown. `[E]`.
-  """
-
-  masks: jax.Array
-  features: Features
-  values: jax.Array
-  counts: jax.Array
-  variances: jax.Array
-
-
-class Targets(NamedTuple):
-  """Warped measurements.
-
-  Attributes:
-    values: Mean of each row, 0 in a free row. `[E]`.
-    counts: As in `Data`. `[E]` int.
-    squares: Sum of squared deviations of repeated measurements, warped. `[]`.
-    freedom: Degrees of freedom of `squares`. `[]` int.
-    exact: Whether F is known to have no noise. `[]` bool.
-  """
-
-  values: jax.Array
-  counts: jax.Array
-  squares: jax.Array
-  freedom: jax.Array
-  exact: jax.Array
+PRIOR_DEVIATION = Hyperparameters(additive=1.5, rates=1.0, interactions=1.5, noise=1.5, nugget=2.0)
 
 
 class Fit(NamedTuple):
@@ -94,8 +51,8 @@ class Posterior(NamedTuple):
 
   Attributes:
     parameters: The hyperparameters.
-    features: Features of the data. `[E, n]` and `[E, d]`.
-    norms: Square norms of the data in each block. `[3, E]`.
+    features: Features of the data.
+    norms: Square norms of the data in each block. `[B, E]`.
     used: Whether the row holds data. `[E]` bool.
     targets: Warped values. `[E]`.
     variances: Nugget plus noise of each row. `[E]`.
@@ -113,43 +70,6 @@ class Posterior(NamedTuple):
   whitening: jax.Array
   pull: jax.Array
   noise: jax.Array
-
-
-def warp(data: Data) -> Targets:
-  """Half-rank warping (Song et al. 2024, "The Vizier Gaussian process bandit algorithm").
-
-  Values above the median are centred at it and divided by their root mean square. Values below it
-  are replaced by normal quantiles of their ranks, so bad or diverged (-inf) networks do not set
-  the scale of the good ones.
-  """
-  used = data.counts > 0
-  finite = used & jnp.isfinite(data.values)
-  values = jnp.where(finite, data.values, jnp.inf)
-  middle = jnp.maximum((finite.sum() - 1) // 2, 0)
-  median = jnp.where(finite.any(), jnp.sort(values)[middle], 0.0)
-  upper = finite & (values >= median)
-  square = jnp.where(upper, (values - median) ** 2, 0).sum() / jnp.maximum(upper.sum(), 1)
-  scale = jnp.where(square > 0, jnp.sqrt(square), 1.0)
-
-  known = jnp.where(used, data.values, jnp.inf)
-  below = (known[None, :] < known[:, None]).sum(axis=1)
-  ties = (known[None, :] == known[:, None]).sum(axis=1)
-  rank = (below + 0.5 * ties) / jnp.maximum(used.sum(), 1)
-  quantile = jnp.minimum(norm.ppf(jnp.clip(rank, 1e-3, 1 - 1e-3)), 0.0)
-  warped = jnp.where(upper, (data.values - median) / scale, quantile)
-  known_noise = finite & (data.variances >= 0)
-  variances = jnp.where(known_noise, data.variances / scale**2, 0.0)
-  freedom = jnp.where(known_noise & upper, jnp.maximum(data.counts - 1, 1), 0)
-  # One equal repeat may be chance: few validation images allow few distinct accuracies.
-  stated = known_noise & (data.counts == 1)
-  certain = stated.any() | (jnp.where(known_noise, data.counts - 1, 0).sum() >= 2)
-  return Targets(
-    values=jnp.where(used, warped, 0.0),
-    counts=data.counts,
-    squares=jnp.sum(freedom * variances),
-    freedom=freedom.sum(),
-    exact=certain & (variances.max() <= _ROUNDING),
-  )
 
 
 def _covariance(
@@ -218,9 +138,13 @@ def _loss(
   return evidence + replicates + 0.5 * sum(prior)
 
 
-def start_fit() -> Fit:
+def start_fit(encoding: Encoding) -> Fit:
   """Starts the fit at the mode of the prior."""
-  parameters = jax.tree.map(jnp.asarray, PRIOR_MEAN)
+  blocks = jnp.zeros(2 + len(encoding.members))
+  parameters = jax.tree.map(jnp.float32, PRIOR_MEAN)
+  parameters = parameters._replace(
+    additive=blocks + parameters.additive, rates=blocks + parameters.rates
+  )
   return Fit(parameters, _DESCENT.init(parameters))
 
 

@@ -1,6 +1,6 @@
-"""Bayesian optimisation of sets with a model of diminishing returns.
+"""Bayesian optimisation of sets with a model of diminishing returns and of free knowledge.
 
-The first sets are random and maximal. Then each round
+The first sets are large ones by each cost, in turn with random maximal ones. Then each round
   1. fits the Gaussian process of `kernel.py` to all measurements (`posterior.py`),
   2. draws functions from its posterior and climbs them within the budgets (`thompson.py`),
   3. asks the candidates with the largest knowledge gradient (Frazier, Powell and Dayanik 2009).
@@ -10,36 +10,38 @@ rise of the final answer's value. For an exact F it is expected improvement; und
 a replicate when noise hides which of the best sets is better.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
 
 from nas_submod.optimizers.base import Info, Optimizer
+from nas_submod.optimizers.bayesian.data import Data, Targets, locate, record, warp
+from nas_submod.optimizers.bayesian.given import Given, check_given
 from nas_submod.optimizers.bayesian.kernel import Encoding, Features, encode, featurize
+from nas_submod.optimizers.bayesian.knowledge_gradient import choose
 from nas_submod.optimizers.bayesian.posterior import (
-  Data,
   Fit,
-  Targets,
   condition,
   improve,
   measured_means,
   predict,
   start_fit,
-  warp,
 )
-from nas_submod.optimizers.bayesian.thompson import climb, draw
+from nas_submod.optimizers.bayesian.thompson import Pool, climb, draw, search_pool
 from nas_submod.optimizers.constructors import constructor
+from nas_submod.optimizers.largest_sets import first_sets, in_turn, largest_of
 from nas_submod.optimizers.random_sets import random_set
-from nas_submod.problem import Problem, first_of_equal, same_sets
+from nas_submod.problem import Problem, same_sets
 from nas_submod.validation import at_least_one
 
 _SAMPLES = 64  # random sets that fix the scales of the features
 _CHAINS, _RESTARTS = 32, 4  # draws in a round; how many start from a new random set
 _CONTENDERS = 16  # best measured sets, candidates for a replicate
 _PATIENCE = 6  # rounds with nothing to ask after which the space counts as exhausted
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 
 
 class SurrogateState(NamedTuple):
@@ -51,7 +53,9 @@ class SurrogateState(NamedTuple):
     data: The measurements, `E` rows.
     means: Estimate of F at the measured sets, -inf in free rows. `[E]`.
     fit: Hyperparameters and the state of their fit.
-    chains: The last sets of the chains. `[C, n]` bool.
+    first: The sets to measure before the model is used. `[design, n]` bool.
+    chains: The last sets of the chains; with a pool there are none. `[C, n]` bool.
+    pool: The only sets that may be asked, or None.
     asked: Measurements asked so far. `[]` int.
     idle: Rounds since something was asked. `[]` int.
     masks: The sets to ask next. `[B, n]` bool.
@@ -64,15 +68,22 @@ class SurrogateState(NamedTuple):
   data: Data
   means: jax.Array
   fit: Fit
+  first: jax.Array
   chains: jax.Array
+  pool: Pool | None
   asked: jax.Array
   idle: jax.Array
   masks: jax.Array
   valid: jax.Array
 
 
-@constructor
-def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimizer:
+def surrogate(
+  evaluations: int = 200,
+  batch: int = 1,
+  design: int = 8,
+  features: Callable[[jax.Array], jax.Array] | ArrayLike | None = None,
+  pool: ArrayLike | None = None,
+) -> Optimizer:
   """Bayesian optimisation: measures the sets of the largest knowledge gradient.
 
   It may ask a set again, to separate noise from signal. The answer is the measured set of the best
@@ -82,41 +93,83 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
   Args:
     evaluations: Largest number of measurements; the state has a row for each.
     batch: Sets asked in a round.
-    design: Sets measured before the model is used: the required one, then random maximal ones.
+    design: Sets measured before the model is used: the largest ones in turn with random maximal
+      ones. With a pool, all are of the pool.
+    features: What else is known of a set, such as a score by shared weights. A traceable function
+      `mask [n] -> [g]` or `-> []` of the canonical mask, or with a pool its values, `[K, g]` or
+      `[K]`. They are standardised, and join the kernel as a block of their own. Values that are not
+      finite count as unknown.
+    pool: The only sets that may be asked, `[K, n]` bool; None for all feasible sets. Infeasible
+      ones are left out. It is for features that take too long for every neighbour of a set.
 
   Returns:
-    The optimizer.
+    The optimizer. Equal arguments give one object, so an array is best passed again as it was.
+
+  Raises:
+    ValueError: If an argument has a wrong type, shape or value.
   """
+  return _surrogate(evaluations, batch, design, check_given(features, pool))
+
+
+@constructor
+def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optimizer:
   at_least_one(evaluations=evaluations, batch=batch, design=design)
 
   def init(problem: Problem, rng: jax.Array) -> SurrogateState:
-    rng, set_key, share_key, keep_key = jax.random.split(rng, 4)
-    maximal = _random_sets(problem, set_key, _SAMPLES + _CHAINS)
-    samples, chains = maximal[:_SAMPLES], maximal[_SAMPLES:]
-    kept = jax.random.uniform(keep_key, samples.shape)
-    kept = kept < jax.random.uniform(share_key, (_SAMPLES, 1))  # sets of all sizes
-    encoding = encode(problem, problem.required | (samples & kept))
+    rng, sample_key, share_key, keep_key, first_key, chain_key = jax.random.split(rng, 6)
+    pool, exhausted = None, jnp.bool_(False)
+    if given.pool is None:
+      samples = _random_sets(problem, sample_key, _SAMPLES)
+      kept = jax.random.uniform(keep_key, samples.shape)
+      kept = kept < jax.random.uniform(share_key, (_SAMPLES, 1))  # sets of all sizes
+      samples = jnp.concatenate([samples, problem.required | (samples & kept)])
+      encoding = encode(problem, samples, given.values(problem, samples))
+      first = first_sets(problem, first_key, design)
+      chains = _random_sets(problem, chain_key, _CHAINS)
+    else:
+      masks = given.masks(problem)
+      values, allowed = given.values(problem, masks), jax.vmap(problem.feasible)(masks)
+      chances = jax.random.uniform(sample_key, allowed.shape)
+      order = jnp.argsort(jnp.where(allowed, chances, 2.0))  # feasible sets come first
+      order = order[jnp.arange(max(design, 2 * _SAMPLES)) % allowed.sum().clip(1)]
+      some = order[: 2 * _SAMPLES]
+      encoding = encode(problem, masks[some], None if values is None else values[some])
+      pool = Pool(masks, featurize(problem, encoding, masks, values), allowed)
+      first = in_turn(masks[largest_of(problem, masks)], masks[order[:design]])
+      chains, exhausted = jnp.zeros((0, problem.n), bool), ~allowed.any()
     rows = jnp.zeros((evaluations, problem.n), bool)
     zeros = jnp.zeros(evaluations)
-    return SurrogateState(
+    state = SurrogateState(
       problem=problem,
       rng=rng,
       encoding=encoding,
-      data=Data(rows, featurize(problem, encoding, rows), zeros, zeros.astype(int), zeros),
+      data=Data(rows, describe(problem, encoding, pool, rows), zeros, zeros.astype(int), zeros),
       means=zeros - jnp.inf,
-      fit=start_fit(),
+      fit=start_fit(encoding),
+      first=first,
       chains=chains,
+      pool=pool,
       asked=jnp.int32(0),
-      idle=jnp.int32(0),
-      masks=jnp.zeros((batch, problem.n), bool).at[0].set(problem.required),
-      valid=jnp.arange(batch) == 0,
+      idle=jnp.where(exhausted, _PATIENCE, 0),
+      masks=jnp.zeros((batch, problem.n), bool),
+      valid=jnp.zeros(batch, bool),
     )
+    return plan_design(state)
+
+  def describe(
+    problem: Problem, encoding: Encoding, pool: Pool | None, masks: jax.Array
+  ) -> Features:
+    if pool is None:
+      return featurize(problem, encoding, masks, given.values(problem, masks))
+    keys = jax.vmap(problem.canonical_form)(masks)
+    rows = jnp.argmax(same_sets(keys, pool.features.elements), axis=1)
+    return jax.tree.map(lambda feature: feature[rows], pool.features)
 
   def ask(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
     return state.masks, state.valid
 
   def replicates(state: SurrogateState) -> jax.Array:
-    row, _ = _locate(state, featurize(state.problem, state.encoding, state.masks))
+    row, _ = locate(state.data, describe(state.problem, state.encoding, state.pool, state.masks))
     return state.data.counts.at[row].get(mode="fill", fill_value=0) + 1
 
   def tell(
@@ -124,7 +177,8 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
   ) -> tuple[SurrogateState, Info]:
     before, _ = best(state)
     started = state.asked > 0
-    data = _record(state, values, standard_errors)
+    features = describe(state.problem, state.encoding, state.pool, state.masks)
+    data = record(state.data, state.masks, state.valid, features, values, standard_errors)
     state = state._replace(
       data=data,
       means=jnp.where(data.counts > 0, data.values, -jnp.inf),
@@ -139,14 +193,16 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     return state, Info(moved[None], mask[None], value[None])
 
   def plan_design(state: SurrogateState) -> SurrogateState:
-    """Plans random maximal sets, because a monotone F is largest at maximal sets."""
-    rng, key = jax.random.split(state.rng)
-    masks = _random_sets(state.problem, key, 4 * batch)
-    row, first = _locate(state, featurize(state.problem, state.encoding, masks))
+    """Plans the first sets."""
+    row, first = locate(
+      state.data, describe(state.problem, state.encoding, state.pool, state.first)
+    )
     new = (row == evaluations) & first
-    chosen = jnp.argsort(~new)[:batch]
-    valid = new[chosen] & (state.asked + jnp.arange(batch) < design)
-    return state._replace(rng=rng, masks=masks[chosen], valid=valid)
+    if state.pool is not None:
+      new &= jax.vmap(state.problem.feasible)(state.first)
+    chosen = jnp.argsort(~new)[jnp.arange(batch) % design]
+    valid = (jnp.arange(batch) < new.sum()) & (state.asked + jnp.arange(batch) < design)
+    return state._replace(masks=state.first[chosen], valid=valid)
 
   def plan_by_model(state: SurrogateState) -> SurrogateState:
     """Plans the candidates of the largest knowledge gradient."""
@@ -159,24 +215,31 @@ def surrogate(evaluations: int = 200, batch: int = 1, design: int = 8) -> Optimi
     leaders = jax.lax.top_k(means, min(_CONTENDERS, evaluations))[1]
 
     waves, draws = draw(posterior, encoding, draw_key, boldness=jnp.linspace(0.0, 1.0, _CHAINS))
-    chain = jnp.arange(_CHAINS)[:, None]
-    starts = data.masks[leaders[chain[:, 0] // 2 % len(leaders)]] | problem.required
-    starts = jnp.where(chain % 2 == 0, state.chains, starts)
-    fresh = _random_sets(problem, start_key, _RESTARTS)
-    every = _CHAINS // _RESTARTS
-    starts = starts.at[every - 1 :: every].set(fresh)
-    chains, found, is_new = climb(problem, encoding, posterior, waves, draws, starts, climb_key)
+    if state.pool is None:
+      chain = jnp.arange(_CHAINS)[:, None]
+      starts = data.masks[leaders[chain[:, 0] // 2 % len(leaders)]] | problem.required
+      starts = jnp.where(chain % 2 == 0, state.chains, starts)
+      fresh = _random_sets(problem, start_key, _RESTARTS)
+      every = _CHAINS // _RESTARTS
+      starts = starts.at[every - 1 :: every].set(fresh)
+      look = functools.partial(describe, problem, encoding, None)
+      chains, found, is_new = climb(
+        problem, encoding, look, posterior, waves, draws, starts, climb_key
+      )
+    else:
+      chains = state.chains
+      found, is_new = search_pool(encoding, posterior, waves, draws, state.pool)
 
     pool = jnp.concatenate([found, data.masks[leaders]])
-    features = featurize(problem, encoding, pool)
-    row, first = _locate(state, features)
+    features = describe(problem, encoding, state.pool, pool)
+    row, first = locate(data, features)
     measured = jnp.pad(data.counts[leaders] > 0, (_CHAINS, 0))
     new = (jnp.arange(len(pool)) < _CHAINS) & first
     new &= jnp.pad(is_new, (0, len(leaders)))
     mean, covariance = predict(posterior, encoding, features, row)
     again = jnp.pad(jnp.isfinite(means[leaders]), (_CHAINS, 0)) & ~targets.exact
     candidates = new | (measured & again)
-    order, valid = _choose(mean, covariance, posterior.noise, measured, candidates, batch)
+    order, valid = choose(mean, covariance, posterior.noise, measured, candidates, batch)
     state = state._replace(
       rng=rng,
       means=jnp.where(targets.exact & (data.counts > 0), data.values, means),
@@ -219,74 +282,3 @@ def _random_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
   """Draws random maximal feasible sets. `[count, n]` bool."""
   keys = jax.random.split(rng, count)
   return jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
-
-
-def _locate(state: SurrogateState, features: Features) -> tuple[jax.Array, jax.Array]:
-  """Finds the row of the data of each of `K` sets, `E` if none, and marks first occurrences."""
-  used = state.data.counts > 0
-  same = same_sets(features.elements, state.data.features.elements) & used
-  row = jnp.where(same.any(axis=1), jnp.argmax(same, axis=1), len(used))
-  return row, first_of_equal(features.elements, jnp.ones(len(row), bool)) == jnp.arange(len(row))
-
-
-def _record(state: SurrogateState, values: jax.Array, standard_errors: jax.Array) -> Data:
-  """Records the values of a round; a value is the mean of all measurements of its set."""
-  data = state.data
-  features = featurize(state.problem, state.encoding, state.masks)
-  row, _ = _locate(state, features)
-  rows = len(data.counts)
-  count = data.counts.at[row].get(mode="fill", fill_value=0) + 1
-  new = state.valid & (row == rows)
-  row = jnp.where(new, (data.counts > 0).sum() + jnp.cumsum(new) - 1, row)
-  row = jnp.where(state.valid, row, rows)
-
-  def put(old: jax.Array, entry: jax.Array) -> jax.Array:
-    return old.at[row].set(entry, mode="drop")
-
-  return Data(
-    masks=put(data.masks, state.masks),
-    features=jax.tree.map(put, data.features, features),
-    values=put(data.values, values),
-    counts=put(data.counts, count),
-    variances=put(data.variances, standard_errors**2 * count),
-  )
-
-
-def _choose(
-  mean: jax.Array,
-  covariance: jax.Array,
-  noise: jax.Array,
-  answers: jax.Array,
-  candidates: jax.Array,
-  batch: int,
-) -> tuple[jax.Array, jax.Array]:
-  """Chooses the sets of the largest knowledge gradient, one after the other.
-
-  Measuring x moves the posterior means by covariance[:, x] / sqrt(variance[x] + noise) times a
-  standard normal. The worth of x is the expected rise of the best mean among `answers` and x. The
-  next choice uses the covariance that remains after x is measured. `answers [K]` are the measured
-  sets of the pool, `noise []` is the variance of a measurement.
-
-  Returns:
-    Indices `[batch]`, and whether a candidate was left `[batch]` bool.
-  """
-
-  def choose_one(carry, _):
-    covariance, answers, candidates = carry
-    variance = jnp.maximum(jnp.diagonal(covariance), 0)
-    move = covariance / jnp.sqrt(variance + noise + 1e-6)
-    current = jnp.max(jnp.where(answers, mean, -jnp.inf))
-    current = jnp.where(answers.any(), current, 0.0)
-    future = (mean - current)[:, None, None] + move[:, :, None] * _NODES
-    eligible = answers[:, None] | jnp.eye(len(mean), dtype=bool)
-    future = jnp.where(eligible[:, :, None], future, -jnp.inf).max(axis=0)
-    worth = future @ (_WEIGHTS / _WEIGHTS.sum())
-    worth += 1e-4 * jnp.sqrt(variance)  # decides for the least known set if nothing has worth
-    worth = jnp.where(candidates, worth, -jnp.inf)
-    winner = jnp.argmax(worth)
-    covariance -= jnp.outer(move[:, winner], move[:, winner])
-    carry = covariance, answers.at[winner].set(True), candidates.at[winner].set(False)
-    return carry, (winner, candidates.any())
-
-  _, chosen = jax.lax.scan(choose_one, (covariance, answers, candidates), length=batch)
-  return chosen

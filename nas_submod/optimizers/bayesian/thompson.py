@@ -4,12 +4,13 @@ Each of `C` chains climbs its own draw within the budgets, by random neighbours.
 from its last set, from one of the best measured sets or from a new random set.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from nas_submod.optimizers.bayesian.kernel import Encoding, Features, featurize
+from nas_submod.optimizers.bayesian.kernel import Encoding, Features
 from nas_submod.optimizers.bayesian.posterior import Posterior, covariances
 from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.problem import Problem, same_sets
@@ -43,6 +44,14 @@ class Draws(NamedTuple):
   updates: jax.Array
 
 
+class Pool(NamedTuple):
+  """The only sets that may be asked: masks `[K, n]`, their features, whether feasible `[K]`."""
+
+  masks: jax.Array
+  features: Features
+  allowed: jax.Array
+
+
 def draw(
   posterior: Posterior, encoding: Encoding, rng: jax.Array, boldness: jax.Array
 ) -> tuple[Waves, Draws]:
@@ -54,7 +63,7 @@ def draw(
   Returns the waves that all draws share, and the draws.
   """
   parameters, data = posterior.parameters, posterior.features
-  n, d = data.elements.shape[1], data.concave.shape[1]
+  n, d = data.elements.shape[1], data.free.shape[1]
   count, rows = boldness.shape[0], posterior.used.shape[0]
   bold = boldness[:, None]
   # One call draws all normals: XLA compiles each call of a generator separately.
@@ -86,24 +95,26 @@ def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Fe
 
   The functions have the kernel `sum_b variances_b <S, S'>_b`.
   """
-  n = encoding.groups.shape[0]
-  deviation = jnp.sqrt(variances * encoding.weights)
-  each, by_group, concave = jnp.split(normals, [n, 2 * n], axis=1)
-  by_level = encoding.levels * by_group[:, encoding.groups]
-  return Features(deviation[0] * each + deviation[1] * by_level, deviation[2] * concave)
+  n = encoding.levels.shape[0]
+  deviation = jnp.sqrt(variances)
+  own, walk = deviation[:2] * jnp.sqrt(encoding.weights)
+  each, by_step, free = jnp.split(normals, [n, 2 * n], axis=1)
+  elements = own * each + walk * (by_step @ encoding.steps.T)
+  return Features(elements, (deviation[2:] @ encoding.members) * free)
 
 
 def _prior_values(waves: Waves, draw: Draws, features: Features) -> jax.Array:
   """Computes the prior part of one draw at `K` sets. `[K]`."""
   angles = features.elements @ waves.frequencies.elements
-  angles += features.concave @ waves.frequencies.concave + waves.phases
-  additive = features.elements @ draw.weights.elements + features.concave @ draw.weights.concave
+  angles += features.free @ waves.frequencies.free + waves.phases
+  additive = features.elements @ draw.weights.elements + features.free @ draw.weights.free
   return draw.constant + additive + jnp.cos(angles) @ draw.amplitudes
 
 
 def climb(
   problem: Problem,
   encoding: Encoding,
+  describe: Callable[[jax.Array], Features],
   posterior: Posterior,
   waves: Waves,
   draws: Draws,
@@ -111,6 +122,8 @@ def climb(
   rng: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Improves the feasible sets `masks [C, n]` for some steps, each on its own draw.
+
+  `describe` computes the features of sets `[K, n]`.
 
   Returns:
     The sets reached `[C, n]`; the best unmeasured set that each chain saw `[C, n]`; whether it saw
@@ -120,9 +133,9 @@ def climb(
   def look(masks: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns values of each draw at its sets `[C, P, n]`, and whether they are new. `[C, P]`."""
     shape = masks.shape[:2]
-    flat = featurize(problem, encoding, masks.reshape(-1, problem.n))
+    flat = describe(masks.reshape(-1, problem.n))
     cross = covariances(posterior, encoding, flat).reshape(*shape, -1)
-    new = ~jnp.any(same_sets(flat.elements, posterior.features.elements) & posterior.used, axis=1)
+    new = _unmeasured(posterior, flat)
     features = jax.tree.map(lambda x: x.reshape(*shape, -1), flat)
     prior = jax.vmap(_prior_values, in_axes=(None, 0, 0))(waves, draws, features)
     return prior + jnp.einsum("cpe,ce->cp", cross, draws.updates), new.reshape(shape)
@@ -145,6 +158,27 @@ def climb(
   carry, _ = jax.lax.scan(step, carry, jax.random.split(rng, _STEPS))
   masks, _, found, found_heights = carry
   return masks, found, found_heights > -jnp.inf
+
+
+def search_pool(
+  encoding: Encoding, posterior: Posterior, waves: Waves, draws: Draws, pool: Pool
+) -> tuple[jax.Array, jax.Array]:
+  """Finds the best unmeasured set of the pool for each draw.
+
+  Returns:
+    The sets `[C, n]`; whether there is one `[C]` bool.
+  """
+  prior = jax.vmap(_prior_values, in_axes=(None, 0, None))(waves, draws, pool.features)
+  values = prior + draws.updates @ covariances(posterior, encoding, pool.features).T
+  candidates = pool.allowed & _unmeasured(posterior, pool.features)
+  rows = jnp.argmax(jnp.where(candidates, values, -jnp.inf), axis=1)
+  return pool.masks[rows], candidates[rows]
+
+
+def _unmeasured(posterior: Posterior, features: Features) -> jax.Array:
+  """Whether sets are not in the data. `[K]` bool."""
+  same = same_sets(features.elements, posterior.features.elements)
+  return ~jnp.any(same & posterior.used, axis=1)
 
 
 def _better(

@@ -1,4 +1,4 @@
-"""Networks near the budgets, and evaluations that are kept: trainings, and shared weights."""
+"""Networks near the budgets, evaluations that are kept, and models fitted to them."""
 
 import pathlib
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import resources
@@ -16,11 +17,17 @@ from nas_submod.evaluation.shared_weights import score, settings
 from nas_submod.evaluation.shared_weights import train as stores
 from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
 from nas_submod.networks.layers import Params
+from nas_submod.optimizers.bayesian import kernel, posterior
+from nas_submod.optimizers.bayesian.data import Data, warp
 from nas_submod.optimizers.random_sets import random_set
+from nas_submod.precision import full_precision
+from nas_submod.problem import Problem
 from nas_submod.search.setup import Setup
 
 _LEAST = 0.8  # share of some budget that a network uses
 _DRAWN, _ROUNDS = 256, 100  # sets drawn at once, and how often before giving up
+_ROOM = 64  # measurements of a program of the surrogate, which are filled up
+_FIT_ROUNDS = 25  # of the fit of the surrogate; a search takes one after each measurement
 
 
 class Progress:
@@ -165,3 +172,45 @@ def blocks(setup: Setup, networks: Sequence[tuple[int, ...]]) -> list[np.ndarray
   costs = resources.network_costs(setup.space, array, tuple(setup.budget), setup.resources)
   depth = np.count_nonzero(array, axis=1)[:, None].astype(float)
   return [setup.space.mask(array).astype(float), depth, np.log(costs)]
+
+
+class Surrogate:
+  """The model of the optimizer `surrogate`, used like `ranking.Additive`."""
+
+  def __init__(self, problem: Problem, masks: np.ndarray, score: np.ndarray | None):
+    """Takes all networks `[M, n]` bool, and a score as a feature `[M, 1]` or None."""
+    self._given = problem, jnp.asarray(masks), None if score is None else jnp.asarray(score)
+
+  def predict(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Posterior means of all networks, from values `[K]` of those of `rows [K]`. `[M]`."""
+    room = (0, -len(rows) % _ROOM)
+    used = np.pad(np.ones(len(rows), int), room)
+    found = _posterior_means(*self._given, np.pad(rows, room), np.pad(values, room), used)
+    return np.asarray(found)
+
+
+@jax.jit
+@full_precision()
+def _posterior_means(
+  problem: Problem,
+  masks: jax.Array,
+  given: jax.Array | None,
+  rows: jax.Array,
+  values: jax.Array,
+  used: jax.Array,
+) -> jax.Array:
+  """Fits the model of `surrogate`, which takes values in any unit, and predicts. `[M]`."""
+  even = len(masks) // 2 * 2  # `encode` takes two halves.
+  encoding = kernel.encode(problem, masks[:even], None if given is None else given[:even])
+  features = kernel.featurize(problem, encoding, masks, given)
+  of_data = jax.tree.map(lambda feature: feature[rows], features)
+  measured = Data(masks[rows], of_data, values, used, jnp.full(len(rows), jnp.nan))
+  targets = warp(measured)
+  fit = jax.lax.fori_loop(
+    0,
+    _FIT_ROUNDS,
+    lambda _, fit: posterior.improve(fit, encoding, measured, targets),
+    posterior.start_fit(encoding),
+  )
+  found = posterior.condition(fit.parameters, encoding, measured, targets)
+  return posterior.covariances(found, encoding, features) @ found.pull

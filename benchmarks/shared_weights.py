@@ -9,10 +9,11 @@ The first command draws random maximal sets that use 80% or more of a budget, an
 them several times. The mean of these trainings is the reference. Each row of the table is a way to
 rank the networks: its cost in trainings, its rank correlation with the reference for all networks
 and for the better half, and the largest reference among the ten networks that it puts first.
-A training of the row "one training" is compared with the mean of the others. Additive models are
-fitted to single trainings of other networks; --fits is the number of such fits. Errors are standard
-errors by the bootstrap over networks, and over trainings or fits. `config.evaluation` says how the
-stores are trained.
+A training of the row "one training" is compared with the mean of the others. Models are an additive
+one, and that of the optimizer `surrogate`; both also with the score of shared weights as a feature.
+They are fitted to single trainings of other networks; --fits is the number of such fits. Errors are
+standard errors by the bootstrap over networks, and over trainings or fits. `config.evaluation` says
+how the stores are trained.
 
 With --against the reference is the mean accuracy of the table, which is that of another, longer
 training. The networks are all of the table, or --judged random ones. Regret is that of searches
@@ -36,7 +37,14 @@ from rich.table import Table
 
 from benchmarks import pool_searches, ranking, tables
 from benchmarks.proxies import device
-from benchmarks.scored_networks import Scores, Shared, blocks, evaluated, random_networks
+from benchmarks.scored_networks import (
+  Scores,
+  Shared,
+  Surrogate,
+  blocks,
+  evaluated,
+  random_networks,
+)
 from benchmarks.spread import with_error
 from experiments import common
 from nas_submod import training
@@ -91,7 +99,7 @@ def shared_rows(scores: Scores, price: float) -> list[Row]:
   return rows if count == 1 else [*rows, mean]
 
 
-def additive_rows(
+def fitted_rows(
   setup: Setup,
   networks: Sequence[tuple[int, ...]],
   scores: Scores,
@@ -101,7 +109,7 @@ def additive_rows(
   counts: Sequence[int],
   price: float,
 ) -> list[Row]:
-  """Rows of additive models, without and with the score of shared weights as a feature.
+  """Rows of models, without and with the score of shared weights as a feature.
 
   Args:
     setup: The setup.
@@ -110,19 +118,23 @@ def additive_rows(
     keep: How many of them, the first, are ranked.
     fitted: Networks of the trainings of each fit, by number. `[fits, K]`.
     values: Values of these trainings. `[fits, K]`.
-    counts: Numbers of trainings, up to K; each is a row of both kinds.
+    counts: Numbers of trainings, up to K; each is a row of every model.
     price: That of the scores, in trainings.
   """
-  known = blocks(setup, networks)
-  kinds = {"additive": (0.0, known), "with shared weights": (price, [*known, scores.feature])}
+  known, masks = blocks(setup, networks), setup.space.mask(np.array(networks))
+  models = {
+    "additive": (0.0, ranking.Additive(known)),
+    "additive, shared weights": (price, ranking.Additive([*known, scores.feature])),
+    "surrogate": (0.0, Surrogate(setup.problem, masks, None)),
+    "surrogate, shared weights": (price, Surrogate(setup.problem, masks, scores.feature)),
+  }
   return [
     Row(
       f"{name}, {count} trainings",
       own + count,
       np.array([model.predict(r[:count], v[:count])[:keep] for r, v in zip(fitted, values)]),
     )
-    for name, (own, features) in kinds.items()
-    for model in [ranking.Additive(features)]
+    for name, (own, model) in models.items()
     for count in counts
   ]
 
@@ -154,7 +166,7 @@ def rank(setup: Setup, workdir: pathlib.Path) -> list[Table]:
   rows = [
     Row("a third of a training", count / 3, third[None]),
     *free_rows(setup, first),
-    *additive_rows(setup, networks, found, count, fitted, values.reshape(fits, -1), counts, price),
+    *fitted_rows(setup, networks, found, count, fitted, values.reshape(fits, -1), counts, price),
     *shared_rows(found.of_first(count), price),
   ]
   noise, true = ranking.deviations(references)
@@ -190,7 +202,7 @@ def on_a_table(setup: Setup, workdir: pathlib.Path, table: tables.Table) -> list
   ways = [
     *(Row(name, 0, cost[None]) for name, cost in costs),
     Row("depth", 0, np.count_nonzero(networks, axis=1)[None].astype(float)),
-    *additive_rows(setup, chosen, found, len(rows), fitted, values, _FOLLOWING, 0.0),
+    *fitted_rows(setup, chosen, found, len(rows), fitted, values, _FOLLOWING, 0.0),
     *shared_rows(found, 0.0),
   ]
   tenths = np.array_split(np.argsort(table.costs[rows, -1], kind="stable"), 10)

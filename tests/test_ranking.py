@@ -9,13 +9,20 @@ from absl import flags
 from absl.testing import flagsaver
 from scipy import optimize, stats
 
-from benchmarks import pool_searches, ranking, scored_networks, shared_weights
+from benchmarks import pool_searches, ranking, scored_networks, shared_weights, tables
 from benchmarks.scored_networks import Scores
 from configs import digits
 from nas_submod import resources
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.journal import Journal
 from nas_submod.search.setup import make_setup
+from tests import tiny_config, tiny_table
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flags_have_their_defaults():
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +124,21 @@ def test_networks_are_distinct_and_near_a_budget(setup, monkeypatch):
     scored_networks.random_networks(tight, 5)
 
 
+def test_the_model_of_the_surrogate_learns_what_a_score_says(setup, monkeypatch):
+  networks = scored_networks.random_networks(setup, 70)
+  masks = setup.space.mask(np.array(networks))
+  values = np.random.default_rng(0).normal(size=70)  # which nothing explains
+  rows = np.arange(20)
+  with_score, without = (
+    scored_networks.Surrogate(setup.problem, masks, score) for score in (values[:, None], None)
+  )
+  predicted = with_score.predict(rows, values[rows])
+  assert ranking.spearman(predicted[20:], values[20:]) > 0.8
+  assert abs(ranking.spearman(without.predict(rows, values[rows])[20:], values[20:])) < 0.4
+  monkeypatch.setattr(scored_networks, "_ROOM", 20)  # No row is filled up.
+  np.testing.assert_allclose(with_score.predict(rows, values[rows]), predicted, atol=1e-3)
+
+
 def depth_of(network):
   return np.count_nonzero(network)
 
@@ -146,8 +168,6 @@ def known_parts(monkeypatch, trainings, scores):
 
   monkeypatch.setattr(shared_weights, "TrainingEvaluator", Trainer)
   monkeypatch.setattr(shared_weights, "Shared", Shared)
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()
 
 
 def row_of(tables, name):
@@ -174,7 +194,8 @@ def test_known_scores_have_known_rows(setup, monkeypatch, tmp_path):
     "additive, 10 trainings": "10",
     "additive, 18 trainings": "18",
     "shared weights, loss": "18",
-    "with shared weights, 18 trainings": "36",
+    "additive, shared weights, 18 trainings": "36",
+    "surrogate, 10 trainings": "10",
   }
   assert {name: row_of(tables, name)[0] for name in prices} == prices
   assert row_of(tables, "the best network")[1:3] == ["1.00", "1.00"]
@@ -197,3 +218,69 @@ def test_a_search_by_a_model_that_is_right_finds_the_best():
   model = ranking.Additive([size[:, None], score[:, None]])
   answers = pool_searches.additive_search(model, size, score, accuracies, rng)
   assert answers == [int(np.argmax(score))] * len(pool_searches.TRAININGS)
+
+
+@pytest.fixture(scope="module")
+def table_setup():
+  """A space of 49 networks without a start set, whose largest network is within the budgets."""
+  config = tiny_config.get_config()
+  config.space.update({"stages": ((4, 2, 1), (8, 2, 1)), "start": ". | ."})
+  config.budget = resources.budgets(params=1e6, madds=1e6)
+  config.evaluation.statistics_images = 64
+  return make_setup(config)
+
+
+@pytest.fixture(scope="module")
+def table(table_setup, tmp_path_factory):
+  """Trainings of all networks: twice the first stage's blocks and the others', with noise."""
+  space, rows = table_setup.space, []
+  for network in itertools.product(range(3), repeat=4):
+    canonical = space.canonical(network)
+    cost = resources.network_cost(space, network)
+    noise = np.random.default_rng(canonical).normal(0, 0.01, 2)
+    accuracy = 50 + 2 * depth_of(network[:2]) + depth_of(network[2:])
+    rows.append(
+      {
+        "arch": "".join(map(str, network)),
+        "canonical": "".join(map(str, canonical)),
+        "acc0": accuracy + noise[0],
+        "acc1": accuracy + noise[1],
+        "params": cost["params"],
+        "flops": cost["madds"],
+      }
+    )
+  return tables.Table(tiny_table.write(tmp_path_factory.mktemp("table") / "own.csv", rows))
+
+
+def test_networks_of_a_table_are_all_distinct_ones(table_setup, table, setup):
+  networks = shared_weights.networks_of(table_setup, table)
+  space = table_setup.space
+  assert len({space.key(network) for network in networks}) == len(networks) == space.distinct()
+  with flagsaver.flagsaver(judged=5):
+    np.testing.assert_array_equal(shared_weights.networks_of(table_setup, table), networks[:5])
+  with pytest.raises(ValueError, match="is not of the space digits, or"):
+    shared_weights.networks_of(setup, table)
+
+
+def test_a_table_ranks_and_searches_by_known_scores(table_setup, table, monkeypatch, tmp_path):
+  known_parts(monkeypatch, [], [])
+  monkeypatch.setattr(pool_searches, "TRAININGS", (2, 4))
+  monkeypatch.setattr(pool_searches, "SEEDS", 3)
+  monkeypatch.setattr(shared_weights, "_FOLLOWING", (5, 20))
+  asked = []
+
+  def surrogate(instance, masks, features):
+    asked.append((len(masks), features is None))
+    return np.zeros((3, 2))
+
+  monkeypatch.setattr(pool_searches, "_surrogate", surrogate)
+  found = shared_weights.on_a_table(table_setup, tmp_path, table)
+  assert row_of(found, "depth") == row_of(found, "shared weights, loss")
+  assert float(row_of(found, "additive, 20 trainings")[0].split()[0]) > 0.9
+  assert [without for _, without in asked] == [True, False] * 6
+  sizes = [size for size, _ in asked[::2]]
+  assert sizes == sorted(sizes) and f"pools of {sizes[0]} to {sizes[-1]} networks" in found[1].title
+  random, scored = (
+    float(row_of(found[1:], name)[1].split()[0]) for name in ("random", "best scores")
+  )
+  assert 0 <= scored < random

@@ -1,0 +1,177 @@
+"""Searches by shared weights: the command line, a pool for the surrogate, stops and devices."""
+
+import json
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from nas_submod import networks, search
+from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation
+from nas_submod.evaluation.journal import Journal
+from nas_submod.report import dry_run
+from nas_submod.search import sharing
+from tests.evaluators import computed
+from tests.test_distributed import finish, start  # noqa: F401 (a fixture)
+from tests.test_experiments import ROOT, call, command, outcome, trainings
+from tests.test_shared_weights import config_of
+
+FIELDS = {
+  "method": "shared_weights",
+  "statistics_images": 64,
+  "store.steps": 96,
+  "store.warmup_steps": 4,
+  "store.steps_per_call": 16,
+  "store.checkpoint_every": 16,
+}
+FLAGS = [f"--config.evaluation.{name}={value}" for name, value in FIELDS.items()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("shared")
+  return workdir, call("search", f"--workdir={workdir}", "--cpu_devices=1", *FLAGS)
+
+
+def methods(workdir):
+  lines = (workdir / "evaluations.jsonl").read_text().splitlines()
+  return [json.loads(line)["method"] for line in lines]
+
+
+def test_networks_are_scored_and_finalists_are_trained(finished):
+  workdir, printed = finished
+  result = json.loads((workdir / "result.json").read_text())
+  counts, made = result["evaluations"], methods(workdir)
+  assert counts["scored"] == made.count("shared_weights") > 3
+  assert counts["trained"] == made.count("training") > 3
+  assert counts["steps"] == 12 * counts["trained"]
+  assert result["upper_bound"] is None
+  assert "shared weights: step 96 of 96" in printed
+  assert f"scored {counts['scored']} with shared weights" in printed
+  assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
+
+
+def test_stopped_while_they_train_and_continued_on_four_devices_decides_the_same(
+  finished, tmp_path
+):
+  flags = f"--workdir={tmp_path}", *FLAGS
+  process = subprocess.Popen(
+    command("search", *flags, "--cpu_devices=1"), cwd=ROOT, stderr=subprocess.PIPE, text=True
+  )
+  store_folder = tmp_path / sharing.FOLDER / "0"
+  while not (store_folder.exists() and any(f.name.isdecimal() for f in store_folder.iterdir())):
+    assert process.poll() is None, "the search ended before it could be stopped"
+    time.sleep(0.01)
+  process.send_signal(signal.SIGTERM)
+  _, said = process.communicate()
+  # 75 while the weights train, 143 if that just ended.
+  assert process.returncode in (75, 143), said
+  assert "the same command continues" in said
+  call("search", *flags, "--cpu_devices=4")
+  found, expected = outcome(tmp_path), outcome(finished[0])
+  assert [step["architecture"] for step in found["path"]] == [
+    step["architecture"] for step in expected["path"]
+  ]
+  assert found["architecture"] == expected["architecture"]
+  assert found["finalists"][0]["scores"] == expected["finalists"][0]["scores"]
+  assert sorted(trainings(tmp_path)) == sorted(trainings(finished[0]))
+
+
+@pytest.mark.slow
+def test_two_processes_decide_as_one(finished, start, tmp_path):  # noqa: F811
+  flags = [*FLAGS, "--config.data.train_size=200", "--config.data.validation_size=100"]
+  one, two = tmp_path / "one", tmp_path / "two"
+  finish(start(one, 1, 1, *flags, module="search"), one)
+  finish(start(two, 2, 2, *flags, module="search"), two)
+  assert outcome(two)["architecture"] == outcome(one)["architecture"]
+  assert sorted(trainings(two)) == sorted(trainings(one))
+
+
+def test_a_final_training_starts_from_them(finished, tmp_path):
+  workdir, _ = finished
+  result = json.loads((workdir / "result.json").read_text())
+  setup = search.make_setup(config_of(steps=96, warmup_steps=4))
+  found = sharing.variables_of(setup, workdir, result["architecture"])
+  own = networks.build(setup.space, result["architecture"])
+  expected = own.init(jax.random.key(0))
+  assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, expected)
+  with pytest.raises(ValueError, match=r"0 does not exist.*needs the --workdir of a search"):
+    sharing.variables_of(setup, tmp_path, result["architecture"])
+  flags = f"--workdir={workdir}", f"--architecture={workdir}/result.json", *FLAGS
+  printed = call("train", *flags, "--config.final.from_shared_weights=True", "--cpu_devices=1")
+  assert "test accuracy" in printed
+
+
+def guided_config(**options):
+  config = config_of()
+  config.evaluation.method = "training"
+  config.search.optimizer = "surrogate"
+  config.search.options = {"evaluations": 8, "features": "shared_weights", **options}
+  return config
+
+
+def test_the_surrogate_chooses_what_to_train_from_a_scored_pool(tmp_path):
+  setup = search.make_setup(guided_config())
+  scores = {}
+
+  def evaluate(jobs):
+    """Scores stand for shared weights, and are those of the trainings without noise."""
+    for job in jobs:
+      if job.replicate == BESIDE_TRAININGS:
+        loss = float(3 - np.sqrt(np.count_nonzero(job.architecture)))
+        scores[setup.space.key(job.architecture)] = loss
+        yield Evaluation(
+          setup.space.key(job.architecture), -2, {"loss": loss}, 0.0, method="shared_weights"
+        )
+      else:
+        yield from computed(setup.space)([job])
+
+  journal = Journal(tmp_path / "evaluations.jsonl")
+  result = search.run(setup, evaluate, journal)
+  of_search = {e.key for e in journal if e.replicate == 0}
+  assert of_search <= set(scores) | {setup.space.key(setup.space.start)}
+  # The whole space is small: the pool holds all of its networks that fit, or its limit.
+  assert len(scores) <= 12
+  assert result["measured"] == 8
+  assert result["evaluations"]["scored"] == len(scores)
+  again = search.run(setup, lambda jobs: pytest.fail(f"evaluates {jobs}"), Journal(journal._path))
+  assert again["architecture"] == result["architecture"]
+  assert again["path"] == result["path"]
+
+
+def test_the_plan_says_what_is_shared():
+  plan = dry_run.describe(search.make_setup(config_of()))
+  assert "shared     24 steps of weights that all networks share, as long as 2 trainings" in plan
+  assert "no trainings in the search" in plan
+  plan = dry_run.describe(search.make_setup(guided_config()))
+  assert "a pool of 12 networks" in plan
+  assert "at most 8 trainings in the search" in plan
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"evaluation.method": "magic"}, "config.evaluation.method is 'magic'; allowed: training, sh"),
+    ({"evaluation.stores": 0}, "config.evaluation.stores is 0; allowed: whole numbers from 1"),
+    ({"evaluation.statistics_images": 201}, "statistics_images is 201; allowed: up to the 200"),
+    ({"evaluation.store.epochs": 1.0}, "config.evaluation.store: set exactly one of steps"),
+    ({"score": "negative_train_loss"}, "config.score must be negative_loss or accuracy"),
+    ({"train.inherit_steps": 4}, "config.train.inherit_steps must be 0 with shared weights"),
+    (
+      {"search.optimizer": "surrogate", "search.options": {"features": "shared_weights"}},
+      "as one of config.search.options.features it needs the method training",
+    ),
+    (
+      {"evaluation.method": "training", "search.options": {"features": "shared_weights"}},
+      "config.search.options.features needs the optimizer surrogate, not rcas",
+    ),
+  ],
+)
+def test_impossible_settings_are_refused(changes, message):
+  config = config_of()
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(ValueError, match=message):
+    search.make_setup(config)

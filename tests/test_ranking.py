@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -12,9 +13,11 @@ from scipy import optimize, stats
 from benchmarks import pool_searches, ranking, scored_networks, shared_weights, tables
 from benchmarks.scored_networks import Scores
 from configs import digits
-from nas_submod import resources
+from nas_submod import resources, training
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.journal import Journal
+from nas_submod.evaluation.shared_weights import score, store
+from nas_submod.networks import build_universal
 from nas_submod.search.setup import make_setup
 from tests import tiny_config, tiny_table
 
@@ -122,6 +125,32 @@ def test_networks_are_distinct_and_near_a_budget(setup, monkeypatch):
     ValueError, match="only 0 networks that use 80% of a budget were found, 5 are"
   ):
     scored_networks.random_networks(tight, 5)
+
+
+def test_scores_are_those_of_each_store_and_are_kept(tmp_path, monkeypatch):
+  config = tiny_config.get_config()
+  config.evaluation.update({"stores": 2, "statistics_images": 64})
+  setup = make_setup(config)
+  network = build_universal(setup.space)
+  stores = [store.start(network, jax.random.key(number)) for number in range(2)]
+  monkeypatch.setattr(scored_networks.Shared, "_trained", lambda self, number: stores[number])
+  chosen = [setup.space.parse(text) for text in (". | e2", "e2 | e2", "e2 e2 | e2")]
+  found = scored_networks.Shared(setup, tmp_path).scores(chosen, 64)
+  metrics = score.make_metrics(setup.space, training.recipe(config.train, setup.data))
+  for number, row in enumerate(found.loss):
+    value = score.value(setup.space, metrics, score.hold([stores[number]], setup.data, 64))
+    for architecture, own in zip(chosen, row):
+      assert value(setup.space.mask(architecture)) == pytest.approx(own, rel=1e-4)
+  assert found.feature[:, 0] == pytest.approx(found.loss.mean(axis=0))
+  assert found.seconds > 0 and len(set(found.loss.ravel().tolist())) == 6
+
+  def fails(*_):
+    raise AssertionError("scored again")
+
+  monkeypatch.setattr(scored_networks, "SharedWeights", lambda *_: fails)
+  again = scored_networks.Shared(setup, tmp_path).scores(chosen, 64)
+  np.testing.assert_array_equal(again.loss, found.loss)
+  np.testing.assert_array_equal(again.accuracy, found.accuracy)
 
 
 def test_the_model_of_the_surrogate_learns_what_a_score_says(setup, monkeypatch):
@@ -284,3 +313,17 @@ def test_a_table_ranks_and_searches_by_known_scores(table_setup, table, monkeypa
     float(row_of(found[1:], name)[1].split()[0]) for name in ("random", "best scores")
   )
   assert 0 <= scored < random
+
+
+@pytest.mark.parametrize(
+  ("wrong", "words"),
+  [
+    ({"statistics": ["128", "x"]}, "--statistics holds 'x'; allowed: whole numbers from 1"),
+    ({"against": "absent.csv"}, "absent.csv: no such file"),
+  ],
+)
+def test_a_wrong_flag_is_refused_before_any_work(wrong, words, capsys, monkeypatch):
+  monkeypatch.setattr(shared_weights, "make_setup", None)
+  with flagsaver.flagsaver(**wrong), pytest.raises(SystemExit):
+    shared_weights.main(digits.get_config())
+  assert words in capsys.readouterr().err

@@ -116,9 +116,12 @@ def warp(data: Data) -> Targets:
   known_noise = finite & (data.variances >= 0)
   variances = jnp.where(known_noise, data.variances / scale**2, 0.0)
   freedom = jnp.where(known_noise & upper, jnp.maximum(data.counts - 1, 1), 0)
-  # One equal repeat may be chance: few validation images allow few distinct accuracies.
+  # An equal repeat may be chance where distinct sets have equal values too, as few validation
+  # images allow few distinct accuracies. There it takes two.
   stated = known_noise & (data.counts == 1)
-  certain = stated.any() | (jnp.where(known_noise, data.counts - 1, 0).sum() >= 2)
+  equal = finite[:, None] & (data.values[:, None] == data.values) & ~jnp.eye(len(used), dtype=bool)
+  repeats = jnp.where(known_noise, data.counts - 1, 0).sum()
+  certain = stated.any() | (repeats >= 1 + equal.any())
   return Targets(
     values=jnp.where(used, warped, 0.0),
     counts=data.counts,

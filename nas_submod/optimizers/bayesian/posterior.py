@@ -33,7 +33,7 @@ PRIOR_MEAN = Hyperparameters(
   additive=np.log(0.5),
   rates=np.log(0.3),
   interactions=np.log(0.3),
-  noise=np.log(0.1),
+  noise=np.log(0.2),
   nugget=np.log(0.05),
 )
 PRIOR_DEVIATION = Hyperparameters(additive=1.5, rates=1.0, interactions=1.5, noise=1.5, nugget=2.0)

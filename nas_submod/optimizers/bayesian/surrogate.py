@@ -255,7 +255,7 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
     data = state.data
     repeats = jnp.maximum(data.counts - 1, 0).sum()
     stated = ((data.counts == 1) & (data.variances >= 0)).any()
-    probe = ~stated & (targets.exact | (repeats == 0)) & (state.asked >= design * 2**repeats)
+    probe = ~stated & (targets.exact | (repeats == 0)) & (state.asked >= 2 * design * 4**repeats)
     probe &= jnp.isfinite(state.means[leader])
     elsewhere = (state.masks == data.masks[leader]).all(axis=1)
     return state._replace(

@@ -51,6 +51,7 @@ from rich.table import Table as Printed
 
 import nas_submod as ns
 from benchmarks import figures, synthetic, tables
+from benchmarks.additive import additive, largest
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, run_seeds
 from nas_submod import files
@@ -98,6 +99,9 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
     "random_maximal": o.random_search(evaluations=limit, stop=0.0),
     "regularized_evolution": o.regularized_evolution(evaluations=_REPEATS * limit, stop=0.0),
     "local_search": o.local_search(evaluations=_REPEATS * limit, stop=0.0),
+    "largest": largest(),
+    "additive": additive(evaluations=limit),
+    "additive_measured": additive(evaluations=limit, by_model=False),
     "surrogate": o.surrogate(evaluations=limit, batch=BATCH.value),
   }
 

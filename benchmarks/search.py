@@ -21,7 +21,6 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.proxies import changed
 from benchmarks.spread import with_deviation, with_error
 from experiments import common
 from nas_submod import data, files, search, training
@@ -106,7 +105,8 @@ def main(config: ConfigDict) -> None:
   for seed in range(SEEDS.value):
     for name in rows:
       cost = COST.value or (rows["rcas"][-1]["measured"] if name != "rcas" else 0)
-      this = changed(config, seed, ways(config, cost)[name])
+      this = config.copy_and_resolve_references()
+      this.update_from_flattened_dict({"seed": seed, **ways(config, cost)[name]})
       rows[name].append(run_search(this, common.workdir() / f"{name}_{seed}"))
       console.print(f"{name} {seed}: judged {rows[name][-1]['judged']:.4f}")
   first = rows[WAYS.value[-1]]

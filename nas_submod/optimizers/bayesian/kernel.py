@@ -41,6 +41,7 @@ class Encoding(NamedTuple):
   Attributes:
     levels: Rank by cost within the group, in (0, 1]; 0 for elements without a group. `[n]`.
     steps: 1 if f is in the group of e and not dearer: e is reached by the step to f. `[n, n]`.
+    shared: Number of steps that e and f share. `[n, n]`.
     kinds: 1 if the element is of this kind, else 0. `[n, _KINDS]`.
     unit: Cost that counts as one, per resource. `[m]`.
     centre: Mean of each free feature over random maximal sets. `[d]`.
@@ -52,6 +53,7 @@ class Encoding(NamedTuple):
 
   levels: jax.Array
   steps: jax.Array
+  shared: jax.Array
   kinds: jax.Array
   unit: jax.Array
   centre: jax.Array
@@ -112,9 +114,11 @@ def encode(problem: Problem, samples: jax.Array, given: jax.Array | None = None)
   widths = [problem.m, 2, len(chosen)] + ([] if given is None else [given.shape[1]])
   block = np.repeat(np.arange(len(widths)), widths)
   costs = jax.vmap(problem.cost)(samples).astype(jnp.float32)
+  steps = (mates & (rank[None, :] <= rank[:, None]) & first).astype(jnp.float32)
   blank = Encoding(
     levels=jnp.where(problem.groups >= 0, rank / mates.sum(axis=1).clip(1), 0.0),
-    steps=(mates & (rank[None, :] <= rank[:, None]) & first).astype(jnp.float32),
+    steps=steps,
+    shared=steps @ steps.T,
     kinds=kinds.astype(jnp.float32),
     unit=jnp.maximum(costs.mean(axis=0), 1e-9),
     centre=jnp.float32(0),
@@ -162,7 +166,7 @@ def featurize(
 
 def inner_products(encoding: Encoding, left: Features, right: Features) -> jax.Array:
   """Computes the inner products of `L` and `R` sets in each block. `[B, L, R]`."""
-  near = right.elements @ (encoding.steps @ encoding.steps.T)
+  near = right.elements @ encoding.shared
   elements = jnp.stack([left.elements @ right.elements.T, left.elements @ near.T])
   free = jnp.einsum("bd,ld,rd->blr", encoding.members, left.free, right.free)
   return jnp.concatenate([encoding.weights[:, None, None] * elements, free])

@@ -34,7 +34,7 @@ def get_config(mode: str = "") -> ConfigDict:
       "checkpoint_every": 640,
     }
   )
-  config.evaluation.statistics_images = 384
+  config.evaluation.update({"statistics_images": 384, "least_share": 0.0})
   config.final.update({"batch_size": 128, "flip": True, "epochs": 50.0})
   if mode == "smoke":
     config.train.steps = 2

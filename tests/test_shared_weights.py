@@ -20,7 +20,7 @@ STEPS = 24
 def config_of(**store_fields):
   config = tiny_config.get_config()
   config.evaluation.method = "shared_weights"
-  config.evaluation.update({"statistics_images": 64, "pool": 12})
+  config.evaluation.update({"statistics_images": 64, "pool": 12, "least_share": 0.0})
   fields = {"steps": STEPS, "warmup_steps": 2, "steps_per_call": 16, "checkpoint_every": 16}
   config.evaluation.store.update(fields | store_fields)
   return config
@@ -138,7 +138,7 @@ def test_sampled_networks_fit_and_options_are_trained_equally_often(setup):
   @jax.jit
   def draw(rng):
     def one(counts, key):
-      return sampling.next_round(problem, ends, counts, key)
+      return sampling.next_round(problem, ends, counts, key, 0.0)
 
     zero = jnp.zeros(problem.n, jnp.int32)
     return jax.lax.scan(one, zero, jax.random.split(rng, rounds))

@@ -22,6 +22,7 @@ from tests.test_shared_weights import config_of
 FIELDS = {
   "method": "shared_weights",
   "statistics_images": 64,
+  "least_share": 0.0,
   "store.steps": 96,
   "store.warmup_steps": 4,
   "store.steps_per_call": 16,
@@ -155,6 +156,7 @@ def test_the_plan_says_what_is_shared():
   ("changes", "message"),
   [
     ({"evaluation.method": "magic"}, "config.evaluation.method is 'magic'; allowed: training, sh"),
+    ({"evaluation.least_share": 1.5}, "config.evaluation.least_share is 1.5; allowed: 0 to 1"),
     ({"evaluation.stores": 0}, "config.evaluation.stores is 0; allowed: whole numbers from 1"),
     ({"evaluation.statistics_images": 201}, "statistics_images is 201; allowed: up to the 200"),
     ({"evaluation.store.epochs": 1.0}, "config.evaluation.store: set exactly one of steps"),

@@ -1,10 +1,10 @@
-"""The networks that a store trains, one for each step: within the budgets, of every size.
+"""The networks that a store trains, one for each step: within the budgets, of several sizes.
 
 Every option of a slot is trained equally often (strict fairness: Chu et al. 2021, "FairNAS"). A
 network grows from the required set: at each step a random slot with room takes the option that was
 trained least so far. It is finished when nothing fits its share of the budgets. The shares of a
-round are spread evenly from the required set to the whole budgets, and each round also trains the
-required set and the largest set.
+round are spread evenly from a least one to the whole budgets. Each round also trains the required
+set and the largest set.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def ends(problem: Problem) -> jax.Array:
 
 
 def next_round(
-  problem: Problem, ends: jax.Array, counts: jax.Array, rng: jax.Array
+  problem: Problem, ends: jax.Array, counts: jax.Array, rng: jax.Array, least: float
 ) -> tuple[jax.Array, jax.Array]:
   """Draws the sets of a round; traceable.
 
@@ -36,13 +36,15 @@ def next_round(
     ends: Those of `ends`. `[2, n]` bool.
     counts: How often each element was trained before. `[n]` int.
     rng: Key of the round.
+    least: The least share of the budgets, in [0, 1].
 
   Returns:
     The counts after the round `[n]`, and its sets `[ROUND, n]` bool.
   """
   grow_key, offset_key, order_key = jax.random.split(rng, 3)
   grown = ROUND - _ENDS
-  shares = (jnp.arange(grown) + jax.random.uniform(offset_key, (grown,))) / grown
+  strata = (jnp.arange(grown) + jax.random.uniform(offset_key, (grown,))) / grown
+  shares = least + (1 - least) * strata
 
   def one(counts: jax.Array, drawn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     mask = grow(problem, counts, *drawn)

@@ -14,6 +14,7 @@ class Settings(NamedTuple):
 
   Attributes:
     recipe: How a store is trained. Its steps are those of all networks together.
+    least_share: Share of the budgets that sampled networks fill at least, in [0, 1].
     stores: Number of stores whose scores are averaged.
     statistics_images: Training images that batch norm is estimated on for a score.
     pool: Networks that are scored for `surrogate` to choose from.
@@ -22,6 +23,7 @@ class Settings(NamedTuple):
   """
 
   recipe: training.Recipe
+  least_share: float
   stores: int
   statistics_images: int
   pool: int
@@ -64,6 +66,9 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
     value = section.get(name)
     if not isinstance(value, int) or value < 1:
       raise ValueError(f"{where}.{name} is {value!r}; allowed: whole numbers from 1")
+  share = fields.get("least_share")
+  if not isinstance(share, int | float) or not 0 <= share <= 1:
+    raise ValueError(f"config.evaluation.least_share is {share!r}; allowed: 0 to 1")
   if fields["statistics_images"] > len(data.train.labels):
     raise ValueError(
       f"config.evaluation.statistics_images is {fields['statistics_images']}; allowed: up to the "
@@ -75,4 +80,4 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
     raise ValueError(f"config.evaluation.store: {error}") from error
   if recipe.average:
     raise ValueError("config.evaluation.store.average is not possible; allowed: 0")
-  return Settings(recipe, **{name: section[name] for name, section in sections.items()})
+  return Settings(recipe, share, **{name: section[name] for name, section in sections.items()})

@@ -75,7 +75,7 @@ def train(
   rng = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
   sets_key, start_key, train_key = jax.random.split(rng, 3)
   calls = -(-settings.steps_per_call // sampling.ROUND)  # rounds in a call of the program
-  draw = _make_draw(space, problem, sets_key, calls)
+  draw = _make_draw(space, problem, sets_key, settings.least_share, calls)
   devices = parallel.devices_for(recipe.batch_size)
   program = parallel.pmap_data(
     _make_program(network, recipe, train_key), (None, None, None, 0, None), devices, AXIS, (0,)
@@ -117,13 +117,13 @@ def _crosses(every: int, before: int, after: int) -> bool:
 
 
 def _make_draw(
-  space: SearchSpace, problem: Problem, rng: jax.Array, rounds: int
+  space: SearchSpace, problem: Problem, rng: jax.Array, least_share: float, rounds: int
 ) -> Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]:
   """The program `(counts [n], first round) -> (counts, architectures of some rounds)`."""
   ends = jax.jit(sampling.ends)(problem)
 
   def one(counts, number):
-    return sampling.next_round(problem, ends, counts, jax.random.fold_in(rng, number))
+    return sampling.next_round(problem, ends, counts, jax.random.fold_in(rng, number), least_share)
 
   @jax.jit
   def draw(counts, first):

@@ -96,9 +96,7 @@ def get_config(mode: str = "") -> ConfigDict:
       "steps_per_call": 160,
       "checkpoint_every": 1_600,  # steps
     },
-    # Share of the budgets that the trained networks fill at least. Near 1 the weights rank networks
-    # near the budgets best; a search that grows small ones by their scores needs less.
-    "least_share": 0.8,
+    "least_share": 0.5,  # of the budgets that the trained networks fill at least
     "stores": 1,  # whose scores are averaged
     "statistics_images": 896,  # training images that batch norm is estimated on for a score
     "pool": 512,  # networks that are scored for surrogate to choose from

@@ -39,6 +39,15 @@ def get_config(mode: str = "") -> ConfigDict:
       "steps_per_call": 100,
     }
   )
+  config.evaluation.store.update(
+    {
+      "steps": 0,
+      "epochs": 60.0,
+      "warmup_steps": 500,
+      "steps_per_call": 48,
+      "checkpoint_every": 480,
+    }
+  )
   config.final.update({name: config.train[name] for name in config.train if name in config.final})
   config.final.update({"epochs": 200.0, "milestones": (60, 120, 180), "log_every": 100})
   if mode == "smoke":

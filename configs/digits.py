@@ -88,9 +88,13 @@ def get_config(mode: str = "") -> ConfigDict:
   # docs/searching.md.
   config.evaluation = {
     "method": "training",
-    "store": {name: config.train[name] for name in config.train if name not in less_training}
-    | {
-      "steps": 16_000,  # of all networks together
+    # How they are trained. A field of config.train that is unset or missing here is that one.
+    "store": {
+      "steps": 16_000,  # of all networks together; exactly one of steps and epochs
+      "epochs": 0.0,
+      "batch_size": placeholder(int),
+      "learning_rate": placeholder(float),
+      "schedule": "cosine",
       "warmup_steps": 800,
       "clip_norm": 1.0,
       "steps_per_call": 160,

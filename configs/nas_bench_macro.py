@@ -27,9 +27,6 @@ def get_config(mode: str = "") -> ConfigDict:
     {
       "steps": 6_400,
       "warmup_steps": 320,
-      "batch_size": 64,
-      "learning_rate": 0.1,
-      "flip": True,
       "steps_per_call": 64,
       "checkpoint_every": 640,
     }

@@ -81,14 +81,13 @@ def get_config(mode: str = "") -> ConfigDict:
     # only the better half is trained in full. The answer may change.
     "screen_steps": 0,
   }
-  less_training = ("inherit_steps", "screen_steps")
   # What gives a network its value: "training", or "shared_weights": the score of the network with
   # weights that all networks share. They are trained once, before the search; finalists are always
   # trained. The optimizer surrogate may take the scores as features instead, see
   # docs/searching.md.
   config.evaluation = {
     "method": "training",
-    # How they are trained. A field of config.train that is unset or missing here is that one.
+    # How shared weights are trained. What is unset or missing here is as in config.train.
     "store": {
       "steps": 16_000,  # of all networks together; exactly one of steps and epochs
       "epochs": 0.0,
@@ -106,7 +105,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "pool": 512,  # networks that are scored for surrogate to choose from
   }
   # The training of the network that was found.
-  only_short = ("steps_per_call", *less_training)
+  only_short = ("steps_per_call", "inherit_steps", "screen_steps")
   config.final = {name: config.train[name] for name in config.train if name not in only_short} | {
     "steps": 0,
     "epochs": 100.0,

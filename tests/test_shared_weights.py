@@ -220,7 +220,7 @@ def test_the_score_is_that_of_the_network_alone(setup, stored, metrics, held):
   variables = universal.specialize(variables, architecture)
   recipe = training.recipe(setup.config["train"], setup.data)
   assert len(held.statistics) == 1
-  images = recipe.preprocess(jax.random.key(0), held.statistics[0], False)
+  images = recipe.preprocess(jax.random.key(0), held.statistics[0], True)
   _, moved = own.apply(variables.params, variables.state, images, True)
   state = jax.tree.map(lambda average: 10 * average, moved)
   validation = recipe.preprocess(jax.random.key(0), setup.data.validation.images, False)

@@ -71,15 +71,18 @@ def make_metrics(
       return network.apply(params, state, architecture, x, train)
 
     def of_store(params: Params) -> training.Metrics:
-      def estimate(state: Any, images: Any) -> tuple[Any, None]:
-        inputs = recipe.preprocess(jax.random.key(0), images, False)
+      def estimate(state: Any, batch: Any) -> tuple[Any, None]:
+        # Augmented like the images that the weights were trained on: others have other statistics.
+        number, images = batch
+        inputs = recipe.preprocess(jax.random.key(number), images, True)
         return apply(params, state, inputs, True)[1], None
 
       def evaluate(total: Any, batch: Any) -> tuple[Any, None]:
         found = training.eval_step(recipe, apply, params, state, batch.images, batch.labels)
         return jax.tree.map(jnp.add, total, found), None
 
-      state, _ = jax.lax.scan(estimate, store.zero_statistics(network), held.statistics)
+      batches = jnp.arange(len(held.statistics)), held.statistics
+      state, _ = jax.lax.scan(estimate, store.zero_statistics(network), batches)
       # The averages began at 0.
       weight = 1 - BATCH_NORM_MOMENTUM ** len(held.statistics)
       state = jax.tree.map(lambda average: average / weight, state)

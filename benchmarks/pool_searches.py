@@ -32,31 +32,41 @@ def regrets(
 
   Args:
     instance: The problem and its measurements.
-    masks: The networks of the pool, in canonical form. `[K, n]` bool.
+    masks: The scored networks; those within the budgets are the pool. `[K, n]` bool.
     blocks: Features of an additive model. `[K, d_b]` each; the last one is log costs.
     score: The scores that are known. `[K]`.
     accuracies: The trainings of the table, in points. `[K, T]`.
 
   Returns:
-    Regrets of each seed after each of `TRAININGS`. `[SEEDS, 3]`.
+    Regrets of each seed after each of `TRAININGS`. `[SEEDS, 3]`; empty if the pool is smaller than
+    a search.
   """
-  means = accuracies.mean(axis=1)
-  found = {}
+  fits = pool_of(instance, masks)
+  if fits.sum() < TRAININGS[-1]:
+    return {}
+  # Equal shapes for all budgets share a program.
+  answers = {
+    "surrogate": _surrogate(instance, masks, None),
+    "surrogate, score": _surrogate(instance, masks, score[:, None]),
+  }
+  blocks, score, accuracies = [block[fits] for block in blocks], score[fits], accuracies[fits]
+  means, size = accuracies.mean(axis=1), blocks[-1].sum(axis=1)
   both = [*blocks, score[:, None]]
   for name, features, known in (("additive", blocks, None), ("additive, score", both, score)):
     model = ranking.Additive(features)
-    answers = [
-      additive_search(model, blocks[-1].sum(axis=1), known, accuracies, np.random.default_rng(seed))
-      for seed in range(SEEDS)
-    ]
-    found[name] = means.max() - means[np.array(answers)]
+    rngs = map(np.random.default_rng, range(SEEDS))
+    found = [additive_search(model, size, known, accuracies, rng) for rng in rngs]
+    answers[name] = means[np.array(found)]
   order = np.argsort(-score, kind="stable")
-  found["best scores"] = means.max() - means[_best_drawn(np.tile(order, (SEEDS, 1)), accuracies)]
+  answers["best scores"] = means[_best_drawn(np.tile(order, (SEEDS, 1)), accuracies)]
   randoms = np.array([np.random.default_rng(s).permutation(len(score)) for s in range(SEEDS)])
-  found["random"] = means.max() - means[_best_drawn(randoms, accuracies)]
-  for name, features in (("surrogate", None), ("surrogate, score", score[:, None])):
-    found[name] = means.max() - _surrogate(instance, masks, features)
-  return found
+  answers["random"] = means[_best_drawn(randoms, accuracies)]
+  return {name: means.max() - found for name, found in answers.items()}
+
+
+def pool_of(instance: Instance, masks: np.ndarray) -> np.ndarray:
+  """Which of the networks `masks [K, n]` are within the budgets. `[K]` bool."""
+  return np.asarray(jax.vmap(instance.case.problem.feasible)(masks))
 
 
 def additive_search(

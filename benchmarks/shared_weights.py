@@ -252,21 +252,20 @@ def regret_table(
   rows: np.ndarray,
   scores: Scores,
 ) -> Table:
-  """Regret when trainings follow, in the mean over the diagonal budgets."""
+  """Regret when trainings follow, in the mean over the diagonal budgets that allow a pool."""
   masks, known = setup.space.mask(np.array(networks)), blocks(setup, networks)
   found: dict[str, list[np.ndarray]] = {}
   sizes = []
   for instance in table.instances(tables.diagonal(len(table.cost_names))):
-    fits = np.asarray(instance.case.problem.within_budget(table.costs[rows]))
-    sizes.append(fits.sum())
-    if sizes[-1] < pool_searches.TRAININGS[-1]:
-      raise ValueError(f"only {sizes[-1]} scored networks fit {instance.name}: raise --judged")
     regrets = pool_searches.regrets(
-      *(instance, masks[fits], [block[fits] for block in known]),
-      *(scores.feature[fits, 0], table.scores[rows[fits]]),
+      instance, masks, known, scores.feature[:, 0], table.scores[rows]
     )
+    if regrets:
+      sizes.append(pool_searches.pool_of(instance, masks).sum())
     for name, regret in regrets.items():
       found.setdefault(name, []).append(regret)
+  if not sizes:
+    raise ValueError(f"{len(rows)} networks are too few for a search: raise --judged")
   title = f"regret in points, {len(sizes)} budgets, pools of {min(sizes)} to {max(sizes)} networks"
   printed = Table(title=f"{title}, {pool_searches.SEEDS} seeds")
   printed.add_column("after trainings", no_wrap=True)

@@ -52,6 +52,8 @@ def get_config(mode: str = "") -> ConfigDict:
   config.final.update({"epochs": 200.0, "milestones": (60, 120, 180), "log_every": 100})
   if mode == "smoke":
     config.train.update({"steps": 2, "epochs": 0.0, "schedule": "cosine", "batch_size": 16})
+    config.evaluation.store.update({"steps": 16, "epochs": 0.0, "warmup_steps": 0})
+    config.evaluation.pool = 32
   elif mode:
     raise ValueError(f'unknown mode {mode!r}; allowed: "smoke" or none')
   return config

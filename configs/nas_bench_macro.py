@@ -36,6 +36,7 @@ def get_config(mode: str = "") -> ConfigDict:
   if mode == "smoke":
     config.train.steps = 2
     config.evaluation.store.update({"steps": 16, "warmup_steps": 0})
+    config.evaluation.pool = 32
     config.final.epochs = 1.0
     config.search.finalists = 2
     config.search.finalist_replicates = 2

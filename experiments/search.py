@@ -5,6 +5,8 @@ python -m experiments.search --config=configs/digits.py --workdir=runs/digits [-
 The same command again continues where it was stopped.
 """
 
+import time
+
 import jax
 from absl import flags
 from ml_collections import ConfigDict
@@ -39,10 +41,14 @@ def main(config: ConfigDict) -> None:
       training = TrainingEvaluator(
         setup.space, setup.data, config, journal.weights, display.progress
       )
+      began = time.perf_counter()
       evaluator = search.evaluator_with_shared_weights(
         setup, training, workdir, display.sharing, display.progress
       )
+      sharing = time.perf_counter() - began
       result = search.run(setup, evaluator, journal, display)
+      if setup.shares:
+        result["seconds"]["shared_weights"] = sharing
   except (search.SearchFailedError, FloatingPointError) as error:
     return common.fail(error)
   except preemption.Preempted as notice:

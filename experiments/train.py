@@ -43,7 +43,11 @@ def main(config: ConfigDict) -> None:
     sent = parallel.broadcast(json.dumps([int(option) for option in named or ()]).encode())
     architecture: list[int] = json.loads(sent)
     images = data.load(config.data, may_stream=True)
-    final.check(space, images, config)  # Before a workdir is made.
+    # All checks come before a workdir is made.
+    final.check(space, images, config)
+    initial = None
+    if config.final.get("from_shared_weights"):
+      initial = sharing.variables_of(make_setup(config), common.workdir(), architecture)
     run_config = {"config": config.to_dict(), "architecture": architecture}
     workdir = common.workdir() / trained.FOLDER
     command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
@@ -51,9 +55,6 @@ def main(config: ConfigDict) -> None:
     parallel.on_first_process(lambda: make_workdir(workdir, run_config))
     # What a trained network must know of its data, for use without them.
     parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
-    initial = None
-    if config.final.get("from_shared_weights"):
-      initial = sharing.variables_of(make_setup(config), common.workdir(), architecture)
     console.print(text.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
     loss_column = TextColumn("training loss {task.fields[loss]:.4f}, {task.description}")

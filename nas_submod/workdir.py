@@ -42,13 +42,22 @@ def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathl
     there = json.loads((path / CONFIG_FILE).read_text())
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  if difference := _difference(there, plain):
+  check_equal(path, there, plain)
+  return path
+
+
+def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
+  """Checks that two plain configs agree: that of a workdir, and another one.
+
+  Raises:
+    ValueError: If they do not; the first difference is named.
+  """
+  if difference := _difference(there, here):
     name, old, new = difference
     raise ValueError(
-      f"workdir {path} holds another run: {name} is {old!r} there and {new!r} here; "
+      f"workdir {workdir} holds another run: {name} is {old!r} there and {new!r} here; "
       f"take another --workdir or the same config"
     )
-  return path
 
 
 def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
@@ -56,13 +65,14 @@ def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] |
   if name in ("resources", "config.resources"):  # Left out, they have their defaults.
     there, here = (DEFAULTS | x if isinstance(x, dict) else x or DEFAULTS for x in (there, here))
   if name in ("evaluation", "config.evaluation") and None in (there, here):
-    given = there or here
-    return None if given["method"] == "training" else (name, there, here)
+    method = (there or here or {}).get("method", "training")
+    return None if method == "training" else (name, there, here)
   if isinstance(there, dict) and isinstance(here, dict):
     for key in sorted(there.keys() | here.keys()):
       found = _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
       if found:
         return found
     return None
-  # A missing option is off.
-  return None if there == here or not (there or here) else (name, there, here)
+  # A missing option is off, but one of a store is that of `train`.
+  off = not (there or here) and not name.startswith(("evaluation.store", "config.evaluation.store"))
+  return None if there == here or off else (name, there, here)

@@ -54,6 +54,16 @@ def test_workdir_belongs_to_one_config(tmp_path):
     make_workdir(workdir, {**config, "extra": 1})
 
 
+def test_a_field_of_a_store_that_is_missing_is_not_off(tmp_path):
+  def of(**store):
+    return {"evaluation": {"method": "shared_weights", "store": store}}
+
+  workdir = make_workdir(tmp_path, of(steps=3))
+  make_workdir(workdir, of(steps=3, momentum=None))
+  with pytest.raises(ValueError, match=r"evaluation.store.momentum is None there and 0 here"):
+    make_workdir(workdir, of(steps=3, momentum=0))
+
+
 @pytest.mark.parametrize("wrap", [lambda config: config, lambda config: {"config": config}])
 def test_a_workdir_without_resources_has_the_default_ones(tmp_path, wrap):
   workdir = make_workdir(tmp_path, wrap({"seed": 0}))

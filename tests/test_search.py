@@ -157,7 +157,7 @@ def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
   result = search.run(setup, computed(setup.space), log)
   assert any(e.steps == 4 for e in log)
   assert result["upper_bound"] is None and result["violations"] is None
-  assert "bound   none: shortened trainings and" in text.summary(setup, result, tmp_path)
+  assert "bound   none: shortened trainings give" in text.summary(setup, result, tmp_path)
 
 
 ENERGY = resources.Resource("energy", "mJ", lambda space: lambda mask: 0.37 * mask.sum(-1))

@@ -9,7 +9,7 @@ import pytest
 import nas_submod as ns
 from nas_submod import networks, parallel, search, training
 from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation, Job
-from nas_submod.evaluation.shared_weights import sampling, score, store, train
+from nas_submod.evaluation.shared_weights import sampling, score, settings, store, train
 from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
 from nas_submod.networks.search_space import SearchSpace, Stage
 from tests import tiny_config
@@ -102,7 +102,7 @@ def test_training_one_network_is_ordinary_training(setup, monkeypatch):
   """The budgets allow the start set alone, so every step trains it."""
   start = setup.problem.cost(setup.problem.required)
   problem = setup.problem.replace(budget=start)
-  recipe = training.recipe(setup.config["evaluation"]["store"], setup.data)
+  recipe = settings.from_config(setup.config, setup.data).recipe
   found = train.train(setup.space, problem, setup.data, setup.config)
 
   network = networks.build_universal(setup.space)
@@ -283,3 +283,14 @@ def test_jobs_are_scored_or_trained(setup, metrics, held):
   beside = SharedWeights(trainings, setup.space, metrics, held, everything=False)
   found = beside([Job(one, BESIDE_TRAININGS), Job(one, 0)])
   assert [e.method for e in found] == ["shared_weights", "training"]
+
+
+def test_one_program_scores_few_and_many_networks(setup, metrics, held, compilations):
+  evaluator = SharedWeights(lambda jobs: [], setup.space, metrics, held)
+  jobs = [Job(tuple(network), 0) for network in feasible_networks(setup).tolist()]
+  [first] = evaluator(jobs[:1])
+  before = compilations()
+  found = list(evaluator(jobs))
+  assert compilations() == before
+  assert [e.key for e in found] == [setup.space.key(job.architecture) for job in jobs]
+  assert found[0].metrics == first.metrics

@@ -1,6 +1,8 @@
 """Searches by shared weights: the command line, a pool for the surrogate, stops and devices."""
 
+import functools
 import json
+import re
 import signal
 import subprocess
 import time
@@ -101,6 +103,9 @@ def test_a_final_training_starts_from_them(finished, tmp_path):
   assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, expected)
   with pytest.raises(ValueError, match=r"0 does not exist.*needs the --workdir of a search"):
     sharing.variables_of(setup, tmp_path, result["architecture"])
+  longer = search.make_setup(config_of(steps=97, warmup_steps=4))
+  with pytest.raises(ValueError, match=r"evaluation.store.steps is 96 there and 97 here"):
+    sharing.variables_of(longer, workdir, result["architecture"])
   flags = f"--workdir={workdir}", f"--architecture={workdir}/result.json", *FLAGS
   printed = call("train", *flags, "--config.final.from_shared_weights=True", "--cpu_devices=1")
   assert "test accuracy" in printed
@@ -143,9 +148,31 @@ def test_the_surrogate_chooses_what_to_train_from_a_scored_pool(tmp_path):
   assert again["path"] == result["path"]
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_pool_holds_as_many_networks_as_asked(size):
+  config = guided_config()
+  config.evaluation.pool = size
+  setup = search.make_setup(config)
+  objective, counts = search.objective_for(setup, computed(setup.space), Journal(None))
+  pool, scores = sharing.scored_pool(setup, objective)
+  assert pool.shape == (size, setup.problem.n) and scores.shape == (size,)
+  assert all(setup.problem.feasible(mask) for mask in pool)
+  assert counts.needed == 0
+
+
+def test_a_config_without_evaluation_trains_and_cannot_share():
+  config = guided_config()
+  del config.evaluation
+  with pytest.raises(ValueError, match=r"shared weights need config.evaluation.store"):
+    search.make_setup(config)
+  config.search.options = {"evaluations": 8}
+  assert not search.make_setup(config).shares
+
+
 def test_the_plan_says_what_is_shared():
   plan = dry_run.describe(search.make_setup(config_of()))
   assert "shared     24 steps of weights that all networks share, as long as 2 trainings" in plan
+  assert re.search(r"2 trainings; about [1-9]\d* scores\n", plan)
   assert "no trainings in the search" in plan
   plan = dry_run.describe(search.make_setup(guided_config()))
   assert "a pool of 12 networks" in plan
@@ -157,6 +184,18 @@ def test_the_plan_says_what_is_shared():
   [
     ({"evaluation.method": "magic"}, "config.evaluation.method is 'magic'; allowed: training, sh"),
     ({"evaluation.least_share": 1.5}, "config.evaluation.least_share is 1.5; allowed: 0 to 1"),
+    (
+      {"evaluation": {"methd": "shared_weights"}},
+      'unknown field config.evaluation.methd. Did you mean "method"\\? Allowed: method, store, ',
+    ),
+    (
+      {"evaluation.store": {"learning_rat": 0.1}},
+      'unknown field config.evaluation.store.learning_rat. Did you mean "learning_rate"\\?',
+    ),
+    ({"evaluation": "shared_weights"}, "config.evaluation is 'shared_weights'; allowed: fields m"),
+    ({"evaluation.store": None}, "shared weights need config.evaluation.store; configs/digits.py"),
+    ({"evaluation.store.warmup_steps": 24}, "warmup_steps is 24; allowed: 0 .off. to below 24"),
+    ({"evaluation.store.batch_size": 201}, "config.evaluation.store: batch_size 201 is not poss"),
     ({"evaluation.stores": 0}, "config.evaluation.stores is 0; allowed: whole numbers from 1"),
     ({"evaluation.statistics_images": 201}, "statistics_images is 201; allowed: up to the 200"),
     ({"evaluation.store.epochs": 1.0}, "config.evaluation.store: set exactly one of steps"),
@@ -167,6 +206,14 @@ def test_the_plan_says_what_is_shared():
       "as one of config.search.options.features it needs the method training",
     ),
     (
+      {
+        "evaluation.method": "training",
+        "search.optimizer": "surrogate",
+        "search.options": {"features": "shared_weights", "pool": [[True]]},
+      },
+      "it cannot have the option pool; config.evaluation.pool is its size",
+    ),
+    (
       {"evaluation.method": "training", "search.options": {"features": "shared_weights"}},
       "config.search.options.features needs the optimizer surrogate, not rcas",
     ),
@@ -174,6 +221,10 @@ def test_the_plan_says_what_is_shared():
 )
 def test_impossible_settings_are_refused(changes, message):
   config = config_of()
-  config.update_from_flattened_dict(changes)
+  for name, value in changes.items():
+    *path, field = name.split(".")
+    section = functools.reduce(getattr, path, config)
+    with section.ignore_type():
+      setattr(section, field, value)
   with pytest.raises(ValueError, match=message):
     search.make_setup(config)

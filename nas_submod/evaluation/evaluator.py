@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-BESIDE_TRAININGS = (
-  -2
-)  # the replicate of a score by shared weights of a network that is also trained
+TRAINING, SHARED_WEIGHTS = "training", "shared_weights"  # what gives a network its value
+METHODS = (TRAINING, SHARED_WEIGHTS)
+# The replicate of a score by shared weights of a network that is also trained.
+BESIDE_TRAININGS = -2
 
 
 class Job(NamedTuple):
@@ -46,7 +47,7 @@ class Evaluation(NamedTuple):
     steps: Steps of the training.
     parent: As in `Job`.
     cause: Why the training failed; None if it did not.
-    method: "training", or "shared_weights" for a score without a training of its own.
+    method: One of `METHODS`; a score with shared weights takes no training of its own.
   """
 
   key: str
@@ -56,7 +57,7 @@ class Evaluation(NamedTuple):
   steps: int = 0
   parent: str | None = None
   cause: str | None = None
-  method: str = "training"
+  method: str = TRAINING
 
 
 # One evaluation for each job, in any order. An evaluator that yields them one by one has each

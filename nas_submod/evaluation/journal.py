@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nas_submod import parallel
 from nas_submod.compilation import CompilationLog
-from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation, Evaluator, Job
+from nas_submod.evaluation.evaluator import (
+  BESIDE_TRAININGS,
+  TRAINING,
+  Evaluation,
+  Evaluator,
+  Job,
+)
 from nas_submod.evaluation.weights import WeightStore
 from nas_submod.files import append_lines, read_lines
 from nas_submod.networks.search_space import SearchSpace
@@ -77,9 +83,10 @@ class Journaled:
     trained: Trainings made by this object.
     scored: Scores by shared weights made by this object.
     reused: Jobs whose evaluation the journal held.
-    steps: Training steps of the evaluations made.
-    seconds: Their training time, without compiling.
-    compilations: Programs compiled for them.
+    steps: Steps of the trainings made.
+    seconds: Their time, without compiling.
+    scoring_seconds: Time of the scores made, without compiling.
+    compilations: Programs compiled for trainings and scores.
   """
 
   def __init__(self, evaluator: Evaluator, space: SearchSpace, journal: Journal):
@@ -87,7 +94,7 @@ class Journaled:
     self.journal, self._evaluator, self._space = journal, evaluator, space
     self.trained = self.scored = self.reused = self.steps = 0
     self._needed: set[tuple[tuple[int, ...], int]] = set()
-    self.seconds = 0.0
+    self.seconds = self.scoring_seconds = 0.0
     self.compilations = CompilationLog()
 
   @property
@@ -114,12 +121,13 @@ class Journaled:
       with self.compilations.counting():
         for evaluation in self._evaluator(missing):
           self.journal.add([evaluation])
-          if evaluation.method == "training":
+          if evaluation.method == TRAINING:
             self.trained += 1
+            self.steps += evaluation.steps
+            self.seconds += evaluation.seconds
           else:
             self.scored += 1
-          self.steps += evaluation.steps
-          self.seconds += evaluation.seconds
+            self.scoring_seconds += evaluation.seconds
     found = [self._find(job) for job in jobs]
     absent = [job for job, evaluation in zip(jobs, found) if evaluation is None]
     if absent:

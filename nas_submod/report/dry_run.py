@@ -15,6 +15,9 @@ from nas_submod.resources import mask_cost, network_cost
 from nas_submod.search.estimate import Estimate, estimate
 from nas_submod.search.setup import Setup
 
+# Of a training step, in forward passes: the backward pass is two, rematerialisation one more.
+_PASSES = 4
+
 
 def describe(setup: Setup) -> str:
   """Describes what a search would do."""
@@ -24,23 +27,15 @@ def describe(setup: Setup) -> str:
   steps = training.recipe(train, data).steps
   inherited, screening = (train.get(f"{kind}_steps", 0) for kind in ("inherit", "screen"))
   name, expected = setup.config["search"]["optimizer"], estimate(setup)
-  shared, sharing = 0, []
-  if setup.shares:
-    found = shared_settings.from_config(setup.config, data)
-    shared = found.stores * found.recipe.steps
-    sharing = [
-      f"shared     {shared:,} steps of weights that all networks share, as long as "
-      f"{shared / steps:.0f} trainings" + f"; a pool of {found.pool} networks" * setup.guided
-    ]
-  if expected.search is None:
+  if expected.search is None or expected.scored is None:
     guess = "set config.search.max_evaluations to limit it"
   else:
     all_steps = expected.short * screening + expected.final * steps
     all_steps += expected.search * (inherited or steps)
-    all_steps += shared * 3 / 4  # Of networks that fill half of the budgets on average.
-    # The backward pass costs twice the forward pass, rematerialisation one forward pass more.
-    work = 4 * train["batch_size"] * np.mean([start["madds"], _typical_madds(setup)])
-    seconds = all_steps * work / _madds_per_second() / parallel.device_count()
+    typical = _typical_madds(setup)
+    work = _PASSES * train["batch_size"] * all_steps * np.mean([start["madds"], typical])
+    work += _shared_work(setup, expected.scored, start["madds"], typical)
+    seconds = work / _madds_per_second() / parallel.device_count()
     guess = f"{duration(seconds)} (a rough guess from multiply-adds, without compiling)"
   return "\n".join(
     [
@@ -56,12 +51,38 @@ def describe(setup: Setup) -> str:
       f"training   {steps} steps of {train['batch_size']} images a network"
       + (f", {inherited} of one that inherits" if inherited else "")
       + (f", {screening} for all of a large call" if screening else ""),
-      *sharing,
+      *([_shared(setup, expected)] if setup.shares else []),
       f"estimate   {_trainings(setup, expected)}",
       f"           {guess}",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",
     ]
   )
+
+
+def _shared(setup: Setup, expected: Estimate) -> str:
+  """The training of shared weights, and the networks that they score."""
+  found = shared_settings.from_config(setup.config, setup.data)
+  steps = found.stores * found.recipe.steps
+  short = training.recipe(setup.config["train"], setup.data)
+  images = steps * found.recipe.batch_size / (short.steps * short.batch_size)
+  scores = "more than 1,000" if expected.scored is None else f"about {expected.scored:,}"
+  return (
+    f"shared     {steps:,} steps of weights that all networks share, as long as "
+    f"{images:.0f} trainings; "
+    + (f"a pool of {found.pool} networks" if setup.guided else f"{scores} scores")
+  )
+
+
+def _shared_work(setup: Setup, scored: int, start: float, typical: float) -> float:
+  """Multiply-adds of training shared weights and of scores, from those of two networks."""
+  if not setup.shares:
+    return 0.0
+  found = shared_settings.from_config(setup.config, setup.data)
+  share = (1 + found.least_share) / 2  # of the budgets, in the mean
+  images = found.recipe.steps * found.recipe.batch_size
+  of_steps = _PASSES * images * (start + share * (typical - start))
+  of_score = (found.statistics_images + len(setup.data.validation.labels)) * (start + typical) / 2
+  return found.stores * (of_steps + scored * of_score)
 
 
 def _candidates(setup: Setup, expected: Estimate) -> str:

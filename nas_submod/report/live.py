@@ -43,7 +43,7 @@ class _Watch:
     self.counts: Journaled | None = None
     self.phase = "start"
     self.trained_before: dict[str, int] = {}  # How many were trained when a phase began.
-    self.line = "loading"
+    self.line = "shared weights: compiling a program" if setup.shares else "loading"
     self.first_shared: tuple[float, int] | None = None  # Time and step of the first report.
 
   def accepted(self, row: Row) -> str:
@@ -155,12 +155,12 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
         said.add(phase)
         say(watch.status())
 
-    told = 0
+    told = -1
 
     def sharing(step, steps):
       nonlocal told
       watch.sharing(step, steps)
-      if step * 20 // steps > told:  # A line for each twentieth.
+      if step * 20 // steps > told:  # The first step, and each twentieth of all.
         told = step * 20 // steps
         say(watch.status())
 

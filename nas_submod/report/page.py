@@ -12,7 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from nas_submod.evaluation.evaluator import METHODS, SHARED_WEIGHTS, TRAINING
 from nas_submod.evaluation.journal import Journal
+from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.report.text import number, summary
 from nas_submod.resources import network_costs
 from nas_submod.search.setup import Setup
@@ -30,6 +32,13 @@ def write_page(
     for f in sorted(result["finalists"], key=lambda f: -f["value"])
   )
   heads = "".join(f"<th>{name}" for name in setup.budget)
+  scored = method_of(setup.config) == SHARED_WEIGHTS
+  column = "score" if scored else "in the search"
+  values = " The values of the runs are scores with shared weights." * scored
+  trainings = [evaluation for evaluation in journal if evaluation.method == TRAINING]
+  made = f"{len(trainings)} trainings"
+  if others := len(journal) - len(trainings):
+    made += f", {others} scores with shared weights"
   ties = any(step["tie"] for step in result["path"])
   hollow = " Hollow: a statistical tie; another block may have been better." * ties
   text = html.escape(summary(setup, result, path.parent).strip())
@@ -41,13 +50,13 @@ img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x
 <h1>{title}</h1>
 <pre>{text}</pre>
 <h2>Value along each run, against the budgets</h2>
-<p>Dashed: the budget. Star: the answer, trained again with fresh seeds.{hollow}</p>
+<p>Dashed: the budget. Star: the answer, trained again with fresh seeds.{values}{hollow}</p>
 <img alt="value against costs" src="{_paths_figure(setup, result)}">
 <h2>Best value while searching</h2>
-<img alt="best value against trainings" src="{_progress_figure(setup, result)}">
+<img alt="best value against evaluations" src="{_progress_figure(result, scored)}">
 <h2>Finalists</h2>
-<table><tr><th>run<th>fresh seeds<th><th>in the search{heads}<th>network</tr>{rows}</table>
-<h2>Every network trained ({len(journal)} trainings)</h2>
+<table><tr><th>run<th>fresh seeds<th><th>{column}{heads}<th>network</tr>{rows}</table>
+<h2>Every network evaluated ({made})</h2>
 <img alt="all evaluations" src="{_evaluations_figure(setup, journal)}">
 </html>
 """
@@ -106,26 +115,34 @@ def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
   return _image(figure)
 
 
-def _progress_figure(setup: Setup, result: Mapping[str, Any]) -> str:
+def _progress_figure(result: Mapping[str, Any], scored: bool) -> str:
   figure, (axis,) = _figure(1)
   steps = sorted(result["path"], key=lambda s: s["evaluations"])
   best = np.maximum.accumulate([s["value"] for s in steps])
   axis.step([s["evaluations"] for s in steps], best, where="post")
   axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-  axis.set(xlabel="trainings", ylabel=f"best {result['score']} so far")
+  made = "scores with shared weights" if scored else "trainings"
+  axis.set(xlabel=made, ylabel=f"best {result['score']} so far")
   axis.grid(alpha=0.3)
   return _image(figure)
 
 
 def _evaluations_figure(setup: Setup, journal: Journal) -> str:
   figure, axes = _figure(len(setup.budget))
-  finished = [e for e in journal if e.metrics is not None and e.replicate >= 0]
-  values = [setup.score(evaluation) for evaluation in finished]
-  architectures = np.array([setup.space.from_key(e.key) for e in finished])
-  costs = network_costs(setup.space, architectures, tuple(setup.budget), setup.resources)
-  for axis, column, (name, limit) in zip(axes, costs.T, setup.budget.items()):
-    axis.plot(column, values, ".", ms=4, alpha=0.5)
+  # Replicate -1 is a short training.
+  finished = [e for e in journal if e.metrics is not None and e.replicate != -1]
+  methods = [method for method in METHODS if any(e.method == method for e in finished)]
+  for method in methods:
+    found = [evaluation for evaluation in finished if evaluation.method == method]
+    values = [setup.score(evaluation) for evaluation in found]
+    architectures = np.array([setup.space.from_key(e.key) for e in found])
+    costs = network_costs(setup.space, architectures, tuple(setup.budget), setup.resources)
+    for axis, column in zip(axes, costs.T):
+      axis.plot(column, values, ".", ms=4, alpha=0.5, label=method.replace("_", " "))
+  for axis, (name, limit) in zip(axes, setup.budget.items()):
     axis.axvline(limit, ls="--", c="gray")
     axis.set(xlabel=setup.resources[name].unit, ylabel=setup.config["score"])
     axis.grid(alpha=0.3)
+  if len(methods) > 1:
+    axes[0].legend(fontsize=8)
   return _image(figure)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nas_submod.evaluation.evaluator import LARGEST_SCORE
+from nas_submod.evaluation.evaluator import LARGEST_SCORE, SHARED_WEIGHTS
+from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.search.setup import Setup
 
@@ -51,12 +52,18 @@ def budget_lines(
   ]
 
 
-def certificate_lines(result: Mapping[str, Any]) -> list[str]:
-  """The upper bound, and how far the measured values are from its assumptions."""
+def certificate_lines(result: Mapping[str, Any], scores: bool = False) -> list[str]:
+  """The upper bound, and how far the measured values are from its assumptions.
+
+  Args:
+    result: The content of `result.json`.
+    scores: Whether the search measured scores with shared weights.
+  """
   bound, found = result["upper_bound"], result["violations"]
   lines = []
   if found is None:
-    lines.append("bound   none: shortened trainings and shared weights give no bound")
+    kind = "scores with shared weights" if scores else "shortened trainings"
+    lines.append(f"bound   none: {kind} give no bound")
   elif bound is None:
     lines.append("bound   none: not every block was measured on its own")
   elif bound >= (largest := LARGEST_SCORE[result["score"]]):
@@ -86,6 +93,19 @@ def _earlier(counts: Mapping[str, Any]) -> str:
 def _causes(counts: Mapping[str, Any]) -> str:
   causes = [f"{count} {cause}" for cause, count in counts["causes"].items()]
   return f" ({', '.join(causes)})" if causes else ""
+
+
+def _seconds(seconds: Mapping[str, float]) -> list[str]:
+  names = {
+    "shared_weights": "shared weights",
+    "compile": "compile",
+    "train": "train",
+    "score": "score",
+    "rest": "rest",
+  }
+  scores = seconds.get("shared_weights")
+  shown = [name for name in names if scores or name not in ("shared_weights", "score")]
+  return [f"{seconds[name]:.0f} {names[name]}" for name in shown]
 
 
 def _violation_lines(found: Mapping[str, Any]) -> list[str]:
@@ -133,7 +153,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}"
       + gained
       + compared,
-      *certificate_lines(result),
+      *certificate_lines(result, method_of(setup.config) == SHARED_WEIGHTS),
       "finalists, trained again with fresh seeds (tie: may be better within the noise):",
       *others,
       "",
@@ -142,8 +162,7 @@ def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> s
       + f"{_earlier(counts)}, reused {counts['reused']}, "
       f"failed {counts['failed']}{_causes(counts)}; "
       f"{result['compilations']} training programs compiled",
-      f"seconds {seconds['compile']:.0f} compile, {seconds['train']:.0f} train, "
-      f"{seconds['rest']:.0f} rest on {result['devices']}",
+      f"seconds {', '.join(_seconds(seconds))} on {result['devices']}",
       f"files   {workdir}/: result.json, report.html, evaluations.jsonl, config.json",
     ]
   )

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas_submod import optimizers
+from nas_submod.evaluation.evaluator import SHARED_WEIGHTS
 from nas_submod.evaluation.screening import LARGE_CALL
 from nas_submod.evaluation.shared_weights.settings import method_of
-from nas_submod.search.setup import SHARED_WEIGHTS, Setup, first_additions
+from nas_submod.search.setup import Setup, first_additions
 
 _MOST_TRIED = 1_000  # measurements of the stand-in, and rounds
 _NOISE = 0.3  # of one training of the stand-in: half of the gain of a block, as on digits
@@ -21,6 +22,7 @@ class Estimate(NamedTuple):
     candidates: Distinct networks of one block more than the start.
     search: Full trainings, roughly; None if more than a thousand.
     most: The largest possible number of them; None where nothing bounds it.
+    scored: Scores with shared weights, roughly; None if more than a thousand.
     short: Short trainings by `config.train.screen_steps` in the first step of a greedy search.
     final: The largest possible number of trainings of finalists and for the signal.
   """
@@ -28,6 +30,7 @@ class Estimate(NamedTuple):
   candidates: int
   search: int | None
   most: int | None
+  scored: int | None
   short: int
   final: int
 
@@ -48,8 +51,9 @@ def estimate(setup: Setup) -> Estimate:
   expected = most
   if measured is not None:
     expected = search["replicates"] * min(measured, *bounds)
+  scored = setup.config["evaluation"]["pool"] if setup.guided else 0
   if method_of(setup.config) == SHARED_WEIGHTS:
-    expected = most = 0
+    scored, expected, most = expected, 0, 0
   new = min(len(first), limit or len(first)) - 1
   screens = setup.config["train"].get("screen_steps", 0) and setup.grows and new > LARGE_CALL
   if screens and expected:
@@ -58,6 +62,7 @@ def estimate(setup: Setup) -> Estimate:
     candidates=len(first) - 1,
     search=expected,
     most=most,
+    scored=scored,
     short=new if screens else 0,
     final=search["finalist_replicates"] * (search["finalists"] + 2 * setup.grows),
   )

@@ -21,7 +21,7 @@ import numpy as np
 
 from nas_submod import optimizers, parallel, resources
 from nas_submod.compilation import CompilationLog
-from nas_submod.evaluation.evaluator import Evaluator
+from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, TRAINING, Evaluator
 from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
@@ -31,7 +31,7 @@ from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
 from nas_submod.resources.feasibility import opened_by_others
 from nas_submod.search.finalists import Row, binding, choose_finalists, signal_of, train_again
-from nas_submod.search.setup import SHARED_WEIGHTS, Setup
+from nas_submod.search.setup import Setup
 from nas_submod.search.sharing import guided_optimizer
 
 
@@ -132,7 +132,11 @@ def run(
   shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))
   unbounded = shortened or method_of(config) == SHARED_WEIGHTS
   total = time.perf_counter() - began
-  seconds = {"compile": compiled.seconds, "train": counts.seconds}
+  seconds = {
+    "compile": compiled.seconds,
+    "train": counts.seconds,
+    "score": counts.scoring_seconds,
+  }
   return {
     "architecture": best["architecture"],
     "canonical": [int(option) for option in space.canonical(architecture)],
@@ -196,7 +200,8 @@ def _check_start(setup: Setup, objective: Objective) -> None:
     if not math.isfinite(setup.score(evaluation)):
       cause = evaluation.cause or "diverged"
       if cause == "diverged":
-        raise SearchFailedError("the start network diverged: lower config.train.learning_rate")
+        section = "train" if evaluation.method == TRAINING else "evaluation.store"
+        raise SearchFailedError(f"the start network diverged: lower config.{section}.learning_rate")
       raise SearchFailedError(
         f"the start network cannot be trained: {cause}; to try again, take another --workdir or "
         f"delete the line of {evaluation.key} from its journal"

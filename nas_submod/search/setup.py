@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_submod import data as datasets
 from nas_submod import parallel, resources, training
-from nas_submod.evaluation.evaluator import Score, score_named
+from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, Score, score_named
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.networks import spaces
@@ -19,8 +19,6 @@ from nas_submod.optimizers.catalog import FIXED_BATCH
 from nas_submod.problem import Problem
 from nas_submod.training import check_fit
 from nas_submod.validation import checked_seed, imported
-
-SHARED_WEIGHTS = "shared_weights"
 
 
 class Setup(NamedTuple):
@@ -64,7 +62,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
 
   Args:
     config: `seed`, `space`, `data`, `budget`, `score`, `train` and `search`; see `configs/`.
-      Without `resources` those have their defaults.
+      Without `resources` those have their defaults, without `evaluation` networks are trained.
 
   Raises:
     ValueError: If anything in it cannot work: one line with what is allowed.
@@ -72,6 +70,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   space = spaces.from_config(config["space"])
   table = resources.from_config(config.get("resources"))
   budget = resources.check_budget(space, config["budget"], table)
+  method = method_of(config)
   score = score_named(config["score"])
   cost, limits = resources.knapsacks(space, budget, table)
   additive = tuple(name for name in budget if table[name].additive)
@@ -97,7 +96,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   check_fit(space, data)
   # The optimizer raises here what it does not take: too many elements, or no such resource.
   jax.eval_shape(named.optimizer.init, problem, jax.random.key(0))
-  if shares := guided or method_of(config) == SHARED_WEIGHTS:
+  if shares := guided or method == SHARED_WEIGHTS:
     check_sharing(config, data, guided)
   check_less_training(config, training.recipe(config["train"], data).steps)
   if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
@@ -164,6 +163,11 @@ def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) 
     raise ValueError(
       f"config.search.options.features needs the optimizer surrogate, not "
       f"{config['search']['optimizer']}"
+    )
+  if guided and "pool" in config["search"]["options"]:
+    raise ValueError(
+      "config.search.options has the features shared_weights, whose pool is made: it cannot have "
+      "the option pool; config.evaluation.pool is its size"
     )
   if guided and method_of(config) == SHARED_WEIGHTS:
     raise ValueError(

@@ -5,15 +5,18 @@ finalists are trained. With `config.search.options={"features": "shared_weights"
 `surrogate` chooses which networks of a scored pool are trained, and learns what the score is worth.
 """
 
+import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from nas_submod import networks, parallel
-from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluator
+from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, SHARED_WEIGHTS, Evaluator
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.shared_weights import score, settings, store, train
 from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
@@ -23,6 +26,7 @@ from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
 from nas_submod.search.setup import Setup, make_optimizer
+from nas_submod.workdir import CONFIG_FILE, check_equal
 
 FOLDER = "shared_weights"  # of a workdir: checkpoints of each store
 _GENERATIONS = 3  # of networks near the best ones of the pool
@@ -67,7 +71,7 @@ def evaluator_with_shared_weights(
     setup.space,
     score.make_metrics(setup.space, found.recipe),
     score.hold(stores, setup.data, found.statistics_images),
-    settings.method_of(config) == "shared_weights",
+    settings.method_of(config) == SHARED_WEIGHTS,
     on_progress,
   )
 
@@ -78,9 +82,11 @@ def variables_of(
   """The variables of `networks.build` from the first store of a search, for its final training.
 
   Raises:
-    ValueError: If the folder of the search has no shared weights.
+    ValueError: If the folder of the search has no finished shared weights, or they are of another
+      config.
   """
   folder = workdir / FOLDER / "0"
+  steps = settings.from_config(setup.config, setup.data).recipe.steps
 
   def check() -> None:
     if not folder.is_dir():
@@ -88,15 +94,31 @@ def variables_of(
         f"{folder} does not exist: config.final.from_shared_weights needs the --workdir of a "
         "search that trained shared weights"
       )
+    try:
+      there = json.loads((workdir / CONFIG_FILE).read_text())
+    except (OSError, ValueError) as error:
+      raise ValueError(f"{workdir / CONFIG_FILE} cannot be read: {error}") from error
+    check_equal(workdir, _of_store(there), _of_store(setup.config))
+    if not (folder / str(steps)).is_dir():
+      raise ValueError(f"the shared weights in {folder} are not finished: run the search again")
 
   parallel.on_first_process(check)
-  # Reads the finished store.
   stored = train.train(setup.space, setup.problem, setup.data, setup.config, folder)
   network, numbers = networks.build_universal(setup.space), jnp.asarray(architecture)
   params = store.take(stored, store.where(network, numbers))
   return network.specialize(
     networks.Variables(params, network.init(jax.random.key(0), numbers).state), architecture
   )
+
+
+def _of_store(config: Mapping[str, Any]) -> Any:
+  """The part of a config that decides what a store is, as plain values."""
+  given = config.to_dict() if isinstance(config, ConfigDict) else config
+  names = ("seed", "space", "data", "resources", "budget", "train")
+  part = {name: given.get(name) for name in names}
+  evaluation = given.get("evaluation") or {}
+  part["evaluation"] = {name: evaluation.get(name) for name in ("store", "least_share")}
+  return json.loads(json.dumps(part))
 
 
 def guided_optimizer(setup: Setup, objective: Objective) -> Optimizer:
@@ -119,10 +141,11 @@ def scored_pool(setup: Setup, objective: Objective) -> tuple[np.ndarray, np.ndar
   problem, key = setup.problem, jax.random.key(setup.config["seed"])
   pool = np.zeros((0, problem.n), bool)
   scores = np.zeros(0)
+  draws = 8 * -(-size // (1 + _GENERATIONS))  # equally many each time, so nothing compiles again
   for generation in range(1 + _GENERATIONS):
     wanted = -(-size * (generation + 1) // (1 + _GENERATIONS)) - len(pool)
     best = pool[np.argsort(-scores, kind="stable")[: max(len(pool) // 4, 1)]]
-    drawn = _draw(problem, jax.random.fold_in(key, generation), best, 8 * wanted)
+    drawn = _draw(problem, jax.random.fold_in(key, generation), best, draws)
     new = _new(drawn, pool)[:wanted]
     if len(new):
       found = objective.scores(setup.space.architecture(new), [[BESIDE_TRAININGS]] * len(new))
@@ -135,24 +158,27 @@ def scored_pool(setup: Setup, objective: Objective) -> tuple[np.ndarray, np.ndar
 def _draw(problem: Problem, key: jax.Array, best: np.ndarray, count: int) -> np.ndarray:
   """Draws feasible sets: near `best [B, n]`, or the largest and maximal ones if it is empty."""
   keys = jax.random.split(key, count)
-
-  @jax.jit
-  def maximal(keys):
-    masks = jax.vmap(lambda key: random_set(problem, key, 0.0))(keys)
-    masks = jnp.concatenate([largest_sets(problem), masks])
-    return jax.vmap(problem.canonical_form)(masks), jax.vmap(problem.feasible)(masks)
-
-  @jax.jit
-  def near(keys, best):
-    chances = jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)
-    masks = jax.vmap(lambda mask, chance: random_neighbour(problem, mask, chance))(best, chances)
-    return jax.vmap(problem.canonical_form)(masks), jax.vmap(problem.feasible)(masks)
-
   if len(best):
-    masks, fits = near(keys, best[np.arange(count) % len(best)])
+    masks, fits = _near(problem, keys, best[np.arange(count) % len(best)])
   else:
-    masks, fits = maximal(keys)
+    masks, fits = _maximal(problem, keys)
   return np.asarray(masks)[np.asarray(fits)]
+
+
+@jax.jit
+def _maximal(problem: Problem, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The largest sets, then a random maximal one for each key: canonical forms, and which fit."""
+  masks = jax.vmap(lambda key: random_set(problem, key, 0.0))(keys)
+  masks = jnp.concatenate([largest_sets(problem), masks])
+  return jax.vmap(problem.canonical_form)(masks), jax.vmap(problem.feasible)(masks)
+
+
+@jax.jit
+def _near(problem: Problem, keys: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """A random neighbour of each set `[K, n]`: canonical forms, and which fit."""
+  chances = jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)
+  near = jax.vmap(lambda mask, chance: random_neighbour(problem, mask, chance))(masks, chances)
+  return jax.vmap(problem.canonical_form)(near), jax.vmap(problem.feasible)(near)
 
 
 def _new(drawn: np.ndarray, pool: np.ndarray) -> np.ndarray:

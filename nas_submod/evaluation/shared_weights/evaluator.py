@@ -8,12 +8,16 @@ import jax
 import numpy as np
 
 from nas_submod import parallel, training
-from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation, Evaluator, Job
+from nas_submod.compilation import CompilationLog, uncounted
+from nas_submod.evaluation.evaluator import (
+  BESIDE_TRAININGS,
+  SHARED_WEIGHTS,
+  Evaluation,
+  Evaluator,
+  Job,
+)
 from nas_submod.evaluation.shared_weights.score import Held
 from nas_submod.networks.search_space import SearchSpace
-
-METHOD = "shared_weights"
-_CALL = 16  # networks of each device that are scored before their scores are written down
 
 
 class SharedWeights:
@@ -62,16 +66,18 @@ class SharedWeights:
     for job in jobs:
       replicates.setdefault(job.architecture, []).append(job.replicate)
     networks, devices = list(replicates), parallel.device_count()
-    # Every call has the same number of networks, so that one program serves all.
-    size = devices * min(_CALL, -(-len(networks) // devices))
-    pieces = [networks[first : first + size] for first in range(0, len(networks), size or 1)]
-    padded = (np.array([*p, *[p[-1]] * (size - len(p))], np.int32) for p in pieces)
+    # Always one network a device, so that one program serves searches that ask few and many.
+    pieces = [networks[first : first + devices] for first in range(0, len(networks), devices)]
+    padded = (np.array([*p, *[p[-1]] * (devices - len(p))], np.int32) for p in pieces)
     own = map(parallel.own_part, padded)
-    began = time.perf_counter()
     results = parallel.vmap_over_devices(self._metrics, self._held, own)
-    for number, (piece, of_process) in enumerate(zip(pieces, results), 1):
-      found = parallel.gather(of_process)
-      seconds = (time.perf_counter() - began) / len(piece)
+    for number, piece in enumerate(pieces, 1):
+      began, compiling = time.perf_counter(), CompilationLog()
+      with compiling.counting():
+        of_process = next(results)
+      with uncounted():  # Gathering scores nothing.
+        found = parallel.gather(of_process)
+      seconds = (time.perf_counter() - began - compiling.seconds) / len(piece)
       for network, correct, loss, examples in zip(
         piece, found.correct.tolist(), found.loss.tolist(), found.examples.tolist()
       ):
@@ -84,7 +90,6 @@ class SharedWeights:
             metrics=metrics if finite else None,
             seconds=seconds / len(replicates[network]),
             cause=None if finite else "diverged",
-            method=METHOD,
+            method=SHARED_WEIGHTS,
           )
       self._on_progress(number / len(pieces))
-      began = time.perf_counter()

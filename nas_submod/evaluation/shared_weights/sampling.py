@@ -69,7 +69,9 @@ def grow(problem: Problem, counts: jax.Array, rng: jax.Array, share: jax.Array) 
   used = problem.cost(problem.required)
   shared = jnp.asarray(np.array(problem.priced)) & jnp.isfinite(problem.budget)
   limit = jnp.where(shared, used + (problem.budget - used) * share, problem.budget)
-  limited = problem.replace(budget=limit.astype(problem.budget.dtype))
+  # Float32 rounds large whole numbers, perhaps up.
+  limit = jnp.minimum(limit.astype(problem.budget.dtype), problem.budget)
+  limited = problem.replace(budget=limit)
   elements = jnp.arange(problem.n)
   slots = jnp.where(problem.groups < 0, problem.n + elements, problem.groups)
 

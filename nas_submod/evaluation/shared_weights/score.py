@@ -43,7 +43,7 @@ def hold(stores: list[Params], data: Data, statistics_images: int) -> Held:
     stores: Parameters of one or more stores of the same space.
     data: The images of the search.
     statistics_images: Number of training images that batch norm is estimated on; rounded up to
-      whole batches.
+      whole batches, or down if there are not as many.
   """
   batch = min(_BATCH, len(data.train.labels))
   count = min(-(-statistics_images // batch), len(data.train.labels) // batch)

@@ -1,12 +1,36 @@
 """The settings of shared weights, from `config.evaluation`."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from nas_submod import training
+from nas_submod import parallel, training
 from nas_submod.data.loading import Data
+from nas_submod.evaluation.evaluator import METHODS, TRAINING
 
-METHODS = ("training", "shared_weights")
+_FIELDS = ("method", "store", "least_share", "stores", "statistics_images", "pool")
+_STORE_FIELDS = (
+  "steps",
+  "epochs",
+  "batch_size",
+  "learning_rate",
+  "schedule",
+  "milestones",
+  "decay",
+  "warmup_steps",
+  "momentum",
+  "weight_decay",
+  "decay_kernels",
+  "label_smoothing",
+  "crop_padding",
+  "flip",
+  "clip_norm",
+  "mixup",
+  "average",
+  "dtype",
+  "steps_per_call",
+  "checkpoint_every",
+)
 
 
 class Settings(NamedTuple):
@@ -35,12 +59,28 @@ def method_of(config: Mapping[str, Any]) -> str:
   """What gives a network its value in the search; a config without `evaluation` trains it.
 
   Raises:
-    ValueError: If it is unknown.
+    ValueError: If it is unknown, or another field of `config.evaluation` is.
   """
-  method = (config.get("evaluation") or {}).get("method", METHODS[0])
+  fields = _section("config.evaluation", config.get("evaluation"), _FIELDS)
+  _section("config.evaluation.store", fields.get("store"), _STORE_FIELDS)
+  method = fields.get("method", TRAINING)
   if method not in METHODS:
     raise ValueError(f"config.evaluation.method is {method!r}; allowed: {', '.join(METHODS)}")
   return method
+
+
+def _section(name: str, fields: Any, allowed: Collection[str]) -> dict[str, Any]:
+  """The fields that are set of a part of a config. Raises ValueError if one is not allowed."""
+  try:
+    given = {field: value for field, value in dict(fields or {}).items() if value is not None}
+  except (TypeError, ValueError):
+    raise ValueError(f"{name} is {fields!r}; allowed: fields {', '.join(allowed)}") from None
+  for field in dict(fields or {}):
+    if field not in allowed:
+      near = difflib.get_close_matches(str(field), allowed, 1)
+      hint = f'Did you mean "{near[0]}"? ' if near else ""
+      raise ValueError(f"unknown field {name}.{field}. {hint}Allowed: {', '.join(allowed)}")
+  return given
 
 
 def from_config(config: Mapping[str, Any], data: Data) -> Settings:
@@ -53,18 +93,23 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
     data: The images.
 
   Raises:
-    ValueError: If a field is missing or not possible.
+    ValueError: If a field is missing, unknown or not possible.
   """
-  fields = config["evaluation"]
+  method_of(config)  # Raises if a field is unknown.
+  fields = _section("config.evaluation", config.get("evaluation"), _FIELDS)
+  given = _section("config.evaluation.store", fields.get("store"), _STORE_FIELDS)
+  if not given:
+    raise ValueError(
+      "shared weights need config.evaluation.store; configs/digits.py has all of its fields"
+    )
   # The duration of a candidate says nothing of a store's.
-  common = {k: v for k, v in config["train"].items() if k not in ("steps", "epochs")}
-  store = common | {k: v for k, v in fields["store"].items() if v is not None}
+  store = {k: v for k, v in config["train"].items() if k not in ("steps", "epochs")} | given
   sections = {"stores": fields, "statistics_images": fields, "pool": fields}
   sections |= {"steps_per_call": store, "checkpoint_every": store}
   for name, section in sections.items():
     where = "config.evaluation.store" if section is store else "config.evaluation"
     value = section.get(name)
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or value < 1:
       raise ValueError(f"{where}.{name} is {value!r}; allowed: whole numbers from 1")
   share = fields.get("least_share")
   if not isinstance(share, int | float) or not 0 <= share <= 1:
@@ -76,8 +121,14 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
     )
   try:
     recipe = training.recipe(store, data)
+    parallel.devices_for(recipe.batch_size)  # Raises if several processes cannot share a batch.
   except ValueError as error:
     raise ValueError(f"config.evaluation.store: {error}") from error
+  if not 0 <= (warmup := store.get("warmup_steps", 0)) < recipe.steps:
+    raise ValueError(
+      f"config.evaluation.store.warmup_steps is {warmup}; allowed: 0 (off) to below "
+      f"{recipe.steps}, the steps of the store"
+    )
   if recipe.average:
     raise ValueError("config.evaluation.store.average is not possible; allowed: 0")
   return Settings(recipe, share, **{name: section[name] for name, section in sections.items()})

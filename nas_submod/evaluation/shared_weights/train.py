@@ -75,26 +75,31 @@ def train(
   rng = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
   sets_key, start_key, train_key = jax.random.split(rng, 3)
   calls = -(-settings.steps_per_call // sampling.ROUND)  # rounds in a call of the program
-  draw = _make_draw(space, problem, sets_key, settings.least_share, calls)
   devices = parallel.devices_for(recipe.batch_size)
-  program = parallel.pmap_data(
-    _make_program(network, recipe, train_key), (None, None, None, 0, None), devices, AXIS, (0,)
-  )
+  # Keys are arguments, so that all stores have equal programs, which compile once.
+  key_data = np.asarray(jax.random.key_data(train_key))
+  axes = (None, None, None, None, 0, None)
+  program = parallel.pmap_data(_make_program(network, recipe), axes, devices, AXIS, (0,))
   order = training.batch_order(seed, len(data.train.labels), recipe.batch_size, recipe.steps)
   state = jax.jit(lambda key: _start(network, problem, recipe, key))(start_key)
   with preemption.watch() as should_stop, _open(folder) as checkpoints:
     state, done = checkpoints.restore(state) if checkpoints else (state, 0)
+    if done >= recipe.steps:
+      return jax.device_get(state.train.params)
+    draw = _make_draw(space, problem, settings.least_share, calls)
     local = devices // jax.process_count()
     moving, counts = parallel.copy_to_devices(state.train, local, AXIS), jnp.asarray(state.counts)
     held = parallel.copy_to_devices(data.train, local, AXIS)
     while done < recipe.steps:
       before = done
-      counts, architectures = draw(counts, done // sampling.ROUND)
+      counts, architectures = draw(sets_key, counts, done // sampling.ROUND)
       batches = order[done : done + len(architectures)]
       padded = np.zeros((recipe.batch_size, len(architectures)), np.int32)
       padded[:, : len(batches)] = batches.T
       shards = parallel.shards_to_devices(parallel.own_part(padded), local, AXIS)
-      moving = program(moving, np.asarray(architectures), np.int32(len(batches)), shards, held)
+      moving = program(
+        moving, key_data, np.asarray(architectures), np.int32(len(batches)), shards, held
+      )
       done += len(batches)
       if not np.isfinite(float(moving.loss_sum)):
         raise FloatingPointError(
@@ -102,7 +107,7 @@ def train(
           "config.evaluation.store.learning_rate"
         )
       on_progress(done, recipe.steps)
-      stop = should_stop() and done < recipe.steps
+      stop = should_stop()
       due = done == recipe.steps or _crosses(settings.checkpoint_every, before, done)
       if checkpoints and (due or stop):
         checkpoints.save(done, StoreState(moving, counts), {})
@@ -117,16 +122,17 @@ def _crosses(every: int, before: int, after: int) -> bool:
 
 
 def _make_draw(
-  space: SearchSpace, problem: Problem, rng: jax.Array, least_share: float, rounds: int
-) -> Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]:
-  """The program `(counts [n], first round) -> (counts, architectures of some rounds)`."""
+  space: SearchSpace, problem: Problem, least_share: float, rounds: int
+) -> Callable[[jax.Array, jax.Array, int], tuple[jax.Array, jax.Array]]:
+  """The program `(key, counts [n], first round) -> (counts, architectures of some rounds)`."""
   ends = jax.jit(sampling.ends)(problem)
 
-  def one(counts, number):
-    return sampling.next_round(problem, ends, counts, jax.random.fold_in(rng, number), least_share)
-
   @jax.jit
-  def draw(counts, first):
+  def draw(rng, counts, first):
+    def one(counts, number):
+      key = jax.random.fold_in(rng, number)
+      return sampling.next_round(problem, ends, counts, key, least_share)
+
     counts, masks = jax.lax.scan(one, counts, first + jnp.arange(rounds))
     return counts, space.architecture(masks.reshape(-1, problem.n))
 
@@ -148,16 +154,17 @@ def _start(
 
 
 def _make_program(
-  network: Universal, recipe: training.Recipe, rng: jax.Array
+  network: Universal, recipe: training.Recipe
 ) -> Callable[..., training.TrainState]:
   """The program of some steps.
 
-  It takes the state, architectures `[T, positions]`, the number of steps up to T, this device's
-  rows of each batch `[B, T]`, and all images with their labels.
+  It takes the state, the data of the key of the training, architectures `[T, positions]`, the
+  number of steps up to T, this device's rows of each batch `[B, T]`, and all images with their
+  labels.
   """
   transformation = recipe.transformation
 
-  def step(state, architecture, images, labels):
+  def step(state, rng, architecture, images, labels):
     rows = store.where(network, architecture)
     # The optimizer's arrays of the size of the store are taken like it, all others whole.
     rows_of_optimizer = optax.tree.map_params(
@@ -182,10 +189,12 @@ def _make_program(
       loss_sum=moved.loss_sum,
     )
 
-  def train(state, architectures, count, rows, held):
+  def train(state, key_data, architectures, count, rows, held):
+    rng = jax.random.wrap_key_data(key_data)
+
     def one(index, state):
       batch = rows[:, index]
-      return step(state, architectures[index], held.images[batch], held.labels[batch])
+      return step(state, rng, architectures[index], held.images[batch], held.labels[batch])
 
     return jax.lax.fori_loop(0, count, one, state)
 

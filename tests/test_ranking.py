@@ -165,7 +165,8 @@ def test_the_model_of_the_surrogate_learns_what_a_score_says(setup, monkeypatch)
   assert ranking.spearman(predicted[20:], values[20:]) > 0.8
   assert abs(ranking.spearman(without.predict(rows, values[rows])[20:], values[20:])) < 0.4
   monkeypatch.setattr(scored_networks, "_ROOM", 20)  # No row is filled up.
-  np.testing.assert_allclose(with_score.predict(rows, values[rows]), predicted, atol=1e-3)
+  # 200 steps of Adam amplify float32 rounding; values have a standard deviation of 1.
+  np.testing.assert_allclose(with_score.predict(rows, values[rows]), predicted, atol=0.01)
 
 
 def depth_of(network):
@@ -306,9 +307,15 @@ def test_a_table_ranks_and_searches_by_known_scores(table_setup, table, monkeypa
   found = shared_weights.on_a_table(table_setup, tmp_path, table)
   assert row_of(found, "depth") == row_of(found, "shared weights, loss")
   assert float(row_of(found, "additive, 20 trainings")[0].split()[0]) > 0.9
-  assert [without for _, without in asked] == [True, False] * 6
-  sizes = [size for size, _ in asked[::2]]
-  assert sizes == sorted(sizes) and f"pools of {sizes[0]} to {sizes[-1]} networks" in found[1].title
+  # All budgets have the same arrays, so that they share a program.
+  assert asked == [(49, True), (49, False)] * 6
+  sizes = []
+  for share in (0.3, 0.8):
+    limit = share * table.costs.max(axis=0)
+    networks = shared_weights.networks_of(table_setup, table)
+    costs = [table.costs[int(table.row(table_setup.space.mask(network)))] for network in networks]
+    sizes.append(sum((cost <= limit).all() for cost in costs))
+  assert "pools of {} to {} networks".format(*sizes) in found[1].title
   random, scored = (
     float(row_of(found[1:], name)[1].split()[0]) for name in ("random", "best scores")
   )

@@ -94,7 +94,8 @@ def surrogate(
     evaluations: Largest number of measurements; the state has a row for each.
     batch: Sets asked in a round.
     design: Sets measured before the model is used: the largest ones in turn with random maximal
-      ones. With a pool, all are of the pool.
+      ones. With a pool, all are of the pool; with its features, those of the largest first feature
+      are among them.
     features: What else is known of a set, such as a score by shared weights. A traceable function
       `mask [n] -> [g]` or `-> []` of the canonical mask, or with a pool its values, `[K, g]` or
       `[K]`. They are standardised, and join the kernel as a block of their own. Values that are not
@@ -135,7 +136,12 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
       some = order[: 2 * _SAMPLES]
       encoding = encode(problem, masks[some], None if values is None else values[some])
       pool = Pool(masks, featurize(problem, encoding, masks, values), allowed)
-      first = in_turn(masks[largest_of(problem, masks)], masks[order[:design]])
+      others = order[:design]
+      if values is not None:  # A score that says something is used from the first sets on.
+        best = jnp.argsort(jnp.where(allowed & jnp.isfinite(values[:, 0]), -values[:, 0], jnp.inf))
+        best = best[jnp.arange(design) % allowed.sum().clip(1)]
+        others = jnp.stack([best, others], axis=1).reshape(-1)[:design]
+      first = in_turn(masks[largest_of(problem, masks)], masks[others])
       chains, exhausted = jnp.zeros((0, problem.n), bool), ~allowed.any()
     rows = jnp.zeros((evaluations, problem.n), bool)
     zeros = jnp.zeros(evaluations)

@@ -150,7 +150,7 @@ def test_the_surrogate_chooses_what_to_train_from_a_scored_pool(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_pool_holds_as_many_networks_as_asked(size):
-  config = guided_config()
+  config = guided_config(evaluations=size)
   config.evaluation.pool = size
   setup = search.make_setup(config)
   objective, counts = search.objective_for(setup, computed(setup.space), Journal(None))
@@ -212,6 +212,14 @@ def test_the_plan_says_what_is_shared():
         "search.options": {"features": "shared_weights", "pool": [[True]]},
       },
       "it cannot have the option pool; config.evaluation.pool is its size",
+    ),
+    (
+      {
+        "evaluation.method": "training",
+        "search.optimizer": "surrogate",
+        "search.options": {"features": "shared_weights", "evaluations": 13},
+      },
+      "config.evaluation.pool is 12; allowed: from 13, the networks that the surrogate chooses",
     ),
     (
       {"evaluation.method": "training", "search.options": {"features": "shared_weights"}},

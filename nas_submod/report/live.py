@@ -76,8 +76,10 @@ class _Watch:
     counts = self.counts
     if counts is None:
       return
+    # Scores and trainings have programs of their own.
     made = counts.trained + counts.scored
-    if not made and not counts.compilations.programs:
+    made = {"pool": counts.scored, "finalists": counts.trained}.get(self.phase, made)
+    if not made and not share:
       self.line = f"{self.phase}: compiling one program for all networks, a minute or so"
       return
     self.line = f"{self.phase}: trained {counts.trained}"

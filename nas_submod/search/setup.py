@@ -1,5 +1,6 @@
 """The setup of a search: everything is checked, loaded and made before anything is trained."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,8 +85,8 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   )
   search, limit = config["search"], config["search"]["max_evaluations"] or None
   guided = search["options"].get("features") == SHARED_WEIGHTS
-  # The features are known once the shared weights are trained.
-  later = ("features",) if guided else ()
+  # Both are made once the shared weights are trained.
+  later = ("features", "pool") if guided else ()
   options = {name: option for name, option in search["options"].items() if name not in later}
   named = make_optimizer(config, space, additive, options)
   checked_seed("config.seed", config["seed"])
@@ -98,6 +99,12 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   jax.eval_shape(named.optimizer.init, problem, jax.random.key(0))
   if shares := guided or method == SHARED_WEIGHTS:
     check_sharing(config, data, guided)
+  evaluations = space.distinct() if named.asks_all else named.evaluations
+  if guided and config["evaluation"]["pool"] < (asked := min(evaluations or 1, limit or math.inf)):
+    raise ValueError(
+      f"config.evaluation.pool is {config['evaluation']['pool']}; allowed: from {asked}, the "
+      "networks that the surrogate chooses"
+    )
   check_less_training(config, training.recipe(config["train"], data).steps)
   if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
     raise ValueError(
@@ -114,7 +121,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     optimizer=named.optimizer,
     runs=named.runs,
     grows=named.grows,
-    evaluations=space.distinct() if named.asks_all else named.evaluations,
+    evaluations=evaluations,
     most_measurements=min(named.measurements, limit or named.measurements),
     shares=shares,
     guided=guided,

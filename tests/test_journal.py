@@ -4,8 +4,15 @@ import json
 
 import pytest
 
-from nas_submod.evaluation.evaluator import Evaluation
-from nas_submod.evaluation.journal import Journal, open_journal
+from nas_submod.evaluation.evaluator import (
+  BESIDE_TRAININGS,
+  SHARED_WEIGHTS,
+  TRAINING,
+  Evaluation,
+  Job,
+)
+from nas_submod.evaluation.journal import Journal, Journaled, open_journal
+from nas_submod.networks import spaces
 from nas_submod.workdir import make_workdir
 
 ONE = Evaluation("1.0|2", 0, {"accuracy": 0.5, "loss": 1.25}, 0.1)
@@ -33,6 +40,19 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
   assert list(log) == [ONE]
   log.add([FAILED])
   assert path.read_bytes() == whole
+
+
+def test_scores_are_counted_apart_from_trainings():
+  space = spaces.get("digits")
+  jobs = [Job(space.start, replicate) for replicate in (BESIDE_TRAININGS, 0)]
+  key = space.key(space.start)
+  score = Evaluation(key, BESIDE_TRAININGS, {"loss": 1.0}, 3.0, method=SHARED_WEIGHTS)
+  counts = Journaled(
+    lambda _: [score, Evaluation(key, 0, {"loss": 2.0}, 5.0, 7)], space, Journal(None)
+  )
+  assert [e.method for e in counts(jobs)] == [SHARED_WEIGHTS, TRAINING]
+  assert (counts.scored, counts.scoring_seconds) == (1, 3.0)
+  assert (counts.trained, counts.seconds, counts.steps, counts.needed) == (1, 5.0, 7, 1)
 
 
 @pytest.mark.parametrize("broken", [b"{}\n", b"\x80{}\n", b"{\n"])

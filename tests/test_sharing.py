@@ -52,6 +52,12 @@ def test_networks_are_scored_and_finalists_are_trained(finished):
   assert counts["trained"] == made.count("training") > 3
   assert counts["steps"] == 12 * counts["trained"]
   assert result["upper_bound"] is None
+  assert result["seconds"]["shared_weights"] > 0 < result["seconds"]["score"]
+  assert re.search(r"^seconds \d+ shared weights, \d+ compile, ", printed, re.M)
+  assert "bound   none: scores with shared weights give no bound" in printed
+  page = (workdir / "report.html").read_text()
+  made = f"{counts['trained']} trainings, {counts['scored']} scores with shared weights"
+  assert f"Every network evaluated ({made})" in page
   assert "shared weights: step 96 of 96" in printed
   assert f"scored {counts['scored']} with shared weights" in printed
   assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
@@ -200,6 +206,14 @@ def test_the_plan_says_what_is_shared():
     ({"evaluation.statistics_images": 201}, "statistics_images is 201; allowed: up to the 200"),
     ({"evaluation.store.epochs": 1.0}, "config.evaluation.store: set exactly one of steps"),
     ({"score": "negative_train_loss"}, "config.score must be negative_loss or accuracy"),
+    (
+      {"search.optimizer": "surrogate", "search.options": {"features": "builtins:repr"}},
+      "features 'builtins:repr' returned str; allowed: a function space -> ",
+    ),
+    (
+      {"search.optimizer": "surrogate", "search.options": {"features": "tests.tiny_config:sweep"}},
+      "features 'tests.tiny_config:sweep': too many positional arguments; allowed: a function sp",
+    ),
     ({"train.inherit_steps": 4}, "config.train.inherit_steps must be 0 with shared weights"),
     (
       {"search.optimizer": "surrogate", "search.options": {"features": "shared_weights"}},

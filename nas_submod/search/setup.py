@@ -1,7 +1,8 @@
 """The setup of a search: everything is checked, loaded and made before anything is trained."""
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -154,9 +155,26 @@ def make_optimizer(
   fixed = trains_less or search["max_evaluations"]
   width = FIXED_BATCH if fixed else parallel.device_count()
   if isinstance(name := options.get("features"), str):
-    allowed = f"{SHARED_WEIGHTS}, or module:function for your own"
-    options = {**options, "features": imported("features", name, allowed)(space)}
+    options = {**options, "features": _features(name, space)}
   return catalog.make(search["optimizer"], options, resource_names, width)
+
+
+def _features(name: str, space: SearchSpace) -> Callable[[jax.Array], jax.Array]:
+  """The features `mask [n] -> [d]` of a user's function of the space, `module:function`.
+
+  Raises:
+    ValueError: If it cannot be imported, takes something else or returns no function.
+  """
+  function = imported("features", name, f"{SHARED_WEIGHTS}, or module:function for your own")
+  form = "allowed: a function space -> (mask [n] -> [d])"
+  try:
+    inspect.signature(function).bind(space)
+  except TypeError as error:
+    raise ValueError(f"features {name!r}: {error}; {form}") from None
+  features = function(space)
+  if not callable(features):
+    raise ValueError(f"features {name!r} returned {type(features).__name__}; {form}")
+  return features
 
 
 def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) -> None:
@@ -165,7 +183,6 @@ def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) 
   Raises:
     ValueError: If one is not possible.
   """
-  shared_settings.from_config(config, data)
   if guided and config["search"]["optimizer"] != "surrogate":
     raise ValueError(
       f"config.search.options.features needs the optimizer surrogate, not "
@@ -189,6 +206,7 @@ def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) 
   for name in ("inherit_steps", "screen_steps"):
     if config["train"].get(name, 0):
       raise ValueError(f"config.train.{name} must be 0 with shared weights")
+  shared_settings.from_config(config, data)
 
 
 def check_less_training(config: Mapping[str, Any], steps: int) -> None:

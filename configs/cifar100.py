@@ -19,7 +19,12 @@ from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
-  """The config; mode "smoke" trains candidates for 2 steps."""
+  """The config; mode "smoke" trains candidates for 2 steps.
+
+  Mode "shared" is the same search by shared weights, short enough for two CPU cores: networks are
+  scored, and finalists train for an epoch. About 3 s a step and 10 s a score make half a day; not
+  yet run to its end.
+  """
   config = digits.get_config()
   config.space = {"name": "rcnet_cifar100"}
   # The paper holds out ten images of every class.
@@ -54,6 +59,12 @@ def get_config(mode: str = "") -> ConfigDict:
     config.train.update({"steps": 2, "epochs": 0.0, "schedule": "cosine", "batch_size": 16})
     config.evaluation.store.update({"steps": 16, "epochs": 0.0, "warmup_steps": 0})
     config.evaluation.pool = 32
+  elif mode == "shared":
+    config.evaluation.method = "shared_weights"
+    config.evaluation.update({"statistics_images": 640, "least_share": 0.0})  # It grows networks.
+    config.evaluation.store.epochs = 25.0
+    config.train.update({"epochs": 1.0, "milestones": (0.4, 0.7, 0.9)})
+    config.search.update({"finalists": 2, "finalist_replicates": 2})
   elif mode:
-    raise ValueError(f'unknown mode {mode!r}; allowed: "smoke" or none')
+    raise ValueError(f'unknown mode {mode!r}; allowed: "smoke", "shared" or none')
   return config

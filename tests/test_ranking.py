@@ -127,6 +127,7 @@ def test_networks_are_distinct_and_near_a_budget(setup, monkeypatch):
     scored_networks.random_networks(tight, 5)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_each_store_and_are_kept(tmp_path, monkeypatch):
   config = tiny_config.get_config()
   config.evaluation.update({"stores": 2, "statistics_images": 64})
@@ -205,6 +206,7 @@ def row_of(tables, name):
   return [cell[cells[0].index(name)] for cell in cells[1:]]
 
 
+@pytest.mark.slow
 def test_known_scores_have_known_rows(setup, monkeypatch, tmp_path):
   trainings, scores = [], []
   known_parts(monkeypatch, trainings, scores)
@@ -292,6 +294,7 @@ def test_networks_of_a_table_are_all_distinct_ones(table_setup, table, setup):
     shared_weights.networks_of(setup, table)
 
 
+@pytest.mark.slow
 def test_a_table_ranks_and_searches_by_known_scores(table_setup, table, monkeypatch, tmp_path):
   known_parts(monkeypatch, [], [])
   monkeypatch.setattr(pool_searches, "TRAININGS", (2, 4))

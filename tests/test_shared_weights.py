@@ -153,8 +153,9 @@ def test_sampled_networks_fit_and_options_are_trained_equally_often(setup):
   free = problem.replace(budget=jnp.full_like(problem.budget, 10**6))
   every = jnp.float32(1)
   total = jnp.zeros(problem.n, jnp.int32)
+  grow = jax.jit(sampling.grow)
   for number in range(30):
-    total += sampling.grow(free, total, jax.random.key(number), every)
+    total += grow(free, total, jax.random.key(number), every)
   first, second = np.asarray(total).reshape(-1, 2).T
   assert (first + second == 30)[:3].all()  # The start set holds an option of the last stage.
   assert np.abs(first - second)[[0, 1, 3]].max() <= 1
@@ -197,6 +198,7 @@ def test_one_device_and_eight_train_the_same_store(setup, stored, monkeypatch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4), alone, stored)
 
 
+@pytest.mark.slow
 def test_other_stores_have_other_values(setup, stored):
   other = trained(setup, number=1)
   assert all(
@@ -204,6 +206,7 @@ def test_other_stores_have_other_values(setup, stored):
   )
 
 
+@pytest.mark.slow
 def test_a_diverged_training_says_so(setup):
   config = config_of(learning_rate=1e20, clip_norm=0.0, warmup_steps=0)
   with pytest.raises(FloatingPointError, match=r"lower config.evaluation.store.learning_rate"):
@@ -232,6 +235,7 @@ def test_the_score_is_that_of_the_network_alone(setup, stored, metrics, held):
   assert int(found.correct) == int((logits.argmax(-1) == labels).sum())
 
 
+@pytest.mark.slow
 def test_scores_of_stores_are_averaged(setup, stored, metrics, held):
   other = trained(setup, number=1)
   both = score.hold([stored, other], setup.data, 64)
@@ -246,7 +250,12 @@ def test_scores_of_stores_are_averaged(setup, stored, metrics, held):
 
 @pytest.mark.parametrize(
   "optimizer",
-  [ns.optimizers.greedy("joint"), ns.optimizers.partial_enumeration(ns.optimizers.greedy(), 1)],
+  [
+    ns.optimizers.greedy("joint"),
+    pytest.param(
+      ns.optimizers.partial_enumeration(ns.optimizers.greedy(), 1), marks=pytest.mark.slow
+    ),
+  ],
 )
 def test_a_search_is_one_program_and_finds_what_the_host_finds(
   setup, metrics, held, optimizer, compilations

@@ -1,10 +1,28 @@
-"""Atomic writes, and logs with one JSON object a line; a kill leaves both readable."""
+"""Paths, atomic writes, and logs with one JSON object a line; a kill leaves every file readable."""
 
 import json
+import math
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+
+def local_path(text: str | os.PathLike) -> pathlib.Path:
+  """A path on this machine; `~` is the home folder.
+
+  Raises:
+    ValueError: If it names a bucket or another place of the network, such as gs://NAME.
+  """
+  if "://" in str(text):
+    raise ValueError(
+      f"{text} is not on this machine; allowed: a path of its disk. To keep a run in a bucket, copy "
+      "it there while it runs, as experiments/tpu/launch.sh does with BUCKET (docs/tpu.md)"
+    )
+  try:
+    return pathlib.Path(text).expanduser()
+  except RuntimeError:  # No home folder is known. A folder of this name would surprise.
+    raise ValueError(f"{text}: there is no home folder; set HOME, or write the whole path") from None
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -25,24 +43,67 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-  """Replaces a file atomically by indented JSON."""
-  write_bytes(path, json.dumps(content, indent=1).encode() + b"\n")
+  """Replaces a file atomically by indented JSON; infinity and NaN, which it lacks, become null."""
+  write_bytes(path, json.dumps(finite(content), indent=1, allow_nan=False).encode() + b"\n")
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """The content of a JSON file.
+
+  Raises:
+    OSError: If it cannot be read.
+    ValueError: If it is not JSON; the message names the file.
+  """
+  try:
+    return json.loads(path.read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f"{path} is damaged, it is no JSON: {error}") from error
+
+
+def finite(content: Any) -> Any:
+  """Plain content with None in place of infinity and NaN."""
+  if isinstance(content, Mapping):
+    return {key: finite(value) for key, value in content.items()}
+  if isinstance(content, list | tuple):
+    return [finite(value) for value in content]
+  return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_lines(path: pathlib.Path) -> list[bytes]:
-  """Reads the lines of a log; cuts an unfinished last line, left by a kill, off the file."""
+  """Reads the lines of a log, without an unfinished last line that a kill left; changes nothing."""
   content = path.read_bytes()
-  whole = content.rfind(b"\n") + 1
-  if whole < len(content):
-    with path.open("r+b") as file:
-      file.truncate(whole)
-      os.fsync(file.fileno())
-  return content[:whole].splitlines()
+  return content[: _length(content)].splitlines()
 
 
 def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
-  """Appends each item as a line of JSON; the lines are on disk when it returns."""
-  with path.open("ab") as file:
-    file.write(b"".join(json.dumps(content).encode() + b"\n" for content in contents))
+  """Appends each item as a line of JSON, see `write_json`; the lines are on disk when it returns.
+
+  An unfinished last line of the file is cut off first.
+  """
+  lines = [json.dumps(finite(content), allow_nan=False).encode() + b"\n" for content in contents]
+  with path.open("a+b") as file:
+    file.seek(max(file.tell() - 1, 0))
+    if file.read(1) not in (b"", b"\n"):
+      file.seek(0)
+      content = file.read()
+      whole = _length(content)
+      file.truncate(whole)
+      if whole == len(content):
+        lines.insert(0, b"\n")
+    file.write(b"".join(lines))
     file.flush()
     os.fsync(file.fileno())
+
+
+def _length(content: bytes) -> int:
+  """The length of a log without its unfinished last line."""
+  begin = content.rfind(b"\n") + 1
+  last = content[begin:]
+  # Only the newline may be missing. A number that was cut short would be JSON too.
+  if last[-1:] in (b"}", b"]"):
+    try:
+      json.loads(last)
+    except (ValueError, RecursionError):
+      return begin
+    return len(content)
+  return begin

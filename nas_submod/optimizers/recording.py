@@ -2,6 +2,7 @@
 
 import collections
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -71,7 +72,10 @@ def _read(path: pathlib.Path) -> list[tuple[list[int], float, float]]:
   for number, line in enumerate(files.read_lines(path)):
     try:
       row = json.loads(line)
-      rows.append((list(row["set"]), float(row["value"]), float(row["standard_error"])))
-    except (ValueError, TypeError, KeyError) as error:
-      raise ValueError(f"{path}, line {number + 1}, is not a measurement: {line!r}") from error
+      # JSON has no infinity and no NaN: null.
+      value, error = row["value"], row["standard_error"]
+      value = -math.inf if value is None else float(value)
+      rows.append((list(row["set"]), value, math.nan if error is None else float(error)))
+    except (ValueError, TypeError, KeyError) as fault:
+      raise ValueError(f"{path}, line {number + 1}, is not a measurement: {line!r}") from fault
   return rows

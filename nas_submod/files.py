@@ -16,13 +16,13 @@ def local_path(text: str | os.PathLike) -> pathlib.Path:
   """
   if "://" in str(text):
     raise ValueError(
-      f"{text} is not on this machine; allowed: a path of its disk. To keep a run in a bucket, copy "
-      "it there while it runs, as experiments/tpu/launch.sh does with BUCKET (docs/tpu.md)"
+      f"{text} is not on this machine; allowed: a path of its disk. To keep a run in a bucket, "
+      "copy it there while it runs, as experiments/tpu/launch.sh does with BUCKET (docs/tpu.md)"
     )
   try:
     return pathlib.Path(text).expanduser()
-  except RuntimeError:  # No home folder is known. A folder of this name would surprise.
-    raise ValueError(f"{text}: there is no home folder; set HOME, or write the whole path") from None
+  except RuntimeError:  # It is not known, and a folder named ~ would surprise.
+    raise ValueError(f"{text}: no home folder is known; set HOME or write the path") from None
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

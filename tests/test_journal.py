@@ -1,6 +1,7 @@
 """The journal survives a kill, and a workdir belongs to one config."""
 
 import json
+import math
 
 import pytest
 
@@ -10,6 +11,7 @@ from nas_submod.evaluation.evaluator import (
   TRAINING,
   Evaluation,
   Job,
+  has_diverged,
 )
 from nas_submod.evaluation.journal import Journal, Journaled, open_journal
 from nas_submod.networks import spaces
@@ -55,13 +57,58 @@ def test_scores_are_counted_apart_from_trainings():
   assert (counts.trained, counts.seconds, counts.steps, counts.needed) == (1, 5.0, 7, 1)
 
 
-@pytest.mark.parametrize("broken", [b"{}\n", b"\x80{}\n", b"{\n"])
-def test_a_broken_line_in_the_middle_is_an_error(tmp_path, broken):
+@pytest.mark.parametrize(
+  ("broken", "words"),
+  [
+    (b"{}", "it lacks key, replicate, metrics, seconds"),
+    (b"\x80{}", "can't decode byte"),
+    (b"{", "Expecting property name"),
+    (b"[1]", "it is no JSON object"),
+    (b'{"key": 3, "replicate": 0, "metrics": null, "seconds": 1}', "key is 3; allowed: text"),
+    (b'{"key": "1", "replicate": 0, "metrics": {"loss": "x"}, "seconds": 1}', "metrics is"),
+    (b'{"key": "1", "replicate": 0, "metrics": {"loss": NaN}, "seconds": 1}', "finite numbers"),
+    (b'{"key": "1", "replicate": 0, "metrics": null, "seconds": 1, "lost": 2}', "field 'lost'"),
+    (b'{"key": "1", "replicate": 7, "metrics": null, "seconds": 1}', "nobody asks for 7"),
+  ],
+)
+def test_a_line_that_is_not_an_evaluation_is_named_with_its_fault(tmp_path, broken, words):
   path = tmp_path / "evaluations.jsonl"
   Journal(path).add([ONE])
-  path.write_bytes(broken + path.read_bytes())
-  with pytest.raises(ValueError, match="line 1, is not an evaluation"):
-    Journal(path)
+  path.write_bytes(path.read_bytes() + b"\r\n" + broken + b"\n")  # A blank line is no fault.
+
+  def check(evaluation):
+    if evaluation.replicate == 7:
+      raise ValueError("nobody asks for 7")
+
+  with pytest.raises(ValueError, match=r"line 3 is not an evaluation: .*without this") as error:
+    Journal(path, check=check)
+  assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_line_that_another_config_made_is_refused(tmp_path):
+  path = tmp_path / "evaluations.jsonl"
+  Journal(path, "a1").add([ONE])
+  assert list(Journal(path, "a1")) == list(Journal(path)) == [ONE]
+  with pytest.raises(ValueError, match=r"line 1 was made by another config .*\(a1\).* is b2"):
+    Journal(path, "b2")
+  path.write_text(json.dumps(ONE._asdict()) + "\n")
+  with pytest.raises(ValueError, match="line 1 was made by an older version"):
+    Journal(path, "a1")
+
+
+def test_numbers_that_are_not_finite_are_a_failure():
+  space = spaces.get("digits")
+  key = space.key(space.start)
+  counts = Journaled(lambda _: [Evaluation(key, 0, {"loss": math.inf}, 1.0)], space, Journal(None))
+  [found] = counts([Job(space.start, 0)])
+  assert found.metrics is None and counts.failed == {"diverged": 1}
+
+
+@pytest.mark.parametrize(
+  ("loss", "diverged"), [(2.3, False), (300.0, False), (9.5e12, True), (math.nan, True)]
+)
+def test_a_training_diverged_if_its_loss_is_beyond_all_that_is_usual(loss, diverged):
+  assert has_diverged({"accuracy": 0.1, "loss": loss}) == diverged
 
 
 def test_workdir_belongs_to_one_config(tmp_path):

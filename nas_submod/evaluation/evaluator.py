@@ -71,7 +71,17 @@ _METRIC: Mapping[str, tuple[str, float]] = {
   # The mean over all steps ranks as the sum of training losses does (Ru et al. 2021).
   "negative_train_loss": ("train_loss", -1),
 }
+_LARGEST_LOSS = 1e4  # nats
 LARGEST_SCORE: Mapping[str, float] = {"accuracy": 1, "negative_loss": 0, "negative_train_loss": 0}
+
+
+def has_diverged(metrics: Mapping[str, float]) -> bool:
+  """Whether metrics are those of a training that diverged.
+
+  A loss is not finite then, or so large that the network is surely no answer: a guess has
+  log(classes) nats, at most some tens of nats are usual before the first step.
+  """
+  return not all(math.isfinite(value) and abs(value) < _LARGEST_LOSS for value in metrics.values())
 
 
 def score_named(name: str) -> Score:

@@ -1,16 +1,18 @@
 """The journal: every evaluation on disk before its value is used, and read back on resume.
 
-It is an append-only file with one JSON object a line. A search is a pure function of its config and
-its journal: run again, it reads the values and goes on.
+It is an append-only file with one line for each evaluation, see `rows`. A search is a pure function
+of its config and its journal: run again, it reads the values and goes on.
 """
 
 import functools
 import json
+import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nas_submod import parallel
 from nas_submod.compilation import CompilationLog
+from nas_submod.evaluation import rows
 from nas_submod.evaluation.evaluator import (
   BESIDE_TRAININGS,
   TRAINING,
@@ -29,16 +31,24 @@ _WEIGHTS_FOLDER = "weights"
 class Journal:
   """Evaluations by key and replicate, backed by a file."""
 
-  def __init__(self, path: pathlib.Path | None):
-    """Reads the file; drops a last line that a kill cut short.
+  def __init__(
+    self,
+    path: pathlib.Path | None,
+    made_by: str = "",
+    check: Callable[[Evaluation], object] = lambda evaluation: None,
+  ):
+    """Reads the file, without a last line that a kill cut short.
 
     Args:
       path: The file, made on the first write. None keeps everything in memory.
+      made_by: Fingerprint of what decides a value (`workdir.fingerprint`). Each line that is
+        written has it, and each line that is read must have it. "" writes and checks none.
+      check: Raises ValueError for an evaluation that the search cannot use.
 
     Raises:
-      ValueError: If a line other than the last is not an evaluation.
+      ValueError: If a line is not an evaluation, or another config made it.
     """
-    self._path = path
+    self._path, self._made_by, self._check = path, made_by, check
     self._evaluations: dict[tuple[str, int], Evaluation] = {}
     if path is not None and path.exists():
       self._read(path)
@@ -49,11 +59,23 @@ class Journal:
     return WeightStore(self._path and self._path.with_name(_WEIGHTS_FOLDER))
 
   def _read(self, path: pathlib.Path) -> None:
-    for number, line in enumerate(read_lines(path)):
+    for number, line in enumerate(read_lines(path), 1):
+      if not line.strip():
+        continue
       try:
-        evaluation = Evaluation(**json.loads(line))
-      except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}, line {number + 1}, is not an evaluation: {line!r}") from error
+        evaluation, made_by = rows.parse(line)
+        if not self._made_by or made_by == self._made_by:
+          self._check(evaluation)
+      except ValueError as error:
+        raise ValueError(
+          f"{path}: line {number} is not an evaluation: {error}; without this line it is made again"
+        ) from error
+      if self._made_by and made_by != self._made_by:
+        maker = f"by another config or other data ({made_by})" if made_by else "by an older version"
+        raise ValueError(
+          f"{path}: line {number} was made {maker}, this search is {self._made_by}: take another "
+          "--workdir, or what made it"
+        )
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
 
   def get(self, key: str, replicate: int) -> Evaluation | None:
@@ -64,7 +86,7 @@ class Journal:
     """Appends evaluations; they are on disk when it returns."""
     new = list(evaluations)
     if self._path is not None:
-      append_lines(self._path, [evaluation._asdict() for evaluation in new])
+      append_lines(self._path, [rows.content(evaluation, self._made_by) for evaluation in new])
     for evaluation in new:
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
 
@@ -119,7 +141,7 @@ class Journaled:
     self.reused += len(jobs) - len(missing)
     if missing:
       with self.compilations.counting():
-        for evaluation in self._evaluator(missing):
+        for evaluation in map(_without_nan, self._evaluator(missing)):
           self.journal.add([evaluation])
           if evaluation.method == TRAINING:
             self.trained += 1
@@ -142,8 +164,24 @@ class Journaled:
     return self.journal.get(self._space.key(job.architecture), job.replicate)
 
 
-def open_journal(path: pathlib.Path) -> Journal:
+def _without_nan(evaluation: Evaluation) -> Evaluation:
+  """The evaluation; one whose numbers are not finite failed, whatever its evaluator says."""
+  if evaluation.metrics is None or all(map(math.isfinite, evaluation.metrics.values())):
+    return evaluation
+  return evaluation._replace(metrics=None, cause=evaluation.cause or "diverged")
+
+
+def open_journal(
+  path: pathlib.Path,
+  made_by: str = "",
+  check: Callable[[Evaluation], object] = lambda evaluation: None,
+) -> Journal:
   """Opens the journal of a file on process 0, and a copy in memory on the others.
+
+  Args:
+    path: The file, made if there is none.
+    made_by: As for `Journal`.
+    check: As for `Journal`.
 
   Raises:
     ValueError: If the file cannot be written or is not a journal.
@@ -152,7 +190,7 @@ def open_journal(path: pathlib.Path) -> Journal:
   def read() -> Journal:
     try:
       path.touch()
-      return Journal(path)
+      return Journal(path, made_by, check)
     except OSError as error:
       raise ValueError(f"{path} cannot be read and written: {error.strerror}") from error
 

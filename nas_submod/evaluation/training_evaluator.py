@@ -1,6 +1,5 @@
 """The evaluator that trains networks on the devices and scores them on the validation split."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from nas_submod import parallel
 from nas_submod.compilation import CompilationLog, uncounted
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.candidates import Trainer
-from nas_submod.evaluation.evaluator import Evaluation, Job
+from nas_submod.evaluation.evaluator import Evaluation, Job, has_diverged
 from nas_submod.evaluation.weights import WeightStore
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import check_fit
@@ -101,18 +100,18 @@ class TrainingEvaluator:
         "loss": float(metrics.loss[row]) / examples,
         "train_loss": float(states.loss_sum[row]) / steps,
       }
-      finite = all(map(math.isfinite, found.values()))
+      diverged = has_diverged(found)
       key = self._space.key(job.architecture)
-      if store is not None and job.replicate == 0 and finite and not job.full:
+      if store is not None and job.replicate == 0 and not diverged and not job.full:
         store.write(key, self._trainer.weights(states, row, job))
       yield Evaluation(
         key=key,
         replicate=job.replicate,
-        metrics=found if finite else None,
+        metrics=None if diverged else found,
         seconds=seconds / len(jobs),
         steps=steps,
         parent=job.parent,
-        cause=None if finite else "diverged",
+        cause="diverged" if diverged else None,
       )
 
   def _failed(self, job: Job, error: Exception | None, seconds: float) -> Evaluation:

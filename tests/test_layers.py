@@ -41,7 +41,7 @@ def test_declared_shape_and_params_are_the_real_ones(name, size):
 @pytest.mark.parametrize(
   ("kernel", "stride", "groups", "channels"),
   [
-    *((kernel, stride, groups, 6) for kernel in (1, 3) for stride in (1, 2) for groups in (1, 2)),
+    *((k, stride, groups, 6) for k in (1, 3) for stride in (1, 2, 4) for groups in (1, 2)),
     (5, 2, 2, 6),
     (3, 2, 9, 18),  # More groups than have a product each.
   ],
@@ -73,7 +73,7 @@ def test_accelerators_use_products_for_1x1_alone(backend, kernel, primitive, mon
 
 @pytest.mark.parametrize(
   ("kernel", "stride", "block"),  # Blocks of single rows, several images, everything.
-  [(3, 1, 1), (3, 2, 1), (3, 1, 900), (3, 2, 900), (5, 2, 900), (3, 1, 1 << 18), (5, 1, 1 << 18)],
+  [(3, 1, 1), (3, 2, 1), (3, 1, 900), (3, 2, 900), (5, 2, 900), (3, 4, 900), (5, 1, 1 << 18)],
 )
 def test_depthwise_gradients_are_those_of_the_convolution(kernel, stride, block, monkeypatch):
   monkeypatch.setattr(convolution, "_BLOCK", block)

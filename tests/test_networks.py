@@ -25,7 +25,10 @@ TOLERANCE_OF_DOUBLES = 1e-9
 
 
 def small_space():
-  """Channels shrink into a stage that may be empty, then grow; one option has groups and a gate."""
+  """Channels shrink, then grow; two stages may be empty, and the second passes on a stride.
+
+  One option has groups and a gate.
+  """
   option = blocks.inverted_residual_option
   grouped = option(expansion=2, kernel=5, expand_groups=2, project_groups=2, squeeze_excite=True)
   return SearchSpace(
@@ -33,7 +36,7 @@ def small_space():
     image_shape=(6, 6, 2),
     classes=3,
     stem_channels=8,
-    stages=(Stage(4, 3), Stage(6, 2), Stage(8, 2, 2)),
+    stages=(Stage(4, 3), Stage(6, 2, 2), Stage(8, 2, 2)),
     options=(option(expansion=2), grouped),
     start=(0, 0, 0, 0, 0, 1, 0),
     head_channels=5,
@@ -182,12 +185,12 @@ def test_walk_finds_the_same_predecessors_for_numpy_jax_and_build(name):
 
 
 def test_openings_of_equal_input_are_one_branch():
-  index = universal._stage(SPACES["digits"], 2, 16, 32).opening_index
+  index = universal._stage(SPACES["digits"], 2).opening_index
   # Behind the stem and behind stage 0 there are 8 channels, behind stage 1 there are 16.
   np.testing.assert_array_equal(index[0], index[1])
   np.testing.assert_array_equal(np.sort(index[[0, 2], 1:], axis=None), np.arange(12))
-  index = universal._stage(SPACES["small"], 1, 8, 8).opening_index
-  assert index[0, 0] == index[1, 0]  # An empty stage passes on what it gets.
+  index = universal._stage(SPACES["small"], 1).opening_index
+  assert index[0, 0] == index[1, 0]  # An empty stage reads nothing.
   assert set(index[0, 1:]).isdisjoint(index[1, 1:])
 
 

@@ -118,7 +118,6 @@ def changed(**fields):
     (changed(start=". | e9"), "unknown option 'e9'; allowed: ., e3"),
     (changed(start=". . . | e3"), "stage 0 has 2 positions, not 3"),
     (changed(start="e3"), "1 stages in 'e3'; the space has 2"),
-    (changed(start=". | ."), "stage 1 is empty but changes the resolution"),
     (changed(start=". | . e3"), "pushed to the left"),
     (changed(options=({"expansion": 3}, {"expansion": 3})), "distinct one-word names"),
     (changed(options=({"kernel": 3},)), "needs its expansion"),
@@ -139,7 +138,7 @@ def test_wrong_spaces_are_refused(config, message):
     ([1] * 11, "architecture has 11 positions; space digits has 12"),
     ([7, *[1] * 11], "unknown option 7 at position 0"),
     ([1, -1, *[1] * 10], "unknown option -1 at position 1"),
-    ([1] * 8 + [0] * 4, "stage 2 is empty but changes the resolution"),
+    ([1] * 8 + [0] * 4, "stage 2 is empty; networks of space digits need a block there"),
   ],
 )
 def test_wrong_architectures_are_refused(architecture, message):

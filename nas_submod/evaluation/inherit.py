@@ -68,7 +68,7 @@ class Ancestors:
       smaller[position] = 0
       try:
         key = self._space.key(smaller.tolist())
-      except ValueError:  # A stage that changes the resolution cannot be empty.
+      except ValueError:  # Without the blocks of the start set.
         continue
       evaluation = self._journal.get(key, 0)
       if key in self._kept and evaluation and self._score(evaluation) > best_score:

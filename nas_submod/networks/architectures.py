@@ -13,6 +13,7 @@ _MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"
 # By name of the space. From Xiong et al. 2019: "rcnet" is in Table 2 (CIFAR-100) and Table 3
 # (ImageNet), "rcnet_b" in Table 3. "rcnet_adapted" is CIFAR-100's network moved to ImageNet, from
 # Table 5 of the supplement. "resnet8" is the image classifier of MLPerf Tiny (Banbury et al. 2021).
+# "by_hand" was drawn without a search, within the costs of resnet8.
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
   "rcnet_cifar100": {
     "rcnet": "e6 e6g2p2 e3 e3 | e6 e3p2 e6g2p2 e6g2p2 e6 | e6 e6g2p2 e6g2p2 e12g2p4"
@@ -28,7 +29,10 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     " | e6 e6g2p2 e6g2p2 e12g2p4 | e3 e12g2p4 e6p2 e12g2p4 | e6 e6p2 e12g2p4 e6p2 e3 | e12g2p4",
     "mobilenet_v2": _MOBILENET_V2,
   },
-  "mlperf_tiny": {"resnet8": "res | res | res"},
+  "mlperf_tiny": {
+    "resnet8": "res | . | res | . | res",
+    "by_hand": "ds | e2 e3 e3 e3 e3 e3 | . | e3 e4 e4 e4 | .",
+  },
 }
 
 

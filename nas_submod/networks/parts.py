@@ -38,28 +38,26 @@ def parts(space: SearchSpace) -> tuple[Part, ...]:
   """
   names = [EMPTY, *(option.name for option in space.options)]
   found = [Part("stem", single.stem(space), space.image_shape, -1)]
-  shape = found[0].layer.cost(space.image_shape)[0]
   for index, stage in enumerate(space.stages):
     for predecessor in single.predecessors(space, index):
-      before = (*shape[:2], single.output_channels(space, predecessor))
+      before = single.output_shape(space, predecessor)
       place = f"stage{index + 1}/from_{_feeding(predecessor)}"
       for option in single.opening_options(space, index):
         if single.has_opening(space, index, option):
           layer = single.opening_block(space, index, predecessor, option)
           name = f"{place}/{names[option]}"
           found.append(Part(name, layer, before, index, predecessor, option))
-    shape = (*(-(-side // stage.stride) for side in shape[:2]), stage.channels)
     if stage.positions > 1:
+      shape = single.output_shape(space, index + 1)
       for option in range(1, len(names)):
         layer = single.block(space, option, stage.channels, stage.channels, 1)
         name = f"stage{index + 1}/{names[option]}"
         found.append(Part(name, layer, shape, index, None, option))
   count = len(space.stages)
   for predecessor in single.predecessors(space, count):
-    channels = single.output_channels(space, predecessor)
-    before = (*shape[:2], channels)
+    before = single.output_shape(space, predecessor)
     name = f"head/from_{_feeding(predecessor)}"
-    found.append(Part(name, single.head(space, channels), before, count, predecessor))
+    found.append(Part(name, single.head(space, before[-1]), before, count, predecessor))
   return tuple(found)
 
 

@@ -27,7 +27,8 @@ class Stage:
   Attributes:
     channels: Output channels of every block.
     positions: The largest number of blocks.
-    stride: Stride of the first block, 1 or 2; the others have stride 1.
+    stride: Stride of the first block, 1 or 2; the others have stride 1. An empty stage without
+      projection passes its stride on: it multiplies that of the next block.
     projection: Whether an empty first position becomes a 1x1 convolution and batch norm with the
       stage's channels and stride (NAS-Bench-Macro), instead of nothing (RCNet). The canonical form
       then leaves the first position where it is.
@@ -54,7 +55,7 @@ class SearchSpace:
     stages: The stages, in order.
     options: The block types.
     start: The start set: an option for every position, in canonical form. Every network of a search
-      contains its blocks. A stage of stride 2 without projection needs one.
+      contains its blocks.
     stem_stride: Stride of the first convolution.
     stem_block_channels: Output channels of the inverted residual of expansion 1; 0 for none.
     head_channels: Output channels of the last 1x1 convolution; 0 for none.
@@ -122,7 +123,7 @@ class SearchSpace:
 
     Raises:
       ValueError: If its length is wrong, it holds an unknown option, or it leaves a stage empty
-        that changes the resolution.
+        where the start set has a block.
     """
     values = tuple(int(option) for option in np.asarray(architecture).ravel())
     if len(values) != self.positions:
@@ -136,16 +137,16 @@ class SearchSpace:
           f"space {self.name} has 0 (empty) to {len(self.options)}"
         )
     for index, (stage, where) in enumerate(zip(self.stages, self.stage_slices)):
-      if stage.stride != 1 and not stage.projection and not any(values[where]):
+      if any(self.start[where]) and not stage.projection and not any(values[where]):
         raise ValueError(
-          f"stage {index} is empty but changes the resolution: it needs a block "
-          f"(in the start set of space {self.name} too)"
+          f"stage {index} is empty; networks of space {self.name} need a block there, as in the "
+          "start set"
         )
     return values
 
   def contains_start(self, architecture: Sequence[int]) -> bool:
     """Whether the canonical form begins every stage with the start set's blocks."""
-    canonical = self.canonical(self.check(architecture))
+    canonical = self.canonical(np.asarray(architecture))
     return all(s in (0, int(c)) for s, c in zip(self.start, canonical))
 
   def canonical(self, architecture: Any) -> Any:

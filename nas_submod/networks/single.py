@@ -1,5 +1,6 @@
 """The network of one set, with its own program: the reference for the universal network."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.networks import blocks, layers
-from nas_submod.networks.layers import Layer
+from nas_submod.networks.layers import Layer, Shape
 from nas_submod.networks.search_space import SearchSpace
 
 
@@ -36,11 +37,18 @@ def block(space: SearchSpace, option: int, cin: int, cout: int, stride: int) -> 
   return space.options[option - 1].block(cin, cout, stride) if option else layers.identity()
 
 
-def output_channels(space: SearchSpace, predecessor: int) -> int:
-  """Output channels of the stem (0) or of stage `predecessor - 1`."""
-  if predecessor:
-    return space.stages[predecessor - 1].channels
-  return space.stem_block_channels or space.stem_channels
+def output_shape(space: SearchSpace, predecessor: int) -> Shape:
+  """Height, width and channels after the stem (0) or after stage `predecessor - 1`."""
+  stages = space.stages[:predecessor]
+  step = space.stem_stride * math.prod(stage.stride for stage in stages)
+  height, width = (-(-side // step) for side in space.image_shape[:2])
+  channels = space.stem_block_channels or space.stem_channels
+  return height, width, stages[-1].channels if stages else channels
+
+
+def opening_stride(space: SearchSpace, stage: int, predecessor: int) -> int:
+  """Stride of the first block of a stage: empty stages since the predecessor pass theirs on."""
+  return math.prod(skipped.stride for skipped in space.stages[predecessor : stage + 1])
 
 
 def predecessors(space: SearchSpace, stage: int) -> tuple[int, ...]:
@@ -62,11 +70,11 @@ def opening_options(space: SearchSpace, stage: int) -> range:
 
 def opening_block(space: SearchSpace, stage: int, predecessor: int, option: int) -> Layer:
   """The layer at the first position of a stage."""
-  this = space.stages[stage]
-  cin = output_channels(space, predecessor)
-  if option == 0 and this.projection:
-    return blocks.conv_bn(cin, this.channels, stride=this.stride, active=False)
-  return block(space, option, cin, this.channels, this.stride)
+  *_, cin = output_shape(space, predecessor)
+  cout, stride = space.stages[stage].channels, opening_stride(space, stage, predecessor)
+  if option == 0 and space.stages[stage].projection:
+    return blocks.conv_bn(cin, cout, stride=stride, active=False)
+  return block(space, option, cin, cout, stride)
 
 
 class Step(NamedTuple):
@@ -123,5 +131,5 @@ def build(space: SearchSpace, architecture: Sequence[int]) -> Layer:
       parts.append(opening_block(space, index, int(predecessor), int(opening)))
     parts += [block(space, int(o), channels, channels, 1) for o in others if o]
     stages.append(layers.serial(*parts))
-  last = head(space, output_channels(space, int(end.predecessor)))
+  last = head(space, output_shape(space, int(end.predecessor))[-1])
   return layers.serial(stem(space), layers.serial(*stages), last)

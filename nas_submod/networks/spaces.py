@@ -77,33 +77,34 @@ def digits() -> SearchSpace:
 
 
 def mlperf_tiny() -> SearchSpace:
-  """Blocks for small devices behind the skeleton of ResNet-8: 12 positions, 8 options, CIFAR-10.
+  """Blocks and widths for small devices: 22 positions, 8 options, CIFAR-10.
+
+  The resolution falls with the first block of 24 or 32 channels, and again with the first of 40 or
+  64, so a network chooses its widths and how early it works on small images. The start network has
+  no block.
 
   The image classifier of MLPerf Tiny (Banbury et al. 2021), `architectures.ARCHITECTURES`
-  "resnet8", is a network of this space. The start network has no block: an empty first position of
-  a stage that changes the resolution is a 1x1 convolution.
-
-  ResNet-8 has 77,706 parameters with batch norm folded into the convolutions. The reference's
-  Keras file holds 78,666: its 1x1 shortcuts have a bias and no batch norm. Its other seven
-  convolutions, of 240 channels together, have a bias and four numbers of batch norm a channel, so
-  4 x 240 = 960 more. Here every convolution has batch norm and no bias: 78,042 learned numbers.
-  Folded, both are the same network.
+  "resnet8", is a network of this space. It has 77,706 parameters with batch norm folded into the
+  convolutions. The reference's Keras file holds 78,666: its 1x1 shortcuts have a bias and no batch
+  norm. Its other seven convolutions, of 240 channels together, have a bias and four numbers of
+  batch norm a channel, so 4 x 240 = 960 more. Here every convolution has batch norm and no bias:
+  78,042 learned numbers. Folded, both are the same network.
   """
   return SearchSpace(
     name="mlperf_tiny",
     image_shape=(32, 32, 3),
     classes=10,
     stem_channels=16,
-    stages=(Stage(16, 4), Stage(32, 4, 2, projection=True), Stage(64, 4, 2, projection=True)),
+    stages=(Stage(16, 3), Stage(24, 6, 2), Stage(32, 5), Stage(40, 5, 2), Stage(64, 3)),
     options=tuple(
       blocks.option(**settings)
       for settings in (
         {"block": "residual"},
         {"block": "depthwise_separable"},
-        {"block": "depthwise_separable", "kernel": 5},
         {"expansion": 2},
+        {"expansion": 3},
+        {"expansion": 3, "kernel": 5},
         {"expansion": 4},
-        {"expansion": 4, "kernel": 5},
         {"expansion": 4, "squeeze_excite": True},
         {"expansion": 6},
       )

@@ -1,8 +1,10 @@
 """The universal network: one program for every set, with the architecture as data.
 
 A position is a `lax.switch` over layers. Its parameters are one vector, long enough for each layer.
-The opening position of a stage has an input that depends on the predecessor of the stage. The other
-positions have equal shapes, so a loop runs the filled ones, and empty ones take no time.
+The opening position of a stage reads the output of the predecessor of the stage. Stages that may be
+empty leave several possible predecessors, so their outputs travel together, one array of each
+shape. The other positions have equal shapes, so a loop runs the filled ones, and empty ones take no
+time.
 """
 
 import functools
@@ -13,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.networks import layers
 from nas_submod.networks.choice import Choice, choose
-from nas_submod.networks.layers import Layer, Params, State, Variables
+from nas_submod.networks.layers import Layer, Params, Shape, State, Variables
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.networks.single import (
   block,
@@ -22,7 +25,8 @@ from nas_submod.networks.single import (
   head,
   opening_block,
   opening_options,
-  output_channels,
+  opening_stride,
+  output_shape,
   predecessors,
   stem,
   walk,
@@ -90,79 +94,80 @@ class Universal(NamedTuple):
   indices: Callable[[jax.Array], tuple[jax.Array, ...]]
 
 
-def _widen(x: jax.Array, channels: int) -> jax.Array:
-  """Pads channels with zeros."""
-  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])
+def _inputs(space: SearchSpace, stage: int) -> tuple[Shape, ...]:
+  """The different shapes that the predecessors of a stage make."""
+  return tuple(dict.fromkeys(output_shape(space, p) for p in predecessors(space, stage)))
 
 
-def _on_first_channels(layer: Layer, cin: int, width: int, keep: bool) -> Layer:
-  """The layer applied to the first `cin` channels of a wider array, with `width` output channels.
+def _reading(layer: Layer, place: int) -> Layer:
+  """The layer applied to one of several arrays."""
 
-  Args:
-    layer: The layer.
-    cin: Input channels of the layer.
-    width: Channels to return.
-    keep: Whether to pass the other input channels on; otherwise zeros are added.
-  """
-
-  def apply(params, state, x, train):
-    y, state = layer.apply(params, state, x[..., :cin], train)
-    return jnp.concatenate([y, x[..., cin:]], -1) if keep else _widen(y, width), state
+  def apply(params, state, inputs, train):
+    return layer.apply(params, state, inputs[place], train)
 
   return layer._replace(apply=apply)
+
+
+def _nothing(inputs: Sequence[Shape], output: Shape) -> Layer:
+  """The layer of an empty stage: an array of its output shape, which later stages do not read.
+
+  If the predecessor has the same shape, they cannot tell the two apart: it is then passed on.
+  """
+  if output in inputs:
+    return _reading(layers.identity(), inputs.index(output))
+
+  def apply(params, state, inputs, train):
+    return jnp.zeros((len(inputs[0]), *output), inputs[0].dtype), state
+
+  return layers.identity()._replace(apply=apply)
 
 
 class _Stage(NamedTuple):
   """A stage of the universal network."""
 
+  inputs: tuple[Shape, ...]
+  output: Shape
   opening: Choice
   openings: int  # layers that `opening` chooses among
   opening_index: np.ndarray  # [stages + 1 predecessors, options + 1]
   others: Choice
 
 
-def _stage(space: SearchSpace, index: int, width_in: int, width: int) -> _Stage:
-  stage = space.stages[index]
+def _stage(space: SearchSpace, index: int) -> _Stage:
+  inputs, output = _inputs(space, index), output_shape(space, index + 1)
   opening: list[Layer] = []
   # Equal layers share a branch, because compile time grows with the branches.
-  known: dict[tuple[int, int], int] = {}
+  known: dict[tuple[Shape | None, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
   for predecessor in predecessors(space, index):
     for option in opening_options(space, index):
-      empty = option == 0 and not stage.projection
-      cin = width_in if empty else output_channels(space, predecessor)
-      if (cin, option) not in known:
-        known[cin, option] = len(opening)
-        layer = opening_block(space, index, predecessor, option)
-        opening.append(_on_first_channels(layer, cin, width, keep=False))
-      table[predecessor, option] = known[cin, option]
-  channels = stage.channels
-  others = [
-    _on_first_channels(block(space, option, channels, channels, 1), channels, width, keep=True)
-    for option in range(len(space.options) + 1)
-  ]
-  return _Stage(choose(opening), len(opening), table, choose(others))
+      exists = has_opening(space, index, option)
+      shape = output_shape(space, predecessor) if exists else None
+      if (shape, option) not in known:
+        known[shape, option] = len(opening)
+        layer = _nothing(inputs, output)
+        if shape:
+          layer = opening_block(space, index, predecessor, option)
+          layer = _reading(layer, inputs.index(shape))
+        opening.append(layer)
+      table[predecessor, option] = known[shape, option]
+  *_, channels = output
+  others = [block(space, option, channels, channels, 1) for option in range(len(space.options) + 1)]
+  return _Stage(inputs, output, choose(opening), len(opening), table, choose(others))
 
 
 @functools.cache
 def build_universal(space: SearchSpace) -> Universal:
-  """Builds the network that takes the architecture as data.
-
-  The output of a stage that may be empty has as many channels as its widest possible output, padded
-  with zeros. The next block is chosen by option and true number of input channels.
-  """
-  width, stages = output_channels(space, 0), []
-  for index, stage in enumerate(space.stages):
-    width_in = width
-    width = max(width, stage.channels) if space.may_be_empty(index) else stage.channels
-    stages.append(_stage(space, index, width_in, width))
-  last_index = np.zeros(len(space.stages) + 1, np.int32)
-  before_head = predecessors(space, len(space.stages))
-  last_index[list(before_head)] = range(len(before_head))
-  channels_before = [output_channels(space, p) for p in before_head]
+  """Builds the network that takes the architecture as data."""
+  stages = [_stage(space, index) for index in range(len(space.stages))]
+  before_head = predecessors(space, len(stages))
+  last_inputs = _inputs(space, len(stages))
   last = choose(
-    [_on_first_channels(head(space, c), c, space.classes, keep=False) for c in channels_before]
+    [_reading(head(space, shape[-1]), place) for place, shape in enumerate(last_inputs)]
   )
+  last_index = np.zeros(len(stages) + 1, np.int32)
+  for predecessor in before_head:
+    last_index[predecessor] = last_inputs.index(output_shape(space, predecessor))
   first = stem(space)
 
   def layers_of(architecture):
@@ -191,15 +196,18 @@ def build_universal(space: SearchSpace) -> Universal:
 
   def apply(params, state, architecture, x, train):
     x, moved = first.apply(params[0], state[0], x, train)
+    outputs = {output_shape(space, 0): x}
     states, parts = [moved], iter(zip(params[1:], state[1:]))
     for form, index, options in layers_of(architecture):
-      choice = last if form is None else form.opening
-      x, moved = choice.apply(*next(parts), index, x, train)
+      choice, read = (last, last_inputs) if form is None else (form.opening, form.inputs)
+      inputs = tuple(outputs[shape] for shape in read)
+      x, moved = choice.apply(*next(parts), index, inputs, train)
       states.append(moved)
       if form is not None:
         count = (options > 0).sum()  # Filled positions come first.
         x, moved = form.others.apply_row(*next(parts), options, count, x, train)
         states.append(moved)
+        outputs[form.output] = x
     return x, tuple(states)
 
   def indices(architecture):
@@ -210,12 +218,14 @@ def build_universal(space: SearchSpace) -> Universal:
     *steps, end = walk(space, np.array(space.check(architecture)))
     found = []
     for number, predecessor, opening, others in steps:
-      form, stage, part = stages[number], space.stages[number], 1 + 2 * number
-      channels, predecessor, opening = stage.channels, int(predecessor), int(opening)
+      form, part = stages[number], 1 + 2 * number
+      predecessor, opening = int(predecessor), int(opening)
+      *_, channels = form.output
       filled = []
       if has_opening(space, number, opening):
         index = int(form.opening_index[predecessor, opening])
-        of_opening = opening, output_channels(space, predecessor), channels, stage.stride
+        *_, cin = output_shape(space, predecessor)
+        of_opening = opening, cin, channels, opening_stride(space, number, predecessor)
         filled.append(Place(part, None, form.opening, index, of_opening))
       for slot, option in enumerate(others.tolist()):
         if option:
@@ -223,7 +233,7 @@ def build_universal(space: SearchSpace) -> Universal:
           filled.append(Place(part + 1, slot, form.others, option, of_other))
       found.append(filled)
     before_head = int(end.predecessor)
-    of_head = 0, output_channels(space, before_head), space.classes, 1
+    of_head = 0, output_shape(space, before_head)[-1], space.classes, 1
     head = Place(1 + 2 * len(stages), None, last, int(last_index[before_head]), of_head)
     return [*found, [head]]
 
@@ -247,5 +257,5 @@ def build_universal(space: SearchSpace) -> Universal:
       Part(form.others, len(space.options) + 1, stage.positions - 1),
     )
   ]
-  parts.append(Part(last, len(before_head), None))
+  parts.append(Part(last, len(last_inputs), None))
   return Universal(init, apply, specialize, places, first, tuple(parts), indices)

@@ -120,9 +120,7 @@ def in_words(part: Part) -> str:
 
 def _check_shape(space: SearchSpace, part: Part) -> None:
   """Raises ValueError if a block changes the shape of an image otherwise than its stage says."""
-  stage = space.stages[part.stage]
-  stride = 1 if part.predecessor is None else stage.stride
-  after = (*(-(-side // stride) for side in part.shape[:2]), stage.channels)
+  after = networks.output_shape(space, part.stage + 1)
   shape, _ = part.layer.cost(part.shape)
   if tuple(shape) != after:
     raise ValueError(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nas_submod.networks import blocks
+from nas_submod.networks import blocks, opening_stride
 from nas_submod.networks.parts import Part, parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.pieces import Piece, piece
@@ -127,8 +127,9 @@ def _check_skeleton(sheet: Sheet, layers: list[_Shape], space: SearchSpace) -> N
 
 def _shape_of(part: Part, space: SearchSpace) -> _Shape:
   """The shape of the first position of a stage."""
-  stage = space.stages[part.stage]
-  return _Shape(part.shape[0], part.shape[-1], stage.channels, stage.stride)
+  assert part.predecessor is not None
+  stride = opening_stride(space, part.stage, part.predecessor)
+  return _Shape(part.shape[0], part.shape[-1], space.stages[part.stage].channels, stride)
 
 
 def _pieces(row: Row, shape: _Shape, option: _Option) -> list[Piece]:

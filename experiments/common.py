@@ -158,14 +158,14 @@ def interrupt_on_sigterm() -> None:
   signal.signal(signal.SIGTERM, interrupt)
 
 
-def stop(message: object, code: int) -> None:
-  """Prints a message and ends the process at once."""
+def stop(message: object, code: int) -> Any:
+  """Prints a message and ends the process at once; never returns."""
   print(message, file=sys.stderr, flush=True)
   sys.stdout.flush()
   os._exit(code)  # sys.exit would wait for a running compilation.
 
 
-def fail(message: object, code: int = 2) -> None:
-  """Prints an error on standard error and exits."""
+def fail(message: object, code: int = 2) -> Any:
+  """Prints an error on standard error and exits; never returns."""
   print(f"error: {message}", file=sys.stderr)
   sys.exit(code)

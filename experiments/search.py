@@ -5,19 +5,23 @@ python -m experiments.search --config=configs/digits.py --workdir=runs/digits [-
 The same command again continues where it was stopped.
 """
 
+import contextlib
+import pathlib
 import time
+from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
+from rich.console import Console
 
 from experiments import common
-from nas_submod import files, parallel, preemption, search
-from nas_submod.evaluation.journal import JOURNAL_FILE, open_journal
+from nas_submod import files, identity, parallel, preemption, search
+from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report import dry_run, live, page, text
 from nas_submod.validation import first_line
-from nas_submod.workdir import make_workdir
+from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 
@@ -27,19 +31,36 @@ def main(config: ConfigDict) -> None:
   try:
     console = common.start_console()
     setup = search.make_setup(config)
+    workdir, plain, inputs = common.workdir(), plain_of(config.to_dict()), search.inputs_of(setup)
+    decides = identity.of_evaluations
     if DRY_RUN.value:
+      parallel.on_first_process(lambda: check_workdir(workdir, plain, decides, inputs))
       console.print(dry_run.describe(setup), markup=False)
       return
-    workdir = common.workdir()
-    parallel.on_first_process(lambda: make_workdir(workdir, config.to_dict()))
-    journal = open_journal(workdir / JOURNAL_FILE)
+    lock = contextlib.ExitStack()
+    parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
+    parallel.on_first_process(lambda: make_workdir(workdir, plain, decides, inputs))
+    made_by = identity.fingerprint_of(decides(plain), inputs)
+    journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
   except ValueError as error:
     return common.fail(error)
+  with lock:
+    result = run(setup, workdir, journal, console)
+    if result is not None and jax.process_index() == 0:
+      files.write_json(workdir / "result.json", result)
+      console.print(text.summary(setup, result, workdir), markup=False)
+      page.write_page(setup, result, journal, workdir / "report.html")
+
+
+def run(
+  setup: search.Setup, workdir: pathlib.Path, journal: Journal, console: Console
+) -> dict[str, Any] | None:
+  """Searches; an error, a notice or Ctrl-C ends the command with one line."""
   try:
     common.interrupt_on_sigterm()
     with live.live(setup, console) as display:
       training = TrainingEvaluator(
-        setup.space, setup.data, config, journal.weights, display.progress
+        setup.space, setup.data, setup.config, journal.weights, display.progress
       )
       began = time.perf_counter()
       evaluator = search.evaluator_with_shared_weights(
@@ -49,6 +70,7 @@ def main(config: ConfigDict) -> None:
       result = search.run(setup, evaluator, journal, display)
       if setup.shares:
         result["seconds"]["shared_weights"] = sharing
+      return result
   except (search.SearchFailedError, FloatingPointError) as error:
     return common.fail(error)
   except preemption.Preempted as notice:
@@ -65,11 +87,6 @@ def main(config: ConfigDict) -> None:
     return common.stop(
       f"stopped; the same command continues (trainings kept: {len(journal)})", code
     )
-  if jax.process_index() > 0:
-    return
-  files.write_json(workdir / "result.json", result)
-  page.write_page(setup, result, journal, workdir / "report.html")
-  console.print(text.summary(setup, result, workdir), markup=False)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ last checkpoint. On SIGTERM it finishes and saves the current step, skips an eva
 with code 75.
 """
 
+import contextlib
 import json
 import shlex
 import sys
@@ -20,12 +21,12 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import data, files, parallel, preemption, trained
+from nas_submod import data, files, identity, parallel, preemption, trained
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.search import make_setup, sharing
 from nas_submod.training import final
-from nas_submod.workdir import make_workdir
+from nas_submod.workdir import locked, make_workdir, plain_of
 
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "Network to train; default: the config's.")
 
@@ -48,11 +49,16 @@ def main(config: ConfigDict) -> None:
     initial = None
     if config.final.get("from_shared_weights"):
       initial = sharing.variables_of(make_setup(config), common.workdir(), architecture)
-    run_config = {"config": config.to_dict(), "architecture": architecture}
+    run_config = plain_of({"config": config.to_dict(), "architecture": architecture})
     workdir = common.workdir() / trained.FOLDER
     command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
     facts = {"command": command, **trained.data_facts(images)}
-    parallel.on_first_process(lambda: make_workdir(workdir, run_config))
+    splits = ("train", "validation", "test")
+    inputs = identity.inputs_of(run_config["config"], images, splits, space)
+    lock = contextlib.ExitStack()  # It ends with the process.
+    parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
+    decides = identity.of_training
+    parallel.on_first_process(lambda: make_workdir(workdir, run_config, decides, inputs))
     # What a trained network must know of its data, for use without them.
     parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
     console.print(text.draw(space, architecture), markup=False)

@@ -1,5 +1,6 @@
 """Paths, atomic writes, and logs with one JSON object a line; a kill leaves every file readable."""
 
+import hashlib
 import json
 import math
 import os
@@ -23,6 +24,14 @@ def local_path(text: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path(text).expanduser()
   except RuntimeError:  # It is not known, and a folder named ~ would surprise.
     raise ValueError(f"{text}: no home folder is known; set HOME or write the path") from None
+
+
+def fingerprint(*parts: bytes | memoryview) -> str:
+  """Twelve digits that tell contents apart: a part of their SHA-256, parts joined."""
+  digest = hashlib.sha256()
+  for part in parts:
+    digest.update(part)
+  return digest.hexdigest()[:12]
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

@@ -1,49 +1,114 @@
-"""The folder of a run: made once, and tied to the config that it belongs to."""
+"""The folder of a run: made once, tied to what it computes, and used by one process at a time."""
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nas_submod.files import write_json
-from nas_submod.resources.settings import DEFAULTS
+from nas_submod import identity
+from nas_submod.files import local_path, read_json, write_json
 
 CONFIG_FILE = "config.json"
+INPUTS_FILE = "inputs.json"  # what tells the files that a config names from others
+_LOCK_FILE = ".lock"
+_NAMELESS = ("checkpoints", "shared_weights")  # They do not say which config made them.
 
 
-def make_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
-  """Makes the folder of a run, or checks that it belongs to the same config.
+def make_workdir(
+  workdir: str | os.PathLike,
+  config: Mapping[str, Any],
+  decides: Callable[[Mapping[str, Any]], Any] = identity.settled,
+  inputs: Mapping[str, str] | None = None,
+) -> pathlib.Path:
+  """Makes the folder of a run, or checks that it belongs to the same one.
 
   Args:
-    workdir: The folder.
-    config: Nested plain values: everything that decides the outcome.
+    workdir: The folder; `~` is the home folder.
+    config: Nested plain values. Kept in `config.json`, the newest if some may change.
+    decides: The part of a plain config that may not change.
+    inputs: What may not change of the files that the config names, see `identity.inputs_of`. Kept
+      in `inputs.json`.
 
   Returns:
     The folder.
 
   Raises:
-    ValueError: If the config is not plain, the folder cannot be written or holds another config;
+    ValueError: If the config is not plain, the folder cannot be written or belongs to another run;
       the first difference is named.
   """
-  path = pathlib.Path(workdir)
+  path, plain = local_path(workdir), plain_of(config)
+  check_workdir(path, plain, decides, inputs)
   try:
-    plain = json.loads(json.dumps(config))
+    path.mkdir(parents=True, exist_ok=True)
+    if inputs is not None:  # Before the config: a folder with a config then has both.
+      write_json(path / INPUTS_FILE, inputs)
+    write_json(path / CONFIG_FILE, plain)
+  except OSError as error:
+    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
+  return path
+
+
+def plain_of(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config as it is read back from JSON.
+
+  Raises:
+    ValueError: If it holds what JSON cannot.
+  """
+  try:
+    return dict(json.loads(json.dumps(config)))
   except TypeError as error:
     raise ValueError(
       f"the config holds a Python object ({error}): allowed are numbers, text, lists and "
       'dictionaries; a block or an optimizer of your own is named "module:function"'
     ) from error
+
+
+def check_workdir(
+  path: pathlib.Path,
+  plain: Mapping[str, Any],
+  decides: Callable[[Mapping[str, Any]], Any] = identity.settled,
+  inputs: Mapping[str, str] | None = None,
+) -> None:
+  """Checks that a folder can be made or belongs to the same run, and writes nothing.
+
+  Raises:
+    ValueError: As `make_workdir`.
+  """
   try:
-    path.mkdir(parents=True, exist_ok=True)
-    if not (path / CONFIG_FILE).exists():
-      write_json(path / CONFIG_FILE, plain)
-    os.utime(path / CONFIG_FILE)
-    there = json.loads((path / CONFIG_FILE).read_text())
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+      raise NotADirectoryError(20, os.strerror(20))
+    if not os.access(there, os.W_OK | os.X_OK):
+      raise PermissionError(13, os.strerror(13))
+    before, known = _read(path / CONFIG_FILE), _read(path / INPUTS_FILE)
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  check_equal(path, there, plain)
-  return path
+  computed = [name for name in _NAMELESS if (path / name).exists()]
+  if before is not None:
+    check_equal(path, decides(before), decides(plain))
+  elif computed:
+    raise ValueError(
+      f"workdir {path} has {computed[0]} and no {CONFIG_FILE}, so that it is unknown what made "
+      "them: put it back, or take another --workdir"
+    )
+  if inputs is None:
+    return
+  if known is None and before is not None:
+    raise ValueError(
+      f"workdir {path} has no {INPUTS_FILE}, so that it is unknown which images it belongs to, as "
+      "of an older version: put it back, or take another --workdir"
+    )
+  for name in sorted(inputs.keys() | (known or inputs).keys()):
+    old, new = (known or inputs).get(name), inputs.get(name)
+    if old != new:
+      raise ValueError(
+        f"workdir {path} holds another run, whose {name} differ: {old or 'none'} there, "
+        f"{new or 'none'} here; take another --workdir, or put back what was there"
+      )
 
 
 def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
@@ -52,7 +117,7 @@ def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
   Raises:
     ValueError: If they do not; the first difference is named.
   """
-  if difference := _difference(there, here):
+  if difference := first_difference(there, here):
     name, old, new = difference
     raise ValueError(
       f"workdir {workdir} holds another run: {name} is {old!r} there and {new!r} here; "
@@ -60,19 +125,57 @@ def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
     )
 
 
-def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
-  """The first leaf that differs: (dotted name, value there, value here)."""
-  if name in ("resources", "config.resources"):  # Left out, they have their defaults.
-    there, here = (DEFAULTS | x if isinstance(x, dict) else x or DEFAULTS for x in (there, here))
-  if name in ("evaluation", "config.evaluation") and None in (there, here):
-    method = (there or here or {}).get("method", "training")
-    return None if method == "training" else (name, there, here)
+def first_difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
+  """The first leaf that differs: (dotted name, value there, value here). What is missing is off."""
   if isinstance(there, dict) and isinstance(here, dict):
-    for key in sorted(there.keys() | here.keys()):
-      found = _difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+    for key in {**here, **there}:
+      found = first_difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
       if found:
         return found
     return None
-  # A missing option is off, but one of a store is that of `train`.
-  off = not (there or here) and not name.startswith(("evaluation.store", "config.evaluation.store"))
-  return None if there == here or off else (name, there, here)
+  return None if there == here or not (there or here) else (name, there, here)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+  """The content of a JSON file of a workdir; None if it is not there.
+
+  Raises:
+    OSError: If it cannot be read.
+    ValueError: If it is damaged.
+  """
+  try:
+    found = read_json(path)
+  except FileNotFoundError:
+    return None
+  if not isinstance(found, dict):
+    raise ValueError(f"{path} is damaged, it is no JSON object")
+  return found
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Makes a folder if there is none, and holds its lock, which ends with the process at the latest.
+
+  Raises:
+    ValueError: If another process has it, or the folder cannot be written.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = (workdir / _LOCK_FILE).open("a+", encoding="utf-8")
+  except OSError as error:
+    raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise ValueError(
+        f"workdir {workdir} is in use by {file.read().strip() or 'another process'}: wait until "
+        "it ends, stop it, or take another --workdir"
+      ) from None
+    except OSError:  # A file system without locks.
+      pass
+    file.truncate(0)
+    file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
+    file.flush()
+    yield

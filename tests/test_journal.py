@@ -1,4 +1,4 @@
-"""The journal survives a kill, and a workdir belongs to one config."""
+"""The journal survives a kill, and its lines say what made them."""
 
 import json
 import math
@@ -15,7 +15,6 @@ from nas_submod.evaluation.evaluator import (
 )
 from nas_submod.evaluation.journal import Journal, Journaled, open_journal
 from nas_submod.networks import spaces
-from nas_submod.workdir import make_workdir
 
 ONE = Evaluation("1.0|2", 0, {"accuracy": 0.5, "loss": 1.25}, 0.1)
 FAILED = Evaluation("1.1|2", 3, None, 0.1)
@@ -109,47 +108,6 @@ def test_numbers_that_are_not_finite_are_a_failure():
 )
 def test_a_training_diverged_if_its_loss_is_beyond_all_that_is_usual(loss, diverged):
   assert has_diverged({"accuracy": 0.1, "loss": loss}) == diverged
-
-
-def test_workdir_belongs_to_one_config(tmp_path):
-  config = {"seed": 0, "train": {"steps": 3, "milestones": (1, 2)}}
-  workdir = make_workdir(tmp_path / "run", config)
-  assert make_workdir(workdir, config) == workdir
-  with pytest.raises(ValueError, match=r"train\.steps is 3 there and 4 here"):
-    make_workdir(workdir, {**config, "train": {"steps": 4, "milestones": (1, 2)}})
-  with pytest.raises(ValueError, match="extra is None there and 1 here"):
-    make_workdir(workdir, {**config, "extra": 1})
-
-
-def test_a_field_of_a_store_that_is_missing_is_not_off(tmp_path):
-  def of(**store):
-    return {"evaluation": {"method": "shared_weights", "store": store}}
-
-  workdir = make_workdir(tmp_path, of(steps=3))
-  make_workdir(workdir, of(steps=3, momentum=None))
-  with pytest.raises(ValueError, match=r"evaluation.store.momentum is None there and 0 here"):
-    make_workdir(workdir, of(steps=3, momentum=0))
-
-
-@pytest.mark.parametrize("wrap", [lambda config: config, lambda config: {"config": config}])
-def test_a_workdir_without_resources_has_the_default_ones(tmp_path, wrap):
-  workdir = make_workdir(tmp_path, wrap({"seed": 0}))
-  resources = {"params": "learned", "flash": "int8", "memory": "int8", "latency": None}
-  make_workdir(workdir, wrap({"seed": 0, "resources": resources}))
-  with pytest.raises(ValueError, match=r"resources\.params is 'learned' there and 'folded' here"):
-    make_workdir(workdir, wrap({"seed": 0, "resources": resources | {"params": "folded"}}))
-
-
-def test_workdir_that_cannot_be_written(tmp_path):
-  (tmp_path / "file").touch()
-  with pytest.raises(ValueError, match="cannot be written: Not a directory"):
-    make_workdir(tmp_path / "file" / "run", {})
-
-
-def test_a_config_that_is_not_plain_is_refused(tmp_path):
-  with pytest.raises(ValueError, match=r'Object of type object.*named "module:function"'):
-    make_workdir(tmp_path / "run", {"space": {"options": [object()]}})
-  assert not (tmp_path / "run").exists()
 
 
 def test_a_journal_that_cannot_be_written(tmp_path):

@@ -6,7 +6,6 @@ value without it could be taken for that of another config.
 
 import json
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +39,7 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
 
 
 def _is_number(value: object) -> bool:
-  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-  return is_number and math.isfinite(value)
+  return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
 
 
 def _are_metrics(value: object) -> bool:

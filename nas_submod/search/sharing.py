@@ -5,7 +5,6 @@ finalists are trained. With `config.search.options={"features": "shared_weights"
 `surrogate` chooses which networks of a scored pool are trained, and learns what the score is worth.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_submod import networks, parallel
+from nas_submod import identity, networks, parallel
 from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, SHARED_WEIGHTS, Evaluator
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.shared_weights import score, settings, store, train
@@ -25,8 +24,8 @@ from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
-from nas_submod.search.setup import Setup, make_optimizer
-from nas_submod.workdir import CONFIG_FILE, check_equal
+from nas_submod.search.setup import Setup, inputs_of, make_optimizer
+from nas_submod.workdir import check_workdir, plain_of
 
 FOLDER = "shared_weights"  # of a workdir: checkpoints of each store
 _GENERATIONS = 3  # of networks near the best ones of the pool
@@ -94,11 +93,7 @@ def variables_of(
         f"{folder} does not exist: config.final.from_shared_weights needs the --workdir of a "
         "search that trained shared weights"
       )
-    try:
-      there = json.loads((workdir / CONFIG_FILE).read_text())
-    except (OSError, ValueError) as error:
-      raise ValueError(f"{workdir / CONFIG_FILE} cannot be read: {error}") from error
-    check_equal(workdir, _of_store(there), _of_store(setup.config))
+    check_workdir(workdir, plain_of(_plain(setup.config)), _of_store, inputs_of(setup))
     if not (folder / str(steps)).is_dir():
       raise ValueError(f"the shared weights in {folder} are not finished: run the search again")
 
@@ -111,14 +106,16 @@ def variables_of(
   )
 
 
-def _of_store(config: Mapping[str, Any]) -> Any:
-  """The part of a config that decides what a store is, as plain values."""
-  given = config.to_dict() if isinstance(config, ConfigDict) else config
-  names = ("seed", "space", "data", "resources", "budget", "train")
-  part = {name: given.get(name) for name in names}
-  evaluation = given.get("evaluation") or {}
-  part["evaluation"] = {name: evaluation.get(name) for name in ("store", "least_share")}
-  return json.loads(json.dumps(part))
+def _of_store(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The part of a plain config that decides what a store is."""
+  evaluation = (config.get("evaluation") or {}) | {"method": SHARED_WEIGHTS}
+  part = identity.of_evaluations({**config, "evaluation": evaluation})
+  of_store = {name: part["evaluation"].get(name) for name in ("store", "least_share")}
+  return {**part, "evaluation": of_store, "search": None, "score": None}
+
+
+def _plain(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  return config.to_dict() if isinstance(config, ConfigDict) else config
 
 
 def guided_optimizer(setup: Setup, objective: Objective) -> Optimizer:

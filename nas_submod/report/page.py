@@ -1,148 +1,251 @@
-"""The report page of a search."""
+"""The page of a search: the answer first, then how it was found and how far to trust it."""
 
-import base64
-import html
-import io
+import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
-
-from nas_submod.evaluation.evaluator import METHODS, SHARED_WEIGHTS, TRAINING
 from nas_submod.evaluation.journal import Journal
-from nas_submod.evaluation.shared_weights.settings import method_of
-from nas_submod.report.text import number, summary
-from nas_submod.resources import network_costs
+from nas_submod.files import write_bytes
+from nas_submod.report import gains, network, plots, progress, steps, text
+from nas_submod.report.document import document, figure, plot_table, section
+from nas_submod.report.figure import Plot
+from nas_submod.report.finished import Finished, accuracy, make, real, score_name
+from nas_submod.report.markup import (
+  Markup,
+  block,
+  decimals,
+  element,
+  join,
+  table,
+  with_error,
+)
+from nas_submod.report.markup import network as blocks_of
+from nas_submod.report.verdict import verdicts
 from nas_submod.search.setup import Setup
+
+_MOST_ROWS = 50  # of a table of failures
+_OPEN_PATHS = 6  # tables of paths that are not folded
 
 
 def write_page(
   setup: Setup, result: Mapping[str, Any], journal: Journal, path: pathlib.Path
 ) -> None:
-  """Writes the report page: the answer, the paths against the budgets, progress, finalists."""
-  rows = "".join(
-    f"<tr><td>{html.escape(f['run'])}<td>{f['value']:.4f} ± {f['standard_error']:.4f}"
-    f"<td>{'tie' if f['tie'] else ''}<td>{f['search_value']:.4f}"
-    + "".join(f"<td>{number(f['resources'][name])}" for name in setup.budget)
-    + f"<td><code>{html.escape(f['text'])}</code>"
-    for f in sorted(result["finalists"], key=lambda f: -f["value"])
+  """Writes the page of a search that just ended."""
+  write_bytes(path, page(make(str(path.parent), setup.config, result, journal)).encode())
+
+
+def all_plots(search: Finished) -> list[Plot]:
+  """The plots of a search, in the order of its page."""
+  return [
+    network.draw(search.space, search.result["architecture"]),
+    *plots.against_resources(search, steps.chains(search)),
+    plots.finalists(search),
+    *progress.progress([search], [search.result["optimizer"]]),
+    gains.gain_map(search),
+  ]
+
+
+def page(search: Finished) -> str:
+  """The page of a search as HTML."""
+  drawing, *others = all_plots(search)
+  found = {plot.name: plot for plot in others}
+  chains = steps.chains(search)
+  title = f"{search.space.name}: found by {search.result['optimizer']}"
+  against = [plot for name, plot in found.items() if name.startswith("value_")]
+  over_time = [plot for name, plot in found.items() if name.startswith("progress_")]
+  body = [
+    element("h1", title),
+    element("p", _subtitle(search), class_="soft"),
+    element(
+      "div", join([figure(drawing), element("div", join(_answer(search, chains)))]), class_="first"
+    ),
+    section("The path, step by step", *_paths(search, chains)),
+    section(
+      "Value against each resource",
+      element("p", _reading(search)),
+      element("div", join(map(figure, against)), class_="plots"),
+    ),
+    section("Finalists", figure(found["finalists"]), _finalists(search)),
+    section(
+      "Best value so far",
+      element("div", join(map(figure, over_time)), class_="plots"),
+      join(map(plot_table, over_time)),
+    ),
+    section(found["gains"].title, figure(found["gains"], wide=True), plot_table(found["gains"])),
+    section("Noise and ties", *_noise(search, chains)),
+    section("Failures", _failures(search)),
+    section("Cost of the search", _cost(search)),
+    section("To run it again", *_again(search)),
+  ]
+  return document(title, join(body))
+
+
+def _subtitle(search: Finished) -> str:
+  run = search.result.get("run") or {}
+  parts = [run.get("date", ""), f"seed {search.result['seed']}", search.result["devices"]]
+  return " · ".join(str(part) for part in parts if part)
+
+
+def _answer(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
+  """Value, resources and verdicts of the answer."""
+  result = search.result
+  value = with_error(real(result["value"]), real(result["standard_error"]))
+  seeds = len(search.finalists[0]["scores"])
+  yield element("p", value, class_="value")
+  words = f"{score_name(search)}: mean and standard error of {seeds} fresh seeds"
+  if search.config["score"] != "accuracy" and math.isfinite(known := accuracy(search)):
+    words += f"; accuracy {known:.1%} on the validation images"
+  yield element("p", words, class_="soft")
+  yield _budgets(result)
+  items = [
+    element("li", join([element("b", v.word), " ", v.sentence]), class_=v.kind)
+    for v in verdicts(search, chains)
+  ]
+  yield element("ul", join(items), class_="verdicts")
+
+
+def _budgets(result: Mapping[str, Any]) -> Markup:
+  """A bar for each budget."""
+  rows = []
+  for name, limit in result["budget"].items():
+    used = result["resources"][name]
+    binds = name in result["binding"]
+    bar = element("span", "", style=f"width:{min(used / limit, 1):.1%}")
+    words = f"{text.number(used)} of {text.number(limit)}"
+    share = [f"{used / limit:.1%}", element("b", " binds") if binds else ""]
+    shown = element("div", bar, class_="bar binds" if binds else "bar", aria_hidden="true")
+    rows.append((name, join([words, shown]), join(share)))
+  parts = [table(("resource", "used of the budget", "share"), rows, "Budgets", class_="budgets")]
+  if "positions" in result["binding"]:
+    parts.append(element("p", "Every position has a block: no budget binds.", class_="soft"))
+  elif not result["binding"]:
+    parts.append(element("p", "No budget binds: another block would fit.", class_="soft"))
+  return join(parts)
+
+
+def _paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
+  """A table for each path; runs that took the same path share one."""
+  grows = any(chain.grows for chain in chains)
+  yield element(
+    "p",
+    "Each step adds a block. Nearly chosen: the best other block that was measured there, by the "
+    "rule of the path. In doubt: noise leaves open which of the two is better."
+    if grows
+    else "Networks that were the best so far. "
+    + ("Values are scores with shared weights." if search.scored else ""),
   )
-  heads = "".join(f"<th>{name}" for name in setup.budget)
-  scored = method_of(setup.config) == SHARED_WEIGHTS
-  column = "score" if scored else "in the search"
-  values = " The values of the runs are scores with shared weights." * scored
-  trainings = [evaluation for evaluation in journal if evaluation.method == TRAINING]
-  made = f"{len(trainings)} trainings"
-  if others := len(journal) - len(trainings):
-    made += f", {others} scores with shared weights"
-  ties = any(step["tie"] for step in result["path"])
-  hollow = " Hollow: a statistical tie; another block may have been better." * ties
-  text = html.escape(summary(setup, result, path.parent).strip())
-  title = f"{html.escape(setup.space.name)}: {html.escape(result['optimizer'])}"
-  path.write_text(
-    f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}
-img{{max-width:100%}}td,th{{padding:.2rem .8rem;text-align:left}}pre{{overflow-x:auto}}</style>
-<h1>{title}</h1>
-<pre>{text}</pre>
-<h2>Value along each run, against the budgets</h2>
-<p>Dashed: the budget. Star: the answer, trained again with fresh seeds.{values}{hollow}</p>
-<img alt="value against costs" src="{_paths_figure(setup, result)}">
-<h2>Best value while searching</h2>
-<img alt="best value against evaluations" src="{_progress_figure(result, scored)}">
-<h2>Finalists</h2>
-<table><tr><th>run<th>fresh seeds<th><th>{column}{heads}<th>network</tr>{rows}</table>
-<h2>Every network evaluated ({made})</h2>
-<img alt="all evaluations" src="{_evaluations_figure(setup, journal)}">
-</html>
-"""
+  answer = search.space.key(search.result["architecture"])
+  for number, chain in enumerate(chains):
+    name = ", ".join(chain.runs)
+    rows = [_step(search, chain, step, answer) for step in chain.steps]
+    columns = ["step", "block added" if chain.grows else "network", "value", "gain"]
+    columns += [*search.result["budget"], *(("nearly chosen", "in doubt") if chain.grows else ())]
+    shown = table(columns, rows, f"Path of {name}")
+    if number < _OPEN_PATHS:
+      yield join([element("h3", name), shown])
+    else:
+      yield element("details", join([element("summary", name), shown]))
+
+
+def _step(search: Finished, chain: steps.Chain, step: steps.Step, answer: str) -> list[object]:
+  """The cells of a step."""
+  row, space = step.row, search.space
+  mark = " ★ answer" if space.key(row["architecture"]) == answer else ""
+  what = blocks_of(space, row["architecture"])
+  if step.added:
+    what = join([block(space, step.added.option), f" in stage {step.added.stage}"])
+  cells = [
+    row["step"],
+    join([what, mark]),
+    decimals(real(row["value"], -math.inf)),
+    "" if math.isnan(step.gain) else decimals(step.gain, sign=True),
+    *(f"{row['resources'][name] / limit:.0%}" for name, limit in search.result["budget"].items()),
+  ]
+  if chain.grows:
+    nearly: object = ""
+    if step.nearly:
+      addition, gain = step.nearly
+      place = f" in stage {addition.stage} ({decimals(gain, sign=True)})"
+      nearly = join([block(space, addition.option), place])
+    cells += [nearly, {None: "", True: "yes", False: "no"}[step.doubt]]
+  return cells
+
+
+def _reading(search: Finished) -> str:
+  """How to read the plots against resources."""
+  words = (
+    "Small dots: all networks measured. Lines: the paths; thick gray: a piece that several paths "
+    "share. Star and diamonds: the answer and other finalists, trained again with fresh seeds."
   )
+  if search.scored:
+    words += " Lines and dots are scores with shared weights, finalists are trained."
+  return words
 
 
-def _figure(count: int) -> tuple[Figure, Sequence[Any]]:
-  """A figure of so many axes, at most three in a row."""
-  columns = min(count, 3)
-  rows = -(-count // columns)
-  # Drawn without pyplot: no display, no global state.
-  figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
-  axes = figure.subplots(rows, columns, squeeze=False).ravel()
-  for axis in axes[:count]:
-    axis.xaxis.set_major_formatter(_short)
-  for axis in axes[count:]:
-    axis.remove()
-  return figure, list(axes[:count])
-
-
-def _short(value: float, _: int) -> str:
-  """A number on an axis: 120k, because long ones run together, but 0.03 rather than 30m."""
-  return EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:g}"
-
-
-def _image(figure: Figure) -> str:
-  file = io.BytesIO()
-  figure.savefig(file, format="png", dpi=110)
-  return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _paths_figure(setup: Setup, result: Mapping[str, Any]) -> str:
-  figure, axes = _figure(len(setup.budget))
-  for axis, (name, limit) in zip(axes, setup.budget.items()):
-    for row, run in enumerate(setup.runs):
-      path = [s for s in result["path"] if s["run"] == run and math.isfinite(s["value"])]
-      costs = [s["resources"][name] for s in path]
-      # Rules often take the same path: the later ones are drawn thinner, on top.
-      width = 1 + 1.5 * (len(setup.runs) - 1 - row)
-      axis.plot(costs, [s["value"] for s in path], "o-", ms=width + 2, lw=width, label=run)
-      ties = [(s["resources"][name], s["value"]) for s in path if s["tie"]]
-      axis.plot(*np.array(ties).reshape(-1, 2).T, "o", mfc="w", mec="k", ms=width + 2)
-    axis.axvline(limit, ls="--", c="gray", label="budget")
-    axis.errorbar(
-      result["resources"][name],
-      result["value"],
-      result["standard_error"],
-      fmt="*",
-      ms=12,
-      c="k",
-      zorder=3,
+def _finalists(search: Finished) -> Markup:
+  names = tuple(search.result["budget"])
+  column = "score with shared weights" if search.scored else "in the search"
+  rows = [
+    (
+      place + 1,
+      row["run"],
+      with_error(real(row["value"], -math.inf), real(row["standard_error"])),
+      "best" if not place else "tie" if row["tie"] else "",
+      decimals(real(row["search_value"])),
+      *(text.number(row["resources"][name]) for name in names),
+      blocks_of(search.space, row["architecture"]),
     )
-    axis.set(xlabel=setup.resources[name].unit, ylabel=result["score"])
-    axis.grid(alpha=0.3)
-  axes[0].legend(fontsize=8)
-  return _image(figure)
+    for place, row in enumerate(search.finalists)
+  ]
+  columns = ("finalist", "run", "fresh seeds", "standing", column, *names, "network")
+  return table(columns, rows, "Finalists, the best first")
 
 
-def _progress_figure(result: Mapping[str, Any], scored: bool) -> str:
-  figure, (axis,) = _figure(1)
-  steps = sorted(result["path"], key=lambda s: s["evaluations"])
-  best = np.maximum.accumulate([s["value"] for s in steps])
-  axis.step([s["evaluations"] for s in steps], best, where="post")
-  axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-  made = "scores with shared weights" if scored else "trainings"
-  axis.set(xlabel=made, ylabel=f"best {result['score']} so far")
-  axis.grid(alpha=0.3)
-  return _image(figure)
+def _noise(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
+  made = [step for chain in chains for step in chain.steps if step.doubt is not None]
+  rows = [
+    ("noise", text.noise_line(search)),
+    ("finalists", f"{sum(row['tie'] for row in search.finalists)} may be better than the answer"),
+    ("steps in doubt", f"{sum(map(bool, (s.doubt for s in made)))} of {len(made)}"),
+    ("upper bound", text.bound_line(search)),
+  ]
+  yield table(("what", "found"), rows if made else [*rows[:2], rows[3]], "Noise and ties")
 
 
-def _evaluations_figure(setup: Setup, journal: Journal) -> str:
-  figure, axes = _figure(len(setup.budget))
-  # Replicate -1 is a short training.
-  finished = [e for e in journal if e.metrics is not None and e.replicate != -1]
-  methods = [method for method in METHODS if any(e.method == method for e in finished)]
-  for method in methods:
-    found = [evaluation for evaluation in finished if evaluation.method == method]
-    values = [setup.score(evaluation) for evaluation in found]
-    architectures = np.array([setup.space.from_key(e.key) for e in found])
-    costs = network_costs(setup.space, architectures, tuple(setup.budget), setup.resources)
-    for axis, column in zip(axes, costs.T):
-      axis.plot(column, values, ".", ms=4, alpha=0.5, label=method.replace("_", " "))
-  for axis, (name, limit) in zip(axes, setup.budget.items()):
-    axis.axvline(limit, ls="--", c="gray")
-    axis.set(xlabel=setup.resources[name].unit, ylabel=setup.config["score"])
-    axis.grid(alpha=0.3)
-  if len(methods) > 1:
-    axes[0].legend(fontsize=8)
-  return _image(figure)
+def _failures(search: Finished) -> Markup:
+  failed = [e for e in search.evaluations if e.metrics is None]
+  if not failed:
+    return element("p", "None.")
+  rows = [
+    (blocks_of(search.space, search.space.from_key(e.key)), e.replicate, e.cause or "diverged")
+    for e in failed[:_MOST_ROWS]
+  ]
+  words = f"{len(failed)} evaluations failed; such a network is never chosen."
+  words += f" The first {_MOST_ROWS}:" if len(failed) > _MOST_ROWS else ""
+  shown = table(("network", "replicate", "cause"), rows, "Failed evaluations")
+  return join([element("p", words), shown])
+
+
+def _cost(search: Finished) -> Markup:
+  result = search.result
+  steps_made = result["evaluations"]["steps"]
+  rows = [
+    ("evaluations", text.counts_line(search)),
+    ("training steps", f"{steps_made:,} of {search.config['train']['batch_size']} images"),
+    ("programs compiled", result["compilations"]),
+    *((f"seconds: {name}", f"{value:.0f}") for name, value in text.seconds_of(search).items()),
+    ("networks measured by the optimizer", f"{result['measured']} in {result['rounds']} rounds"),
+    ("devices", result["devices"]),
+  ]
+  return table(("what", "amount"), rows, "Cost of the search")
+
+
+def _again(search: Finished) -> Iterator[Markup]:
+  run = search.result.get("run") or {}
+  yield element("pre", run.get("command", "The command was not recorded."), tabindex=0)
+  if versions := run.get("versions"):
+    yield element("p", "Versions: " + ", ".join(f"{n} {v}" for n, v in versions.items()) + ".")
+  config = element("pre", json.dumps(search.config, indent=1), tabindex=0)
+  yield element("details", join([element("summary", "The whole config"), config]))

@@ -1,30 +1,42 @@
 """The result of a search as text for a terminal."""
 
+import itertools
 import math
+import operator
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nas_submod.evaluation.evaluator import LARGEST_SCORE, SHARED_WEIGHTS
-from nas_submod.evaluation.shared_weights.settings import method_of
+from nas_submod.evaluation.evaluator import LARGEST_SCORE
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.report.finished import Finished, deviation, make, real
 from nas_submod.search.setup import Setup
+
+
+def resolutions(space: SearchSpace) -> list[tuple[int, int]]:
+  """Height and width after the stem, then after each stage."""
+  strides = [space.stem_stride, *(stage.stride for stage in space.stages)]
+  steps = list(itertools.accumulate(strides, operator.mul))
+  height, width, _ = space.image_shape
+  return [(-(-height // step), -(-width // step)) for step in steps]
 
 
 def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
   """Draws an architecture as text: one line for each stage, with its output size and blocks."""
-  height, width, _ = space.image_shape
-  height, width = -(-height // space.stem_stride), -(-width // space.stem_stride)
-  stem = space.stem_block_channels or space.stem_channels
-  lines = [f"stem     {height:>3} x {width:<3} {stem:>4} channels"]
   canonical = space.canonical(np.array(space.check(architecture)))
-  for index, (stage, where) in enumerate(zip(space.stages, space.stage_slices)):
-    height, width = -(-height // stage.stride), -(-width // stage.stride)
-    names = [space.options[o - 1].name if o else "·" for o in canonical[where]]
-    size = f"stage {index + 1}  {height:>3} x {width:<3} {stage.channels:>4} channels"
-    lines.append(f"{size}   {' → '.join(names)}")
+  stem = space.stem_block_channels or space.stem_channels
+  names = ["stem    ", *(f"stage {number + 1} " for number in range(len(space.stages)))]
+  channels = [stem, *(stage.channels for stage in space.stages)]
+  blocks = [
+    [space.options[o - 1].name if o else "·" for o in canonical[where]]
+    for where in space.stage_slices
+  ]
+  lines = [
+    f"{name} {height:>3} x {width:<3} {count:>4} channels   {' → '.join(row)}".rstrip()
+    for name, (height, width), count, row in zip(names, resolutions(space), channels, [[], *blocks])
+  ]
   head = f"1x1 to {space.head_channels} channels, " if space.head_channels else ""
   return "\n".join([*lines, f"head     {head}average pool, {space.classes} classes"])
 
@@ -52,125 +64,105 @@ def budget_lines(
   ]
 
 
-def certificate_lines(result: Mapping[str, Any], scores: bool = False) -> list[str]:
-  """The upper bound, and how far the measured values are from its assumptions.
-
-  Args:
-    result: The content of `result.json`.
-    scores: Whether the search measured scores with shared weights.
-  """
-  bound, found = result["upper_bound"], result["violations"]
-  lines = []
-  if found is None:
-    kind = "scores with shared weights" if scores else "shortened trainings"
-    lines.append(f"bound   none: {kind} give no bound")
-  elif bound is None:
-    lines.append("bound   none: not every block was measured on its own")
-  elif bound >= (largest := LARGEST_SCORE[result["score"]]):
-    lines.append(f"bound   none: the measured gains allow {largest:g}, the largest possible score")
-  elif bound < result["value"]:
-    lines.append(
-      f"bound   none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
-    )
-  else:
-    lines.append(
-      f"bound   {bound:.4f}: no network within the budgets is better, if the score is monotone and "
-      "submodular"
-    )
-  lines += [] if found is None else _violation_lines(found)
-  if ties := sum(step["tie"] for step in result["path"]):
-    lines.append(
-      f"ties    {ties} of {len(result['path'])} steps: another block may have been better"
-    )
-  return lines
+def bound_line(search: Finished) -> str:
+  """The upper bound, or why there is none."""
+  result, largest = search.result, LARGEST_SCORE[search.result["score"]]
+  bound = real(result["upper_bound"])
+  if result["violations"] is None:
+    kind = "scores with shared weights" if search.scored else "shortened trainings"
+    return f"none: {kind} give no bound"
+  if math.isnan(bound):
+    return "none: not every block was measured on its own"
+  if bound >= largest:
+    return f"none: the measured gains allow {largest:g}, the largest possible score"
+  if bound < real(result["value"]):
+    return f"none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
+  return (
+    f"{bound:.4f}: no network within the budgets is better, if the score is monotone and submodular"
+  )
 
 
-def _earlier(counts: Mapping[str, Any]) -> str:
-  earlier = counts["journal"] - counts["trained"] - counts["scored"]
-  return f" (and {earlier} before this command began)" if earlier else ""
-
-
-def _causes(counts: Mapping[str, Any]) -> str:
-  causes = [f"{count} {cause}" for cause, count in counts["causes"].items()]
-  return f" ({', '.join(causes)})" if causes else ""
-
-
-def _seconds(seconds: Mapping[str, float]) -> list[str]:
-  names = {
-    "shared_weights": "shared weights",
-    "compile": "compile",
-    "train": "train",
-    "score": "score",
-    "rest": "rest",
-  }
-  scores = seconds.get("shared_weights")
-  shown = [name for name in names if scores or name not in ("shared_weights", "score")]
-  return [f"{seconds[name]:.0f} {names[name]}" for name in shown]
-
-
-def _violation_lines(found: Mapping[str, Any]) -> list[str]:
-  shares = [
-    (found[f"{what}_failed"], found[f"{what}_checked"])
-    for what in ("monotonicity", "submodularity")
-  ]
-  (lost, added), (grown, compared) = shares
-  lines = [
-    f"        measured: {lost} of {added} added blocks lowered it, {grown} of {compared} blocks "
-    "gained more in a larger network"
-  ]
-  if found["submodularity_ratio"] is not None and found["curvature"] is not None:
-    lines.append(
-      f"        submodularity ratio {found['submodularity_ratio']:.2f} (1 or more if submodular), "
-      f"curvature {found['curvature']:.2f} (0 if additive)"
-    )
-  return lines
-
-
-def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
-  """Describes the answer and why it was chosen, for the terminal."""
-  counts, seconds, signal = result["evaluations"], result["seconds"], result["signal"]
+def noise_line(search: Finished) -> str:
+  """The noise of one training, beside the gain of a block."""
+  signal = search.result["signal"]
   gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
   first = f"the first {signal['additions']} blocks gain" * (signal["additions"] > 1)
   gained = "" if gain is None else f"; {first or 'the first block gains'} {gain:.4f} each"
   compared = "" if ratio is None else f": noise is {ratio:.2f} of a gain"
-  finalists = sorted(result["finalists"], key=lambda finalist: -finalist["value"])
-  marks = ["best", *("tie" if finalist["tie"] else "" for finalist in finalists[1:])]
+  return f"replicates of one network vary by {deviation(search):.4f}{gained}{compared}"
+
+
+def limit_line(search: Finished) -> str | None:
+  """Says that a limit ended the search, if one did."""
+  limit = search.config["search"]["max_evaluations"]
+  if not limit or search.result["measured"] < limit:
+    return None
+  return f"ended at config.search.max_evaluations={limit}: without it more may be measured"
+
+
+def counts_line(search: Finished) -> str:
+  """Trainings and scores: made, reused, failed."""
+  counts = search.result["evaluations"]
+  scored = f", scored {counts['scored']} with shared weights" if counts["scored"] else ""
+  earlier = counts["journal"] - counts["trained"] - counts["scored"]
+  before = f" (and {earlier} before this command began)" if earlier else ""
+  causes = ", ".join(f"{count} {cause}" for cause, count in counts["causes"].items())
+  return (
+    f"trained {counts['trained']}{scored}{before}, reused {counts['reused']}, "
+    f"failed {counts['failed']}" + (f" ({causes})" if causes else "")
+  )
+
+
+def seconds_of(search: Finished) -> dict[str, float]:
+  """Where the seconds of the search went, by name; what took no part is left out."""
+  seconds = search.result["seconds"]
+  names = ("shared_weights", "compile", "train", "score", "rest")
+  kept = [name for name in names if seconds.get(name) or name in ("compile", "train", "rest")]
+  return {name.replace("_", " "): seconds[name] for name in kept}
+
+
+def describe(search: Finished, verbose: bool = False) -> str:
+  """Describes the answer of a search for the terminal; verbose: also how far to trust it."""
+  result, rows = search.result, search.finalists
+  width = max(len(row["run"]) for row in rows)
+  marks = ["best", *("tie" if row["tie"] else "" for row in rows[1:])]
   others = [
-    f"{f['run']:>15}  {f['value']:.4f} ± {f['standard_error']:.4f} {mark:4}  {f['text']}"
-    for f, mark in zip(finalists, marks)
+    f"  {row['run']:>{width}}  {real(row['value'], -math.inf):.4f} ± "
+    f"{real(row['standard_error']):.4f} {mark:4}  {row['text']}"
+    for row, mark in zip(rows, marks)
+  ]
+  times = ", ".join(f"{value:.0f} {name}" for name, value in seconds_of(search).items())
+  more = [
+    f"signal  {noise_line(search)}",
+    f"bound   {bound_line(search)}",
+    *(
+      [f"ties    {ties} of {len(result['path'])} steps: another block may have been better"]
+      if (ties := sum(row["tie"] for row in result["path"]))
+      else []
+    ),
+    f"{counts_line(search)}; {result['compilations']} training programs compiled",
+    f"seconds {times} on {result['devices']}",
   ]
   return "\n".join(
     [
       "",
-      draw(setup.space, result["architecture"]),
+      draw(search.space, result["architecture"]),
       "",
-      *budget_lines(result["resources"], setup.budget, result["binding"]),
+      *budget_lines(result["resources"], result["budget"], result["binding"]),
       *([] if result["binding"] else ["no budget binds: another block would fit"]),
-      *limit_lines(setup, result),
+      *([limit] if (limit := limit_line(search)) else []),
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
-      f"and standard error of {len(result['finalists'][0]['scores'])} fresh seeds)",
-      f"signal  replicates of one network vary by {signal['replicate_standard_deviation']:.4f}"
-      + gained
-      + compared,
-      *certificate_lines(result, method_of(setup.config) == SHARED_WEIGHTS),
+      f"and standard error of {len(rows[0]['scores'])} fresh seeds)",
       "finalists, trained again with fresh seeds (tie: may be better within the noise):",
       *others,
       "",
-      f"trained {counts['trained']}"
-      + (f", scored {counts['scored']} with shared weights" if counts["scored"] else "")
-      + f"{_earlier(counts)}, reused {counts['reused']}, "
-      f"failed {counts['failed']}{_causes(counts)}; "
-      f"{result['compilations']} training programs compiled",
-      f"seconds {', '.join(_seconds(seconds))} on {result['devices']}",
-      f"files   {workdir}/: result.json, report.html, evaluations.jsonl, config.json",
+      *(more if verbose else []),
+      f"files   {search.name}/: result.json, report.html, evaluations.jsonl, config.json",
     ]
   )
 
 
-def limit_lines(setup: Setup, result: Mapping[str, Any]) -> list[str]:
-  """Says that a limit ended the search, if one did."""
-  limit = setup.config["search"]["max_evaluations"]
-  if not limit or result["measured"] < limit:
-    return []
-  return [f"ended at config.search.max_evaluations={limit}: without it more may be measured"]
+def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
+  """Describes the answer of a search that just ended."""
+  return describe(make(str(workdir), setup.config, result, ()), verbose=True)

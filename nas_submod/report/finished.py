@@ -1,0 +1,218 @@
+"""A finished search, as reports read it: its config, its answer and what it evaluated."""
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import stats
+
+from nas_submod import resources
+from nas_submod.evaluation.evaluator import (
+  SHARED_WEIGHTS,
+  TRAINING,
+  Evaluation,
+  Score,
+  mean,
+  score_named,
+)
+from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
+from nas_submod.evaluation.shared_weights.settings import method_of
+from nas_submod.files import local_path, read_json
+from nas_submod.networks import spaces
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.workdir import CONFIG_FILE
+
+RESULT_FILE = "result.json"
+
+
+class Finished(NamedTuple):
+  """A finished search.
+
+  Attributes:
+    name: Its folder, as it was given.
+    config: The config.
+    result: The content of `result.json`. Numbers that JSON lacks are None or not finite.
+    evaluations: All evaluations, in the order in which they were made.
+    space: The search space.
+    resources: The resources by name.
+    score: The score of an evaluation.
+  """
+
+  name: str
+  config: Mapping[str, Any]
+  result: Mapping[str, Any]
+  evaluations: tuple[Evaluation, ...]
+  space: SearchSpace
+  resources: resources.Table
+  score: Score
+
+  @property
+  def scored(self) -> bool:
+    """Whether the values of the search are scores with shared weights."""
+    return method_of(self.config) == SHARED_WEIGHTS
+
+  @property
+  def runs(self) -> tuple[str, ...]:
+    """Names of the runs that took a step."""
+    return tuple(dict.fromkeys(row["run"] for row in self.result["path"]))
+
+  @property
+  def finalists(self) -> list[Mapping[str, Any]]:
+    """The finalists, the best first."""
+    return sorted(self.result["finalists"], key=lambda row: -real(row["value"], -math.inf))
+
+
+def make(
+  name: str,
+  config: Mapping[str, Any],
+  result: Mapping[str, Any],
+  evaluations: Iterable[Evaluation],
+) -> Finished:
+  """Makes the record of a search.
+
+  Args:
+    name: Its folder.
+    config: The config.
+    result: What `search.run` returned, or the content of `result.json`.
+    evaluations: Its journal.
+
+  Raises:
+    ValueError: If the config names something that does not exist here.
+  """
+  return Finished(
+    name,
+    config.to_dict() if isinstance(config, ConfigDict) else config,
+    result,
+    tuple(evaluations),
+    spaces.from_config(config["space"]),
+    resources.from_config(config.get("resources")),
+    score_named(config["score"]),
+  )
+
+
+def read(workdir: str | os.PathLike) -> Finished:
+  """Reads a finished search from its folder; changes nothing there.
+
+  Raises:
+    ValueError: If the folder holds none, or a file is damaged.
+  """
+  path = local_path(workdir)
+  if not path.is_dir():
+    raise ValueError(f"there is no folder {path}; allowed: the --workdir of a finished search")
+  try:
+    config, result = read_json(path / CONFIG_FILE), read_json(path / RESULT_FILE)
+  except OSError as error:
+    raise ValueError(
+      f"{error.filename} cannot be read ({error.strerror}): is {path} the --workdir of a search, "
+      "and did it end? The same search command continues it"
+    ) from error
+  missing = {"path", "finalists", "signal", "architecture", "budget"} - set(result)
+  if missing:
+    raise ValueError(f"{path / RESULT_FILE} has no {min(missing)}: it is not that of a search")
+  return make(str(workdir), config, result, Journal(path / JOURNAL_FILE))
+
+
+def real(value: float | None, missing: float = math.nan) -> float:
+  """A number of `result.json`; `missing` where it has none."""
+  return missing if value is None or math.isnan(value) else float(value)
+
+
+def score_name(search: Finished) -> str:
+  """The score in words."""
+  return str(search.config["score"]).replace("_", " ")
+
+
+def first_fresh(search: Finished) -> int:
+  """The first replicate that no choice of the search has seen.
+
+  Finalists, and they alone, have the last replicates.
+  """
+  fresh = len(search.result["finalists"][0]["scores"])
+  return 1 + max(e.replicate for e in search.evaluations if e.method == TRAINING) - fresh
+
+
+def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
+  """Finite scores by key of a network.
+
+  Args:
+    search: The search.
+    fresh: Whether to take those of seeds that no choice has seen, or those of the search itself.
+  """
+  first = first_fresh(search)
+  found: dict[str, list[float]] = {}
+  for evaluation in search.evaluations:
+    # Negative replicates are short trainings, and scores beside trainings.
+    if evaluation.replicate >= 0 and (evaluation.replicate >= first) == fresh:
+      score = search.score(evaluation)
+      if math.isfinite(score):
+        found.setdefault(evaluation.key, []).append(score)
+  return found
+
+
+def mean_scores(search: Finished) -> dict[str, float]:
+  """Mean score in the search by key of a network; fresh seeds are left out."""
+  return {key: mean(scores) for key, scores in scores_of(search, fresh=False).items()}
+
+
+def seconds_before(search: Finished) -> float:
+  """Seconds of training shared weights, which come before all evaluations."""
+  return real(search.result["seconds"].get("shared_weights"), 0.0)
+
+
+def start_scores(search: Finished) -> list[float]:
+  """Scores of trainings of the start network: those with fresh seeds, else all."""
+  key = search.space.key(search.space.start)
+  if fresh := scores_of(search, fresh=True).get(key):
+    return fresh
+  return [] if search.scored else scores_of(search, fresh=False).get(key, [])
+
+
+def accuracy(search: Finished) -> float:
+  """Mean accuracy of the answer with fresh seeds, on the validation split; NaN if unknown."""
+  key, first = search.space.key(search.result["architecture"]), first_fresh(search)
+  rows = [e for e in search.evaluations if e.key == key and e.replicate >= first and e.metrics]
+  known = [e.metrics["accuracy"] for e in rows if e.metrics and "accuracy" in e.metrics]
+  return mean(known) if known else math.nan
+
+
+def deviation(search: Finished) -> float:
+  """Standard deviation of one training between seeds; NaN if unknown."""
+  return real(search.result["signal"]["replicate_standard_deviation"])
+
+
+class Difference(NamedTuple):
+  """How far one network is ahead of another.
+
+  Attributes:
+    value: Difference of the means.
+    error: Its standard error; NaN if unknown.
+    certain: Whether it is above 0 beyond the noise.
+  """
+
+  value: float
+  error: float
+  certain: bool
+
+
+def difference(first: Sequence[float], second: Sequence[float], noise: float) -> Difference:
+  """How far `first` is ahead of `second`: Welch's test, one-sided, at 95%.
+
+  Args:
+    first: Scores of a network.
+    second: Scores of another one.
+    noise: Standard deviation of a single score, which replaces that of fewer than two scores.
+  """
+  parts = []  # Variance of the mean, and degrees of freedom.
+  for scores in (first, second):
+    many = len(scores) > 1
+    variance = float(np.var(scores, ddof=1)) if many else noise**2
+    parts.append((variance / len(scores), len(scores) - 1 if many else math.inf))
+  value = mean(first) - mean(second)
+  error = math.sqrt(sum(variance for variance, _ in parts))
+  if not error > 0:
+    return Difference(value, error, error == 0 and value > 0)
+  freedom = error**4 / max(sum(v**2 / degrees for v, degrees in parts), 1e-300)
+  return Difference(value, error, value > stats.t.ppf(0.95, min(freedom, 1e9)) * error)

@@ -1,0 +1,177 @@
+"""The path of a search step by step: what was added, what it gained, what was nearly chosen."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nas_submod.networks.search_space import SearchSpace
+from nas_submod.report.finished import Finished, deviation, mean_scores, real, scores_of
+from nas_submod.resources import network_costs
+
+_CERTAIN = 1.645  # Standard errors of a one-sided test at 95%.
+_FREE = 1e-20  # The price of an element without a cost, as greedy rules have it.
+
+
+class Addition(NamedTuple):
+  """A block put at an empty position.
+
+  Attributes:
+    stage: Its stage, from 1.
+    option: Its option, from 1.
+    key: Key of the network with it.
+    architecture: The network with it.
+  """
+
+  stage: int
+  option: int
+  key: str
+  architecture: tuple[int, ...]
+
+
+class Candidate(NamedTuple):
+  """An addition that was measured, with its gain."""
+
+  addition: Addition
+  gain: float
+
+
+class Step(NamedTuple):
+  """A step of a path.
+
+  Attributes:
+    row: The step as `result.json` holds it.
+    gain: Its value less that of the step before; NaN for the first.
+    added: The block that it added; None if it changed the network in another way.
+    nearly: The best other addition that was measured there, by the rule of the run; None without.
+    doubt: Whether noise leaves open that `nearly` was better; None if that is unknown.
+  """
+
+  row: Mapping[str, Any]
+  gain: float
+  added: Addition | None = None
+  nearly: Candidate | None = None
+  doubt: bool | None = None
+
+
+class Chain(NamedTuple):
+  """A path from network to network.
+
+  Attributes:
+    runs: The runs that took it.
+    steps: Its steps.
+    grows: Whether each step adds one block. Otherwise steps are networks that were the best so far.
+  """
+
+  runs: tuple[str, ...]
+  steps: tuple[Step, ...]
+  grows: bool
+
+
+def chains(search: Finished) -> list[Chain]:
+  """The paths of a search; runs that took the same one share it."""
+  space = search.space
+  merged: dict[tuple[str, ...], tuple[list[str], list[Mapping[str, Any]], bool]] = {}
+  for run in search.runs:
+    rows = [row for row in search.result["path"] if row["run"] == run]
+    pairs = list(itertools.pairwise(rows))
+    added = [_addition(space, a["architecture"], b["architecture"]) for a, b in pairs]
+    grows = sum(map(bool, added)) > len(pairs) / 2
+    # A run may hold several paths: a step that adds no block then begins another one.
+    starts = [0, *(i + 1 for i, addition in enumerate(added) if grows and not addition), len(rows)]
+    for begin, end in itertools.pairwise(starts):
+      part = rows[begin:end]
+      keys = tuple(space.key(row["architecture"]) for row in part)
+      merged.setdefault(keys, ([], part, grows))[0].append(run)
+  measured = mean_scores(search)
+  return [
+    Chain(tuple(dict.fromkeys(runs)), tuple(_steps(search, runs[0], rows, grows, measured)), grows)
+    for runs, rows, grows in merged.values()
+  ]
+
+
+def _steps(
+  search: Finished,
+  run: str,
+  rows: Sequence[Mapping[str, Any]],
+  grows: bool,
+  measured: Mapping[str, float],
+) -> Iterator[Step]:
+  yield Step(rows[0], math.nan)
+  for before, row in itertools.pairwise(rows):
+    gain = real(row["value"]) - real(before["value"])
+    added = _addition(search.space, before["architecture"], row["architecture"])
+    if not (grows and added):
+      yield Step(row, gain)
+      continue
+    known = [a for a in additions(search.space, before["architecture"]) if a.key in measured]
+    others = [a for a in known if a.key != added.key]
+    base = search.space.key(before["architecture"])
+    if base not in measured or not others:
+      yield Step(row, gain, added)
+      continue
+    prices = _prices(search, run, before["architecture"], [added, *others])
+    gains = np.array([gain, *(measured[a.key] - measured[base] for a in others)])
+    # Elements without gain come last, whatever they cost.
+    order = np.lexsort((-np.where(gains > 0, gains / prices, gains), gains <= 0))
+    best = int(next(i for i in order if i > 0))
+    doubt = bool(row["tie"])
+    if not search.scored and not doubt:
+      doubt = _in_doubt(search, gains, prices, best, [base, added.key, others[best - 1].key])
+    yield Step(row, gain, added, Candidate(others[best - 1], float(gains[best])), doubt)
+
+
+def _in_doubt(
+  search: Finished, gains: np.ndarray, prices: np.ndarray, best: int, keys: Sequence[str]
+) -> bool:
+  """Whether noise may have decided between the first addition and that of index `best`."""
+  counts = {key: len(scores) for key, scores in scores_of(search, fresh=False).items()}
+  noise = [deviation(search) / math.sqrt(counts.get(key, 1)) for key in keys]
+  lead = gains[0] / prices[0] - gains[best] / prices[best]
+  shares = 1 / prices[0] - 1 / prices[best], 1 / prices[0], 1 / prices[best]
+  error = math.sqrt(sum((share * n) ** 2 for share, n in zip(shares, noise)))
+  return bool(lead < _CERTAIN * error)
+
+
+def additions(space: SearchSpace, architecture: Sequence[int]) -> list[Addition]:
+  """The distinct networks with one more block."""
+  found: dict[str, Addition] = {}
+  for stage, where in enumerate(space.stage_slices):
+    for position in range(where.start, where.stop):
+      for option in range(1, len(space.options) + 1) if not architecture[position] else ():
+        grown = (*architecture[:position], option, *architecture[position + 1 :])
+        key = space.key(grown)
+        found.setdefault(key, Addition(stage + 1, option, key, grown))
+  found.pop(space.key(architecture), None)
+  return list(found.values())
+
+
+def _addition(space: SearchSpace, before: Sequence[int], after: Sequence[int]) -> Addition | None:
+  """The block that `after` has beside those of `before`; None if that is not one block."""
+  changed = [p for p, (old, new) in enumerate(zip(before, after)) if old != new]
+  if len(changed) != 1 or before[changed[0]]:
+    return None
+  position = changed[0]
+  stage = next(s for s, where in enumerate(space.stage_slices) if position < where.stop)
+  return Addition(stage + 1, int(after[position]), space.key(after), tuple(after))
+
+
+def _prices(
+  search: Finished, run: str, base: Sequence[int], found: Sequence[Addition]
+) -> np.ndarray:
+  """Price of each addition to `base` by the rule of a run. `[K]`."""
+  limits = {n: v for n, v in search.result["budget"].items() if search.resources[n].additive}
+  rule = run
+  if rule not in (*limits, "joint"):
+    rule = search.config["search"]["options"].get("rule", "unit")
+  if rule.startswith("density:"):
+    rule = list(search.result["budget"])[int(rule.partition(":")[2])]
+  networks = np.array([base, *(addition.architecture for addition in found)])
+  costs = network_costs(search.space, networks, tuple(limits), search.resources) if limits else None
+  if costs is None or rule not in (*limits, "joint"):
+    return np.ones(len(found))
+  extra = (costs[1:] - costs[0]) / np.array(list(limits.values()))
+  price = extra.sum(1) if rule == "joint" else extra[:, list(limits).index(rule)]
+  return np.maximum(price, _FREE)

@@ -1,0 +1,82 @@
+"""What a search shows in a few sentences: what its answer beats, and how far to trust that."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from nas_submod.report import text
+from nas_submod.report.finished import (
+  Difference,
+  Finished,
+  deviation,
+  difference,
+  real,
+  start_scores,
+)
+from nas_submod.report.markup import with_error
+from nas_submod.report.steps import Chain, Step
+
+GOOD, OPEN, PLAIN = "good", "open", "plain"  # kinds of a verdict
+_SMALL_NOISE = 0.5  # of the gain of a block
+
+
+class Verdict(NamedTuple):
+  """A verdict: its kind, the word that it begins with, and the rest."""
+
+  kind: str
+  word: str
+  sentence: str
+
+
+def verdicts(search: Finished, chains: Sequence[Chain]) -> Iterator[Verdict]:
+  """What the answer beats, and what leaves that in doubt."""
+  result = search.result
+  if search.space.key(result["architecture"]) == search.space.key(search.space.start):
+    yield Verdict(OPEN, "No gain:", "the answer is the start network.")
+  elif start := start_scores(search):
+    found = difference(answer_scores(search), start, deviation(search))
+    yield compared(found, f"the start network ({_trainings(start)})")
+  others = search.finalists[1:]
+  if ties := sum(row["tie"] for row in others):
+    words = f"{ties} of {len(others)} other finalists may be better within the noise."
+    yield Verdict(OPEN, "Tie:", words)
+  elif others:
+    yield Verdict(GOOD, "Ahead", f"of {len(others)} other finalists, beyond the noise.")
+  ratio = result["signal"]["ratio"]
+  if ratio is not None:
+    kind = GOOD if ratio < _SMALL_NOISE else OPEN
+    yield Verdict(kind, "Noise:", f"that of one training is {ratio:.2f} of the gain of a block.")
+  answer = search.space.key(result["architecture"])
+  path = next((c for c in chains if any(_key(search, s) == answer for s in c.steps)), None)
+  doubts = [step.doubt for step in path.steps if step.doubt is not None] if path else []
+  if any(doubts):
+    words = f"in {sum(doubts)} of {len(doubts)} steps of its path another block may be as good."
+    yield Verdict(OPEN, "Doubt:", words)
+  if failed := sum(e.metrics is None for e in search.evaluations):
+    yield Verdict(OPEN, "Failed:", f"{failed} evaluations, see below.")
+  if limit := text.limit_line(search):
+    yield Verdict(PLAIN, "Limit:", f"{limit}.")
+  bound = real(result["upper_bound"])
+  if math.isfinite(bound) and (line := text.bound_line(search)) and not line.startswith("none"):
+    yield Verdict(PLAIN, "Bound:", f"{line}.")
+
+
+def compared(found: Difference, other: str) -> Verdict:
+  """Whether the answer beats another network."""
+  by = with_error(found.value, found.error, sign=True)
+  if found.certain:
+    return Verdict(GOOD, "Better", f"than {other}: {by}.")
+  return Verdict(OPEN, "Not surely better", f"than {other}: {by}.")
+
+
+def answer_scores(search: Finished) -> list[float]:
+  """The scores of the answer with fresh seeds."""
+  return [real(score) for score in search.finalists[0]["scores"]]
+
+
+def _key(search: Finished, step: Step) -> str:
+  return search.space.key(step.row["architecture"])
+
+
+def _trainings(scores: Sequence[float]) -> str:
+  return f"{len(scores)} trainings" if len(scores) > 1 else "one training"

@@ -1,0 +1,94 @@
+"""Known families of networks, as wide as budgets allow: what a user would try without a search."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from nas_submod import resources
+from nas_submod.networks import blocks
+from nas_submod.networks.search_space import SearchSpace, Stage
+
+
+class Network(NamedTuple):
+  """A network: a space and an option for every position."""
+
+  space: SearchSpace
+  architecture: tuple[int, ...]
+
+
+def resnet(space: SearchSpace, width: int) -> Network:
+  """ResNet-20 (He et al. 2016, section 4.2) of `width`, twice and four times as many channels."""
+  found = dataclasses.replace(
+    space,
+    name="resnet20",
+    stem_channels=width,
+    stages=(Stage(width, 3), Stage(2 * width, 3, 2), Stage(4 * width, 3, 2)),
+    options=(blocks.option("residual"),),
+    start=(),
+  )
+  return Network(found, (1,) * found.positions)
+
+
+# Channels, blocks and strides of MobileNetV2 (Sandler et al. 2018, Table 2). As usual for images of
+# 32x32 pixels, the stem and the second stage keep the resolution. The first row is the block of
+# expansion 1.
+_MOBILENET_V2 = (
+  (16, 1, 1),
+  (24, 2, 1),
+  (32, 3, 2),
+  (64, 4, 2),
+  (96, 3, 1),
+  (160, 3, 2),
+  (320, 1, 1),
+)
+_MOBILENET_STEM, _MOBILENET_HEAD = 32, 1_280
+
+
+def mobilenet_v2(space: SearchSpace, width: int) -> Network:
+  """MobileNetV2 (Sandler et al. 2018) with `width / 64` times its channels, at least one."""
+
+  def scaled(channels: int) -> int:
+    return max(round(channels * width / 64), 1)
+
+  found = dataclasses.replace(
+    space,
+    name="mobilenet_v2",
+    stem_channels=scaled(_MOBILENET_STEM),
+    stages=tuple(Stage(scaled(c), count, stride) for c, count, stride in _MOBILENET_V2),
+    options=(blocks.option("depthwise_separable"), blocks.option(expansion=6, project_skip=False)),
+    start=(),
+    head_channels=scaled(_MOBILENET_HEAD),
+  )
+  return Network(found, (1,) + (2,) * (found.positions - 1))
+
+
+FAMILIES: Mapping[str, Callable[[SearchSpace, int], Network]] = {
+  "resnet20": resnet,
+  "mobilenet_v2": mobilenet_v2,
+}
+
+
+def widest(
+  family: str, space: SearchSpace, budget: Mapping[str, float], table: resources.Table
+) -> Network:
+  """The widest network of a family within budgets.
+
+  Args:
+    family: A key of FAMILIES.
+    space: The space whose images and classes it has.
+    budget: Limits by name of the resource.
+    table: The resources.
+
+  Raises:
+    ValueError: If not even one channel fits.
+  """
+  found, width = None, 1
+  while True:
+    network = FAMILIES[family](space, width)
+    costs = resources.network_cost(*network, table)
+    if any(costs[name] > limit for name, limit in budget.items()):
+      break
+    found, width = network, width + 1
+  if found is None:
+    raise ValueError(f"no {family} fits the budgets")
+  return found

@@ -1,0 +1,132 @@
+"""Networks trained alike, side by side: costs, and test accuracy of several seeds.
+
+python -m benchmarks.trained --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
+  [--networks=resnet8,by_hand,largest,resnet20,mobilenet_v2,runs/tiny/result.json]
+  [--config.final.epochs=15] [--seeds=3] [--workdir=runs/trained]
+
+Networks are names and lines of the config's space, files of a search, `largest` (the jointly
+largest network that fits, which costs nothing to find), `resnet20` and `mobilenet_v2` (as wide as
+the budgets allow). A comma separates them. The recipe is `config.final`. The second network and
+those behind it are compared with the first one, paired by seed. Trainings are kept in the workdir;
+the same command resumes a stopped run, and more seeds or networks add to it.
+"""
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import families
+from benchmarks.families import Network
+from benchmarks.spread import with_deviation, with_error
+from experiments import common
+from nas_submod import data, files, resources
+from nas_submod.networks import architectures
+from nas_submod.optimizers.largest_sets import largest_sets
+from nas_submod.report.text import number
+from nas_submod.search.setup import Setup, make_setup
+from nas_submod.training import final
+
+NETWORKS = flags.DEFINE_list("networks", ["resnet8", "by_hand"], "Networks to train.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each network.", lower_bound=1)
+
+
+def named(setup: Setup, name: str) -> Network:
+  """The network of a name on the command line.
+
+  Raises:
+    ValueError: If it is unknown.
+  """
+  space = setup.space
+  if name in families.FAMILIES:
+    return families.widest(name, space, setup.budget, setup.resources)
+  if name == "largest":
+    mask = np.asarray(jax.jit(largest_sets)(setup.problem)[-1])
+    return Network(space, tuple(space.architecture(mask).tolist()))
+  return Network(space, architectures.read(space, name))
+
+
+def trained(
+  network: Network, images: data.Data, config: ConfigDict, seed: int, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Trains a network once; takes the result from the workdir if it is there.
+
+  Raises:
+    ValueError: If the workdir holds the training of another network or recipe.
+  """
+  this = config.copy_and_resolve_references()
+  this.seed = seed
+  identity = {"architecture": list(network.architecture), "final": this.final.to_dict()}
+  path = workdir / "training.json"
+  if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(
+    json.dumps(identity)
+  ):
+    raise ValueError(f"{workdir} holds another training; choose another --workdir")
+  workdir.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, identity)
+  done = workdir / "metrics.json"
+  if not done.exists():
+
+    def show(step: int, steps: int, loss: float, activity: str) -> None:
+      if step % 20 == 0 or step == steps:
+        line = f"{workdir.name}: {activity}, step {step:,} of {steps:,}, loss {loss:.3f}"
+        print(line, file=sys.stderr, flush=True)
+
+    files.write_json(done, final.train(*network, images, this, workdir, show))
+    jax.clear_caches()
+  metrics: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+  return metrics
+
+
+def main(config: ConfigDict) -> None:
+  """Trains all networks and prints the table."""
+  try:
+    setup = make_setup(config)
+    images = data.load(config.data, may_stream=True)
+    networks = {name: named(setup, name) for name in NETWORKS.value}
+    for network in networks.values():
+      final.check(network.space, images, config)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
+    for seed in range(SEEDS.value):
+      for index, (name, network) in enumerate(networks.items()):
+        short = pathlib.Path(name).parent.name if name.endswith(".json") else name
+        folder = common.workdir() / f"{index}_{short.replace(' ', '')[:40]}_{seed}"
+        rows[name].append(trained(network, images, config, seed, folder))
+  except ValueError as error:
+    return common.fail(error)
+  first, *_ = rows.values()
+  steps = f"{first[0]['steps']:,} steps of {config.final.batch_size} images"
+  table = Table(title=f"{steps}, n = {SEEDS.value}, {first[0]['devices']}")
+  costs = [*setup.budget]
+  ahead = f"ahead of {next(iter(rows))}"
+  for column in ("", *costs, "test accuracy, %", ahead, "images a second"):
+    table.add_column(column, justify="right", overflow="fold")
+  for name, results in rows.items():
+    cost = resources.network_cost(*networks[name], setup.resources)
+    accuracy = [100 * result["test"]["accuracy"] for result in results]
+    gaps = [a - 100 * b["test"]["accuracy"] for a, b in zip(accuracy, first)]
+    speeds = [result["images_per_second"] or float("nan") for result in results]
+    table.add_row(
+      name,
+      *(number(cost[resource]) for resource in costs),
+      with_deviation(accuracy, 2),
+      with_error(gaps, 2) if results is not first else "",
+      f"{np.mean(speeds):.0f}",
+    )
+  console = Console(width=150, highlight=False)
+  console.print(table)
+  console.print("accuracy: mean and standard deviation; ahead: paired by seed, standard error")
+  for name, network in networks.items():
+    console.print(f"{name}: {network.space.text(network.architecture)}", markup=False)
+  return None
+
+
+if __name__ == "__main__":
+  common.run(main)

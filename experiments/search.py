@@ -7,6 +7,7 @@ The same command again continues where it was stopped.
 
 import contextlib
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -19,11 +20,13 @@ from experiments import common
 from nas_submod import files, identity, parallel, preemption, search
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
-from nas_submod.report import dry_run, live, page, text
+from nas_submod.report import dry_run, finished, live, page, text
+from nas_submod.report.origin import origin
 from nas_submod.validation import first_line
 from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
+VERBOSE = flags.DEFINE_bool("verbose", False, "Print noise, bound, counts and times too.")
 
 
 def main(config: ConfigDict) -> None:
@@ -47,9 +50,11 @@ def main(config: ConfigDict) -> None:
   with lock:
     result = run(setup, workdir, journal, console)
     if result is not None and jax.process_index() == 0:
-      files.write_json(workdir / "result.json", result)
-      console.print(text.summary(setup, result, workdir), markup=False)
-      page.write_page(setup, result, journal, workdir / "report.html")
+      result["run"] = origin("experiments.search", sys.argv[1:])
+      files.write_json(workdir / finished.RESULT_FILE, result)
+      found = finished.read(workdir)
+      console.print(text.summary(found, VERBOSE.value), markup=False)
+      page.write_page(found, workdir / page.PAGE_FILE)
 
 
 def run(

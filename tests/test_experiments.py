@@ -44,7 +44,7 @@ def finished(tmp_path_factory):
   """A whole search on one device: its workdir, what it printed, and JAX's compilation log."""
   workdir = tmp_path_factory.mktemp("search")
   done = subprocess.run(
-    command("search", f"--workdir={workdir}", "--cpu_devices=1"),
+    command("search", f"--workdir={workdir}", "--cpu_devices=1", "--verbose"),
     cwd=ROOT,
     capture_output=True,
     text=True,

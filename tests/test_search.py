@@ -9,7 +9,7 @@ from configs import digits
 from nas_submod import files, parallel, resources, search
 from nas_submod.evaluation import screening
 from nas_submod.evaluation.journal import Journal
-from nas_submod.report import dry_run, markup, page, text
+from nas_submod.report import dry_run, finished, markup, page, text
 from nas_submod.search.setup import make_setup
 from tests import tiny_config
 from tests.evaluators import computed
@@ -35,6 +35,10 @@ SEARCHES = {
 }
 
 
+def summary(setup, result):
+  return text.summary(finished.make("run", setup.config, result, ()), verbose=True)
+
+
 def outcome(result):
   volatile = ("seconds", "evaluations", "compilations")
   return {k: v for k, v in result.items() if k not in volatile}
@@ -55,14 +59,11 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
   assert ties or optimizer != "rcas"
   assert not ties or "race" in SEARCHES[optimizer]
 
-  printed = text.summary(setup, result, tmp_path)
+  printed = summary(setup, result)
   assert "bound   " in printed
   assert ("ties    " in printed) == ties
-  page.write_page(setup, result, log, tmp_path / "report.html")
-  assert (
-    markup.with_error(result["value"], result["standard_error"])
-    in (tmp_path / "report.html").read_text()
-  )
+  shown = page.page(finished.make("run", setup.config, result, log))
+  assert markup.with_error(result["value"], result["standard_error"]) in shown
   files.write_json(tmp_path / "result.json", result)
   assert "NaN" not in (tmp_path / "result.json").read_text()
   assert dry_run.describe(setup)
@@ -127,7 +128,7 @@ def test_a_negative_seed_is_refused():
     make_setup(config)
 
 
-def test_a_bound_below_the_answer_is_none(tmp_path):
+def test_a_bound_below_the_answer_is_none():
   setup = make_setup(config_of("greedy"))
   result = search.run(setup, computed(setup.space), Journal(None)) | {
     "value": -0.5,
@@ -137,7 +138,7 @@ def test_a_bound_below_the_answer_is_none(tmp_path):
     (-0.4, "bound   -0.4000: no network"),
     (-0.6, "bound   none: the answer scores above it"),
   ):
-    assert words in text.summary(setup, result | {"upper_bound": bound}, tmp_path)
+    assert words in summary(setup, result | {"upper_bound": bound})
 
 
 def test_brute_force_of_too_many_elements_is_refused_before_any_training():
@@ -148,9 +149,7 @@ def test_brute_force_of_too_many_elements_is_refused_before_any_training():
 
 
 @pytest.mark.parametrize("shortened", ["screen_steps", "inherit_steps"])
-def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
-  shortened, tmp_path, monkeypatch
-):
+def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(shortened, monkeypatch):
   monkeypatch.setattr(screening, "LARGE_CALL", 3)
   config = config_of("greedy")
   config.budget = {"params": 3_000, "madds": 20_000}
@@ -160,13 +159,13 @@ def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(
   result = search.run(setup, computed(setup.space), log)
   assert any(e.steps == 4 for e in log)
   assert result["upper_bound"] is None and result["violations"] is None
-  assert "bound   none: shortened trainings give" in text.summary(setup, result, tmp_path)
+  assert "bound   none: shortened trainings give" in summary(setup, result)
 
 
 ENERGY = resources.Resource("energy", "mJ", lambda space: lambda mask: 0.37 * mask.sum(-1))
 
 
-def test_a_resource_of_ones_own_in_fractions_limits_a_search(tmp_path):
+def test_a_resource_of_ones_own_in_fractions_limits_a_search():
   config = config_of("greedy", rule="joint")
   config.resources.energy = f"{__name__}:ENERGY"
   config.budget = resources.budgets(energy=1.2)
@@ -176,11 +175,11 @@ def test_a_resource_of_ones_own_in_fractions_limits_a_search(tmp_path):
   assert np.count_nonzero(result["architecture"]) == 3  # 1.11 mJ; a fourth block takes 1.48.
   np.testing.assert_allclose(result["resources"]["energy"], 3 * 0.37)
   assert result["budget"] == {"energy": 1.2} and result["binding"] == ["energy"]
-  assert "1.11 of           1.2" in text.summary(setup, result, tmp_path)
-  page.write_page(setup, result, log, tmp_path / "report.html")
+  assert "1.11 of           1.2" in summary(setup, result)
+  assert page.page(finished.make("run", setup.config, result, log))
 
 
-def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer(tmp_path):
+def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer():
   config = config_of("rcas")
   config.resources.energy = f"{__name__}:ENERGY"
   found = []
@@ -193,7 +192,7 @@ def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer(tmp
     costs = resources.network_cost(setup.space, result["architecture"], setup.resources)
     assert result["resources"] == costs and result["budget"] == limits
     assert all(costs[name] <= limit for name, limit in limits.items())
-    page.write_page(setup, result, log, tmp_path / "report.html")
+    assert page.page(finished.make("run", setup.config, result, log))
     found.append((result["text"], result["binding"], dry_run.describe(setup)))
   (text, binding, plan), (less_text, less_binding, less_plan) = found
   assert (text, binding) == ("e2 e2 | e2 e2", ["positions"])
@@ -205,7 +204,7 @@ def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer(tmp
   assert "never      memory allows no e2 in stage 1; e4g2se in stages 1, 2\n" in less_plan
 
 
-def test_there_is_no_bound_where_an_option_fits_beside_others_only(tmp_path):
+def test_there_is_no_bound_where_an_option_fits_beside_others_only():
   config = config_of("greedy")
   config.space.update({"name": "narrow", "stages": ((8, 2, 1), (16, 2, 2), (4, 2, 1))})
   config.space.start = ". | e2 | ."
@@ -215,7 +214,7 @@ def test_there_is_no_bound_where_an_option_fits_beside_others_only(tmp_path):
   assert "no bound   params allows e4g2se later in stage 3 in larger" in dry_run.describe(setup)
   result = search.run(setup, computed(setup.space))
   assert result["upper_bound"] is None and result["violations"]["monotonicity_checked"] > 0
-  assert "bound   none: not every block was measured" in text.summary(setup, result, tmp_path)
+  assert "bound   none: not every block was measured" in summary(setup, result)
 
 
 def failing(space, replicates):
@@ -280,11 +279,11 @@ def test_what_is_asked_a_round_depends_on_the_devices_only_where_the_answer_does
   assert one is eight
 
 
-def test_a_search_that_a_limit_ended_says_so(tmp_path):
+def test_a_search_that_a_limit_ended_says_so():
   config = tiny_config.get_config()
   config.search.max_evaluations = 5
   setup = make_setup(config)
   result = search.run(setup, computed(setup.space))
   assert result["measured"] == 5
-  assert "ended at config.search.max_evaluations=5" in text.summary(setup, result, tmp_path)
-  assert "ended at" not in text.summary(setup, result | {"measured": 4}, tmp_path)
+  assert "ended at config.search.max_evaluations=5" in summary(setup, result)
+  assert "ended at" not in summary(setup, result | {"measured": 4})

@@ -36,7 +36,7 @@ FLAGS = [f"--config.evaluation.{name}={value}" for name, value in FIELDS.items()
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("shared")
-  return workdir, call("search", f"--workdir={workdir}", "--cpu_devices=1", *FLAGS)
+  return workdir, call("search", f"--workdir={workdir}", "--cpu_devices=1", "--verbose", *FLAGS)
 
 
 def methods(workdir):

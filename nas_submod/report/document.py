@@ -25,7 +25,9 @@ figure{{margin:.5rem 0}}figure svg{{display:block;max-width:100%;height:auto}}
 table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;
  overflow-wrap:normal}}
 th,td{{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid var(--rule);
- vertical-align:top;font-weight:400}}thead th{{color:var(--soft)}}
+ vertical-align:top;font-weight:400;white-space:nowrap}}
+.words td,.budgets td{{white-space:normal}}
+.network{{display:inline-block;min-width:15rem;white-space:normal}}thead th{{color:var(--soft)}}
 .budgets{{width:100%}}.bar{{background:var(--rule);height:.6rem;border-radius:.3rem;overflow:hidden;
  margin-top:.2rem;min-width:7rem}}.bar span{{display:block;height:100%;background:var(--line0)}}
 .bar.binds span{{background:var(--line1)}}

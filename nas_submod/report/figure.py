@@ -37,6 +37,7 @@ _STYLE: Any = {
   "font.family": "sans-serif",
   "font.sans-serif": ["DejaVu Sans"],
   "font.size": 11,
+  "figure.facecolor": "none",  # The page shows through.
   "text.color": INK,
   "text.parse_math": False,  # A name may hold a $.
   "axes.edgecolor": RULE,

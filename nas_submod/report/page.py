@@ -6,12 +6,11 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nas_submod.evaluation.journal import Journal
 from nas_submod.files import write_bytes
 from nas_submod.report import gains, network, plots, progress, steps, text
 from nas_submod.report.document import document, figure, plot_table, section
 from nas_submod.report.figure import Plot
-from nas_submod.report.finished import Finished, accuracy, make, real, score_name
+from nas_submod.report.finished import Finished, accuracy, real, score_name
 from nas_submod.report.markup import (
   Markup,
   block,
@@ -23,17 +22,15 @@ from nas_submod.report.markup import (
 )
 from nas_submod.report.markup import network as blocks_of
 from nas_submod.report.verdict import verdicts
-from nas_submod.search.setup import Setup
 
+PAGE_FILE = "report.html"
 _MOST_ROWS = 50  # of a table of failures
 _OPEN_PATHS = 6  # tables of paths that are not folded
 
 
-def write_page(
-  setup: Setup, result: Mapping[str, Any], journal: Journal, path: pathlib.Path
-) -> None:
-  """Writes the page of a search that just ended."""
-  write_bytes(path, page(make(str(path.parent), setup.config, result, journal)).encode())
+def write_page(search: Finished, path: pathlib.Path) -> None:
+  """Writes the page of a search."""
+  write_bytes(path, page(search).encode())
 
 
 def all_plots(search: Finished) -> list[Plot]:
@@ -211,7 +208,9 @@ def _noise(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
     ("steps in doubt", f"{sum(map(bool, (s.doubt for s in made)))} of {len(made)}"),
     ("upper bound", text.bound_line(search)),
   ]
-  yield table(("what", "found"), rows if made else [*rows[:2], rows[3]], "Noise and ties")
+  yield table(
+    ("what", "found"), rows if made else [*rows[:2], rows[3]], "Noise and ties", class_="words"
+  )
 
 
 def _failures(search: Finished) -> Markup:
@@ -239,7 +238,7 @@ def _cost(search: Finished) -> Markup:
     ("networks measured by the optimizer", f"{result['measured']} in {result['rounds']} rounds"),
     ("devices", result["devices"]),
   ]
-  return table(("what", "amount"), rows, "Cost of the search")
+  return table(("what", "amount"), rows, "Cost of the search", class_="words")
 
 
 def _again(search: Finished) -> Iterator[Markup]:

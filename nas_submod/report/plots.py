@@ -27,6 +27,7 @@ from nas_submod.report.finished import (
 )
 from nas_submod.report.markup import with_error
 from nas_submod.report.steps import Chain
+from nas_submod.report.text import number
 from nas_submod.resources import network_costs
 
 _WIDTH, _HEIGHT = 360, 280
@@ -51,31 +52,33 @@ def _against(
   with style():
     figure, axes = new_figure(_WIDTH, _HEIGHT + 16 * (len(chains) > 2))
     axes.plot(costs, values, ".", color=SOFT, ms=4, alpha=0.45, label="measured")
+    tops: list[float] = []
     shown = _paths(axes, search, chains, name)
     for row in search.finalists:
-      x, y = row["resources"][name], real(row["value"])
+      x, y, error = row["resources"][name], real(row["value"]), real(row["standard_error"])
       is_answer = row["architecture"] == result["architecture"]
-      axes.errorbar(x, y, real(row["standard_error"]), fmt="none", ecolor=INK, zorder=4)
+      axes.errorbar(x, y, error, fmt="none", ecolor=INK, zorder=4)
       marker, size, fill = ("*", 13, INK) if is_answer else ("D", 5, SURFACE)
       label = "answer" if is_answer else "finalist"
       axes.plot(x, y, marker, ms=size, mec=INK, mfc=fill, label=label, zorder=5)
       shown.append(y)
+      tops.append(y + error)
     axes.axvline(limit, ls="--", c=INK, lw=1, label="budget")
     # Networks that are much worse than the paths would press these together.
     low = min((v for v in shown if math.isfinite(v)), default=0.0)
-    axes.set_ylim(padded([low, *(v for v in [*values, *shown] if v >= low)]))
+    axes.set_ylim(padded([low, *(v for v in [*values, *shown, *tops] if v >= low)]))
     axes.set(xlabel=search.resources[name].unit, ylabel=score_name(search))
     axes.xaxis.set_major_formatter(short)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3)
-  used = f"{short(result['resources'][name])} of {short(limit)}"
+  used = f"{number(result['resources'][name])} of {number(limit)}"
   return Plot(
     f"value_{name}",
     f"Value against {name}",
     f"{name}: the answer uses {used}.",
     figure,
-    f"{score_name(search)} against {name}, with the budget of {short(limit)}. The answer uses "
+    f"{score_name(search)} against {name}. The answer uses "
     f"{used} and has {with_error(real(result['value']), real(result['standard_error']))}.",
   )
 
@@ -91,12 +94,12 @@ def _paths(axes: Axes, search: Finished, chains: Sequence[Chain], name: str) -> 
     for piece in itertools.pairwise(path):
       users[piece] = users.get(piece, 0) + 1
   shown = []
-  for number, (chain, path) in enumerate(zip(chains, keys)):
+  for place, (chain, path) in enumerate(zip(chains, keys)):
     xs = [step.row["resources"][name] for step in chain.steps]
     ys = [real(step.row["value"]) for step in chain.steps]
-    color, label = LINES[number % len(LINES)], ", ".join(chain.runs)
-    for place, piece in enumerate(itertools.pairwise(path)):
-      ends = slice(place, place + 2)
+    color, label = LINES[place % len(LINES)], ", ".join(chain.runs)
+    for begin, piece in enumerate(itertools.pairwise(path)):
+      ends = slice(begin, begin + 2)
       if users[piece] > 1:
         axes.plot(xs[ends], ys[ends], "-", c=SOFT, lw=3.5, label="shared", zorder=2)
       else:

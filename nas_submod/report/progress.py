@@ -30,7 +30,7 @@ _WIDTH, _HEIGHT = 360, 280
 
 
 def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
-  """Best value so far: networks evaluated, seconds of evaluations, value.
+  """Best value so far: networks evaluated, seconds without compiling, value.
 
   The value of a network is the mean of its evaluations so far, so the best may fall.
   """
@@ -67,7 +67,7 @@ def progress(searches: Sequence[Finished], labels: Sequence[str]) -> list[Plot]:
   ]
   plots = []
   for column, (name, unit) in enumerate(
-    (("trainings", made), ("seconds", "seconds of evaluations"))
+    (("trainings", made), ("seconds", "seconds without compiling"))
   ):
     with style():
       figure, axes = new_figure(_WIDTH, _HEIGHT)
@@ -76,6 +76,7 @@ def progress(searches: Sequence[Finished], labels: Sequence[str]) -> list[Plot]:
         axes.step(columns[column], columns[2], where="post", c=color, lw=2, label=label)
       if len(searches) == 1:
         _levels(axes, searches[0])
+      axes.set_xlim(left=0)
       axes.set(xlabel=unit, ylabel=f"best {score_name(searches[0])} so far")
       axes.xaxis.set_major_formatter(short)
       axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

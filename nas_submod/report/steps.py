@@ -117,7 +117,8 @@ def _steps(
     # Elements without gain come last, whatever they cost.
     order = np.lexsort((-np.where(gains > 0, gains / prices, gains), gains <= 0))
     best = int(next(i for i in order if i > 0))
-    doubt = bool(row["tie"])
+    doubt = True if row["tie"] else None
+    # The noise of scores with shared weights is not known.
     if not search.scored and not doubt:
       doubt = _in_doubt(search, gains, prices, best, [base, added.key, others[best - 1].key])
     yield Step(row, gain, added, Candidate(others[best - 1], float(gains[best])), doubt)

@@ -3,16 +3,13 @@
 import itertools
 import math
 import operator
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from nas_submod.evaluation.evaluator import LARGEST_SCORE
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.report.finished import Finished, deviation, make, real
-from nas_submod.search.setup import Setup
+from nas_submod.report.finished import Finished, deviation, real
 
 
 def resolutions(space: SearchSpace) -> list[tuple[int, int]]:
@@ -121,7 +118,7 @@ def seconds_of(search: Finished) -> dict[str, float]:
   return {name.replace("_", " "): seconds[name] for name in kept}
 
 
-def describe(search: Finished, verbose: bool = False) -> str:
+def summary(search: Finished, verbose: bool = False) -> str:
   """Describes the answer of a search for the terminal; verbose: also how far to trust it."""
   result, rows = search.result, search.finalists
   width = max(len(row["run"]) for row in rows)
@@ -161,8 +158,3 @@ def describe(search: Finished, verbose: bool = False) -> str:
       f"files   {search.name}/: result.json, report.html, evaluations.jsonl, config.json",
     ]
   )
-
-
-def summary(setup: Setup, result: Mapping[str, Any], workdir: pathlib.Path) -> str:
-  """Describes the answer of a search that just ended."""
-  return describe(make(str(workdir), setup.config, result, ()), verbose=True)

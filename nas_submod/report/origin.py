@@ -1,0 +1,25 @@
+"""What made a result: command, date and versions."""
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+_PACKAGES = ("nas-submod", "jax", "jaxlib", "numpy")
+
+
+def origin(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+  """The content of `run` in `result.json`.
+
+  Args:
+    module: The module that was run.
+    arguments: What followed it in the command.
+  """
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {
+    "command": shlex.join(["python", "-m", module, *arguments]),
+    "date": datetime.datetime.now().strftime("%Y-%m-%d"),
+    "versions": {"python": platform.python_version(), **versions},
+  }

@@ -1,0 +1,25 @@
+"""How the C library keeps memory that is freed."""
+
+import ctypes
+import platform
+
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_LARGEST = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+  """Makes glibc keep freed memory for the next request; other C libraries stay as they are.
+
+  XLA's CPU programs ask for their temporary memory anew in each call. By default glibc gives large
+  pieces back to the system, which clears every page again at its first use. That was a third of the
+  time of a final training. The memory of a process then never shrinks.
+
+  Returns:
+    Whether the C library is glibc.
+  """
+  if platform.libc_ver()[0] != "glibc":
+    return False
+  # Large pieces come from the heap, which is never cut, and all threads share it.
+  options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
+  return all(ctypes.CDLL(None).mallopt(*option) for option in options)

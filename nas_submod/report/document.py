@@ -14,13 +14,14 @@ body{{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--surfa
  max-width:70rem;margin:0 auto;padding:1rem 1rem 3rem;overflow-wrap:anywhere}}
 h1{{font-size:1.6rem;margin:.5rem 0 0}}h2{{font-size:1.25rem;margin:2.5rem 0 .5rem;
  border-top:1px solid var(--rule);padding-top:1rem}}h3{{font-size:1rem;margin:1.2rem 0 .3rem}}
+a{{color:var(--line0)}}
 p{{margin:.4rem 0;max-width:46rem}}.soft,figcaption{{color:var(--soft);font-size:.9rem}}
 .first{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));
  gap:1rem 3rem;align-items:start}}
 .value{{font-size:2rem;font-weight:600;line-height:1.2;margin:1rem 0 0}}
 figure{{margin:.5rem 0}}figure svg{{display:block;max-width:100%;height:auto}}
-.plots{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1rem}}
-.plots svg{{width:100%;max-width:30rem}}.wide svg{{max-width:none}}
+.plots{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1rem;
+ align-items:start}}.plots svg{{width:100%;max-width:30rem}}.wide svg{{max-width:none}}
 .scroll{{overflow-x:auto;max-width:100%}}
 table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;
  overflow-wrap:normal}}

@@ -23,7 +23,7 @@ from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.files import local_path, read_json
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.workdir import CONFIG_FILE
+from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 RESULT_FILE = "result.json"
 
@@ -39,6 +39,7 @@ class Finished(NamedTuple):
     space: The search space.
     resources: The resources by name.
     score: The score of an evaluation.
+    inputs: What tells its images and other files from others, by what they are; perhaps empty.
   """
 
   name: str
@@ -48,6 +49,7 @@ class Finished(NamedTuple):
   space: SearchSpace
   resources: resources.Table
   score: Score
+  inputs: Mapping[str, str]
 
   @property
   def scored(self) -> bool:
@@ -70,6 +72,7 @@ def make(
   config: Mapping[str, Any],
   result: Mapping[str, Any],
   evaluations: Iterable[Evaluation],
+  inputs: Mapping[str, str] | None = None,
 ) -> Finished:
   """Makes the record of a search.
 
@@ -78,6 +81,7 @@ def make(
     config: The config.
     result: What `search.run` returned, or the content of `result.json`.
     evaluations: Its journal.
+    inputs: The content of `inputs.json`.
 
   Raises:
     ValueError: If the config names something that does not exist here.
@@ -90,6 +94,7 @@ def make(
     spaces.from_config(config["space"]),
     resources.from_config(config.get("resources")),
     score_named(config["score"]),
+    inputs or {},
   )
 
 
@@ -112,7 +117,8 @@ def read(workdir: str | os.PathLike) -> Finished:
   missing = {"path", "finalists", "signal", "architecture", "budget"} - set(result)
   if missing:
     raise ValueError(f"{path / RESULT_FILE} has no {min(missing)}: it is not that of a search")
-  return make(str(workdir), config, result, Journal(path / JOURNAL_FILE))
+  inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
+  return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
 
 
 def real(value: float | None, missing: float = math.nan) -> float:
@@ -168,6 +174,11 @@ def start_scores(search: Finished) -> list[float]:
   if fresh := scores_of(search, fresh=True).get(key):
     return fresh
   return [] if search.scored else scores_of(search, fresh=False).get(key, [])
+
+
+def answer_scores(search: Finished) -> list[float]:
+  """The scores of the answer with fresh seeds."""
+  return [real(score) for score in search.finalists[0]["scores"]]
 
 
 def accuracy(search: Finished) -> float:

@@ -58,7 +58,9 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
 def progress(searches: Sequence[Finished], labels: Sequence[str]) -> list[Plot]:
   """Best value so far of one or several searches, against evaluations and against seconds."""
   found = [progress_of(search) for search in searches]
-  made = "scores with shared weights" if searches[0].scored else "trainings"
+  scored = [search.scored for search in searches]
+  made = "scores with shared weights" if all(scored) else "trainings"
+  made = made if len(set(scored)) == 1 else "evaluations"
   rows = [
     (label, f"{count:,}", f"{time:.0f}", decimals(value))
     for label, columns in zip(labels, found)

@@ -8,6 +8,7 @@ from nas_submod.report import text
 from nas_submod.report.finished import (
   Difference,
   Finished,
+  answer_scores,
   deviation,
   difference,
   real,
@@ -28,20 +29,33 @@ class Verdict(NamedTuple):
   sentence: str
 
 
-def verdicts(search: Finished, chains: Sequence[Chain]) -> Iterator[Verdict]:
-  """What the answer beats, and what leaves that in doubt."""
+def verdicts(
+  search: Finished, chains: Sequence[Chain], others: Sequence[Finished] = ()
+) -> Iterator[Verdict]:
+  """What the answer beats, and what leaves that in doubt.
+
+  Args:
+    search: The search.
+    chains: Its paths.
+    others: Other searches whose values can be compared with its own.
+  """
   result = search.result
   if search.space.key(result["architecture"]) == search.space.key(search.space.start):
     yield Verdict(OPEN, "No gain:", "the answer is the start network.")
   elif start := start_scores(search):
     found = difference(answer_scores(search), start, deviation(search))
     yield compared(found, f"the start network ({_trainings(start)})")
-  others = search.finalists[1:]
-  if ties := sum(row["tie"] for row in others):
-    words = f"{ties} of {len(others)} other finalists may be better within the noise."
+  for other in others:
+    counts = other.result["evaluations"]
+    spent = f"{other.result['optimizer']}, {counts['journal'] - counts['scored']} trainings"
+    found = difference(answer_scores(search), answer_scores(other), deviation(other))
+    yield compared(found, f"the answer of {other.name} ({spent})")
+  rest = search.finalists[1:]
+  if ties := sum(row["tie"] for row in rest):
+    words = f"{ties} of {len(rest)} other finalists may be better within the noise."
     yield Verdict(OPEN, "Tie:", words)
-  elif others:
-    yield Verdict(GOOD, "Ahead", f"of {len(others)} other finalists, beyond the noise.")
+  elif rest:
+    yield Verdict(GOOD, "Ahead", f"of {len(rest)} other finalists, beyond the noise.")
   ratio = result["signal"]["ratio"]
   if ratio is not None:
     kind = GOOD if ratio < _SMALL_NOISE else OPEN
@@ -67,11 +81,6 @@ def compared(found: Difference, other: str) -> Verdict:
   if found.certain:
     return Verdict(GOOD, "Better", f"than {other}: {by}.")
   return Verdict(OPEN, "Not surely better", f"than {other}: {by}.")
-
-
-def answer_scores(search: Finished) -> list[float]:
-  """The scores of the answer with fresh seeds."""
-  return [real(score) for score in search.finalists[0]["scores"]]
 
 
 def _key(search: Finished, step: Step) -> str:

@@ -1,0 +1,58 @@
+"""Writes the report of finished searches again, compares searches, and draws their figures.
+
+python -m experiments.report runs/digits
+python -m experiments.report runs/rcas runs/random_search --output=runs/comparison
+
+Each folder gets its report.html, and figures/ with every figure as SVG and PNG. Several folders
+also get a page that compares them, in --output, and each of their pages says which others it beats.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+
+from experiments import common
+from nas_submod import files
+from nas_submod.report import comparison, figure, finished, page
+
+OUTPUT = flags.DEFINE_string("output", "runs/comparison", "Folder of a comparison.")
+FIGURES = "figures"
+
+
+def main(argv: Sequence[str]) -> None:
+  """Writes pages and figures."""
+  logging.set_verbosity(logging.WARNING)
+  folders = list(dict.fromkeys(argv[1:]))
+  if not folders:
+    return common.fail("no folder is given; allowed: the --workdir of one or more searches")
+  try:
+    output = files.local_path(OUTPUT.value)
+    searches = [finished.read(folder) for folder in folders]
+    if len(searches) > 1:
+      comparison.check(searches)
+    for search in searches:
+      folder = files.local_path(search.name)
+      others = [other for other in searches if other is not search]
+      page.write_page(search, folder / page.PAGE_FILE, others)
+      _save(page.all_plots(search), folder)
+      print(f"{folder}/: {page.PAGE_FILE}, {FIGURES}/")
+    if len(searches) > 1:
+      output.mkdir(parents=True, exist_ok=True)
+      files.write_bytes(output / page.PAGE_FILE, comparison.page(searches, output).encode())
+      _save(comparison.all_plots(searches), output)
+      print(f"{output}/: {page.PAGE_FILE}, {FIGURES}/")
+  except ValueError as error:
+    return common.fail(error)
+  except OSError as error:
+    return common.fail(f"{error.filename} cannot be written: {error.strerror}")
+
+
+def _save(plots: Sequence[figure.Plot], folder: pathlib.Path) -> None:
+  (folder / FIGURES).mkdir(exist_ok=True)
+  for plot in plots:
+    figure.save(plot, folder / FIGURES)
+
+
+if __name__ == "__main__":
+  app.run(main)

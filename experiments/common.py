@@ -1,15 +1,14 @@
 """Shared by the command lines: flags, devices, configs, and errors in one line."""
 
-import difflib
-import importlib.util
+import contextlib
+import io
 import os
 import pathlib
 import re
 import signal
 import sys
 import traceback
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,11 +17,13 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 import nas_submod
-from nas_submod import compilation, parallel
+from experiments import config_file
+from nas_submod import compilation, parallel, precision
+from nas_submod.files import local_path
+from nas_submod.validation import first_line
 
 # A default in the flag would load the file, and could fail, while this module is imported.
-DEFAULT_CONFIG = "configs/digits.py"
-CONFIG = config_flags.DEFINE_config_file("config", None, f"The experiment; {DEFAULT_CONFIG}.")
+CONFIG = config_flags.DEFINE_config_file("config", None, f"The experiment; {config_file.DEFAULT}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(
   "cpu_devices", 0, "Number of CPU devices where there is no accelerator; 0: one per core."
@@ -49,29 +50,31 @@ def start_console(takes_notice: bool = False) -> Console:
   """
   if DISTRIBUTED.value:
     jax.config.update("jax_enable_preemption_service", takes_notice)
-    parallel.start_processes(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    address = COORDINATOR.value
+    if address is not None and not re.fullmatch(r".+:\d+", address):
+      raise ValueError(f"--coordinator_address is {address!r}; allowed: host:port")
+    if address is not None:
+      print(f"waiting for {NUM_PROCESSES.value} processes at {address}", file=sys.stderr)
+    parallel.start_processes(address, NUM_PROCESSES.value, PROCESS_ID.value)
+  try:
+    jax.local_devices()
+  except RuntimeError as error:  # Such as JAX_PLATFORMS=cuda without CUDA.
+    raise ValueError(f"JAX finds no device: {first_line(error)}") from error
   return Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
 
 
 def workdir() -> pathlib.Path:
-  """The folder of this run."""
-  if WORKDIR.value:
-    return pathlib.Path(WORKDIR.value)
-  return pathlib.Path("runs") / pathlib.Path(config_file()).stem
+  """The folder of this run.
+
+  Raises:
+    ValueError: If it is not a path of this machine.
+  """
+  return local_path(WORKDIR.value or pathlib.Path("runs") / pathlib.Path(config_path()).stem)
 
 
-def config_file() -> str:
+def config_path() -> str:
   """The path of the config file, without its mode."""
   return config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
-
-
-def load_module(path: str) -> types.ModuleType:
-  """The module of a config file."""
-  spec = importlib.util.spec_from_file_location("config_module", path)
-  assert spec is not None and spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 def run(main: Callable[[Any], None]) -> None:
@@ -83,60 +86,58 @@ def run(main: Callable[[Any], None]) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or cores or 1)
+    for name, value in precision.other_settings().items():
+      print(f"{name.upper()}={value} is ignored: it changes results", file=sys.stderr)
+    precision.use_our_settings()
     compilation.keep_programs()
-    main(CONFIG.value)
+    with one_line():
+      main(CONFIG.value)
+      sys.stdout.flush()
 
-  argv = sys.argv
-  if not any(re.match("--?config(=|$)", argument) for argument in argv):
-    argv = [argv[0], f"--config={DEFAULT_CONFIG}", *argv[1:]]
-  app.run(with_flags, argv, flags_parser=_parse_flags)
+  config_file.share_installed_configs()
+  logging.set_verbosity(logging.ERROR)  # ml_collections warns of what `_parse_flags` says.
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="replace")  # Not every locale has an arrow.
+  with one_line():
+    try:
+      sys.argv = config_file.arguments(sys.argv)  # ml_collections reads them there.
+    except (ValueError, flags.Error) as error:
+      fail(first_line(error))
+    app.run(with_flags, sys.argv, flags_parser=_parse_flags)
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+  """Ends the command with one line where the cause lies outside the program, or with none."""
+  try:
+    yield
+  except BrokenPipeError:  # Nobody reads any more, as in `| head -1`.
+    os._exit(141)
+  except KeyboardInterrupt:
+    stop("stopped", 130)
+  except OSError as error:
+    where = f"{error.filename}: " if error.filename else ""
+    stop(f"error: {where}{error.strerror or first_line(error)}", 1)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; a wrong flag or config ends the command with one line."""
+  [given] = [value.removeprefix("--config=") for value in argv if value.startswith("--config=")]
   try:
     rest = flags.FLAGS(argv)
-    CONFIG.value.to_dict()  # Raises the error of a file that failed to load.
-    return rest
-  except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-    given = [value.partition("=")[2] for value in argv if value.startswith("--config=")]
-    for path in (value.split(":")[0] for value in given):
-      if not pathlib.Path(path).is_file():
-        fail(f"there is no config file {path}")
-    if isinstance(error, AttributeError | KeyError) and given:
-      unknown = _unknown_field(argv, given[-1])
-      if unknown:
-        fail(unknown)
+    if isinstance(CONFIG.value, ConfigDict):
+      return rest
+    line = f"{given} cannot be loaded"
+  except Exception as error:  # A config file may raise anything.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = lines[-1].removeprefix("ValueError: ") if lines else type(error).__name__
-    # The rest of the line comes from Python's parser.
-    before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
-    fail(f"{before}; allowed is a dict such as '{{\"depth\": 1}}'" if of_a_dict else line)
-    raise
-
-
-def _unknown_field(argv: list[str], given: str) -> str | None:
-  """Describes the error in a config file, or the first flag without a field in it; or None."""
-  path, *mode = given.split(":", 1)
-  try:
-    config = load_module(path).get_config(*mode)
-  except Exception as error:  # A user's file may raise anything.
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f" line {frame.lineno}" for frame in frames if frame.filename.endswith(path)]
-    return f"{path}{''.join(lines[-1:])}: {type(error).__name__} {error}"
-  for argument in argv:
-    flag = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
-    here, place = config, "config"
-    for name in flag[1].split(".") if flag else ():
-      if not isinstance(here, ConfigDict):
-        return f"the config has no field {name}. {place} is a value, set as a whole"
-      if name not in here:
-        near = difflib.get_close_matches(name, here, 1)
-        hint = f'Did you mean "{near[0]}"? ' if near else ""
-        fields = f"has {', '.join(here)}" if here else "has no fields: set it as a whole"
-        return f"the config has no field {name}. {hint}{place} {fields}"
-      here, place = here[name], f"{place}.{name}"
-  return None
+    if isinstance(error, AttributeError | KeyError) and not config_file.fault(given):
+      line = config_file.unknown_field(argv, given) or line
+  # The rest of the line comes from Python's parser.
+  before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
+  line = f"{before}; allowed is a dict such as '{{\"depth\": 1}}'" if of_a_dict else line
+  return list(fail(config_file.fault(given) or line))
 
 
 def is_ours(error: BaseException) -> bool:

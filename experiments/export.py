@@ -13,7 +13,6 @@ an image are in `WORKDIR/model`, or `WORKDIR/untrained`. A float file that diffe
 ends the command with exit status 1.
 """
 
-import json
 import pathlib
 import re
 import shlex
@@ -31,6 +30,7 @@ from nas_submod import data, networks, resources, trained
 from nas_submod.export import card, formats, parts
 from nas_submod.export.deploy import CALIBRATION, deploy
 from nas_submod.export.subject import Subject
+from nas_submod.files import local_path, read_json
 from nas_submod.networks import architectures, spaces
 from nas_submod.training import check_fit
 from nas_submod.validation import at_least_one
@@ -55,7 +55,7 @@ def main(config: ConfigDict) -> None:
     choice = formats.choose(FORMATS.value, no_int8)
     # The files of a trained network stay.
     folder = "untrained" if ARCHITECTURE.value else "model"
-    output = pathlib.Path(OUTPUT.value or common.workdir() / folder)
+    output = local_path(OUTPUT.value or common.workdir() / folder)
     columns = (
       TextColumn("{task.description:<12}"),
       BarColumn(),
@@ -114,7 +114,7 @@ def _trained(workdir: pathlib.Path) -> Subject:
 def _config(workdir: pathlib.Path) -> dict[str, Any]:
   """The config of a search; empty if it cannot be read."""
   try:
-    return dict(json.loads((workdir / CONFIG_FILE).read_text()))
+    return dict(read_json(workdir / CONFIG_FILE))
   except (OSError, ValueError, TypeError):
     return {}
 
@@ -197,7 +197,7 @@ def _result(path: pathlib.Path, network: trained.Trained) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    result = json.loads(path.read_text())
+    result = read_json(path)
     canonical = network.space.canonical(np.array(result["architecture"]))
     same = np.array_equal(canonical, network.space.canonical(np.array(network.architecture)))
     return {name: result[name] for name in ("resources", "budget")} if same else {}

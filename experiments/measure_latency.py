@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
 from nas_submod.export import measure, parts, timing
+from nas_submod.files import local_path
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency import measured, open_table, samples
@@ -52,7 +53,7 @@ def main(config: ConfigDict) -> None:
     madds = (config.get("budget") or {}).get("madds")
     sampled = samples.draw(space, NETWORKS.value, CHECKS.value, madds)
     if EXPORT_PARTS.value:
-      return export_parts(space, sampled, pathlib.Path(EXPORT_PARTS.value), console)
+      return export_parts(space, sampled, local_path(EXPORT_PARTS.value), console)
     measure_here(space, sampled, output(f"latency_{RUNTIME.value}.csv"), console)
   except ValueError as error:
     return common.fail(error)
@@ -69,7 +70,7 @@ def output(name: str) -> pathlib.Path:
     OSError: If the folder cannot be made.
     ValueError: If the path is a folder.
   """
-  path = pathlib.Path(OUTPUT.value) if OUTPUT.value else common.workdir() / name
+  path = local_path(OUTPUT.value) if OUTPUT.value else common.workdir() / name
   if path.is_dir():
     raise ValueError(f"--output={path} is a folder; allowed: the path of a file")
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def export_parts(
     f"{len(stems)} parts and networks as {', '.join(FORMATS.value)} in {folder}/\n"
     f"Time each on the device, best in turns, and write its milliseconds into {table}. "
     "Then\n  python -m experiments.measure_latency "
-    f"--config={common.config_file()} --from_csv={table} --output=table.csv\nfits the "
+    f"--config={common.config_path()} --from_csv={table} --output=table.csv\nfits the "
     "correction and writes the table for config.resources.latency. Rows of networks (network/... "
     "and check/...) may be deleted: then the correction is 0.",
     markup=False,

@@ -1,45 +1,93 @@
 """Prints the searches that a config's `sweep()` lists, or runs them one after another.
 
 python -m experiments.sweep --config=configs/digits.py [--workdir=runs/sweep] [--run]
+
+All other flags are those of `experiments.search`, and each search gets them; what `sweep()` sets
+comes after them. The workdir of a search is named by its entry.
 """
 
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import common
+from experiments import common, config_file
+from nas_submod.files import fingerprint
+from nas_submod.validation import first_line
 
 RUN = flags.DEFINE_bool("run", False, "Run the commands instead of printing them.")
 
+_LONGEST = 100  # letters of a name; a file system allows 255
+
 
 def commands() -> list[list[str]]:
-  """The command of each entry of `sweep()`; each has its own workdir."""
-  path = common.config_file()
-  module = common.load_module(path)
-  if not hasattr(module, "sweep"):
-    common.fail(f"{path} has no sweep(); configs/digits.py shows one")
-  base = [sys.executable, "-m", "experiments.search", f"--config={path}"]
-  return [[*base, *overrides(entry)] for entry in module.sweep()]
+  """The command of each entry of `sweep()`; each has its own workdir.
+
+  Raises:
+    ValueError: If the config lists no searches.
+  """
+  path = common.config_path()
+  entries = _entries(path)
+  base = [sys.executable, "-m", "experiments.search", *_passed(sys.argv[1:])]
+  return [
+    [*base, *(f"--config.{key}={value}" for key, value in entry.items()), _workdir(entry)]
+    for entry in entries
+  ]
 
 
-def overrides(entry: dict[str, Any]) -> list[str]:
-  """The flags of one entry, which maps dotted names of config fields to values."""
-  name = "_".join(f"{key.split('.')[-1]}={value}" for key, value in entry.items())
-  values = [f"--config.{key}={value}" for key, value in entry.items()]
-  return [*values, f"--workdir={common.workdir() / name}"]
+def _entries(path: str) -> list[Mapping[str, Any]]:
+  """What `sweep()` of a config file returns, checked."""
+  sweep = getattr(config_file.load_module(path), "sweep", None)
+  if not callable(sweep):
+    raise ValueError(f"{path} has no sweep(); configs/digits.py shows one")
+  try:
+    entries = list(sweep())
+  except Exception as error:  # A user's function may raise anything.
+    raise ValueError(f"{path}: sweep(): {type(error).__name__} {first_line(error)}") from error
+  for entry in entries:
+    if not isinstance(entry, Mapping) or not all(isinstance(key, str) for key in entry):
+      raise ValueError(
+        f"{path}: sweep() lists {entry!r:.80}; expected: dictionaries such as {{'train.steps': 9}}"
+      )
+  return entries
+
+
+def _passed(arguments: list[str]) -> list[str]:
+  """The arguments without the flags of this command alone."""
+  passed, left = [], iter(arguments)
+  for argument in left:
+    if re.fullmatch("--?workdir", argument):
+      next(left, None)
+    elif not re.match("--?(workdir=|(no)?run(=|$))", argument):
+      passed.append(argument)
+  return passed
+
+
+def _workdir(entry: Mapping[str, Any]) -> str:
+  """The flag of the workdir of an entry. Different entries have different ones."""
+  name = "_".join(f"{key}={value}" for key, value in entry.items()) or "as_configured"
+  plain = re.sub(r"[^\w.=+-]+", "-", name)[:_LONGEST]
+  if plain != name:
+    plain += f"_{fingerprint(name.encode())}"
+  return f"--workdir={common.workdir() / plain}"
 
 
 def main(config: ConfigDict) -> None:
   """Prints or runs the commands."""
   del config
-  for command in commands():
+  try:
+    found = commands()
+  except ValueError as error:
+    return common.fail(error)
+  for command in found:
     print(shlex.join(command), flush=True)
-    if RUN.value and subprocess.run(command).returncode:
-      common.fail(f"this search failed: {shlex.join(command)}")
+    if RUN.value and (code := subprocess.run(command, check=False).returncode):
+      common.fail(f"this search failed with exit status {code}: {shlex.join(command)}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
 from nas_submod import data, files, identity, parallel, preemption, trained
+from nas_submod.fields import check_config
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.search import make_setup, sharing
@@ -35,6 +36,7 @@ def main(config: ConfigDict) -> None:
   """Trains, tests, writes metrics.json."""
   try:
     console = common.start_console(takes_notice=True)
+    check_config(config, ("seed", "space", "data", "final"))
     space = spaces.from_config(config.space)
     wanted = ARCHITECTURE.value or config.get("architecture")
     if not wanted:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from nas_submod import resources
@@ -108,9 +109,12 @@ def inputs_of(
 
   Returns:
     Images and labels of the splits, latencies, and code of the user's own, as far as the modules
-    that the config names go: what those import is not followed.
+    that the config names go: what those import is not followed. Also the precision of matrix
+    products, if JAX has one set.
   """
   found = fingerprint.of_splits(data, splits)
+  if precision := jax.config.values["jax_default_matmul_precision"]:
+    found["matrix products"] = str(precision)
   given = dict(config.get("resources") or {}) if table is not None else {}
   if table is not None and "latency_ms" in (budget or {}):
     costs = table["latency_ms"].table

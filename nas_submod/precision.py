@@ -1,9 +1,25 @@
-"""Matrix products of the same precision on every device."""
+"""Numbers of the same kind and precision everywhere."""
 
 import contextlib
 from collections.abc import Iterator
 
 import jax
+
+# Settings of JAX that change numbers, or the errors of those that are not finite. People set them
+# for all their programs. The precision of matrix products is not among them: it may be chosen.
+_SETTINGS = {
+  "jax_enable_x64": False,
+  "jax_default_prng_impl": "threefry2x32",
+  "jax_threefry_partitionable": True,
+  "jax_random_seed_offset": 0,
+  "jax_enable_custom_prng": False,
+  "jax_numpy_dtype_promotion": "standard",
+  "jax_numpy_rank_promotion": "allow",
+  "jax_softmax_custom_jvp": False,
+  "jax_debug_nans": False,
+  "jax_debug_infs": False,
+  "jax_disable_jit": False,
+}
 
 
 @contextlib.contextmanager
@@ -16,3 +32,15 @@ def full_precision() -> Iterator[None]:
   """
   with jax.default_matmul_precision("highest"):
     yield
+
+
+def other_settings() -> dict[str, object]:
+  """The settings of JAX that are not those that results rely on, and what they are."""
+  known = jax.config.values  # Some are not in every version.
+  return {name: known[name] for name, value in _SETTINGS.items() if known.get(name, value) != value}
+
+
+def use_our_settings() -> None:
+  """Gives JAX the settings that results rely on."""
+  for name in other_settings():
+    jax.config.update(name, _SETTINGS[name])

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import data as datasets
-from nas_submod import identity, parallel, resources, training
+from nas_submod import identity, parallel, precision, resources, training
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, Evaluation, Score, score_named
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.shared_weights.settings import method_of
+from nas_submod.fields import check_config
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import Optimizer, catalog
@@ -74,6 +75,9 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   Raises:
     ValueError: If anything in it cannot work: one line with what is allowed.
   """
+  if precision.other_settings().get("jax_enable_x64"):
+    raise ValueError("JAX is set to 64 bits (jax_enable_x64); allowed: 32 bits")
+  check_config(config, ("seed", "space", "data", "budget", "score", "search", "train"))
   space = spaces.from_config(config["space"])
   table = resources.from_config(config.get("resources"))
   budget = resources.check_budget(space, config["budget"], table)
@@ -96,9 +100,6 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   options = {name: option for name, option in search["options"].items() if name not in later}
   named = make_optimizer(config, space, additive, options)
   checked_seed("config.seed", config["seed"])
-  for name, least in (("replicates", 1), ("finalists", 1), ("finalist_replicates", 2)):
-    if search[name] < least:
-      raise ValueError(f"config.search.{name} is {search[name]}; at least {least}")
   data = datasets.load(config["data"])
   check_fit(space, data)
   # The optimizer raises here what it does not take: too many elements, or no such resource.

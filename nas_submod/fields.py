@@ -1,0 +1,203 @@
+"""The fields of a config: their names, and the range of every number, in one place.
+
+What depends on the images, on the space or on another field is checked where it is used. The fields
+of `config.resources` and `config.budget` have names of the user's own.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+_INT32_MAX = 2**31 - 1
+
+
+class Field(NamedTuple):
+  """A field of a config.
+
+  Attributes:
+    allowed: What is allowed, in words.
+    fits: Whether a value is.
+    required: Whether it must be set.
+  """
+
+  allowed: str
+  fits: Callable[[Any], bool]
+  required: bool = True
+
+  @property
+  def optional(self) -> "Field":
+    """The same field, which may be missing or None."""
+    return self._replace(required=False)
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def whole(least: int) -> Field:
+  """Whole numbers from `least` that fit into 32 bits."""
+  words = f"whole numbers from {least} to 2**31 - 1"
+  return Field(words, lambda value: type(value) is int and least <= value <= _INT32_MAX)
+
+
+def number(words: str, fits: Callable[[float], bool]) -> Field:
+  """Finite numbers for which `fits` holds."""
+  return Field(words, lambda value: _is_number(value) and fits(value))
+
+
+def one_of(*names: str) -> Field:
+  """One of some names."""
+  return Field(", ".join(names), lambda value: isinstance(value, str) and value in names)
+
+
+def _increase(values: Any) -> bool:
+  """Whether values are numbers above 0, each larger than the one before."""
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    return False
+  found = list(values)
+  return all(map(_is_number, found)) and all(a < b for a, b in zip([0, *found], found))
+
+
+ANY = Field("anything", lambda value: True)
+TEXT = Field("text", lambda value: isinstance(value, str))
+SECTION = Field("a dictionary", lambda value: hasattr(value, "items"))  # A ConfigDict is one.
+FLAG = Field("True or False", lambda value: isinstance(value, bool))
+POSITIVE = number("numbers above 0", lambda value: value > 0)
+FROM_ZERO = number("numbers from 0", lambda value: value >= 0)
+BELOW_ONE = number("numbers from 0 to below 1", lambda value: 0 <= value < 1)
+SHARE = number("0 to 1", lambda value: 0 <= value <= 1)
+
+# A training; the duration is checked by `training.schedules`, against the images.
+_RECIPE = {
+  "steps": whole(0).optional,
+  "epochs": FROM_ZERO.optional,
+  "batch_size": whole(1),
+  "learning_rate": POSITIVE,
+  "schedule": one_of("multistep", "cosine", "constant"),
+  "milestones": Field("increasing numbers above 0", _increase, False),
+  "decay": number("numbers above 0, up to 1", lambda value: 0 < value <= 1).optional,
+  "warmup_steps": whole(0).optional,
+  "momentum": BELOW_ONE,
+  "weight_decay": FROM_ZERO,
+  "decay_kernels": FLAG.optional,
+  "label_smoothing": BELOW_ONE,
+  "crop_padding": whole(0),
+  "flip": FLAG,
+  "clip_norm": FROM_ZERO.optional,
+  "mixup": FROM_ZERO.optional,
+  "average": BELOW_ONE.optional,
+  "dtype": one_of("float32", "bfloat16").optional,
+}
+
+SECTIONS: Mapping[str, Mapping[str, Field]] = {
+  "train": _RECIPE
+  | {
+    "steps_per_call": whole(1),
+    "inherit_steps": whole(0).optional,
+    "screen_steps": whole(0).optional,
+  },
+  "final": _RECIPE
+  | {
+    "evaluate_on": one_of("test", "validation"),
+    "log_every": whole(1),
+    "checkpoint_every": POSITIVE,
+    "keep_checkpoints": whole(1),
+    "from_shared_weights": FLAG.optional,
+  },
+  "search": {
+    "optimizer": TEXT,
+    "options": SECTION,
+    "max_evaluations": whole(0),
+    "replicates": whole(1),
+    "finalists": whole(1),
+    "finalist_replicates": whole(2),
+  },
+  "evaluation": {
+    "method": TEXT.optional,
+    "store": SECTION.optional,
+    "least_share": SHARE.optional,
+    "stores": whole(1).optional,
+    "statistics_images": whole(1).optional,
+    "pool": whole(1).optional,
+  },
+  "evaluation.store": {
+    **{name: field.optional for name, field in _RECIPE.items()},
+    "steps_per_call": whole(1).optional,
+    "checkpoint_every": whole(1).optional,
+  },
+  # `data.load` checks what they are.
+  "data": dict.fromkeys(("source", "validation_size"), ANY)
+  | dict.fromkeys(
+    ("train_size", "test_size", "split_seed", "image_size", "classes", "data_dir", "stream"),
+    ANY.optional,
+  ),
+}
+
+# Its other fields are checked by `networks.spaces`. Each may come from a known space.
+_SPACE = {
+  "image_shape": Field(
+    "three whole numbers from 1: height, width, channels",
+    lambda value: (
+      isinstance(value, Collection) and len(value) == 3 and all(map(whole(1).fits, value))
+    ),
+  ),
+  "classes": whole(2),
+  "stem_channels": whole(1),
+  "stem_stride": whole(1),
+  "stem_block_channels": whole(0),
+  "head_channels": whole(0),
+}
+
+_TOP = {
+  **dict.fromkeys(("seed", "score", "architecture"), ANY),
+  **dict.fromkeys(("space", "resources", "budget"), SECTION),
+  **{
+    name: Field(f"fields {', '.join(fields)}", SECTION.fits)
+    for name, fields in SECTIONS.items()
+    if "." not in name
+  },
+}
+
+
+def check_config(config: Any, needed: Collection[str]) -> None:
+  """Checks the names of all fields of a config, and the range of every number.
+
+  Args:
+    config: The config: a ConfigDict, or nested dictionaries.
+    needed: The parts that must be there, such as "train".
+
+  Raises:
+    ValueError: If a field is unknown, missing or out of range: one line that names it.
+  """
+  parts = {name: f._replace(required=name in needed) for name, f in _TOP.items()}
+  check_section("config", config, parts)
+  for name, fields in SECTIONS.items():
+    here = config
+    for part in name.split("."):
+      here = dict(here.items()).get(part) or {}
+    if here:
+      check_section(f"config.{name}", here, fields)
+  space = dict(config.items())["space"]
+  known = {name: f.optional for name, f in _SPACE.items()}
+  check_section("config.space", {k: v for k, v in space.items() if k in known}, known)
+
+
+def check_section(place: str, section: Any, fields: Mapping[str, Field]) -> None:
+  """Checks the fields of one part of a config; those that are None are missing.
+
+  Raises:
+    ValueError: As `check_config`.
+  """
+  given = dict(section.items())
+  for name in given:
+    if name not in fields:
+      near = difflib.get_close_matches(str(name), fields, 1)
+      hint = f'Did you mean "{near[0]}"? ' if near else ""
+      raise ValueError(f"unknown field {place}.{name}. {hint}Allowed: {', '.join(fields)}")
+  missing = [name for name, f in fields.items() if f.required and given.get(name) is None]
+  if missing:
+    raise ValueError(f"{place} lacks {', '.join(missing)}; configs/digits.py has every field")
+  for name, value in given.items():
+    if value is not None and not fields[name].fits(value):
+      raise ValueError(f"{place}.{name} is {value!r:.80}; allowed: {fields[name].allowed}")

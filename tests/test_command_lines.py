@@ -1,0 +1,117 @@
+"""What command lines take: config files wherever they are, and flags in every form."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments import config_file, sweep
+from experiments.common import config_flags  # noqa: F401 (defines the flag --flagfile)
+from nas_submod import precision
+
+ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = "--config=configs/digits.py"
+
+
+@pytest.mark.parametrize(
+  ("given", "expected"),
+  [
+    ([], [DIGITS]),
+    (["--dry_run"], [DIGITS, "--dry_run"]),
+    (["--config.seed=1", f"{DIGITS}:smoke"], [f"{DIGITS}:smoke", "--config.seed=1"]),
+    (["--config", "configs/digits.py:device"], [f"{DIGITS}:device"]),
+    (["--config=none.py", DIGITS], [DIGITS]),  # The last one.
+    (["--flagfile=flags", f"{DIGITS}:smoke"], [f"{DIGITS}:smoke", "--config.seed=3"]),
+    (['--config.space={"lazy": true}'], [DIGITS, "--config.space={'lazy': True}"]),
+    (["--config.space={'lazy': None}"], [DIGITS, "--config.space={'lazy': None}"]),
+    (["--config.space={race"], [DIGITS, "--config.space={race"]),
+  ],
+)
+def test_arguments_in_every_form(given, expected, tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  (tmp_path / "flags").write_text("--config=configs/fashion_mnist.py\n--config.seed=3\n")
+  given = [argument.replace("flags", str(tmp_path / "flags")) for argument in given]
+  assert config_file.arguments(["search", *given]) == ["search", *expected]
+
+
+def test_an_installed_config_is_found_from_any_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert config_file.find("configs/digits.py") == ROOT / "configs" / "digits.py"
+  (tmp_path / "configs").mkdir()
+  (tmp_path / "configs" / "mine.py").touch()
+  assert config_file.find("configs/mine.py") == pathlib.Path("configs/mine.py")
+  assert config_file.find("configs/digits.py") == ROOT / "configs" / "digits.py"
+  (tmp_path / "configs" / "digits.py").touch()
+  assert config_file.find("configs/digits.py") == pathlib.Path("configs/digits.py")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert config_file.find("~/configs/mine.py") == tmp_path / "configs" / "mine.py"
+  with pytest.raises(ValueError, match=r'file configs/digit.py\. Did you mean "configs/digits'):
+    config_file.find("configs/digit.py")
+  with pytest.raises(ValueError, match=r"gs://bucket/digits.py is not on this machine"):
+    config_file.find("gs://bucket/digits.py")
+
+
+def test_a_package_of_the_same_name_does_not_hide_the_installed_configs(tmp_path):
+  (tmp_path / "configs").mkdir()
+  (tmp_path / "configs" / "__init__.py").touch()
+  mine = tmp_path / "configs" / "mine.py"
+  mine.write_text("from configs import digits\n\ndef get_config():\n  return digits.get_config()\n")
+  code = "from experiments import config_file\nconfig_file.share_installed_configs()\n"
+  code += "print(config_file.fault('configs/mine.py'))"
+  # As with `python -m`, the working directory comes first.
+  paths = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=tmp_path, env=paths, capture_output=True, text=True
+  )
+  assert done.stdout == "None\n", done.stderr
+
+
+@pytest.mark.parametrize(
+  ("content", "mode", "words"),
+  [
+    ("x = 1\n", "", "has no function get_config; expected: get_config() that returns"),
+    ("def get_config():\n  return {}\n", "", "get_config returns dict; expected: "),
+    ("def get_config():\n  pass\n", "", "get_config returns NoneType; expected: "),
+    ("\ndef get_config(:\n", "", "line 2: invalid syntax"),
+    ("\nimport no_such_module\n", "", "line 2: No module named 'no_such_module'"),
+    ("def get_config():\n  return 1 / 0\n", "", "line 2: ZeroDivisionError division by zero"),
+    ("def get_config():\n  raise ValueError('no\\nway')\n", "", "line 2: no"),
+    ("def get_config():\n  pass\n", "smoke", "takes no mode: --config="),
+    ("def get_config(mode):\n  pass\n", "", "takes a mode: --config="),
+  ],
+)
+def test_a_config_file_at_fault_is_named_with_the_line_and_what_is_expected(
+  content, mode, words, tmp_path
+):
+  path = tmp_path / "mine.py"
+  path.write_text(content)
+  found = config_file.fault(f"{path}:{mode}" if mode else str(path))
+  assert found.startswith(str(path)) and words in found and "\n" not in found
+
+
+def test_a_sweep_passes_on_the_flags_of_its_searches():
+  given = [f"{DIGITS}:smoke", "--config.budget.params=9", "--cpu_devices=1", "--config.seed", "2"]
+  own = ["--run", "--workdir=runs/sweep", "--workdir", "runs/sweep", "--norun", "--run=true"]
+  assert sweep._passed([*given[:1], *own, *given[1:]]) == given
+
+
+def test_different_entries_of_a_sweep_have_different_workdirs(monkeypatch):
+  monkeypatch.setattr(sweep.common, "workdir", lambda: pathlib.Path("runs"))
+  entries = [{}, {"train.momentum": 0.5}, {"final.momentum": 0.5}]
+  entries += [{"search.options": {"a": value}} for value in ("x/y", "x y", "x" * 200, "x" * 201)]
+  found = [sweep._workdir(entry) for entry in entries]
+  assert len(set(found)) == len(entries)
+  for flag in found:
+    name = flag.removeprefix("--workdir=runs/")
+    assert len(name) < 255 and "/" not in name
+  assert found[1] == "--workdir=runs/train.momentum=0.5"
+
+
+def test_settings_of_jax_that_change_numbers_are_told():
+  import jax
+
+  assert precision.other_settings() == {}
+  with jax.enable_x64(True):
+    assert precision.other_settings() == {"jax_enable_x64": True}

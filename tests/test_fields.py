@@ -1,0 +1,124 @@
+"""Every field of a config is known, and every number has a range."""
+
+import importlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from nas_submod import fields
+from nas_submod.fields import check_config
+from tests import tiny_config
+from tests.test_config_files import FILES, TRAININGS
+
+SEARCH = "seed", "space", "data", "budget", "score", "search", "train"
+TRAIN = "seed", "space", "data", "final"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_config_file_passes(name):
+  config = importlib.import_module(name).get_config()
+  check_config(config, TRAIN if name in TRAININGS else SEARCH)
+  check_config(config.to_dict(), TRAIN)
+  if name in TRAININGS:
+    with pytest.raises(ValueError, match="config lacks score, budget, train, search"):
+      check_config(config, SEARCH)
+
+
+def changed(name, value):
+  config = tiny_config.get_config().to_dict()
+  *parts, field = name.split(".")
+  section = config
+  for part in parts:
+    section = section[part]
+  section[field] = value
+  return config
+
+
+@pytest.mark.parametrize(
+  ("name", "words"),
+  [
+    ("serach", 'unknown field config.serach. Did you mean "search"?'),
+    ("search.max_evaluation", 'config.search.max_evaluation. Did you mean "max_evaluations"?'),
+    ("train.learningrate", 'config.train.learningrate. Did you mean "learning_rate"?'),
+    ("final.evaluateon", 'config.final.evaluateon. Did you mean "evaluate_on"?'),
+    ("data.validation", 'config.data.validation. Did you mean "validation_size"?'),
+    ("evaluation.methods", 'config.evaluation.methods. Did you mean "method"?'),
+    ("evaluation.store.steps_a_call", 'store.steps_a_call. Did you mean "steps_per_call"?'),
+  ],
+)
+def test_an_unknown_field_is_named_with_the_nearest(name, words):
+  with pytest.raises(ValueError, match="Allowed: ") as error:
+    check_config(changed(name, 3), SEARCH)
+  assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["train.batch_size", "search.finalists", "data.source", "seed"])
+def test_a_missing_field_is_named(name):
+  section, _, field = f"config.{name}".rpartition(".")
+  with pytest.raises(ValueError, match=f"^{section} lacks {field}; configs/digits.py has"):
+    check_config(changed(name, None), SEARCH)
+
+
+NAN, INF = float("nan"), float("inf")
+WRONG = {
+  "train.steps": (-1, 1.5, "9", True, 2**31, NAN),
+  "train.epochs": (-1.0, NAN, INF, "9"),
+  "train.batch_size": (0, -3, 2.5, 1e3, "32", None.__class__),
+  "train.learning_rate": (0, -0.1, NAN, INF, "x", True),
+  "train.schedule": ("linear", 3),
+  "train.milestones": ((0, 1), (2, 1), (1, 1), "12", 3, ("a",), (1, NAN)),
+  "train.decay": (0, -1, 1.5),
+  "train.warmup_steps": (-1, 0.5),
+  "train.momentum": (-0.1, 1, 1.5, NAN),
+  "train.weight_decay": (-1e-9, INF),
+  "train.label_smoothing": (-0.1, 1.0),
+  "train.crop_padding": (-1, 0.5),
+  "train.flip": (1, "yes"),
+  "train.steps_per_call": (0, -3),
+  "train.clip_norm": (-1.0,),
+  "train.mixup": (-0.1,),
+  "train.average": (1.0, -0.1),
+  "train.dtype": ("float64", 32),
+  "train.inherit_steps": (-1,),
+  "train.screen_steps": (-1, 0.5),
+  "final.evaluate_on": ("train",),
+  "final.log_every": (0,),
+  "final.checkpoint_every": (0, -1.0, NAN),
+  "final.keep_checkpoints": (0, 1.5),
+  "search.optimizer": (3,),
+  "search.options": ("race", 3),
+  "search.max_evaluations": (-1, 2.5),
+  "search.replicates": (0,),
+  "search.finalists": (0,),
+  "search.finalist_replicates": (1,),
+  "evaluation.least_share": (-0.1, 1.5, NAN),
+  "evaluation.stores": (0,),
+  "evaluation.store.batch_size": (0,),
+  "evaluation.store.learning_rate": (0.0,),
+  "space.image_shape": ((8, 8), (8, 8, 0), (8, 8, -1), "888", 8),
+  "space.classes": (1, 0, -1, 2.5),
+  "space.stem_channels": (0, -4),
+  "space.head_channels": (-1,),
+  "train": (3, "steps", [1]),
+}
+
+
+@pytest.mark.parametrize(
+  ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_value_out_of_range_is_named_with_what_is_allowed(name, value):
+  with pytest.raises(ValueError, match=f"^config\\.{name} is .*; allowed: ") as error:
+    check_config(changed(name, value), SEARCH)
+  assert "\n" not in str(error.value)
+
+
+def test_every_number_of_the_default_config_has_a_range():
+  """A field that is added to a config is added to the table too."""
+  config = tiny_config.get_config()
+  for name, known in fields.SECTIONS.items():
+    section = config
+    for part in name.split("."):
+      section = section[part]
+    of_numbers = {k for k, v in section.items() if type(v) in (int, float)}
+    without = {k for k in of_numbers if known[k] in (fields.ANY, fields.ANY.optional)}
+    assert isinstance(section, ConfigDict) and (name == "data" or not without)

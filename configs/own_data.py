@@ -15,16 +15,17 @@ from nas_submod.resources import budgets
 def get_config(mode: str = "") -> ConfigDict:
   """The config; copy this file and change what is commented."""
   config = digits.get_config(mode)
-  # npz:PATH holds uint8 x_train [N, H, W, C], integer y_train [N], x_test, y_test;
-  # folder:PATH holds PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/...
+  # npz:PATH holds uint8 x_train [N, H, W, C], labels y_train [N], x_test, y_test;
+  # folder:PATH holds PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png.
   # Without test images, set test_size: they are then taken from the training images, as validation
   # images are. With few images, make both numbers smaller.
   config.data.update({"source": "npz:my_data.npz", "validation_size": 1_000})
   # Stages are (output channels, positions, stride of the first block). Options are settings of the
   # inverted residual (nas_submod/networks/blocks.py), or a block of your own: {"block":
   # "module:function", "name": "mine", ...}, called as function(cin, cout, stride, ...) -> Layer.
-  # `start` is the start set: option names by position, "." for empty, "|" between stages. A stage
-  # of stride 2 needs a first block there.
+  # `start` is the start set: option names by position, "." for empty, "|" between stages. An empty
+  # stage passes its stride on to the next block, so stages of several widths may follow each other
+  # at one resolution: configs/mlperf_tiny.py.
   config.space = {
     "name": "mine",
     "image_shape": (32, 32, 3),  # of your images, or of data.image_size

@@ -2,10 +2,68 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from nas_submod import data
 from tests.tiny_data import config, save_folder
+
+
+def test_validation_folders(tmp_path):
+  colours = save_folder(tmp_path, {"a": 4, "b": 4}, {"a": 2, "b": 2})
+  (tmp_path / "test").rename(tmp_path / "Validation")
+  loaded = data.load(config(f"folder:{tmp_path}", 2))
+  assert loaded.notes == ("Validation has the test images",)
+  assert [len(split.labels) for split in loaded[:3]] == [6, 2, 4]
+  save_folder(tmp_path / "more", {}, {"a": 1})
+  (tmp_path / "more" / "test").rename(tmp_path / "test")
+  loaded = data.load(config(f"folder:{tmp_path}", 2))
+  assert [len(split.labels) for split in loaded[:3]] == [10, 2, 1]
+  assert loaded.notes == (
+    "left out: the folders more",
+    "Validation joins the images to train on, from which validation images are drawn",
+  )
+  seen = np.concatenate([loaded.train.images, loaded.validation.images])[:, 0, 0]
+  assert {tuple(pixel) for pixel in seen.tolist()} == set(colours.values())
+
+
+def test_classes_without_a_folder_of_splits(tmp_path):
+  save_folder(tmp_path, {"a": 4, "b": 4})
+  (tmp_path / "train" / "__MACOSX").mkdir()
+  for name in ("Thumbs.db", "notes.txt", "more.txt"):
+    (tmp_path / "train" / "a" / name).touch()
+  loaded = data.load(config(f"folder:{tmp_path / 'train'}", 2, test_size=2))
+  assert loaded.class_names == ("a", "b")
+  assert loaded.notes == (
+    f"the folders in {tmp_path / 'train'} are the classes",
+    "left out, not images: 2 .txt, 1 .db",
+  )
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".GIF", ".tif", ".tga", ".ppm", ".jp2"])
+def test_formats(tmp_path, suffix):
+  if suffix in (".webp", ".jp2") and not features.check({".jp2": "jpg_2000"}.get(suffix, "webp")):
+    pytest.skip(f"this Pillow reads no {suffix}")
+  colours = save_folder(tmp_path, {"a": 3, "b": 3}, suffix=suffix)
+  loaded = data.load(config(f"folder:{tmp_path}", 2, test_size=2))
+  found = np.concatenate([split.images for split in loaded[:3]])[:, 3, 3].astype(int)
+  # Lossy formats change a colour by a little.
+  distance = np.abs(found[:, None] - np.array(list(colours.values()))).max(-1)
+  assert len(found) == 6 and distance.min(0).max() <= 4
+
+
+def test_images_are_turned_as_their_exif_data_say(tmp_path):
+  save_folder(tmp_path, {"a": 3, "b": 3}, size=(8, 4))
+  upright = Image.new("RGB", (4, 8), (0, 0, 0))
+  upright.paste((255, 255, 255), (0, 0, 4, 4))  # White above black.
+  exif = Image.Exif()
+  exif[0x0112] = 6  # Stored turned by 90 degrees, to be turned back clockwise.
+  stored = upright.rotate(90, expand=True)
+  for name in ("a", "b"):
+    for number in range(3):
+      stored.save(tmp_path / "train" / name / f"{number}.png", exif=exif)
+  loaded = data.load(config(f"folder:{tmp_path}", 2, test_size=2))
+  assert loaded.train.images.shape == (2, 8, 4, 3)
+  np.testing.assert_array_equal(loaded.train.images[0], np.asarray(upright))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG"])
@@ -55,13 +113,20 @@ def test_folder_images_of_unequal_size(tmp_path):
 
 def test_folder_errors(tmp_path):
   source = f"folder:{tmp_path}"
-  with pytest.raises(ValueError, match=r"no folder .*train: folder:PATH takes PATH/train/CLASS"):
-    data.load(config(source))
-  (tmp_path / "train").mkdir()
+  with pytest.raises(ValueError, match=r"no folder .*/none: folder:PATH takes PATH/train/CLASS"):
+    data.load(config(source + "/none"))
   with pytest.raises(ValueError, match="has no folders: one for each class"):
     data.load(config(source))
+  (tmp_path / "Val").mkdir()
+  with pytest.raises(ValueError, match=r"no folder .*train beside Val: folder:PATH takes"):
+    data.load(config(source))
+  (tmp_path / "valid").mkdir()
+  with pytest.raises(ValueError, match=r"has Val and valid, which mean the same"):
+    data.load(config(source))
+  (tmp_path / "Val").rmdir()
+  (tmp_path / "valid").rmdir()
   save_folder(tmp_path, {"a": 4, "b": 0}, {"c": 1})
-  with pytest.raises(ValueError, match=r"train/b has no image: allowed are .png, .jpg"):
+  with pytest.raises(ValueError, match=r"train/b has no image: allowed are .apng, .avif"):
     data.load(config(source))
   Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "0.png")
   with pytest.raises(ValueError, match="test has classes missing in train: c"):

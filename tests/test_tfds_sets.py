@@ -146,7 +146,7 @@ def test_errors_of_preparing_a_folder(tmp_path):
   (tmp_path / "flowers" / "train" / "a" / "1.png").write_bytes(b"no png")
   with pytest.raises(ValueError, match=r"^[^\n]*a/1.png is not usable: [^\n]*$"):
     prepare_set(f"folder:{tmp_path / 'flowers'}", str(tmp_path))
-  with pytest.raises(ValueError, match=r"no folder .*/none/train"):
+  with pytest.raises(ValueError, match=r"no folder .*/none: folder:PATH"):
     prepare_set(f"folder:{tmp_path / 'none'}", str(tmp_path))
 
 

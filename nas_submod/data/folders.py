@@ -1,18 +1,27 @@
-"""The source `folder:PATH`: image files `PATH/train/CLASS/*.png` or .jpg, a folder for each class.
+"""The source `folder:PATH`: image files `PATH/train/CLASS/*`, a folder for each class.
 
-Test images, if any, are in `PATH/test/CLASS`. Classes are numbered in the order of their names.
+Test images, if any, are in `PATH/test/CLASS`. Images in `val`, `valid` or `validation` join those
+to train on, from which validation images are drawn; without `test` they are the test images.
+Without all of these folders, images are in `PATH/CLASS/*`. Classes are numbered in the order of
+their names.
 """
 
+import collections
 import itertools
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from nas_submod.data.pixels import decode, mode_of
+from nas_submod.data.pixels import SUFFIXES, decode, mode_of
 from nas_submod.data.source import Source
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Names of folders by what they hold, in any case of letters.
+_SPLITS = {
+  "train": ("train", "training"),
+  "val": ("val", "valid", "validation"),
+  "test": ("test", "testing"),
+}
 
 
 class Folder(NamedTuple):
@@ -22,11 +31,13 @@ class Folder(NamedTuple):
     class_names: Class i has the i-th name.
     files: Maps "train" and, if present, "test" to the files of each class.
     mode: "L" if every image has one channel, "RGB" otherwise.
+    notes: How the folders were read, and what was left out.
   """
 
   class_names: list[str]
   files: dict[str, list[list[pathlib.Path]]]
   mode: str
+  notes: tuple[str, ...] = ()
 
 
 def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]:
@@ -39,19 +50,21 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
   location = pathlib.Path(path).expanduser()
   folder = find_folder(location)
 
-  def source(split: str) -> Source:
+  def source(split: str, notes: tuple[str, ...]) -> Source:
     by_class = folder.files[split]
     flat = list(itertools.chain.from_iterable(by_class))
     labels = np.repeat(np.arange(len(by_class), dtype=np.int32), [len(files) for files in by_class])
     return Source(
-      str(location / split),
+      f"{location} ({split} images)",
       labels,
       lambda i: decode(flat[i], str(flat[i]), folder.mode),
       lambda i: str(flat[i]),
       class_names=tuple(folder.class_names),
+      notes=notes,
     )
 
-  return source("train"), source("test") if "test" in folder.files else None
+  train = source("train", folder.notes)
+  return train, source("test", ()) if "test" in folder.files else None
 
 
 def find_folder(path: pathlib.Path) -> Folder:
@@ -60,40 +73,97 @@ def find_folder(path: pathlib.Path) -> Folder:
   Raises:
     ValueError: A folder or its images are missing, or an image header cannot be read.
   """
-  if not (path / "train").is_dir():
-    raise ValueError(
-      f"no folder {path / 'train'}: folder:PATH takes PATH/train/CLASS/*.png or .jpg"
-    )
-  class_names = _class_names(path / "train")
+  if not path.is_dir():
+    raise ValueError(f"no folder {path}: folder:PATH takes PATH/train/CLASS/* or PATH/CLASS/*")
+  folders, notes = _splits(path)
+  train, val = folders["train"], folders.get("val")
+  class_names = _class_names(train)
   if not class_names:
-    raise ValueError(f"{path / 'train'} has no folders: one for each class is expected")
-  files = {"train": _files(path / "train", class_names)}
+    raise ValueError(f"{train} has no folders: one for each class is expected")
+  listing = _Listing(class_names)
+  files = {"train": listing.of(train)}
   for name, of_class in zip(class_names, files["train"]):
     if not of_class:
-      raise ValueError(f"{path / 'train' / name} has no image: allowed are {', '.join(_SUFFIXES)}")
-  if (path / "test").is_dir():
-    unknown = [name for name in _class_names(path / "test") if name not in class_names]
-    if unknown:
-      raise ValueError(f"{path / 'test'} has classes missing in train: {', '.join(unknown)}")
-    files["test"] = _files(path / "test", class_names)
+      raise ValueError(f"{train / name} has no image: allowed are {', '.join(SUFFIXES)}")
+  if val is not None and "test" in folders:
+    files["train"] = [a + b for a, b in zip(files["train"], listing.of(val))]
+    notes.append(f"{val.name} joins the images to train on, from which validation images are drawn")
+  elif val is not None:
+    notes.append(f"{val.name} has the test images")
+  if (test := folders.get("test", val)) is not None:
+    files["test"] = listing.of(test)
 
   every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
   # Stops at the first image with colours: headers of many files are slow to read.
   gray = all(mode_of(file, str(file)) in ("1", "L") for file in every)
-  return Folder(class_names, files, "L" if gray else "RGB")
+  return Folder(class_names, files, "L" if gray else "RGB", (*notes, *listing.notes()))
+
+
+def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
+  """The folders "train", "val" and "test", and how they were read.
+
+  Raises:
+    ValueError: Two folders have the same meaning, or there are others beside none to train on.
+  """
+  found: dict[str, pathlib.Path] = {}
+  for split, names in _SPLITS.items():
+    here = [p for p in _folders(path) if p.name.lower() in names]
+    if len(here) > 1:
+      raise ValueError(
+        f"{path} has {' and '.join(p.name for p in here)}, which mean the same: keep one of them"
+      )
+    if here:
+      found[split] = here[0]
+  if not found:
+    return {"train": path}, [f"the folders in {path} are the classes"]
+  if "train" not in found:
+    raise ValueError(
+      f"no folder {path / 'train'} beside {', '.join(p.name for p in found.values())}: folder:PATH "
+      "takes PATH/train/CLASS/* or PATH/CLASS/*"
+    )
+  others = [p.name for p in _folders(path) if p not in found.values()]
+  return found, [f"left out: the folders {', '.join(others)}"] if others else []
+
+
+def _folders(path: pathlib.Path) -> list[pathlib.Path]:
+  """The folders in a folder, without hidden ones and `__MACOSX`, which archives of macOS have."""
+  return sorted(
+    p for p in path.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"
+  )
 
 
 def _class_names(path: pathlib.Path) -> list[str]:
-  return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+  return [p.name for p in _folders(path)]
 
 
-def _files(path: pathlib.Path, class_names: list[str]) -> list[list[pathlib.Path]]:
-  """Lists the image files of each class in the order of their names."""
-  return [
-    [
-      file
-      for file in sorted((path / name).glob("*"))
-      if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-    ]
-    for name in class_names
-  ]
+class _Listing:
+  """Lists the images of each class, and remembers what it leaves out."""
+
+  def __init__(self, class_names: list[str]):
+    self._class_names = class_names
+    self._left_out: collections.Counter[str] = collections.Counter()
+
+  def of(self, path: pathlib.Path) -> list[list[pathlib.Path]]:
+    """The image files of each class in the order of their names; ValueError for other classes."""
+    if unknown := [name for name in _class_names(path) if name not in self._class_names]:
+      raise ValueError(f"{path} has classes missing in train: {', '.join(unknown)}")
+    return [self._images(path / name) for name in self._class_names]
+
+  def _images(self, folder: pathlib.Path) -> list[pathlib.Path]:
+    images = []
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+      if file.name.startswith("."):
+        continue
+      if file.suffix.lower() in SUFFIXES and file.is_file():
+        images.append(file)
+      else:
+        self._left_out[f"{file.name}/" if file.is_dir() else file.suffix or file.name] += 1
+    return images
+
+  def notes(self) -> tuple[str, ...]:
+    """What was left out, if anything."""
+    if not self._left_out:
+      return ()
+    listed = [f"{count} {name}" for name, count in self._left_out.most_common(5)]
+    more = ", ..." if len(self._left_out) > 5 else ""
+    return (f"left out, not images: {', '.join(listed)}{more}",)

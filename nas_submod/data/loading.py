@@ -73,6 +73,7 @@ class Data(NamedTuple):
     mean: Mean of the training pixels, in 0..255. Shape `[C]`, float32.
     std: Their standard deviation, or 1 for a constant channel. Shape `[C]`, float32.
     class_names: Names of the classes; those of the source, or else "0", "1" and so on.
+    notes: How the source was read where users may have several forms, and what was left out.
   """
 
   train: Split
@@ -82,6 +83,7 @@ class Data(NamedTuple):
   mean: np.ndarray
   std: np.ndarray
   class_names: tuple[str, ...] = ()
+  notes: tuple[str, ...] = ()
 
 
 def load(config: ConfigDict, may_stream: bool = False) -> Data:
@@ -114,7 +116,8 @@ def load(config: ConfigDict, may_stream: bool = False) -> Data:
     sample = np.unique(np.linspace(0, len(train.labels) - 1, _SAMPLE).astype(int))
   mean, std = _statistics(train.images[sample])
   names = _class_names(parts[0].source, classes)
-  return Data(train, splits[1], splits[2], classes, mean, std, names)
+  notes = dict.fromkeys(note for part in parts for note in part.source.notes)
+  return Data(train, splits[1], splits[2], classes, mean, std, names, tuple(notes))
 
 
 def join(first: Split, second: Split) -> Split:
@@ -245,8 +248,10 @@ def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None
     raise ValueError(f"{source.place} has only one class: at least 2 are expected")
   if len(present) < classes:
     missing = next(i for i, label in enumerate([*present, -1]) if label != i)
+    from_one = len(present) == classes - 1 and missing == 0
     raise ValueError(
       f"{source.place} has no image of class {missing}: each of 0 to {classes - 1} is expected"
+      + ("; if labels count from 1, subtract 1" if from_one else "")
     )
 
 

@@ -1,26 +1,58 @@
 """The source `npz:PATH`: one file with all images.
 
-It holds uint8 `x_train` of shape `[N, H, W]` or `[N, H, W, C]` and integer `y_train`. The test
-images, if any, are `x_test` and `y_test`. `class_names`, if any, are texts, one for each class.
+It holds images `[N, H, W]` or `[N, H, W, C]` of whole numbers 0..255, and labels (`labels.read`).
+The names are `x_train` and `y_train` (Keras), `train_images` and `train_labels` (MedMNIST), or `x`
+and `y`, `images` and `labels` for training images alone, in any case of letters. Test images, if
+any, are `x_test` or `test_images`. Images named `val` join those to train on, from which validation
+images are drawn; without test images they are the test images. `class_names`, if any, are texts,
+one for each class.
 """
 
 import pathlib
 import zipfile
+from typing import NamedTuple
 
 import numpy as np
 
+from nas_submod.data import labels
 from nas_submod.data.source import Source
 from nas_submod.validation import first_line
 
-_KEYS = ("x_train", "y_train", "x_test", "y_test")
+# Names of images and labels; a split stands in the braces. Without one they are to train on.
+_NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
+_ALONE = [("x", "y"), ("images", "labels")]
+_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile)
+_CHANNELS = (1, 3, 4)
+
+
+class _Archive(NamedTuple):
+  """An open file: where it is, its arrays, and their names by the same in small letters."""
+
+  location: pathlib.Path
+  arrays: np.lib.npyio.NpzFile
+  names: dict[str, str]
+
+  def read(self, key: str) -> np.ndarray:
+    """The array of a name in small letters; ValueError if it cannot be read."""
+    name = self.names[key]
+    try:
+      values = self.arrays[name]
+    except _DAMAGED as error:
+      hint = "" if "Object arrays" not in str(error) else "; save numbers or text, not objects"
+      raise ValueError(
+        f"{self.location}: {name} cannot be read: {first_line(error)}{hint}"
+      ) from error
+    if not isinstance(values, np.ndarray):
+      raise ValueError(f"{self.location}: {name} is not an array")
+    return values
 
 
 def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]:
   """Opens an npz file, as `sources.Kind.open`; `data_dir` is not used.
 
   Raises:
-    ValueError: The file is missing or damaged, or lacks an array.
+    ValueError: The file is missing or damaged, or lacks an array, or an array is not usable.
   """
   del data_dir
   location = pathlib.Path(path).expanduser()
@@ -28,64 +60,133 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
     raise ValueError(f"no file {location}: npz:PATH takes one npz file")
   with location.open("rb") as file:
     try:
-      archive = np.load(file, allow_pickle=False)
+      arrays = np.load(file, allow_pickle=False)
     except _DAMAGED as error:
       raise ValueError(f"{location} is not an npz file, or a damaged one") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
       raise ValueError(f"{location} is not an npz file, but a single array")
-    has_test = "x_test" in archive or "y_test" in archive
-    missing = [key for key in _KEYS[: 4 if has_test else 2] if key not in archive]
-    if missing:
-      raise ValueError(
-        f"{location} lacks {', '.join(missing)}; it has {', '.join(archive) or 'nothing'} "
-        f"(expected: {', '.join(_KEYS)})"
-      )
+    archive = _Archive(location, arrays, {name.lower(): name for name in arrays})
+    pairs = _pairs(archive)
+    names = _class_names(archive)
+    train = _source(archive, *pairs["train"], names)
+    others = {
+      split: _source(archive, *pairs[split], train.class_names)
+      for split in ("val", "test")
+      if split in pairs
+    }
+    if "val" not in others:
+      return train, others.get("test")
+    if "test" not in others:
+      note = f"{others['val'].place} are the test images"
+      return train, others["val"]._replace(notes=(*others["val"].notes, note))
+    return _joined(train, others["val"]), others["test"]
 
-    names = _class_names(location, archive)
 
-    def source(split: str) -> Source:
-      images, labels = (_array(location, archive, f"{kind}_{split}") for kind in "xy")
-      return _of_array(f"{location} x_{split}", images, labels)._replace(class_names=names)
+def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
+  """The names of images and labels of each split, in small letters.
 
-    return source("train"), source("test") if has_test else None
+  Raises:
+    ValueError: A name is missing, or two names have the same meaning.
+  """
+  pairs = {}
+  for split, words in _SPLITS.items():
+    possible = [(x.format(word), y.format(word)) for x, y in _NAMES for word in words]
+    possible += _ALONE if split == "train" else []
+    found = [pair for pair in possible if any(name in archive.names for name in pair)]
+    if len(found) > 1:
+      names = " and ".join(pair[0] for pair in found)
+      raise ValueError(f"{archive.location} has {names}, which mean the same: keep one of them")
+    if found or split == "train":
+      pairs[split] = (found or [("x_train", "y_train")])[0]
+  missing = [name for pair in pairs.values() for name in pair if name not in archive.names]
+  if missing:
+    raise ValueError(
+      f"{archive.location} lacks {', '.join(missing)}; it has "
+      f"{', '.join(archive.arrays) or 'nothing'} (expected: x_train, y_train, x_test, y_test, or "
+      "train_images, train_labels, test_images, test_labels)"
+    )
+  return pairs
 
 
-def _class_names(location: pathlib.Path, archive: np.lib.npyio.NpzFile) -> tuple[str, ...]:
-  if "class_names" not in archive:
+def _class_names(archive: _Archive) -> tuple[str, ...]:
+  if "class_names" not in archive.names:
     return ()
-  names = _array(location, archive, "class_names")
+  names = archive.read("class_names")
   if names.ndim != 1 or names.dtype.kind != "U":
     raise ValueError(
-      f"{location}: class_names is {names.dtype} of shape {list(names.shape)}; text [classes] is "
-      "expected"
+      f"{archive.location}: class_names is {names.dtype} of shape {list(names.shape)}; text "
+      "[classes] is expected"
     )
   return tuple(map(str, names))
 
 
-def _array(location: pathlib.Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-  try:
-    values = archive[key]
-  except _DAMAGED as error:
-    raise ValueError(f"{location}: {key} cannot be read: {first_line(error)}") from error
-  if not isinstance(values, np.ndarray):
-    raise ValueError(f"{location}: {key} is not an array")
-  return values
+def _source(archive: _Archive, images: str, classes: str, names: tuple[str, ...]) -> Source:
+  """The source of two arrays."""
+  place = f"{archive.location} {archive.names[images]}"
+  values = _pixels(place, archive.read(images))
+  given = archive.read(classes)
+  if given.ndim not in (1, 2) or len(given) != len(values):
+    raise ValueError(
+      f"{place}: {len(values)} images, but labels of shape {list(given.shape)}; [{len(values)}] is "
+      "expected"
+    )
+  found = labels.read(f"{archive.location} {archive.names[classes]}", given, names)
+  notes = (f"{archive.names[classes]}: {found.note}",) if found.note else ()
+  return Source(
+    place,
+    found.numbers,
+    lambda i: values[i],
+    lambda i: f"image {i} of {place}",
+    values,
+    found.names,
+    notes,
+  )
 
 
-def _of_array(place: str, values: np.ndarray, labels: np.ndarray) -> Source:
-  """Makes a source of an array `[N, H, W]` or `[N, H, W, C]`."""
-  if values.dtype != np.uint8:
-    hint = " (pixels 0..255, not floats 0..1)" if values.dtype.kind == "f" else ""
-    raise ValueError(f"{place} is of type {values.dtype}: uint8 is expected{hint}")
+def _pixels(place: str, values: np.ndarray) -> np.ndarray:
+  """Checks images. Returns shape `[N, H, W, C]`, uint8."""
   if values.ndim not in (3, 4) or 0 in values.shape:
     raise ValueError(
       f"{place} has shape {list(values.shape)}: allowed are [N, H, W] and [N, H, W, C], N >= 1"
     )
+  if values.dtype.kind not in "iu":
+    hint = ""
+    if values.dtype.kind == "f":
+      scale = "x * 255" if values.max() <= 1 else "x"
+      hint = f": save ({scale}).round().astype('uint8') if they show 0 as black and white as 255"
+    raise ValueError(f"{place} is of type {values.dtype}: whole numbers 0..255 are expected{hint}")
+  if values.dtype != np.uint8:
+    lowest, highest = values.min(), values.max()
+    if lowest < 0 or highest > 255:
+      raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255")
+    values = values.astype(np.uint8)
   if values.ndim == 3:
-    values = values[..., None]
-  if labels.ndim != 1 or len(labels) != len(values):
+    return values[..., None]
+  if values.shape[1] in _CHANNELS and values.shape[3] not in _CHANNELS:
     raise ValueError(
-      f"{place}: {len(values)} images, but labels of shape {list(labels.shape)}; "
-      f"[{len(values)}] is expected"
+      f"{place} has shape {list(values.shape)}, which looks like channels first: save "
+      "x.transpose(0, 2, 3, 1), of shape [N, H, W, C]"
     )
-  return Source(place, labels, lambda i: values[i], lambda i: f"image {i} of {place}", values)
+  return values
+
+
+def _joined(first: Source, second: Source) -> Source:
+  """The images of two sources of arrays in one."""
+  one, other = first.array, second.array
+  assert one is not None and other is not None
+  if one.shape[1:] != other.shape[1:]:
+    raise ValueError(
+      f"images of unequal shape: {list(one.shape[1:])} in {first.place}, "
+      f"{list(other.shape[1:])} in {second.place}; make them equal"
+    )
+  values, place = np.concatenate([one, other]), f"{first.place} with {second.place}"
+  note = f"{second.place} join the images to train on, from which validation images are drawn"
+  return Source(
+    first.place,
+    np.concatenate([first.labels, second.labels]),
+    lambda i: values[i],
+    lambda i: f"image {i} of {place}",
+    values,
+    first.class_names,
+    (*first.notes, *second.notes, note),
+  )

@@ -9,9 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nas_submod.validation import first_line
+
+# Formats of Pillow that are images with 8 bits a channel, and the endings of their files.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+SUFFIXES = tuple(
+  sorted(suffix for suffix, name in Image.registered_extensions().items() if name in _FORMATS)
+)
 
 
 def cores() -> int:
@@ -32,7 +38,7 @@ def mode_of(file: pathlib.Path, name: str) -> str:
 
 
 def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image:
-  """Reads an image file.
+  """Reads an image file, the first picture of several, turned as its EXIF data say.
 
   Args:
     file: The file or its content.
@@ -43,7 +49,7 @@ def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image
     ValueError: The image cannot be read.
   """
   with _opened(file, name) as image:
-    return image.convert(mode)
+    return ImageOps.exif_transpose(image).convert(mode)
 
 
 @contextlib.contextmanager

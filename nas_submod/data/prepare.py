@@ -56,7 +56,8 @@ class ImageFolder(  # type: ignore[call-arg]
         # Decodes to report a damaged file now, not after days of training.
         pixels.decode(file, str(file), self._folder.mode)
         with file.open("rb") as content:
-          yield f"{label}/{file.name}", {"image": content, "label": label}
+          # The folder of the split tells apart files of equal names.
+          yield f"{label}/{file.parents[1].name}/{file.name}", {"image": content, "label": label}
 
 
 def builder(path: str, data_dir: str | None) -> ImageFolder:

@@ -19,6 +19,7 @@ class Source(NamedTuple):
     name: Maps an index to the name of the image in error messages.
     array: All images, if they are already in memory. Shape `[N, H, W, C]`, uint8.
     class_names: Class i has the i-th name. Empty if the source names no classes.
+    notes: How the set was read where users may have several forms, and what was left out.
   """
 
   place: str
@@ -27,6 +28,7 @@ class Source(NamedTuple):
   name: Callable[[int], str]
   array: np.ndarray | None = None
   class_names: tuple[str, ...] = ()
+  notes: tuple[str, ...] = ()
 
 
 def read_images(source: Source, indices: np.ndarray, image_size: int | None) -> np.ndarray:

@@ -27,7 +27,7 @@ table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-num
  overflow-wrap:normal}}
 th,td{{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid var(--rule);
  vertical-align:top;font-weight:400;white-space:nowrap}}
-.words td,.budgets td{{white-space:normal}}
+.words td,.words th,.budgets td{{white-space:normal}}
 .network{{display:inline-block;min-width:15rem;white-space:normal}}thead th{{color:var(--soft)}}
 .budgets{{width:100%}}.bar{{background:var(--rule);height:.6rem;border-radius:.3rem;overflow:hidden;
  margin-top:.2rem;min-width:7rem}}.bar span{{display:block;height:100%;background:var(--line0)}}
@@ -39,6 +39,7 @@ th,td{{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid var(
 pre{{background:var(--panel);padding:.7rem;overflow-x:auto;font-size:.85rem;white-space:pre-wrap}}
 summary{{cursor:pointer;color:var(--soft);margin:.5rem 0}}
 .spoken{{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
+@media(max-width:30rem){{th,td{{padding-right:.6rem}}}}
 """
 
 

@@ -37,7 +37,8 @@ class _Group(NamedTuple):
 def draw(space: SearchSpace, architecture: Sequence[int]) -> Plot:
   """Draws a network; empty positions are not drawn."""
   groups = list(_groups(space, architecture))
-  widest = max(bar.channels for group in groups for bar in group.bars)
+  # The convolution of the head may be much wider than all blocks.
+  widest = max(bar.channels for group in groups if group.name != "head" for bar in group.bars)
   least = max(len(bar.text) for group in groups for bar in group.bars) * _LETTER + 10
   top = space.image_shape[0]
   rows = sum(len(group.bars) for group in groups)
@@ -50,9 +51,8 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> Plot:
       channels = group.bars[-1].channels
       _label(axes, y, group.name, group.size, top, channels)
       for bar in group.bars:
-        # The area of the smallest is kept, so that its name fits.
-        share = math.sqrt(bar.channels / widest)
-        _bar(axes, y, max(share * (_RIGHT - _LEFT), min(least, _RIGHT - _LEFT)), bar)
+        share = min(math.sqrt(bar.channels / widest), 1)
+        _bar(axes, y, least + share * max(_RIGHT - _LEFT - least, 0), bar)
         y += _ROW
       y += _GAP
     _middle(axes, y + _ROW / 2, f"average pool → {space.classes} classes", SOFT)

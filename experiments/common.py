@@ -18,7 +18,8 @@ from rich.console import Console
 
 import nas_submod
 from experiments import config_file
-from nas_submod import compilation, parallel, precision
+from nas_submod import allocation, compilation, parallel, precision
+from nas_submod.data.loading import Data
 from nas_submod.files import local_path
 from nas_submod.validation import first_line
 
@@ -63,6 +64,12 @@ def start_console(takes_notice: bool = False) -> Console:
   return Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
 
 
+def print_notes(console: Console, images: Data) -> None:
+  """Prints how images were read where users may have several forms, and what was left out."""
+  for note in images.notes:
+    console.print(f"data: {note}", markup=False)
+
+
 def workdir() -> pathlib.Path:
   """The folder of this run.
 
@@ -90,6 +97,7 @@ def run(main: Callable[[Any], None]) -> None:
       print(f"{name.upper()}={value} is ignored: it changes results", file=sys.stderr)
     precision.use_our_settings()
     compilation.keep_programs()
+    allocation.keep_freed_memory()
     with one_line():
       main(CONFIG.value)
       sys.stdout.flush()

@@ -36,6 +36,7 @@ def main(config: ConfigDict) -> None:
     setup = search.make_setup(config)
     workdir, plain, inputs = common.workdir(), plain_of(config.to_dict()), search.inputs_of(setup)
     decides = identity.of_evaluations
+    common.print_notes(console, setup.data)
     if DRY_RUN.value:
       parallel.on_first_process(lambda: check_workdir(workdir, plain, decides, inputs))
       console.print(dry_run.describe(setup), markup=False)

@@ -46,6 +46,7 @@ def main(config: ConfigDict) -> None:
     sent = parallel.broadcast(json.dumps([int(option) for option in named or ()]).encode())
     architecture: list[int] = json.loads(sent)
     images = data.load(config.data, may_stream=True)
+    common.print_notes(console, images)
     # All checks come before a workdir is made.
     final.check(space, images, config)
     initial = None

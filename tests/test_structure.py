@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the ground up. A package may import packages of lower rows, and its own modules.
 FLOORS = (
-  ("validation", "files", "precision", "compilation", "preemption", "parallel"),
+  ("validation", "files", "fields", "precision", "compilation", "preemption", "parallel"),
   ("problem", "networks", "data"),
   ("set_functions", "resources"),
   ("optimizers", "training", "identity"),

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
 from nas_submod import data, files, identity, parallel, preemption, trained
+from nas_submod.evaluation.evaluator import has_diverged
 from nas_submod.fields import check_config
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
@@ -92,6 +93,8 @@ def main(config: ConfigDict) -> None:
     f"files {workdir}/: metrics.json, metrics.jsonl, checkpoints/, tensorboard/",
     markup=False,
   )
+  if has_diverged({"loss": test["loss"]}):
+    common.fail("the training diverged: lower config.final.learning_rate", 1)
 
 
 if __name__ == "__main__":

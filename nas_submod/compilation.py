@@ -112,17 +112,17 @@ def keep_programs() -> None:
 
   The folder is `$XDG_CACHE_HOME/nas_submod/jax` or `~/.cache/nas_submod/jax`, with a subfolder for
   each kind of processor. `JAX_COMPILATION_CACHE_DIR` sets another folder, and
-  `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off. Without write access to the folder there
-  is no cache.
+  `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off. Without a home folder, or without write
+  access to the folder, there is no cache.
   """
   settings = jax.config.values
   if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
     return
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  folder = pathlib.Path(base) / "nas_submod" / "jax" / _processor()
   try:
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(base) / "nas_submod" / "jax" / _processor()
     folder.mkdir(parents=True, exist_ok=True)
-  except OSError:
+  except (OSError, RuntimeError):  # RuntimeError: a container may have no home folder.
     return
   if os.access(folder, os.W_OK):
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -97,6 +97,11 @@ def test_the_cache_folder(cache_setting, tmp_path, monkeypatch):
   compilation.keep_programs()
   assert cache_setting() is None  # not writable
   monkeypatch.delenv("XDG_CACHE_HOME")
+  with monkeypatch.context() as patch:
+    patch.delenv("HOME")
+    patch.setattr("os.path.expanduser", str)  # A container may know no home folder.
+    compilation.keep_programs()
+    assert cache_setting() is None
   monkeypatch.setenv("HOME", str(tmp_path))
   compilation.keep_programs()
   assert cache_setting().startswith(str(tmp_path / ".cache" / "nas_submod" / "jax"))

@@ -154,6 +154,13 @@ def test_stopped_resumed_killed_resumed_is_the_whole_run(run, tmp_path):
   assert one["test"]["accuracy"] > 0.3
 
 
+@pytest.mark.parametrize("line", ["no log", "[1]", '{"loss": 1.0}', '{"step": "x"}'])
+def test_a_damaged_log_is_named_with_its_line(line, tmp_path):
+  (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2.0}}\n{line}\n')
+  with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 holds no step"):
+    metrics_log.MetricsLog(tmp_path, 1)
+
+
 def tiny_space():
   return spaces.from_config(config().space)
 

@@ -100,6 +100,15 @@ def test_the_error_of_an_unprepared_set_names_the_command(tmp_path):
   assert len(data.load(config("digits", 100, data_dir=str(tmp_path))).test.labels) == 360
 
 
+@pytest.mark.parametrize("default", ["/dev/null/sets", "~nobody_here/sets"])
+def test_digits_need_no_home_folder(default, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(tfds.core.constants, "DATA_DIR", default)
+  monkeypatch.setattr(tfds.core.constants, "LIST_DATA_DIRS", [default], raising=False)
+  assert len(data.load(config("digits", 100)).test.labels) == 360
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_prepared_folder_has_the_images_of_the_folder(tmp_path):
   folder = tmp_path / "flowers"
   save_folder(folder, {"b": 6, "a": 9}, {"a": 2})

@@ -1,7 +1,11 @@
 """The TFDS set `digits`: handwritten digits that come with scikit-learn, without a download."""
 
+import atexit
 import contextlib
+import functools
 import io
+import os
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,11 +65,30 @@ def prepared_builder(data_dir: str | None) -> Any:
   """Returns the TFDS builder of `digits`. The first call writes the files, in a second or two.
 
   Args:
-    data_dir: Folder of TFDS sets. None: the default of TFDS.
+    data_dir: Folder of TFDS sets. None: the default of TFDS, or a folder of this process alone
+      where that cannot be written, as in containers.
 
   Raises:
     ValueError: The files cannot be written.
   """
+  default = tfds.core.constants.DATA_DIR
+  homeless = os.path.expanduser(default).startswith("~")  # TFDS would make a folder named ~.
+  try:
+    return _prepare(_own_folder() if data_dir is None and homeless else data_dir)
+  except ValueError:
+    if data_dir is not None:
+      raise
+    return _prepare(_own_folder())
+
+
+@functools.cache
+def _own_folder() -> str:
+  folder = tempfile.TemporaryDirectory(prefix="nas_submod_")
+  atexit.register(folder.cleanup)
+  return folder.name
+
+
+def _prepare(data_dir: str | None) -> Any:
   builder = tfds.builder("digits", data_dir=data_dir)
   try:
     # Hides progress bars of several lines for a second of work.

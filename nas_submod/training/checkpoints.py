@@ -69,6 +69,12 @@ class Checkpoints:
     """Steps done in the latest checkpoint; 0 if there is none, and on processes other than 0."""
     return 0 if self._manager is None else self._manager.latest_step() or 0
 
+  @property
+  def kept(self) -> str:
+    """Says which checkpoint a training that fails leaves behind."""
+    step = self.latest
+    return f"the checkpoint of step {step} is kept" if step else "there is no checkpoint yet"
+
   def best(self, last: int, metrics: Mapping[str, float]) -> dict[str, Any] | None:
     """Step and metrics of the kept checkpoint of highest accuracy; None on other processes.
 
@@ -133,10 +139,7 @@ class Checkpoints:
     for path, leaf in jax.tree_util.tree_leaves_with_path(content):
       if not np.isfinite(leaf).all():
         name = jax.tree_util.keystr(path)
-        raise FloatingPointError(
-          f"state{name} is not finite after step {step}; the checkpoint of step {self.latest} "
-          "is kept"
-        )
+        raise FloatingPointError(f"state{name} is not finite after step {step}; {self.kept}")
     if self._manager is not None and step > self.latest:
       self._manager.save(step, args=ocp.args.StandardSave(content), metrics=dict(metrics))
 

@@ -4,7 +4,8 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,9 +32,24 @@ class MetricsLog:
   def _keep_until(self, step: int) -> None:
     if not self._path.exists():
       return
-    lines = read_lines(self._path)
-    kept = [line + b"\n" for line in lines if json.loads(line)["step"] <= step]
+    kept = [line + b"\n" for line, found in self._read() if found["step"] <= step]
     write_bytes(self._path, b"".join(kept))
+
+  def _read(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The lines and what they hold.
+
+    Raises:
+      ValueError: If a line holds no numbers of a step.
+    """
+    for number, line in enumerate(read_lines(self._path), 1):
+      try:
+        found = json.loads(line)
+        found["step"] + 0
+      except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+          f"{self._path}: line {number} holds no step: {line[:80]!r}; delete the line"
+        ) from error
+      yield line, found
 
   def __enter__(self) -> "MetricsLog":
     return self
@@ -46,8 +62,7 @@ class MetricsLog:
     """Returns whether the log has a number for a step; False on processes other than 0."""
     if self._events is None or not self._path.exists():
       return False
-    lines = map(json.loads, read_lines(self._path))
-    return any(line["step"] == step and name in line for line in lines)
+    return any(found["step"] == step and name in found for _, found in self._read())
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends the numbers of a step; they are on disk when it returns."""
@@ -116,5 +131,5 @@ class Window:
     raise FloatingPointError(
       f"{cause} at step {step + 1}: learning rate {rate:.3g}, gradient norm {norm_before:.3g} one "
       "step earlier; lower config.final.learning_rate or set config.final.clip_norm; "
-      f"the checkpoint of step {self._checkpoints.latest} is kept"
+      f"{self._checkpoints.kept}"
     )

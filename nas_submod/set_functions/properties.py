@@ -1,0 +1,167 @@
+"""How far a measured set function is from monotone and submodular, beyond its noise.
+
+A gain that is truly zero is measured below zero half of the time, so counts of single negative
+gains say little. Here a violation counts if a test against the noise finds it. Benjamini and
+Hochberg (1995) choose the level, so that among the violations found a share of at most `RATE` is
+false in expectation; if there is none at all, one is found with at most that probability.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from nas_submod.set_functions.measured import WEIGHTS, Measured, covariance
+
+RATE = 0.05  # expected share of false violations among those found
+_ROUNDING = 1e-6  # of the largest value; a smaller difference is none
+
+
+class Contrasts(NamedTuple):
+  """Differences of values that should not be negative. `[Q]` each.
+
+  Attributes:
+    estimates: The differences.
+    errors: Their standard errors, 0 if exact.
+    freedom: Degrees of freedom of the errors.
+  """
+
+  estimates: np.ndarray
+  errors: np.ndarray
+  freedom: float
+
+
+class Violations(NamedTuple):
+  """Contrasts that are negative.
+
+  Attributes:
+    checked: Number of contrasts.
+    negative: How many are negative, whatever the noise.
+    found: How many are negative beyond the noise.
+    median: Median size of those found; NaN if none is.
+    least: Size from which a violation with the median error is found.
+  """
+
+  checked: int
+  negative: int
+  found: int
+  median: float
+  least: float
+
+
+class HeldOut(NamedTuple):
+  """What one measurement says of the contrasts that the others say are negative.
+
+  Attributes:
+    selected: How many are negative in the others; mean over the measurements left out.
+    negative: Share of them that is negative in the one left out.
+    mean: Their mean in the one left out. It has no bias: above 0 they are not violations in the
+      mean.
+    least: The least such mean of one measurement left out.
+    most: The largest.
+  """
+
+  selected: float
+  negative: float
+  mean: float
+  least: float
+  most: float
+
+
+def single_gains(after: np.ndarray) -> np.ndarray:
+  """Rows of A and A + e for every addition of `after [K, n]`. `[Q, 2]`.
+
+  Their contrast F(A+e) - F(A) is the gain. F is monotone if none is negative.
+  """
+  smaller, element = np.nonzero(after >= 0)
+  return np.stack([smaller, after[smaller, element]], axis=1)
+
+
+def squares(after: np.ndarray) -> np.ndarray:
+  """Rows of A, A + e, A + f and A + e + f wherever all four are measured. `[Q, 4]`.
+
+  Their contrast F(A+e) + F(A+f) - F(A) - F(A+e+f) is what f gains less because e is there. F is
+  submodular if and only if none is negative.
+  """
+  found = [np.empty((0, 4), int)]
+  for e, with_any in enumerate(after.T):
+    smaller = np.flatnonzero(with_any >= 0)
+    with_e = with_any[smaller]
+    for f in range(e + 1, after.shape[1]):
+      rows = np.stack([smaller, with_e, after[smaller, f], after[with_e, f]], axis=1)
+      found.append(rows[(rows >= 0).all(axis=1)])
+  return np.concatenate(found)
+
+
+def contrasts(of: Measured, rows: np.ndarray) -> Contrasts:
+  """The contrasts of `single_gains` or `squares`; a difference by rounding is 0."""
+  estimates = of.values[rows] @ WEIGHTS[rows.shape[1]]
+  rounding = _ROUNDING * np.abs(of.values).max()
+  estimates = np.where(np.abs(estimates) > rounding, estimates, 0.0)
+  return Contrasts(estimates, np.sqrt(covariance(of, rows, rows)), of.freedom)
+
+
+def violations(found: Contrasts, rate: float = RATE) -> Violations:
+  """Tests which contrasts are negative, by Student's t on one side."""
+  below = beyond_noise(found, rate)
+  level = rate * max(int(below.sum()), 1) / max(below.size, 1)
+  error = float(np.median(found.errors)) if below.size else np.nan
+  return Violations(
+    checked=below.size,
+    negative=int(np.sum(found.estimates < 0)),
+    found=int(below.sum()),
+    median=float(np.median(-found.estimates[below])) if below.any() else np.nan,
+    least=float(scipy.stats.t.isf(level, found.freedom)) * error,
+  )
+
+
+def beyond_noise(found: Contrasts, rate: float = RATE) -> np.ndarray:
+  """Which contrasts are negative beyond the noise. `[Q]` bool."""
+  estimates, errors, freedom = found
+  exact = np.where(estimates < 0, 0.0, 1.0)
+  noisy = scipy.stats.t.cdf(estimates / np.where(errors > 0, errors, 1), freedom)
+  chances = np.where(errors > 0, noisy, exact)
+  ranked = np.sort(chances)
+  levels = rate * np.arange(1, ranked.size + 1) / max(ranked.size, 1)
+  passed = np.flatnonzero(ranked <= levels)
+  return chances <= (ranked[passed[-1]] if passed.size else -1.0)
+
+
+def held_out(samples: np.ndarray, rows: np.ndarray) -> HeldOut:
+  """Compares each measurement of `samples [K, r]` with the mean of the others, on contrasts."""
+  each = samples.T[:, rows] @ WEIGHTS[rows.shape[1]]
+  repeats = len(each)
+  selected, negative, means = [], [], []
+  for left_out in each:
+    chosen = left_out[each.sum(axis=0) - left_out < 0]
+    selected.append(chosen.size)
+    negative.append(np.mean(chosen < 0) if chosen.size else np.nan)
+    means.append(chosen.mean() if chosen.size else np.nan)
+  mean = float(np.dot(selected, np.nan_to_num(means)) / max(sum(selected), 1))
+  share = float(np.dot(selected, np.nan_to_num(negative)) / max(sum(selected), 1))
+  return HeldOut(sum(selected) / repeats, share, mean, float(min(means)), float(max(means)))
+
+
+def false_positives(
+  of: Measured,
+  samples: np.ndarray,
+  rows: np.ndarray,
+  simulations: int,
+  rng: np.random.Generator,
+) -> float:
+  """Share of simulations in which a function without any violation has one beyond the noise.
+
+  The function is constant, so every contrast is zero, the hardest case. Its noise is drawn from
+  the residuals of `samples [K, r]` over their errors, so their true distribution counts.
+  """
+  repeats = samples.shape[1]
+  errors = of.errors * np.sqrt(repeats)
+  residuals = (samples - samples.mean(axis=1, keepdims=True)) * np.sqrt(repeats / (repeats - 1))
+  pool = (residuals / errors[:, None]).ravel()
+  count = int(of.objects.max()) + 1
+  plain, found = contrasts(of, rows), 0
+  for _ in range(simulations):
+    noise = rng.choice(pool, (count, repeats)).mean(axis=1)[of.objects] * errors
+    drawn = plain._replace(estimates=noise[rows] @ WEIGHTS[rows.shape[1]])
+    found += bool(beyond_noise(drawn).any())
+  return found / simulations

@@ -12,7 +12,6 @@ steps of another row. Finalists are fully trained in every row; their steps are 
 The same command resumes a stopped run.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -211,7 +210,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if not path.exists():
     evaluator = TrainingEvaluator(setup.space, setup.data, config, log.weights)
     files.write_json(path, search.run(setup, evaluator, log))
-  result = json.loads(path.read_text())
+  result = files.read_json(path)
   fresh = setup.most_measurements * config.search.replicates
   steps = [[e.steps for e in log if (e.replicate >= fresh) == finalist] for finalist in (0, 1)]
   test = final.train(

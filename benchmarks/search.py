@@ -11,7 +11,6 @@ images. The answers are judged by trainings with unseen seeds, and by the test a
 training to completion. The same command resumes a stopped run.
 """
 
-import json
 import pathlib
 from typing import Any
 
@@ -72,7 +71,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     evaluator = search.evaluator_with_shared_weights(setup, train, workdir)
     files.write_json(path, search.run(setup, evaluator, log))
-  result = json.loads(path.read_text())
+  result = files.read_json(path)
   judge, _ = search.objective_for(setup, train, log)
   replicates = range(_FIRST_JUDGE, _FIRST_JUDGE + JUDGES.value)
   [scores] = judge.scores([result["architecture"]], [replicates], full=True)

@@ -22,6 +22,7 @@ from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report import dry_run, finished, live, page, text
 from nas_submod.report.origin import origin
+from nas_submod.search import inputs
 from nas_submod.validation import first_line
 from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
@@ -34,17 +35,17 @@ def main(config: ConfigDict) -> None:
   try:
     console = common.start_console()
     setup = search.make_setup(config)
-    workdir, plain, inputs = common.workdir(), plain_of(config.to_dict()), search.inputs_of(setup)
-    decides = identity.of_evaluations
+    workdir, plain = common.workdir(), plain_of(config.to_dict())
+    decides, files_named = identity.of_evaluations, inputs.of_search(setup)
     common.print_notes(console, setup.data)
     if DRY_RUN.value:
-      parallel.on_first_process(lambda: check_workdir(workdir, plain, decides, inputs))
+      parallel.on_first_process(lambda: check_workdir(workdir, plain, decides, files_named))
       console.print(dry_run.describe(setup), markup=False)
       return
     lock = contextlib.ExitStack()
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
-    parallel.on_first_process(lambda: make_workdir(workdir, plain, decides, inputs))
-    made_by = identity.fingerprint_of(decides(plain), inputs)
+    parallel.on_first_process(lambda: make_workdir(workdir, plain, decides, files_named))
+    made_by = identity.fingerprint_of(decides(plain), files_named)
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
   except ValueError as error:
     return common.fail(error)

@@ -26,7 +26,7 @@ from nas_submod.evaluation.evaluator import has_diverged
 from nas_submod.fields import check_config
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
-from nas_submod.search import make_setup, sharing
+from nas_submod.search import inputs, make_setup, sharing
 from nas_submod.training import final
 from nas_submod.workdir import locked, make_workdir, plain_of
 
@@ -58,11 +58,11 @@ def main(config: ConfigDict) -> None:
     command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
     facts = {"command": command, **trained.data_facts(images)}
     splits = ("train", "validation", "test")
-    inputs = identity.inputs_of(run_config["config"], images, splits, space)
+    files_named = inputs.inputs_of(run_config["config"], images, splits, space)
     lock = contextlib.ExitStack()  # It ends with the process.
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
     decides = identity.of_training
-    parallel.on_first_process(lambda: make_workdir(workdir, run_config, decides, inputs))
+    parallel.on_first_process(lambda: make_workdir(workdir, run_config, decides, files_named))
     # What a trained network must know of its data, for use without them.
     parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
     console.print(text.draw(space, architecture), markup=False)

@@ -1,28 +1,19 @@
-"""What decides a result: of a config, and of the files that it names but does not hold.
+"""The part of a config that decides a result.
 
-A folder that was made with the same may be continued; everything else of a config may change.
+A folder that was made with the same part may be continued; everything else may change. What files
+of the config decide besides is told by `search.inputs`.
 """
 
-import ast
 import json
-import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-
-from nas_submod import resources
-from nas_submod.data import fingerprint
-from nas_submod.data.loading import Data
-from nas_submod.files import fingerprint as digits_of
-from nas_submod.networks.search_space import SearchSpace
+from nas_submod.files import fingerprint
 from nas_submod.resources.settings import DEFAULTS
 
 Plain = dict[str, Any]
 
-# Where images lie says nothing of them; `inputs_of` does.
+# Where images lie says nothing of them; their fingerprints do.
 _PLACES = ("source", "data_dir", "stream")
 # How often a program returns, and what is written when.
 _RHYTHM = ("steps_per_call", "checkpoint_every", "log_every", "keep_checkpoints")
@@ -89,60 +80,10 @@ def settled(config: Mapping[str, Any]) -> Plain:
   return config | {"evaluation": {"method": method} | evaluation | of_store | {"method": method}}
 
 
-def inputs_of(
-  config: Mapping[str, Any],
-  data: Data,
-  splits: tuple[str, ...],
-  space: SearchSpace,
-  table: resources.Table | None = None,
-  budget: Mapping[str, Any] | None = None,
-) -> dict[str, str]:
-  """What tells the files that a config names from others, by what they are.
-
-  Args:
-    config: The config.
-    data: Its images.
-    splits: Those that count, see `data.fingerprint.of_splits`.
-    space: Its space, for the latencies of its parts.
-    table: Its resources, if they count.
-    budget: Its budgets by resource.
-
-  Returns:
-    Images and labels of the splits, latencies, and code of the user's own, as far as the modules
-    that the config names go: what those import is not followed. Also the precision of matrix
-    products, if JAX has one set.
-  """
-  found = fingerprint.of_splits(data, splits)
-  if precision := jax.config.values["jax_default_matmul_precision"]:
-    found["matrix products"] = str(precision)
-  given = dict(config.get("resources") or {}) if table is not None else {}
-  if table is not None and "latency_ms" in (budget or {}):
-    costs = table["latency_ms"].table
-    assert costs is not None
-    parts = [np.ascontiguousarray(part) for part in costs(space).parts]
-    found["latencies of the table"] = digits_of(*(part.tobytes() for part in parts))
-  options = (config.get("space") or {}).get("options") or ()
-  named = [option.get("block") for option in options if hasattr(option, "get")]
-  for name in [*named, *given.values()]:
-    module = name.partition(":")[0] if isinstance(name, str) and ":" in name else ""
-    if code := _code(module):
-      found[f"code of {module}"] = code
-  return found
-
-
-def _code(module: str) -> str:
-  """The fingerprint of a module's code without comments; "" if there is no source to read."""
-  path = getattr(sys.modules.get(module), "__file__", None)
-  try:
-    return digits_of(ast.dump(ast.parse(pathlib.Path(path or "").read_bytes())).encode())
-  except (OSError, SyntaxError, ValueError):
-    return ""
-
-
 def fingerprint_of(settings: Plain, inputs: Mapping[str, str]) -> str:
   """Twelve digits for what decides a value."""
   content = json.dumps([_canonical(settings), dict(inputs)], sort_keys=True)
-  return digits_of(content.encode())
+  return fingerprint(content.encode())
 
 
 def _canonical(content: Any) -> Any:

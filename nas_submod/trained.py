@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from nas_submod import networks
+from nas_submod.files import local_path, read_json
 from nas_submod.networks import spaces
 from nas_submod.networks.layers import Layer, Variables
 from nas_submod.networks.search_space import SearchSpace
@@ -103,9 +103,9 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
   # Orbax is slow to import.
   from nas_submod.training import checkpoints
 
-  folder = pathlib.Path(workdir) / FOLDER
+  folder = local_path(workdir) / FOLDER
   try:
-    content = json.loads((folder / CONFIG_FILE).read_text())
+    content = read_json(folder / CONFIG_FILE)
     config, architecture = content["config"], [int(option) for option in content["architecture"]]
     averages = config["final"].get("average", 0) > 0
   except OSError as error:
@@ -147,7 +147,7 @@ def data_facts(data: Any) -> dict[str, Any]:
 def _facts(folder: pathlib.Path, config: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
   """The fields of `Trained` that come from the data."""
   try:
-    facts = json.loads((folder / DATA_FILE).read_text())
+    facts = read_json(folder / DATA_FILE)
   except FileNotFoundError:  # A training of an earlier version.
     facts = _facts_of_data(folder, config)
   except (OSError, ValueError) as error:

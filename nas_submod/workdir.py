@@ -30,7 +30,7 @@ def make_workdir(
     workdir: The folder; `~` is the home folder.
     config: Nested plain values. Kept in `config.json`, the newest if some may change.
     decides: The part of a plain config that may not change.
-    inputs: What may not change of the files that the config names, see `identity.inputs_of`. Kept
+    inputs: What may not change of the files that the config names, see `search.inputs`. Kept
       in `inputs.json`.
 
   Returns:

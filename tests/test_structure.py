@@ -11,10 +11,20 @@ import pytest
 import nas_submod
 
 ROOT = pathlib.Path(__file__).parent.parent
+CODE = "nas_submod", "experiments", "benchmarks", "configs", "examples"
 
 # From the ground up. A package may import packages of lower rows, and its own modules.
 FLOORS = (
-  ("validation", "files", "fields", "precision", "compilation", "preemption", "parallel"),
+  (
+    "allocation",
+    "compilation",
+    "fields",
+    "files",
+    "parallel",
+    "precision",
+    "preemption",
+    "validation",
+  ),
   ("problem", "networks", "data"),
   ("set_functions", "resources"),
   ("optimizers", "training", "identity"),
@@ -105,6 +115,25 @@ def test_sets_know_nothing_of_networks_data_or_training(package):
     if package_of(module) == package and package_of(other) in NO_SETS
   }
   assert not wrong
+
+
+def test_text_files_have_an_encoding():
+  """Without one they have that of the locale, which other machines do not share."""
+  faults = []
+  for path in [p for folder in CODE for p in (ROOT / folder).rglob("*.py")]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if not isinstance(node, ast.Call):
+        continue
+      name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+      of = getattr(getattr(node.func, "value", None), "id", "")
+      modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
+      binary = any("b" in mode for mode in modes if isinstance(mode, str) and len(mode) < 4)
+      opens = name == "open" and not binary and of not in ("Image", "kind", "os")
+      if (opens or name in ("read_text", "write_text")) and "encoding" not in {
+        keyword.arg for keyword in node.keywords
+      }:
+        faults.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+  assert not faults
 
 
 def test_no_function_hides_a_module_of_the_same_name():

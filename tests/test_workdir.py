@@ -10,7 +10,8 @@ from nas_submod import identity
 from nas_submod.networks import spaces
 from nas_submod.networks.parts import parts
 from nas_submod.resources import budgets
-from nas_submod.search import setup as setups
+from nas_submod.search import inputs as search_inputs
+from nas_submod.search import make_setup
 from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 from tests import tiny_config, tiny_data
 
@@ -135,7 +136,7 @@ def inputs_of(source, **resources):
   config.resources.update(resources)
   if "latency" in resources:
     config.budget = budgets(params=1e3, latency_ms=10.0)
-  return setups.inputs_of(setups.make_setup(config))
+  return search_inputs.of_search(make_setup(config))
 
 
 def differing(before, after):

@@ -112,7 +112,7 @@ def space_comment(space: SearchSpace) -> str:
 def _processor() -> str:
   """The name of this machine's processor."""
   info = pathlib.Path("/proc/cpuinfo")
-  lines = info.read_text().splitlines() if info.is_file() else []
+  lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
   names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
   return names[0] if names else platform.processor() or platform.machine()
 

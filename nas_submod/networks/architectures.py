@@ -1,10 +1,10 @@
 """Published architectures by name, and the reader of architectures on the command line."""
 
-import json
 import pathlib
 import re
 from collections.abc import Mapping
 
+from nas_submod.files import local_path, read_json
 from nas_submod.networks.search_space import SearchSpace
 
 # The baseline of the paper: stages of 2, 3, 4, 3, 3 and 1 blocks.
@@ -51,7 +51,7 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
     ValueError: If the text is none of these, or the architecture does not belong to the space.
   """
   if text.endswith(".json"):
-    return space.check(_from_file(pathlib.Path(text)))
+    return space.check(_from_file(local_path(text)))
   named = ARCHITECTURES.get(space.name, {})
   if text in named:
     return space.parse(named[text])
@@ -69,7 +69,7 @@ def _from_file(path: pathlib.Path) -> list[int]:
   if not path.is_file():
     raise ValueError(f"there is no {path}: run experiments.search first")
   try:
-    found = json.loads(path.read_text())["architecture"]
+    found = read_json(path)["architecture"]
     return [int(option) for option in found]
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path} is not a result.json of a search: it has no architecture") from error

@@ -1,7 +1,7 @@
 """A search: ask the optimizer, evaluate what is new, tell it, until it is done."""
 
 from nas_submod.search.loop import Display, SearchFailedError, objective_for, run
-from nas_submod.search.setup import Setup, inputs_of, make_setup
+from nas_submod.search.setup import Setup, make_setup
 from nas_submod.search.sharing import evaluator_with_shared_weights
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
   "SearchFailedError",
   "Setup",
   "evaluator_with_shared_weights",
-  "inputs_of",
   "make_setup",
   "objective_for",
   "run",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod import data as datasets
-from nas_submod import identity, parallel, precision, resources, training
+from nas_submod import parallel, precision, resources, training
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, Evaluation, Score, score_named
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.shared_weights.settings import method_of
@@ -134,13 +134,6 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     guided=guided,
     score=score,
   )
-
-
-def inputs_of(setup: Setup) -> dict[str, str]:
-  """What tells the files that the config of a search names from others; no test image counts."""
-  splits = ("train", "validation")
-  config, table = setup.config, setup.resources
-  return identity.inputs_of(config, setup.data, splits, setup.space, table, setup.budget)
 
 
 def make_optimizer(

@@ -24,7 +24,8 @@ from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
-from nas_submod.search.setup import Setup, inputs_of, make_optimizer
+from nas_submod.search import inputs
+from nas_submod.search.setup import Setup, make_optimizer
 from nas_submod.workdir import check_workdir, plain_of
 
 FOLDER = "shared_weights"  # of a workdir: checkpoints of each store
@@ -93,7 +94,7 @@ def variables_of(
         f"{folder} does not exist: config.final.from_shared_weights needs the --workdir of a "
         "search that trained shared weights"
       )
-    check_workdir(workdir, plain_of(_plain(setup.config)), _of_store, inputs_of(setup))
+    check_workdir(workdir, plain_of(_plain(setup.config)), _of_store, inputs.of_search(setup))
     if not (folder / str(steps)).is_dir():
       raise ValueError(f"the shared weights in {folder} are not finished: run the search again")
 

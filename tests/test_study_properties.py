@@ -14,6 +14,7 @@ from nas_submod.set_functions.properties import (
   contrasts,
   false_positives,
   held_out,
+  random_additions,
   single_gains,
   squares,
   violations,
@@ -165,3 +166,16 @@ def test_noise_is_pooled_over_sizes_near_each_other():
     np.testing.assert_allclose(errors[strata == size] * np.sqrt(3), deviation, rtol=0.1)
   few, freedom = pooled_errors(samples[:40], strata[:40])
   assert freedom == 80 and len(set(few)) == 1
+
+
+def test_random_additions_have_the_means_of_all_orders():
+  of = FACILITY._replace(errors=np.full(64, 0.1), objects=np.arange(64) // 64)
+  found = random_additions(of, AFTER)
+  orders = [np.cumsum([0, *(1 << e for e in order)]) for order in itertools.permutations(range(6))]
+  values = of.values[np.array(orders)]
+  np.testing.assert_allclose(found.values, values.mean(axis=0))
+  np.testing.assert_allclose(found.deviations, values.std(axis=0), atol=1e-7)
+  np.testing.assert_allclose(found.gains, np.diff(values).mean(axis=0))
+  np.testing.assert_allclose(found.errors, 0.1)  # one object: its noise does not average out
+  apart = random_additions(of._replace(objects=np.arange(64)), AFTER)
+  np.testing.assert_allclose(apart.errors, 0.1 / np.sqrt([1, 6, 15, 20, 15, 6, 1]))

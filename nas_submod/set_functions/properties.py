@@ -68,6 +68,48 @@ class HeldOut(NamedTuple):
   most: float
 
 
+class Growth(NamedTuple):
+  """Means over random additions. `[k]` each, from no addition on; gains have one entry less.
+
+  Attributes:
+    values: Mean value after as many additions.
+    errors: Standard errors of the means by the noise of the values.
+    deviations: Standard deviation of the values among sets.
+    gains: Mean gain of each further addition.
+  """
+
+  values: np.ndarray
+  errors: np.ndarray
+  deviations: np.ndarray
+  gains: np.ndarray
+
+
+def random_additions(of: Measured, after: np.ndarray, start: int = 0) -> Growth:
+  """The exact means over random additions to the set `start`.
+
+  Each addition is any measured one of `after [K, n]` with equal probability. A mean is over the
+  additions that can still be made.
+  """
+  possible = (after >= 0).sum(axis=1)
+  small, element = np.nonzero(after >= 0)
+  large = after[small, element]
+  chance = np.zeros(len(after))
+  chance[start] = 1
+  rows: list[tuple[float, float, float]] = []
+  gains: list[float] = []
+  while True:
+    mean = chance @ of.values
+    of_objects = np.bincount(of.objects, chance)[of.objects] * chance
+    variance = chance @ (of.values - mean) ** 2
+    rows.append((mean, np.sqrt(of_objects @ of.errors**2), np.sqrt(variance)))
+    added = chance[small] / possible[small]
+    if not (total := added.sum()):
+      values, errors, deviations = np.array(rows).T
+      return Growth(values, errors, deviations, np.array(gains))
+    gains.append(added @ (of.values[large] - of.values[small]) / total)
+    chance = np.bincount(large, added, len(after)) / total
+
+
 def single_gains(after: np.ndarray) -> np.ndarray:
   """Rows of A and A + e for every addition of `after [K, n]`. `[Q, 2]`.
 

@@ -168,7 +168,8 @@ def made_of(values, start=". | e2"):
   ]
   last = max(replicate for _, replicate, _ in values)
   rows += [Evaluation("0.0|1.0", last + 1 + i, {"accuracy": 0.5}, 2.0, 12) for i in range(2)]
-  result = {"finalists": [{"scores": [0.5, 0.5]}], "seconds": {}, "path": []}
+  finalist = {"architecture": [0, 0, 1, 0], "value": 0.5, "scores": [0.5, 0.5]}
+  result = {"finalists": [finalist], "seconds": {}, "path": []}
   return finished.make("made", config, result, rows)
 
 
@@ -201,6 +202,14 @@ def test_the_best_so_far_is_the_best_mean():
   counts, seconds, best = progress.progress_of(made)
   assert counts == [1, 2, 3, 4] and seconds == [2.0, 4.0, 6.0, 8.0]
   np.testing.assert_allclose(best, [0.5, 0.9, 0.6, 0.6])
+
+
+def test_fresh_seeds_are_those_of_the_answer():
+  """Whatever else the journal holds: here finalists of the same search with a larger limit."""
+  made = made_of([("1.0|1.0", 0, 0.5), ("2.0|1.0", 1, 0.25)])
+  assert finished.fresh_replicates(made) == range(2, 4)
+  later = [Evaluation("0.0|1.0", 40 + i, {"accuracy": 0.9}, 2.0, 12) for i in range(2)]
+  assert finished.start_scores(made._replace(evaluations=(*made.evaluations, *later))) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])

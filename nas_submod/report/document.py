@@ -21,7 +21,8 @@ p{{margin:.4rem 0;max-width:46rem}}.soft,figcaption{{color:var(--soft);font-size
 .value{{font-size:2rem;font-weight:600;line-height:1.2;margin:1rem 0 0}}
 figure{{margin:.5rem 0}}figure svg{{display:block;max-width:100%;height:auto}}
 .plots{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1rem;
- align-items:start}}.plots svg{{width:100%;max-width:30rem}}.wide svg{{max-width:none}}
+ align-items:start}}.plots svg{{width:100%;max-width:30rem}}.first svg{{width:100%;max-width:26rem}}
+.wide svg{{max-width:none}}
 .scroll{{overflow-x:auto;max-width:100%}}
 table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;
  overflow-wrap:normal}}

@@ -131,13 +131,19 @@ def score_name(search: Finished) -> str:
   return str(search.config["score"]).replace("_", " ")
 
 
-def first_fresh(search: Finished) -> int:
-  """The first replicate that no choice of the search has seen.
-
-  Finalists, and they alone, have the last replicates.
-  """
-  fresh = len(search.result["finalists"][0]["scores"])
-  return 1 + max(e.replicate for e in search.evaluations if e.method == TRAINING) - fresh
+def fresh_replicates(search: Finished) -> range:
+  """The replicates that no choice of the search has seen: those of the finalists' scores."""
+  best = search.finalists[0]
+  key, wanted = search.space.key(best["architecture"]), [real(score) for score in best["scores"]]
+  trained = {
+    e.replicate: search.score(e) for e in search.evaluations if (e.key, e.method) == (key, TRAINING)
+  }
+  # A journal may hold more: those of the same search with another limit.
+  for first in sorted(trained, reverse=True):
+    replicates = range(first, first + len(wanted))
+    if [trained.get(replicate) for replicate in replicates] == wanted:
+      return replicates
+  raise ValueError(f"{search.name}: the journal lacks the trainings of the answer")
 
 
 def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
@@ -147,14 +153,13 @@ def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
     search: The search.
     fresh: Whether to take those of seeds that no choice has seen, or those of the search itself.
   """
-  first = first_fresh(search)
+  replicates = fresh_replicates(search)
+  wanted = replicates if fresh else range(replicates.start)
   found: dict[str, list[float]] = {}
   for evaluation in search.evaluations:
     # Negative replicates are short trainings, and scores beside trainings.
-    if evaluation.replicate >= 0 and (evaluation.replicate >= first) == fresh:
-      score = search.score(evaluation)
-      if math.isfinite(score):
-        found.setdefault(evaluation.key, []).append(score)
+    if evaluation.replicate in wanted and math.isfinite(score := search.score(evaluation)):
+      found.setdefault(evaluation.key, []).append(score)
   return found
 
 
@@ -183,8 +188,8 @@ def answer_scores(search: Finished) -> list[float]:
 
 def accuracy(search: Finished) -> float:
   """Mean accuracy of the answer with fresh seeds, on the validation split; NaN if unknown."""
-  key, first = search.space.key(search.result["architecture"]), first_fresh(search)
-  rows = [e for e in search.evaluations if e.key == key and e.replicate >= first and e.metrics]
+  key, fresh = search.space.key(search.result["architecture"]), fresh_replicates(search)
+  rows = [e for e in search.evaluations if e.key == key and e.replicate in fresh]
   known = [e.metrics["accuracy"] for e in rows if e.metrics and "accuracy" in e.metrics]
   return mean(known) if known else math.nan
 

@@ -121,7 +121,8 @@ def _reading(search: Finished) -> str:
   """How to read the plots against resources."""
   words = (
     "Small dots: all networks measured. Lines: the paths; thick gray: a piece that several paths "
-    "share. Star and diamonds: the answer and other finalists, trained again with fresh seeds."
+    "share. Square: the start network. Star and diamonds: the answer and other finalists, trained "
+    "again with fresh seeds."
   )
   if search.scored:
     words += " Lines and dots are scores with shared weights, finalists are trained."

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,9 +28,9 @@ from nas_submod.report.finished import (
 from nas_submod.report.markup import with_error
 from nas_submod.report.steps import Chain
 from nas_submod.report.text import number
-from nas_submod.resources import network_costs
+from nas_submod.resources import network_cost, network_costs
 
-_WIDTH, _HEIGHT = 360, 280
+_WIDTH, _HEIGHT = 360, 310
 
 
 def against_resources(search: Finished, chains: Sequence[Chain]) -> list[Plot]:
@@ -40,20 +40,26 @@ def against_resources(search: Finished, chains: Sequence[Chain]) -> list[Plot]:
   names = tuple(search.result["budget"])
   costs = network_costs(search.space, networks, names, search.resources)
   return [
-    _against(search, chains, name, costs[:, column], list(measured.values()))
-    for column, name in enumerate(names)
+    _against(search, chains, name, costs[:, column], measured) for column, name in enumerate(names)
   ]
 
 
 def _against(
-  search: Finished, chains: Sequence[Chain], name: str, costs: np.ndarray, values: Sequence[float]
+  search: Finished,
+  chains: Sequence[Chain],
+  name: str,
+  costs: np.ndarray,
+  measured: Mapping[str, float],
 ) -> Plot:
-  result, limit = search.result, search.result["budget"][name]
+  result, limit, values = search.result, search.result["budget"][name], list(measured.values())
   with style():
     figure, axes = new_figure(_WIDTH, _HEIGHT + 16 * (len(chains) > 2))
     axes.plot(costs, values, ".", color=SOFT, ms=4, alpha=0.45, label="measured")
     tops: list[float] = []
     shown = _paths(axes, search, chains, name)
+    if (key := search.space.key(search.space.start)) in measured:
+      at = network_cost(search.space, search.space.start, search.resources)[name]
+      axes.plot(at, measured[key], "s", ms=7, mec=INK, mfc=SURFACE, label="start", zorder=4)
     for row in search.finalists:
       x, y, error = row["resources"][name], real(row["value"]), real(row["standard_error"])
       is_answer = row["architecture"] == result["architecture"]
@@ -94,10 +100,13 @@ def _paths(axes: Axes, search: Finished, chains: Sequence[Chain], name: str) -> 
     for piece in itertools.pairwise(path):
       users[piece] = users.get(piece, 0) + 1
   shown = []
-  for place, (chain, path) in enumerate(zip(chains, keys)):
+  # Runs with many paths inside have one colour and one label.
+  labels = list(dict.fromkeys(", ".join(chain.runs) for chain in chains))
+  for chain, path in zip(chains, keys):
     xs = [step.row["resources"][name] for step in chain.steps]
     ys = [real(step.row["value"]) for step in chain.steps]
-    color, label = LINES[place % len(LINES)], ", ".join(chain.runs)
+    label = ", ".join(chain.runs)
+    color = LINES[labels.index(label) % len(LINES)]
     for begin, piece in enumerate(itertools.pairwise(path)):
       ends = slice(begin, begin + 2)
       if users[piece] > 1:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from nas_submod.evaluation.evaluator import mean
 from nas_submod.report.figure import (
   INK,
   LINES,
@@ -18,7 +19,7 @@ from nas_submod.report.figure import (
 )
 from nas_submod.report.finished import (
   Finished,
-  first_fresh,
+  fresh_replicates,
   real,
   score_name,
   seconds_before,
@@ -34,8 +35,10 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
 
   The value of a network is the mean of its evaluations so far, so the best may fall.
   """
-  first, seconds = first_fresh(search), seconds_before(search)
-  sums: dict[str, tuple[float, int]] = {}
+  first, seconds = fresh_replicates(search).start, seconds_before(search)
+  scores: dict[str, list[float]] = {}
+  means: dict[str, float] = {}
+  highest = math.nan
   counts: list[int] = []
   times: list[float] = []
   best: list[float] = []
@@ -45,13 +48,16 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
     seconds += evaluation.seconds
     if evaluation.replicate < 0:
       continue
-    score = search.score(evaluation)
+    key, score = evaluation.key, search.score(evaluation)
     if math.isfinite(score):
-      total, number = sums.get(evaluation.key, (0.0, 0))
-      sums[evaluation.key] = total + score, number + 1
+      led = means.get(key) == highest
+      scores.setdefault(key, []).append(score)
+      means[key] = mean(scores[key])
+      # Only where the leader may have fallen are all compared.
+      highest = max(means.values()) if led or len(means) == 1 else max(highest, means[key])
     counts.append(len(counts) + 1)
     times.append(seconds)
-    best.append(max((total / number for total, number in sums.values()), default=math.nan))
+    best.append(highest)
   return counts, times, best
 
 

@@ -59,8 +59,11 @@ def start_console(takes_notice: bool = False) -> Console:
     parallel.start_processes(address, NUM_PROCESSES.value, PROCESS_ID.value)
   try:
     jax.local_devices()
-  except RuntimeError as error:  # Such as JAX_PLATFORMS=cuda without CUDA.
-    raise ValueError(f"JAX finds no device: {first_line(error)}") from error
+  except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one.
+    wanted = jax.config.values["jax_platforms"]
+    raise ValueError(
+      f"JAX finds no device with JAX_PLATFORMS={wanted or ''}: install JAX for it, or unset it"
+    ) from error
   return Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
 
 

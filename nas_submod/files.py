@@ -1,11 +1,12 @@
 """Paths, atomic writes, and logs with one JSON object a line; a kill leaves every file readable."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -42,13 +43,24 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   # Two writers must not share a temporary file: they would mix their contents.
   temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
   try:
-    with temporary.open("wb") as file:
+    with _named(path), temporary.open("wb") as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())  # The rename may reach the disk before unsynced content.
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+  """Gives an error of the system the path that it concerns: that of a full disk has none."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno is not None:
+      error.filename = str(path)
+    raise
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -90,7 +102,7 @@ def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
   An unfinished last line of the file is cut off first.
   """
   lines = [json.dumps(finite(content), allow_nan=False).encode() + b"\n" for content in contents]
-  with path.open("a+b") as file:
+  with _named(path), path.open("a+b") as file:
     file.seek(max(file.tell() - 1, 0))
     if file.read(1) not in (b"", b"\n"):
       file.seek(0)

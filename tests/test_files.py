@@ -54,11 +54,12 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, m
   files.write_bytes(path, b"old")
 
   def full(_):
-    raise OSError("no space left on device")
+    raise OSError(28, "no space left on device")
 
   monkeypatch.setattr(os, "fsync", full)
-  with pytest.raises(OSError, match="no space left"):
+  with pytest.raises(OSError, match="no space left") as error:
     files.write_bytes(path, b"new")
+  assert error.value.filename == str(path)
   assert path.read_bytes() == b"old"
   assert list(tmp_path.iterdir()) == [path]
 

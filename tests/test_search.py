@@ -243,6 +243,22 @@ def test_a_search_without_an_answer_says_why(replicates, words):
   assert "\n" not in str(error.value)
 
 
+def test_failures_are_counted_from_the_journal_and_are_no_answer():
+  setup, log = make_setup(config_of("greedy")), Journal(None)
+
+  def fail_large(jobs):
+    """Networks of three blocks or more have a loss that is not finite."""
+    for job, found in zip(jobs, computed(setup.space)(jobs)):
+      large = np.count_nonzero(job.architecture) > 2
+      yield found._replace(metrics={"loss": np.nan, "accuracy": 0.1}) if large else found
+
+  results = [search.run(setup, fail_large, log) for _ in range(2)]
+  assert np.count_nonzero(results[0]["architecture"]) == 2 and np.isfinite(results[0]["value"])
+  failed = sum(evaluation.metrics is None for evaluation in log)
+  assert failed and [r["evaluations"]["failed"] for r in results] == [failed] * 2
+  assert results[1]["evaluations"]["trained"] == 0
+
+
 @pytest.mark.parametrize(
   ("value", "words"),
   [

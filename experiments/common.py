@@ -68,7 +68,7 @@ def start_console(takes_notice: bool = False) -> Console:
 
 
 def print_notes(console: Console, images: Data) -> None:
-  """Prints how images were read where users may have several forms, and what was left out."""
+  """Prints what was read in another form than the usual one, and what was left out."""
   for note in images.notes:
     console.print(f"data: {note}", markup=False)
 

@@ -19,6 +19,8 @@ from nas_submod.training import augmentation
 from tests.photos import AnyPhotos
 from tests.tiny_data import arrays, config, per_class, rows, save, save_folder
 
+CLASSES = np.arange(40) % 4  # Those of the training images of `arrays`.
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -138,21 +140,19 @@ def test_npz(tmp_path):
   assert loaded.mean.dtype == loaded.std.dtype == np.float32
 
 
-CLASSES = np.arange(40) % 4
-
-
 @pytest.mark.parametrize(
   ("changes", "names", "notes"),
   [
     ({"y_train": CLASSES[:, None]}, "0123", ()),  # As Keras has them.
-    ({"y_train": np.eye(4)[CLASSES]}, "0123", ("y_train: one-hot labels",)),
+    ({"y_train": np.eye(4)[CLASSES]}, "0123", ("y_train: one-hot labels of 4 classes",)),
     ({"y_train": CLASSES * 1.0}, "0123", ("y_train: float64 labels, all whole numbers",)),
     (
       {"y_train": np.array(list("bdac"))[CLASSES], "y_test": np.array(list("bdac") * 2, "S1")},
       "abcd",
       ("y_train: labels are names", "y_test: labels are names"),
     ),
-    ({"x_train": arrays()["x_train"].astype(int)}, "0123", ()),
+    ({"x_train": arrays()["x_train"].astype(np.float32)}, "0123", ()),
+    ({"x_train": arrays()["x_train"].astype(int), "y_train": CLASSES.astype("u8")}, "0123", ()),
   ],
 )
 def test_npz_labels_and_pixels_in_other_forms(tmp_path, changes, names, notes):
@@ -234,10 +234,17 @@ def test_validation_images_depend_on_the_seed(tmp_path):
   [
     ({"x_train": None}, "lacks x_train; it has y_train, x_test, y_test"),
     ({"y_test": None}, "lacks y_test; it has"),
-    ({"x_train": arrays()["x_train"] / 255}, r"is of type float64: whole .* \(x \* 255\).round"),
+    (
+      {"x_train": arrays()["x_train"] / 255},
+      r"float64, from 0.0 to 1.0: whole .* \(x \* 255\).round",
+    ),
     ({"x_train": arrays()["x_train"].astype(int) + 1}, "pixels 1 to 256: allowed are 0 to 255"),
     ({"x_train": np.zeros((40, 3, 32, 32), np.uint8)}, r"channels first: save x.transpose\(0, 2"),
-    ({"images": arrays()["x_train"]}, "has x_train and images, which mean the same"),
+    ({"X_train": arrays()["x_train"]}, "has x_train and X_train, which mean the same"),
+    ({"train_x": arrays()["x_train"]}, "has x_train and y_train and train_x, which mean the same"),
+    ({"y_test": np.array(list("abcd") * 2)}, "y_train has numbers, y_test names: save both alike"),
+    ({"y_train": CLASSES + 2.0**40}, "labels that are no class numbers"),
+    ({"class_names": np.array(list("aabc"))}, "class_names holds a name twice"),
     ({"y_val": arrays()["y_test"]}, "lacks x_val; it has"),
     ({"x_train": arrays()["x_train"][0, 0]}, r"has shape \[5, 3\]: allowed are \[N, H, W\] and"),
     ({"x_train": arrays()["x_train"][:0], "y_train": np.zeros(0, int)}, r"\[0, 5, 5, 3\].*N >= 1"),
@@ -274,7 +281,7 @@ def test_npz_file_errors(tmp_path):
   with zipfile.ZipFile(tmp_path / "junk.npz", "w") as archive:
     archive.writestr("x_train.npy", b"junk")
     archive.writestr("y_train.npy", b"junk")
-  with pytest.raises(ValueError, match=r"junk.npz: x_train is not an array$"):
+  with pytest.raises(ValueError, match=r"junk.npz: y_train is not an array$"):
     data.load(config(f"npz:{tmp_path / 'junk.npz'}"))
   save(tmp_path)
   whole = bytearray((tmp_path / "set.npz").read_bytes())

@@ -1,11 +1,31 @@
 """Images from folders of image files."""
 
+import os
+import shutil
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, features
 
 from nas_submod import data
 from tests.tiny_data import config, save_folder
+
+
+def _chunk(kind, content):
+  return (
+    struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+  )
+
+
+# A PNG file of one pixel with 16 bits in each of three channels, which Pillow cannot write.
+COLOURS_OF_16_BITS = (
+  b"\x89PNG\r\n\x1a\n"
+  + _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+  + _chunk(b"IDAT", zlib.compress(b"\0" + bytes(6)))
+  + _chunk(b"IEND", b"")
+)
 
 
 def test_validation_folders(tmp_path):
@@ -29,13 +49,13 @@ def test_validation_folders(tmp_path):
 def test_classes_without_a_folder_of_splits(tmp_path):
   save_folder(tmp_path, {"a": 4, "b": 4})
   (tmp_path / "train" / "__MACOSX").mkdir()
-  for name in ("Thumbs.db", "notes.txt", "more.txt"):
-    (tmp_path / "train" / "a" / name).touch()
+  for name in ("a/Thumbs.db", "a/notes.txt", "a/more.txt", "classes.csv"):
+    (tmp_path / "train" / name).touch()
   loaded = data.load(config(f"folder:{tmp_path / 'train'}", 2, test_size=2))
   assert loaded.class_names == ("a", "b")
   assert loaded.notes == (
-    f"the folders in {tmp_path / 'train'} are the classes",
-    "left out, not images: 2 .txt, 1 .db",
+    f"the folders of {tmp_path / 'train'} are 2 classes: a, b",
+    "left out, no images that can be read: 2 .txt, 1 beside the classes in train, 1 .db",
   )
 
 
@@ -124,9 +144,16 @@ def test_folder_errors(tmp_path):
   with pytest.raises(ValueError, match=r"has Val and valid, which mean the same"):
     data.load(config(source))
   (tmp_path / "Val").rmdir()
-  (tmp_path / "valid").rmdir()
+  (tmp_path / "valid").rename(tmp_path / "train images")
+  with pytest.raises(ValueError, match=r"has train images: call them train, with a folder"):
+    data.load(config(source))
+  (tmp_path / "train images" / "deeper").mkdir()
+  (tmp_path / "train images").rename(tmp_path / "cat")
+  with pytest.raises(ValueError, match=r"cat has no image, but folders: deeper; folder:PATH takes"):
+    data.load(config(source))
+  shutil.rmtree(tmp_path / "cat")
   save_folder(tmp_path, {"a": 4, "b": 0}, {"c": 1})
-  with pytest.raises(ValueError, match=r"train/b has no image: allowed are .apng, .avif"):
+  with pytest.raises(ValueError, match=r"train/b has no image: allowed are .png, .jpg"):
     data.load(config(source))
   Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "0.png")
   with pytest.raises(ValueError, match="test has classes missing in train: c"):
@@ -137,10 +164,26 @@ def test_folder_errors(tmp_path):
   Image.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / "train" / "b" / "1.png")
   with pytest.raises(ValueError, match=r"b/1.png is not usable: more than 8 bits"):
     data.load(config(source, 2))
+  (tmp_path / "train" / "b" / "1.png").write_bytes(COLOURS_OF_16_BITS)
+  with pytest.raises(ValueError, match=r"b/1.png is not usable: more than 8 bits"):
+    data.load(config(source, 2))
+  names = os.fsencode(tmp_path / "train") + b"/caf\xe9"
+  os.mkdir(names)
+  with pytest.raises(ValueError, match=r"has a folder whose name is not UTF-8: 'caf.udce9'"):
+    data.load(config(source, 2))
+  os.rmdir(names)
+  shutil.rmtree(tmp_path / "test")
+  (tmp_path / "test").mkdir()
+  (tmp_path / "test" / "1.png").touch()
+  with pytest.raises(ValueError, match=r"test has no folders, but 1 files, whose classes nothing"):
+    data.load(config(source, 2))
+  (tmp_path / "test").rename(tmp_path / "others")
+  Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "2.png")
+  source = config(source, 2, test_size=2)
   (tmp_path / "train" / "b" / "1.png").write_bytes(b"no png")
   with pytest.raises(ValueError, match=r"b/1.png is not usable: [^\n]*$"):
-    data.load(config(source, 2))
+    data.load(source)
   whole = (tmp_path / "train" / "a" / "0.png").read_bytes()
   (tmp_path / "train" / "b" / "1.png").write_bytes(whole[: len(whole) // 2])
   with pytest.raises(ValueError, match=r"b/1.png is not usable: [^\n]*$"):
-    data.load(config(source, 2))
+    data.load(source)

@@ -9,6 +9,8 @@ their names.
 import collections
 import itertools
 import pathlib
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from nas_submod.data.pixels import SUFFIXES, decode, mode_of
 from nas_submod.data.source import Source
 
+_LISTED = 5  # names in a message
 # Names of folders by what they hold, in any case of letters.
 _SPLITS = {
   "train": ("train", "training"),
@@ -31,7 +34,7 @@ class Folder(NamedTuple):
     class_names: Class i has the i-th name.
     files: Maps "train" and, if present, "test" to the files of each class.
     mode: "L" if every image has one channel, "RGB" otherwise.
-    notes: How the folders were read, and what was left out.
+    notes: What was read in another form than the usual one, and what was left out.
   """
 
   class_names: list[str]
@@ -78,11 +81,14 @@ def find_folder(path: pathlib.Path) -> Folder:
   folders, notes = _splits(path)
   train, val = folders["train"], folders.get("val")
   class_names = _class_names(train)
-  if not class_names:
-    raise ValueError(f"{train} has no folders: one for each class is expected")
   listing = _Listing(class_names)
   files = {"train": listing.of(train)}
   for name, of_class in zip(class_names, files["train"]):
+    if not of_class and (deeper := _folders(train / name)):
+      raise ValueError(
+        f"{train / name} has no image, but folders: {_listed(d.name for d in deeper)}; folder:PATH "
+        "takes PATH/train/CLASS/* or PATH/CLASS/*"
+      )
     if not of_class:
       raise ValueError(f"{train / name} has no image: allowed are {', '.join(SUFFIXES)}")
   if val is not None and "test" in folders:
@@ -103,7 +109,7 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
   """The folders "train", "val" and "test", and how they were read.
 
   Raises:
-    ValueError: Two folders have the same meaning, or there are others beside none to train on.
+    ValueError: Two folders have the same meaning, or there are some of them, but none to train on.
   """
   found: dict[str, pathlib.Path] = {}
   for split, names in _SPLITS.items():
@@ -115,14 +121,20 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
     if here:
       found[split] = here[0]
   if not found:
-    return {"train": path}, [f"the folders in {path} are the classes"]
+    names = _class_names(path)
+    words = [re.split("[^a-z]", name.lower())[0] for name in names]
+    if set(words) <= {word for names in _SPLITS.values() for word in names}:
+      raise ValueError(
+        f"{path} has {_listed(names)}: call them {_listed(words)}, with a folder for each class"
+      )
+    return {"train": path}, [f"the folders of {path} are {len(names)} classes: {_listed(names)}"]
   if "train" not in found:
     raise ValueError(
       f"no folder {path / 'train'} beside {', '.join(p.name for p in found.values())}: folder:PATH "
       "takes PATH/train/CLASS/* or PATH/CLASS/*"
     )
   others = [p.name for p in _folders(path) if p not in found.values()]
-  return found, [f"left out: the folders {', '.join(others)}"] if others else []
+  return found, [f"left out: the folders {_listed(others)}"] if others else []
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
@@ -133,7 +145,24 @@ def _folders(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _class_names(path: pathlib.Path) -> list[str]:
-  return [p.name for p in _folders(path)]
+  """The names of the folders of classes; ValueError if there is none, or one is not text."""
+  names = [p.name for p in _folders(path)]
+  if not names:
+    files = sum(not p.name.startswith(".") for p in path.iterdir())
+    beside = f", but {files} files, whose classes nothing says" if files else ""
+    raise ValueError(f"{path} has no folders{beside}: one for each class is expected")
+  for name in names:
+    try:
+      name.encode()
+    except UnicodeEncodeError:
+      raise ValueError(f"{path} has a folder whose name is not UTF-8: {name!a}") from None
+  return names
+
+
+def _listed(names: Iterable[str]) -> str:
+  """The first names, for a message."""
+  found = list(names)
+  return ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
 
 
 class _Listing:
@@ -147,6 +176,8 @@ class _Listing:
     """The image files of each class in the order of their names; ValueError for other classes."""
     if unknown := [name for name in _class_names(path) if name not in self._class_names]:
       raise ValueError(f"{path} has classes missing in train: {', '.join(unknown)}")
+    if beside := sum(not p.is_dir() and p.name[0] != "." for p in path.iterdir()):
+      self._left_out[f"beside the classes in {path.name}"] += beside
     return [self._images(path / name) for name in self._class_names]
 
   def _images(self, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -164,6 +195,5 @@ class _Listing:
     """What was left out, if anything."""
     if not self._left_out:
       return ()
-    listed = [f"{count} {name}" for name, count in self._left_out.most_common(5)]
-    more = ", ..." if len(self._left_out) > 5 else ""
-    return (f"left out, not images: {', '.join(listed)}{more}",)
+    listed = _listed(f"{count} {name}" for name, count in self._left_out.most_common())
+    return (f"left out, no images that can be read: {listed}",)

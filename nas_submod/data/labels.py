@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+_LARGEST = 2**31 - 1
+_LISTED = 5  # names in a message
+
 
 class Labels(NamedTuple):
   """Labels as class numbers.
 
   Attributes:
-    numbers: Unchecked class numbers. Shape `[N]`, integer.
+    numbers: Class numbers, which may be out of the range of the data. Shape `[N]`, int64.
     names: Class i has the i-th name; empty if the labels were numbers.
     note: How they were read, if not as they are; "" otherwise.
   """
@@ -32,21 +35,26 @@ def read(place: str, values: np.ndarray, names: tuple[str, ...] = ()) -> Labels:
   """
   if values.ndim == 2 and values.shape[1] == 1:
     values = values[:, 0]
-  if values.dtype.kind in "US":
+  if are_names(values) and values.ndim == 1:
     return _of_names(place, values, names)
   if values.ndim == 2:
-    return Labels(_of_one_hot(place, values), names, "one-hot labels")
-  if values.ndim != 1:
+    return Labels(_of_one_hot(place, values), names, f"one-hot labels of {values.shape[1]} classes")
+  if values.ndim != 1 or values.dtype.kind not in "biuf":
     raise ValueError(
-      f"{place} has shape {list(values.shape)}: one label for each image is expected"
+      f"{place} is {values.dtype} of shape {list(values.shape)}: one label for each image is "
+      "expected, a class number or a name"
     )
-  if values.dtype.kind == "b":
-    values = values.astype(np.int32)
-  if values.dtype.kind == "f":
-    if not np.array_equal(values, np.round(values)):  # Also refuses NaN.
-      raise ValueError(f"{place} has fractions: class numbers from 0, or names, are expected")
-    return Labels(values.astype(np.int64), names, f"{values.dtype} labels, all whole numbers")
-  return Labels(values, names)
+  if not np.isfinite(values).all() or (len(values) and np.abs(values).max() > _LARGEST):
+    raise ValueError(f"{place} has labels that are no class numbers: 0 to 2**31 - 1 are allowed")
+  if not np.array_equal(values, np.round(values)):
+    raise ValueError(f"{place} has fractions: class numbers from 0, or names, are expected")
+  note = f"{values.dtype} labels, all whole numbers" if values.dtype.kind == "f" else ""
+  return Labels(values.astype(np.int64), names, note)
+
+
+def are_names(values: np.ndarray) -> bool:
+  """Whether labels are texts."""
+  return values.dtype.kind in "US"
 
 
 def _of_names(place: str, values: np.ndarray, names: tuple[str, ...]) -> Labels:
@@ -56,27 +64,24 @@ def _of_names(place: str, values: np.ndarray, names: tuple[str, ...]) -> Labels:
     except UnicodeDecodeError as error:
       raise ValueError(f"{place} holds bytes that are not UTF-8 text") from error
   found = values.tolist()
-  if isinstance(found[0] if found else "", list):
-    raise ValueError(
-      f"{place} has shape {list(values.shape)}: one label for each image is expected"
-    )
   known = names or tuple(sorted(set(found)))
   if unknown := sorted(set(found) - set(known)):
-    raise ValueError(f"{place} has the unknown class {unknown[0]!r}; known: {', '.join(known)}")
+    listed = ", ".join(map(repr, known[:_LISTED])) + (", ..." if len(known) > _LISTED else "")
+    raise ValueError(f"{place} has the unknown class {unknown[0]!r}; known: {listed}")
   numbers = {name: number for number, name in enumerate(known)}
-  return Labels(np.array([numbers[name] for name in found], np.int32), known, "labels are names")
+  return Labels(np.array([numbers[name] for name in found], np.int64), known, "labels are names")
 
 
 def _of_one_hot(place: str, values: np.ndarray) -> np.ndarray:
-  if values.dtype.kind not in "biuf" or not (((values == 0) | (values == 1)).all()):
+  if values.dtype.kind not in "biuf" or not ((values == 0) | (values == 1)).all():
     raise ValueError(
       f"{place} has shape {list(values.shape)}: class numbers [N], names [N] or one-hot rows of 0 "
       "and 1 are expected"
     )
-  if not (values.sum(1) == 1).all():
-    row = int(np.flatnonzero(values.sum(1) != 1)[0])
+  sums = values.sum(1)
+  if not (sums == 1).all():
+    row = int(np.flatnonzero(sums != 1)[0])
     raise ValueError(
-      f"{place}: row {row} names {int(values.sum(1)[row])} classes; one class for each image is "
-      "expected"
+      f"{place}: row {row} names {int(sums[row])} classes; one class for each image is expected"
     )
   return values.argmax(1)

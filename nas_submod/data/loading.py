@@ -73,7 +73,7 @@ class Data(NamedTuple):
     mean: Mean of the training pixels, in 0..255. Shape `[C]`, float32.
     std: Their standard deviation, or 1 for a constant channel. Shape `[C]`, float32.
     class_names: Names of the classes; those of the source, or else "0", "1" and so on.
-    notes: How the source was read where users may have several forms, and what was left out.
+    notes: What the source read in another form than the usual one, and what it left out.
   """
 
   train: Split
@@ -251,7 +251,7 @@ def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None
     from_one = len(present) == classes - 1 and missing == 0
     raise ValueError(
       f"{source.place} has no image of class {missing}: each of 0 to {classes - 1} is expected"
-      + ("; if labels count from 1, subtract 1" if from_one else "")
+      + ("; if labels count from 1, subtract 1" if from_one and not source.class_names else "")
     )
 
 

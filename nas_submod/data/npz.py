@@ -1,15 +1,18 @@
 """The source `npz:PATH`: one file with all images.
 
 It holds images `[N, H, W]` or `[N, H, W, C]` of whole numbers 0..255, and labels (`labels.read`).
-The names are `x_train` and `y_train` (Keras), `train_images` and `train_labels` (MedMNIST), or `x`
-and `y`, `images` and `labels` for training images alone, in any case of letters. Test images, if
+Their names are `x_train` and `y_train` (Keras) or `train_images` and `train_labels` (MedMNIST), in
+small or capital letters. `x` and `y`, or `images` and `labels`, are to train on. Test images, if
 any, are `x_test` or `test_images`. Images named `val` join those to train on, from which validation
 images are drawn; without test images they are the test images. `class_names`, if any, are texts,
 one for each class.
 """
 
 import pathlib
+import tokenize
 import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +25,22 @@ from nas_submod.validation import first_line
 _NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
 _ALONE = [("x", "y"), ("images", "labels")]
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile)
+_DAMAGED = (
+  *(OSError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError),
+  *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 _CHANNELS = (1, 3, 4)
+_LONGEST = 4  # a side of an image in units of the other one
 
 
 class _Archive(NamedTuple):
-  """An open file: where it is, its arrays, and their names by the same in small letters."""
+  """An open file.
+
+  Attributes:
+    location: Where it is.
+    arrays: Its arrays by name.
+    names: The names by their spelling in small letters.
+  """
 
   location: pathlib.Path
   arrays: np.lib.npyio.NpzFile
@@ -66,8 +79,13 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
     if not isinstance(arrays, np.lib.npyio.NpzFile):
       raise ValueError(f"{location} is not an npz file, but a single array")
     archive = _Archive(location, arrays, {name.lower(): name for name in arrays})
+    if len(archive.names) < len(arrays.files):
+      twice = next(name for name in arrays if archive.names[name.lower()] != name)
+      raise _twice(location, (twice, archive.names[twice.lower()]))
     pairs = _pairs(archive)
     names = _class_names(archive)
+    if not names:
+      _check_alike(archive, [pair[1] for pair in pairs.values()])
     train = _source(archive, *pairs["train"], names)
     others = {
       split: _source(archive, *pairs[split], train.class_names)
@@ -91,11 +109,13 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
   pairs = {}
   for split, words in _SPLITS.items():
     possible = [(x.format(word), y.format(word)) for x, y in _NAMES for word in words]
-    possible += _ALONE if split == "train" else []
     found = [pair for pair in possible if any(name in archive.names for name in pair)]
+    if split == "train" and not found:
+      found = [pair for pair in _ALONE if any(name in archive.names for name in pair)]
     if len(found) > 1:
-      names = " and ".join(pair[0] for pair in found)
-      raise ValueError(f"{archive.location} has {names}, which mean the same: keep one of them")
+      raise _twice(
+        archive.location, (name for pair in found for name in pair if name in archive.names)
+      )
     if found or split == "train":
       pairs[split] = (found or [("x_train", "y_train")])[0]
   missing = [name for pair in pairs.values() for name in pair if name not in archive.names]
@@ -108,6 +128,22 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
   return pairs
 
 
+def _twice(location: pathlib.Path, names: Iterable[str]) -> ValueError:
+  return ValueError(f"{location} has {' and '.join(names)}, which mean the same: keep one of them")
+
+
+def _check_alike(archive: _Archive, names: Sequence[str]) -> None:
+  """Raises ValueError if some labels are numbers and others are names."""
+  first, *others = [labels.are_names(archive.read(name)) for name in names]
+  for name, are_names in zip(names[1:], others):
+    if are_names != first:
+      one, other = ("names", "numbers") if first else ("numbers", "names")
+      raise ValueError(
+        f"{archive.location}: {archive.names[names[0]]} has {one}, {archive.names[name]} {other}: "
+        "save both alike, or add class_names"
+      )
+
+
 def _class_names(archive: _Archive) -> tuple[str, ...]:
   if "class_names" not in archive.names:
     return ()
@@ -117,6 +153,8 @@ def _class_names(archive: _Archive) -> tuple[str, ...]:
       f"{archive.location}: class_names is {names.dtype} of shape {list(names.shape)}; text "
       "[classes] is expected"
     )
+  if len(set(names.tolist())) < len(names):
+    raise ValueError(f"{archive.location}: class_names holds a name twice")
   return tuple(map(str, names))
 
 
@@ -149,20 +187,23 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
     raise ValueError(
       f"{place} has shape {list(values.shape)}: allowed are [N, H, W] and [N, H, W, C], N >= 1"
     )
-  if values.dtype.kind not in "iu":
-    hint = ""
-    if values.dtype.kind == "f":
-      scale = "x * 255" if values.max() <= 1 else "x"
-      hint = f": save ({scale}).round().astype('uint8') if they show 0 as black and white as 255"
-    raise ValueError(f"{place} is of type {values.dtype}: whole numbers 0..255 are expected{hint}")
+  if values.dtype.kind not in "iuf":
+    raise ValueError(f"{place} is of type {values.dtype}: whole numbers 0..255 are expected")
   if values.dtype != np.uint8:
     lowest, highest = values.min(), values.max()
-    if lowest < 0 or highest > 255:
+    if not (lowest >= 0 and highest <= 255):  # Also refuses NaN.
       raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255")
+    if values.dtype.kind == "f" and (highest <= 1 or (values != np.round(values)).any()):
+      raise ValueError(
+        f"{place} is of type {values.dtype}, from {lowest} to {highest}: whole numbers 0..255 are "
+        "expected; where white is 1, save (x * 255).round().astype('uint8')"
+      )
     values = values.astype(np.uint8)
   if values.ndim == 3:
     return values[..., None]
-  if values.shape[1] in _CHANNELS and values.shape[3] not in _CHANNELS:
+  _, first, height, width = values.shape
+  may_be_image = max(height, width) <= _LONGEST * min(height, width)
+  if first in _CHANNELS and width not in _CHANNELS and may_be_image:
     raise ValueError(
       f"{place} has shape {list(values.shape)}, which looks like channels first: save "
       "x.transpose(0, 2, 3, 1), of shape [N, H, W, C]"
@@ -171,7 +212,7 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
 
 
 def _joined(first: Source, second: Source) -> Source:
-  """The images of two sources of arrays in one."""
+  """The images of two sources of arrays in one, with labels that are checked for each."""
   one, other = first.array, second.array
   assert one is not None and other is not None
   if one.shape[1:] != other.shape[1:]:

@@ -13,10 +13,10 @@ from PIL import Image, ImageOps
 
 from nas_submod.validation import first_line
 
-# Formats of Pillow that are images with 8 bits a channel, and the endings of their files.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-SUFFIXES = tuple(
-  sorted(suffix for suffix, name in Image.registered_extensions().items() if name in _FORMATS)
+# Endings of files with 8 bits a channel that Pillow reads.
+SUFFIXES = (
+  *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+  *(".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
 )
 
 
@@ -49,17 +49,21 @@ def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image
     ValueError: The image cannot be read.
   """
   with _opened(file, name) as image:
-    return ImageOps.exif_transpose(image).convert(mode)
+    ImageOps.exif_transpose(image, in_place=True)
+    if "transparency" in image.info:  # Pillow warns of palettes with it.
+      image = image.convert("RGBA")
+    return image.convert(mode)
 
 
 @contextlib.contextmanager
 def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
   try:
     with Image.open(file) as image:
-      if image.mode[0] in "IF":  # Pillow would clip such values to 0..255 silently.
+      # Pillow would clip or cut such values to 0..255 in silence.
+      if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
         raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
       yield image
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+  except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
     raise ValueError(f"{name} is not usable: {first_line(error)}") from error
 
 

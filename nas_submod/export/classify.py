@@ -20,7 +20,7 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
     opened = Image.open(file)
   except OSError as error:
     sys.exit(f"error: {error}")
-  image = opened.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+  image = ImageOps.exif_transpose(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
   # Scaled until it covers the size, and cut to the centre.
   image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
   x = (np.asarray(image, np.float32).reshape(height, width, channels) - mean) / std

@@ -14,7 +14,7 @@ from absl import app, flags, logging
 
 from experiments import common
 from nas_submod import files
-from nas_submod.report import comparison, figure, finished, page
+from nas_submod.report import comparison, figure, finished, page, steps
 
 OUTPUT = flags.DEFINE_string("output", "runs/comparison", "Folder of a comparison.")
 FIGURES = "figures"
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
       folder = files.local_path(search.name)
       others = [other for other in searches if other is not search]
       page.write_page(search, folder / page.PAGE_FILE, others)
-      _save(page.all_plots(search), folder)
+      _save(page.all_plots(search, steps.chains(search)), folder)
       print(f"{folder}/: {page.PAGE_FILE}, {FIGURES}/")
     if len(searches) > 1:
       output.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,17 @@ from scipy import stats
 from nas_submod import files, resources, search
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
-from nas_submod.report import comparison, figure, finished, gains, page, progress, steps, text
+from nas_submod.report import (
+  comparison,
+  figure,
+  finished,
+  gains,
+  markup,
+  page,
+  progress,
+  steps,
+  text,
+)
 from nas_submod.report.verdict import verdicts
 from nas_submod.search.setup import make_setup
 from nas_submod.workdir import make_workdir
@@ -106,10 +116,10 @@ def test_names_are_text_not_markup(found):
 def test_a_page_has_the_numbers_of_the_answer(found):
   words = "".join(Tags(page.page(found)).words)
   result = found.result
-  assert f"\N{MINUS SIGN}{-result['value']:.4f} ± {result['standard_error']:.4f}" in words
+  assert markup.with_error(result["value"], result["standard_error"]) in words
   for name, limit in result["budget"].items():
     assert f"{result['resources'][name]:,} of {limit:,}" in words
-  assert "1 evaluations failed" in words and "trained " in words
+  assert "1 failed; such" in words and "trained " in words
   start = finished.start_scores(found)
   ahead = np.mean(finished.answer_scores(found)) - np.mean(start)
   assert len(start) == 2 and f"than the start network (2 trainings): +{ahead:.4f}" in words
@@ -242,6 +252,26 @@ def test_runs_with_one_path_share_it(found):
   assert [step.gain for step in shown[0].steps[1:]] == [1.0]
 
 
+def test_paths_side_by_side_in_one_run_are_told_apart(found):
+  def row(*architecture):
+    return {
+      "architecture": [*architecture],
+      "value": 0.0,
+      "resources": {},
+      "tie": False,
+      "run": "unit",
+    }
+
+  rows = [row(0, 0, 1, 0), row(1, 0, 1, 0), row(2, 0, 1, 0), row(1, 1, 1, 0), row(2, 0, 1, 1)]
+  shown = steps.chains(found._replace(result=found.result | {"path": rows}))
+  paths = {tuple(tuple(step.row["architecture"]) for step in chain.steps) for chain in shown}
+  assert paths == {((0, 0, 1, 0), (1, 0, 1, 0), (1, 1, 1, 0)), ((2, 0, 1, 0), (2, 0, 1, 1))}
+  # Networks that do not grow out of one another are one path.
+  rows = [row(1, 0, 1, 0), row(0, 0, 1, 2), row(2, 2, 1, 0)]
+  [chain] = steps.chains(found._replace(result=found.result | {"path": rows}))
+  assert len(chain.steps) == 3 and not chain.grows
+
+
 def test_what_beats_the_answer_is_said(found, other):
   words = {v.word: v.sentence for v in verdicts(found, steps.chains(found), [other])}
   [(kind, sentence)] = [(k, s) for k, s in words.items() if "random_search" in s]
@@ -258,7 +288,7 @@ def test_a_comparison_ranks_and_averages(found, other, tmp_path):
   words = "".join(Tags(comparison.page([found, other, again], tmp_path)).words)
   assert "3 searches compared" in words and "search.optimizer" in words
   mean = other.result["value"] + 0.125
-  assert f"{mean:.4f} ± 0.1250".replace("-", "\N{MINUS SIGN}") in words
+  assert markup.with_error(mean, 0.125) in words
 
 
 @pytest.mark.parametrize(
@@ -278,7 +308,11 @@ def test_figures_are_written_as_svg_and_png_the_same_each_time(found, tmp_path):
   written = []
   for folder in (tmp_path / "first", tmp_path / "second"):
     folder.mkdir()
-    paths = [path for plot in page.all_plots(found) for path in figure.save(plot, folder)]
+    paths = [
+      path
+      for plot in page.all_plots(found, steps.chains(found))
+      for path in figure.save(plot, folder)
+    ]
     written.append({path.name: path.read_bytes() for path in paths})
   assert written[0] == written[1]
   for name, content in written[0].items():
@@ -356,5 +390,5 @@ def test_a_browser_shows_pages_wide_and_narrow(found, other, dark, color, tmp_pa
   for content in shown:
     assert content["over"] == [0, 0] and color in content["color"]
   for content, search_ in zip(shown, (found, other)):
-    assert f"\N{MINUS SIGN}{-search_.result['value']:.4f} ± " in content["text"]
+    assert f"\N{MINUS SIGN}{-search_.result['value']:.4f}" in content["text"]
   assert f"{other.result['resources']['params']:,}" in shown[2]["text"]

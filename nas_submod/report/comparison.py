@@ -13,7 +13,7 @@ from nas_submod.evaluation.evaluator import mean, standard_error
 from nas_submod.files import local_path
 from nas_submod.report import network, progress
 from nas_submod.report.document import document, figure, plot_table, section
-from nas_submod.report.figure import INK, LINES, Plot, new_figure, short, style
+from nas_submod.report.figure import INK, LINES, Plot, legend, new_figure, short, style
 from nas_submod.report.finished import (
   Finished,
   accuracy,
@@ -76,7 +76,7 @@ def all_plots(searches: Sequence[Finished]) -> list[Plot]:
 def _answers(searches: Sequence[Finished], labels: Sequence[str], name: str) -> Plot:
   """The answers against one resource, with their errors and budgets."""
   with style():
-    figure_, axes = new_figure(360, 280)
+    figure_, axes = new_figure(360, 240)
     for place, (search, label) in enumerate(zip(searches, labels)):
       result, color = search.result, LINES[place % len(LINES)]
       if name in result["resources"]:
@@ -87,7 +87,7 @@ def _answers(searches: Sequence[Finished], labels: Sequence[str], name: str) -> 
       axes.axvline(limit, ls="--", c=INK, lw=1)
     axes.set(xlabel=name, ylabel=score_name(searches[0]))
     axes.xaxis.set_major_formatter(short)
-    figure_.legend(loc="outside upper left", ncols=2)
+    legend(figure_, axes)
   caption = f"The answers against {name}, with standard errors. Dashed: budgets."
   return Plot(f"answers_{name}", name, caption, figure_, f"{caption} The table has the numbers.")
 

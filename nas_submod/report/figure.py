@@ -104,6 +104,16 @@ def empty_figure(width: float, height: float) -> tuple[Figure, Axes]:
   return figure, axes
 
 
+def legend(figure: Figure, axes: Axes) -> None:
+  """Puts each label once above the axes; the figure grows with their rows."""
+  handles, labels = axes.get_legend_handles_labels()
+  shown = dict(zip(labels, handles))
+  # A letter takes six pixels, a handle the room of six letters.
+  columns = min(max(int(figure.get_figwidth() * 72 / 6) // (max(map(len, shown)) + 6), 1), 3)
+  figure.set_figheight(figure.get_figheight() + 16 / 72 * -(-len(shown) // columns))
+  figure.legend(shown.values(), shown.keys(), loc="outside upper left", ncols=columns)
+
+
 def short(value: float, _: float = 0) -> str:
   """A number on an axis: 120k, because long ones run together, but 0.03 rather than 30m."""
   text = EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:g}"

@@ -107,25 +107,26 @@ def block_gains(search: Finished) -> tuple[np.ndarray, np.ndarray, bool]:
   """
   measured, space = mean_scores(search), search.space
   shape = space.positions, len(space.options)
+  networks, values = np.array([space.from_key(key) for key in measured]), [*measured.values()]
+  row_of = {network.tobytes(): row for row, network in enumerate(networks)}
+  # Every network has the blocks of the start set.
+  rows, positions = np.nonzero((networks > 0) & (np.array(space.start) == 0))
+  smaller = networks[rows]
+  smaller[np.arange(len(rows)), positions] = 0
+  before = [row_of.get(network.tobytes(), -1) for network in space.canonical(smaller)]
+  # Without one of two equal neighbours it is the same network: it counts once, at the later place.
+  pairs = {
+    (row, other, networks[row, position]): position
+    for row, other, position in zip(rows.tolist(), before, positions.tolist())
+    if other >= 0
+  }
+  found = [(p, o - 1, float(values[row] - values[other])) for (row, other, o), p in pairs.items()]
+  if not pairs:
+    middle = np.mean(values)
+    cells = zip(rows.tolist(), positions.tolist())
+    found = [(p, networks[row, p] - 1, float(values[row] - middle)) for row, p in cells]
   sums, counts = np.zeros(shape), np.zeros(shape, int)
-  networks = {key: space.from_key(key) for key in measured}
-  for key, network in networks.items():
-    without = {}
-    for position in np.flatnonzero(network):
-      # Every network has the blocks of the start set. Without one of two equal neighbours it is the
-      # same network, which counts once, at the later position.
-      if not space.start[position]:
-        smaller = [0 if p == position else option for p, option in enumerate(network)]
-        without[space.key(smaller), network[position]] = position
-    for (smaller_key, option), position in without.items():
-      if smaller_key in measured:
-        sums[position, option - 1] += measured[key] - measured[smaller_key]
-        counts[position, option - 1] += 1
-  paired = bool(counts.any())
-  if not paired:
-    middle = np.mean(list(measured.values()))
-    for key, network in networks.items():
-      for position in np.flatnonzero(network):
-        sums[position, network[position] - 1] += measured[key] - middle
-        counts[position, network[position] - 1] += 1
-  return np.where(counts, sums / np.maximum(counts, 1), np.nan), counts, paired
+  for position, option, gain in found:
+    sums[position, option] += gain
+    counts[position, option] += 1
+  return np.where(counts, sums / np.maximum(counts, 1), np.nan), counts, bool(pairs)

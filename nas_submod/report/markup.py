@@ -3,12 +3,14 @@
 import colorsys
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 
+_BOUND = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"  # Read aloud, unlike a hyphen.
 
 
@@ -78,9 +80,14 @@ def decimals(value: float, digits: int = 4, sign: bool = False) -> str:
   return f"{value:{'+' * sign}.{digits}f}".replace("-", MINUS)
 
 
+def sentence(text: str) -> str:
+  """Text whose negative numbers have a minus that is read aloud."""
+  return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
+
+
 def with_error(value: float, error: float, sign: bool = False) -> str:
   """A number and its standard error, if that is known."""
-  known = f" ± {decimals(error)}" if math.isfinite(error) else ""
+  known = f"{_BOUND}±{_BOUND}{decimals(error)}" if math.isfinite(error) else ""
   return decimals(value, sign=sign) + known
 
 

@@ -22,11 +22,11 @@ def write_page(search: Finished, path: pathlib.Path, others: Sequence[Finished] 
   write_bytes(path, page(search, others).encode())
 
 
-def all_plots(search: Finished) -> list[Plot]:
+def all_plots(search: Finished, chains: Sequence[steps.Chain]) -> list[Plot]:
   """The plots of a search, in the order of its page."""
   return [
     network.draw(search.space, search.result["architecture"]),
-    *plots.against_resources(search, steps.chains(search)),
+    *plots.against_resources(search, chains),
     plots.finalists(search),
     *progress.progress([search], [search.result["optimizer"]]),
     gains.gain_map(search),
@@ -40,9 +40,9 @@ def page(search: Finished, others: Sequence[Finished] = ()) -> str:
     search: The search.
     others: Other searches to compare its answer with; `comparison.check` allows them.
   """
-  drawing, *rest = all_plots(search)
-  found = {plot.name: plot for plot in rest}
   chains = steps.chains(search)
+  drawing, *rest = all_plots(search, chains)
+  found = {plot.name: plot for plot in rest}
   answer = join(_answer(search, chains, others))
   title = f"{search.space.name}: found by {search.result['optimizer']}"
   against = [plot for name, plot in found.items() if name.startswith("value_")]

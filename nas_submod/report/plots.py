@@ -14,6 +14,7 @@ from nas_submod.report.figure import (
   SOFT,
   SURFACE,
   Plot,
+  legend,
   new_figure,
   padded,
   short,
@@ -30,7 +31,7 @@ from nas_submod.report.steps import Chain
 from nas_submod.report.text import number
 from nas_submod.resources import network_cost, network_costs
 
-_WIDTH, _HEIGHT = 360, 310
+_WIDTH, _HEIGHT = 360, 270
 
 
 def against_resources(search: Finished, chains: Sequence[Chain]) -> list[Plot]:
@@ -53,7 +54,7 @@ def _against(
 ) -> Plot:
   result, limit, values = search.result, search.result["budget"][name], list(measured.values())
   with style():
-    figure, axes = new_figure(_WIDTH, _HEIGHT + 16 * (len(chains) > 2))
+    figure, axes = new_figure(_WIDTH, _HEIGHT)
     axes.plot(costs, values, ".", color=SOFT, ms=4, alpha=0.45, label="measured")
     tops: list[float] = []
     shown = _paths(axes, search, chains, name)
@@ -76,8 +77,7 @@ def _against(
     axes.set(xlabel=search.resources[name].unit, ylabel=score_name(search))
     axes.xaxis.set_major_formatter(short)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3)
+    legend(figure, axes)
   used = f"{number(result['resources'][name])} of {number(limit)}"
   return Plot(
     f"value_{name}",

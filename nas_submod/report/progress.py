@@ -13,6 +13,7 @@ from nas_submod.report.figure import (
   LINES,
   SOFT,
   Plot,
+  legend,
   new_figure,
   short,
   style,
@@ -27,7 +28,7 @@ from nas_submod.report.finished import (
 )
 from nas_submod.report.markup import decimals
 
-_WIDTH, _HEIGHT = 360, 280
+_WIDTH, _HEIGHT = 360, 240
 
 
 def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
@@ -67,6 +68,8 @@ def progress(searches: Sequence[Finished], labels: Sequence[str]) -> list[Plot]:
   scored = [search.scored for search in searches]
   made = "scores with shared weights" if all(scored) else "trainings"
   made = made if len(set(scored)) == 1 else "evaluations"
+  by_scores = [label for label, search in zip(labels, searches) if search.scored]
+  mixed = f" {', '.join(by_scores)}: scores with shared weights, on a scale of their own."
   rows = [
     (label, f"{count:,}", f"{time:.0f}", decimals(value))
     for label, columns in zip(labels, found)
@@ -88,12 +91,12 @@ def progress(searches: Sequence[Finished], labels: Sequence[str]) -> list[Plot]:
       axes.set(xlabel=unit, ylabel=f"best {score_name(searches[0])} so far")
       axes.xaxis.set_major_formatter(short)
       axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-      figure.legend(loc="outside upper left", ncols=2)
+      legend(figure, axes)
     plots.append(
       Plot(
         f"progress_{name}",
         f"Best so far against {name}",
-        f"Best value so far against {unit}.",
+        f"Best value so far against {unit}." + mixed * (0 < len(by_scores) < len(searches)),
         figure,
         f"Best {score_name(searches[0])} so far against {unit}; the table has the numbers.",
         ("search", made, "seconds", "best so far") if not column else (),

@@ -62,7 +62,7 @@ class Chain(NamedTuple):
   Attributes:
     runs: The runs that took it.
     steps: Its steps.
-    grows: Whether each step adds one block. Otherwise steps are networks that were the best so far.
+    grows: Whether each step adds one block. Otherwise steps are the best networks in turn.
   """
 
   runs: tuple[str, ...]
@@ -76,20 +76,37 @@ def chains(search: Finished) -> list[Chain]:
   merged: dict[tuple[str, ...], tuple[list[str], list[Mapping[str, Any]], bool]] = {}
   for run in search.runs:
     rows = [row for row in search.result["path"] if row["run"] == run]
-    pairs = list(itertools.pairwise(rows))
-    added = [_addition(space, a["architecture"], b["architecture"]) for a, b in pairs]
-    grows = sum(map(bool, added)) > len(pairs) / 2
-    # A run may hold several paths: a step that adds no block then begins another one.
-    starts = [0, *(i + 1 for i, addition in enumerate(added) if grows and not addition), len(rows)]
-    for begin, end in itertools.pairwise(starts):
-      part = rows[begin:end]
-      keys = tuple(space.key(row["architecture"]) for row in part)
-      merged.setdefault(keys, ([], part, grows))[0].append(run)
+    paths = _growing(space, rows)
+    # Most steps add a block, or the optimizer does not grow networks.
+    grows = 2 * (len(rows) - len(paths)) >= len(rows)
+    for path in paths if grows else [rows]:
+      keys = tuple(space.key(row["architecture"]) for row in path)
+      merged.setdefault(keys, ([], path, grows))[0].append(run)
   measured = mean_scores(search)
-  return [
+  found = [
     Chain(tuple(dict.fromkeys(runs)), tuple(_steps(search, runs[0], rows, grows, measured)), grows)
     for runs, rows, grows in merged.values()
   ]
+  answer = space.key(search.result["architecture"])
+  # Those that reach the answer come first.
+  return sorted(
+    found, key=lambda chain: all(answer != space.key(s.row["architecture"]) for s in chain.steps)
+  )
+
+
+def _growing(
+  space: SearchSpace, rows: Sequence[Mapping[str, Any]]
+) -> list[list[Mapping[str, Any]]]:
+  """Steps as paths that add block after block; a run may hold several, side by side."""
+  paths: list[list[Mapping[str, Any]]] = []
+  for row in rows:
+    for path in reversed(paths):
+      if _addition(space, path[-1]["architecture"], row["architecture"]):
+        path.append(row)
+        break
+    else:
+      paths.append([row])
+  return paths
 
 
 def _steps(

@@ -5,7 +5,16 @@ from collections.abc import Iterator, Sequence
 
 from nas_submod.report import steps, text
 from nas_submod.report.finished import Finished, real
-from nas_submod.report.markup import Markup, block, decimals, element, join, table, with_error
+from nas_submod.report.markup import (
+  Markup,
+  block,
+  decimals,
+  element,
+  join,
+  sentence,
+  table,
+  with_error,
+)
 from nas_submod.report.markup import network as blocks_of
 
 _MOST_ROWS = 50  # of a table of failures
@@ -20,7 +29,7 @@ def paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
     "Each step adds a block. Nearly chosen: the best other block that was measured there, by the "
     "rule of the path. In doubt: noise leaves open which of the two is better."
     if grows
-    else "Networks that were the best so far. "
+    else "The best networks in turn, as the optimizer knew them. "
     + ("Values are scores with shared weights." if search.scored else ""),
   )
   answer = search.space.key(search.result["architecture"])
@@ -85,10 +94,10 @@ def noise(search: Finished, chains: Sequence[steps.Chain]) -> Markup:
   made = [step for chain in chains for step in chain.steps if step.doubt is not None]
   doubts = f"{sum(map(bool, (step.doubt for step in made)))} of {len(made)}"
   rows = [
-    ("noise", text.noise_line(search)),
+    ("noise", sentence(text.noise_line(search))),
     ("finalists", f"{sum(row['tie'] for row in search.finalists)} may be better than the answer"),
     *([("steps in doubt", doubts)] if made else []),
-    ("upper bound", text.bound_line(search)),
+    ("upper bound", sentence(text.bound_line(search))),
   ]
   return table(("what", "found"), rows, "Noise and ties", class_="words")
 
@@ -102,7 +111,7 @@ def failures(search: Finished) -> Markup:
     (blocks_of(search.space, search.space.from_key(e.key)), e.replicate, e.cause or "diverged")
     for e in failed[:_MOST_ROWS]
   ]
-  words = f"{len(failed)} evaluations failed; such a network is never chosen."
+  words = f"{len(failed)} failed; such a network is never chosen."
   words += f" The first {_MOST_ROWS}:" if len(failed) > _MOST_ROWS else ""
   shown = table(("network", "replicate", "cause"), rows, "Failed evaluations")
   return join([element("p", words), shown])

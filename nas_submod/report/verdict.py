@@ -14,7 +14,7 @@ from nas_submod.report.finished import (
   real,
   start_scores,
 )
-from nas_submod.report.markup import with_error
+from nas_submod.report.markup import sentence, with_error
 from nas_submod.report.steps import Chain, Step
 
 GOOD, OPEN, PLAIN = "good", "open", "plain"  # kinds of a verdict
@@ -52,10 +52,10 @@ def verdicts(
     yield compared(found, f"the answer of {other.name} ({spent})")
   rest = search.finalists[1:]
   if ties := sum(row["tie"] for row in rest):
-    words = f"{ties} of {len(rest)} other finalists may be better within the noise."
+    words = f"{ties} of the {len(rest)} other finalists may be better within the noise."
     yield Verdict(OPEN, "Tie:", words)
   elif rest:
-    yield Verdict(GOOD, "Ahead", f"of {len(rest)} other finalists, beyond the noise.")
+    yield Verdict(GOOD, "Ahead", "of all other finalists, beyond the noise.")
   ratio = result["signal"]["ratio"]
   if ratio is not None:
     kind = GOOD if ratio < _SMALL_NOISE else OPEN
@@ -67,12 +67,12 @@ def verdicts(
     words = f"in {sum(doubts)} of {len(doubts)} steps of its path another block may be as good."
     yield Verdict(OPEN, "Doubt:", words)
   if failed := sum(e.metrics is None for e in search.evaluations):
-    yield Verdict(OPEN, "Failed:", f"{failed} evaluations, see below.")
+    yield Verdict(OPEN, "Failed:", f"{failed} of {len(search.evaluations)} evaluations, see below.")
   if limit := text.limit_line(search):
     yield Verdict(PLAIN, "Limit:", f"{limit}.")
   bound = real(result["upper_bound"])
   if math.isfinite(bound) and (line := text.bound_line(search)) and not line.startswith("none"):
-    yield Verdict(PLAIN, "Bound:", f"{line}.")
+    yield Verdict(PLAIN, "Bound:", f"{sentence(line)}.")
 
 
 def compared(found: Difference, other: str) -> Verdict:

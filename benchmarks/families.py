@@ -1,6 +1,5 @@
 """Known families of networks, as wide as budgets allow: what a user would try without a search."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -17,14 +16,17 @@ class Network(NamedTuple):
 
 
 def resnet(space: SearchSpace, width: int) -> Network:
-  """ResNet-20 (He et al. 2016, section 4.2) of `width`, twice and four times as many channels."""
-  found = dataclasses.replace(
-    space,
+  """ResNet-20 (He et al. 2016, section 4.2) of `width`, twice and four times as many channels.
+
+  The two shortcuts that change the shape are 1x1 convolutions.
+  """
+  found = SearchSpace(
     name="resnet20",
+    image_shape=space.image_shape,
+    classes=space.classes,
     stem_channels=width,
     stages=(Stage(width, 3), Stage(2 * width, 3, 2), Stage(4 * width, 3, 2)),
     options=(blocks.option("residual"),),
-    start=(),
   )
   return Network(found, (1,) * found.positions)
 
@@ -50,13 +52,13 @@ def mobilenet_v2(space: SearchSpace, width: int) -> Network:
   def scaled(channels: int) -> int:
     return max(round(channels * width / 64), 1)
 
-  found = dataclasses.replace(
-    space,
+  found = SearchSpace(
     name="mobilenet_v2",
+    image_shape=space.image_shape,
+    classes=space.classes,
     stem_channels=scaled(_MOBILENET_STEM),
     stages=tuple(Stage(scaled(c), count, stride) for c, count, stride in _MOBILENET_V2),
     options=(blocks.option("depthwise_separable"), blocks.option(expansion=6, project_skip=False)),
-    start=(),
     head_channels=scaled(_MOBILENET_HEAD),
   )
   return Network(found, (1,) + (2,) * (found.positions - 1))
@@ -80,8 +82,10 @@ def widest(
     table: The resources.
 
   Raises:
-    ValueError: If not even one channel fits.
+    ValueError: If not even one channel fits, or there is no budget.
   """
+  if not budget:
+    raise ValueError("a widest network needs a budget")
   found, width = None, 1
   while True:
     network = FAMILIES[family](space, width)

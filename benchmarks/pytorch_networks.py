@@ -4,11 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from nas_submod import training
+from nas_submod import networks, training
 from nas_submod.data.loading import Data
 from nas_submod.networks.search_space import SearchSpace
 
@@ -61,11 +62,13 @@ def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
   if space.stem_block_channels:
     parts.append(InvertedResidual(channels, space.stem_block_channels, 1, expansion=1))
     channels = space.stem_block_channels
-  canonical = space.canonical(architecture)
-  for stage, where in zip(space.stages, space.stage_slices):
-    for position, option in enumerate(canonical[where]):
+  *steps, _ = networks.walk(space, np.asarray(architecture))
+  for step in steps:
+    stage = space.stages[step.stage]
+    for position, option in enumerate([step.opening, *step.others]):
       if option:
-        stride = 1 if position else stage.stride
+        before = int(step.predecessor)
+        stride = 1 if position else networks.opening_stride(space, step.stage, before)
         settings = dict(space.options[option - 1].block.arguments)  # type: ignore[attr-defined]
         parts.append(InvertedResidual(channels, stage.channels, stride, **settings))
         channels = stage.channels

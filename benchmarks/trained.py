@@ -7,12 +7,14 @@ python -m benchmarks.trained --config=configs/mlperf_tiny.py --config.data.sourc
 Networks are names and lines of the config's space, files of a search, `largest` (the jointly
 largest network that fits, which costs nothing to find), `resnet20` and `mobilenet_v2` (as wide as
 the budgets allow). A comma separates them. The recipe is `config.final`. The second network and
-those behind it are compared with the first one, paired by seed. Trainings are kept in the workdir;
-the same command resumes a stopped run, and more seeds or networks add to it.
+those behind it are compared with the first one, paired by seed. Trainings are kept in the workdir,
+in a folder for each network, recipe and data. The same command resumes a stopped run, and more
+seeds or networks add to it.
 """
 
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -27,7 +29,8 @@ from benchmarks import families
 from benchmarks.families import Network
 from benchmarks.spread import with_deviation, with_error
 from experiments import common
-from nas_submod import data, files, resources
+from nas_submod import allocation, data, files, preemption, resources
+from nas_submod.data import fingerprint
 from nas_submod.networks import architectures
 from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.report.text import number
@@ -56,21 +59,9 @@ def named(setup: Setup, name: str) -> Network:
 def trained(
   network: Network, images: data.Data, config: ConfigDict, seed: int, workdir: pathlib.Path
 ) -> dict[str, Any]:
-  """Trains a network once; takes the result from the workdir if it is there.
-
-  Raises:
-    ValueError: If the workdir holds the training of another network or recipe.
-  """
+  """Trains a network once; takes the result from the workdir if it is there."""
   this = config.copy_and_resolve_references()
   this.seed = seed
-  identity = {"architecture": list(network.architecture), "final": this.final.to_dict()}
-  path = workdir / "training.json"
-  if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(
-    json.dumps(identity)
-  ):
-    raise ValueError(f"{workdir} holds another training; choose another --workdir")
-  workdir.mkdir(parents=True, exist_ok=True)
-  files.write_json(path, identity)
   done = workdir / "metrics.json"
   if not done.exists():
 
@@ -79,10 +70,23 @@ def trained(
         line = f"{workdir.name}: {activity}, step {step:,} of {steps:,}, loss {loss:.3f}"
         print(line, file=sys.stderr, flush=True)
 
+    workdir.mkdir(parents=True, exist_ok=True)
     files.write_json(done, final.train(*network, images, this, workdir, show))
     jax.clear_caches()
   metrics: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
   return metrics
+
+
+def folder_of(name: str, network: Network, images: data.Data, config: ConfigDict) -> str:
+  """The name of the folder of a network's trainings; what decides their results decides it."""
+  short = pathlib.Path(name).parent.name if name.endswith(".json") else name
+  decides = [
+    repr(network),
+    repr(sorted(config.final.to_dict().items())),
+    repr(fingerprint.of_splits(images, ("train", "validation", "test"))),
+  ]
+  words = re.sub("[^a-z0-9]+", "_", short.lower())[:40]
+  return f"{words}_{files.fingerprint(*map(str.encode, decides))}"
 
 
 def main(config: ConfigDict) -> None:
@@ -94,13 +98,16 @@ def main(config: ConfigDict) -> None:
     for network in networks.values():
       final.check(network.space, images, config)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
+    if jax.default_backend() == "cpu":
+      allocation.keep_freed_memory()
     for seed in range(SEEDS.value):
-      for index, (name, network) in enumerate(networks.items()):
-        short = pathlib.Path(name).parent.name if name.endswith(".json") else name
-        folder = common.workdir() / f"{index}_{short.replace(' ', '')[:40]}_{seed}"
+      for name, network in networks.items():
+        folder = common.workdir() / folder_of(name, network, images, config) / str(seed)
         rows[name].append(trained(network, images, config, seed, folder))
-  except ValueError as error:
+  except (ValueError, FloatingPointError) as error:
     return common.fail(error)
+  except preemption.Preempted as notice:
+    return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   first, *_ = rows.values()
   steps = f"{first[0]['steps']:,} steps of {config.final.batch_size} images"
   table = Table(title=f"{steps}, n = {SEEDS.value}, {first[0]['devices']}")

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import nas_submod
 from experiments import config_file
-from nas_submod import allocation, compilation, parallel, precision
+from nas_submod import compilation, parallel, precision
 from nas_submod.data.loading import Data
 from nas_submod.files import local_path
 from nas_submod.validation import first_line
@@ -100,7 +100,6 @@ def run(main: Callable[[Any], None]) -> None:
       print(f"{name.upper()}={value} is ignored: it changes results", file=sys.stderr)
     precision.use_our_settings()
     compilation.keep_programs()
-    allocation.keep_freed_memory()
     with one_line():
       main(CONFIG.value)
       sys.stdout.flush()

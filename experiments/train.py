@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
-from nas_submod import data, files, identity, parallel, preemption, trained
+from nas_submod import allocation, data, files, identity, parallel, preemption, trained
 from nas_submod.evaluation.evaluator import has_diverged
 from nas_submod.fields import check_config
 from nas_submod.networks import architectures, spaces
@@ -37,6 +37,8 @@ def main(config: ConfigDict) -> None:
   """Trains, tests, writes metrics.json."""
   try:
     console = common.start_console(takes_notice=True)
+    if jax.default_backend() == "cpu":
+      allocation.keep_freed_memory()
     check_config(config, ("seed", "space", "data", "final"))
     space = spaces.from_config(config.space)
     wanted = ARCHITECTURE.value or config.get("architecture")

@@ -1,11 +1,12 @@
 """How the C library keeps memory that is freed."""
 
 import ctypes
+import os
 import platform
 
 # Parameters of glibc's mallopt (malloc.h).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_LARGEST = 2**31 - 1
+_NEVER = -1
 
 
 def keep_freed_memory() -> bool:
@@ -16,10 +17,11 @@ def keep_freed_memory() -> bool:
   time of a final training. The memory of a process then never shrinks.
 
   Returns:
-    Whether the C library is glibc.
+    Whether it does: not if an environment variable already sets how memory is allocated.
   """
-  if platform.libc_ver()[0] != "glibc":
+  is_set = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+  if is_set or platform.libc_ver()[0] != "glibc":
     return False
   # Large pieces come from the heap, which is never cut, and all threads share it.
-  options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
+  options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_ARENA_MAX, 1))
   return all(ctypes.CDLL(None).mallopt(*option) for option in options)

@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from benchmarks import families, trained
-from nas_submod import resources
+from nas_submod import data, resources
 from nas_submod.networks import spaces
 from nas_submod.training import final
 from tests import tiny_config
@@ -15,14 +16,18 @@ from tests import tiny_config
 SPACE = spaces.get("mlperf_tiny")
 
 
+@pytest.mark.parametrize("space", ["mlperf_tiny", "rcnet_cifar100"])
 @pytest.mark.parametrize(
   ("family", "width", "params"),
   # With 10 classes. ResNet-20 has 269,722 with shortcuts that learn nothing; two 1x1 convolutions
   # with batch norm add 2,752. Torchvision's MobileNetV2 has 3,504,872 with 1,000 classes.
   [("resnet20", 16, 269_722 + 2_752), ("mobilenet_v2", 64, 3_504_872 - 990 * 1_281)],
 )
-def test_families_of_the_published_width_have_the_published_parameters(family, width, params):
-  assert resources.network_cost(*families.FAMILIES[family](SPACE, width))["params"] == params
+def test_families_of_the_published_width_have_the_published_parameters(
+  family, width, params, space
+):
+  space = dataclasses.replace(spaces.get(space), classes=10)
+  assert resources.network_cost(*families.FAMILIES[family](space, width))["params"] == params
 
 
 def test_the_widest_network_fits_and_the_next_one_does_not():
@@ -42,6 +47,19 @@ def test_no_network_of_a_family_fits():
     families.widest("resnet20", space, {"params": 1_000}, resources.RESOURCES)
 
 
+def test_another_width_recipe_or_data_set_has_a_folder_of_its_own():
+  config = tiny_config.get_config()
+  pixels = np.zeros((2, 4, 4, 1), np.uint8)
+  split = data.Split(pixels, np.arange(2, dtype=np.int32))
+  images = data.Data(split, split, split, 2, np.zeros(1), np.ones(1))
+  found = [trained.folder_of("resnet20", families.resnet(SPACE, w), images, config) for w in (4, 8)]
+  other = images._replace(train=split._replace(images=pixels + 1))
+  found.append(trained.folder_of("resnet20", families.resnet(SPACE, 4), other, config))
+  config.final.epochs = 2.0
+  found.append(trained.folder_of("resnet20", families.resnet(SPACE, 4), images, config))
+  assert len(set(found)) == 4
+
+
 def test_trainings_are_compared_and_kept(tmp_path, capsys, monkeypatch):
   config = tiny_config.get_config()
   config.budget.update({"params": 3e3, "madds": 3e4})
@@ -57,7 +75,3 @@ def test_trainings_are_compared_and_kept(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(final, "train", None)  # A second run only reads.
   run(config)
   assert capsys.readouterr().out == table
-  config.final.epochs = 2.0
-  with pytest.raises(SystemExit):
-    run(config)
-  assert "holds another training" in capsys.readouterr().err

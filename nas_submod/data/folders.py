@@ -112,8 +112,8 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
     ValueError: Two folders have the same meaning, or there are some of them, but none to train on.
   """
   found: dict[str, pathlib.Path] = {}
-  for split, names in _SPLITS.items():
-    here = [p for p in _folders(path) if p.name.lower() in names]
+  for split, spellings in _SPLITS.items():
+    here = [p for p in _folders(path) if p.name.lower() in spellings]
     if len(here) > 1:
       raise ValueError(
         f"{path} has {' and '.join(p.name for p in here)}, which mean the same: keep one of them"
@@ -123,7 +123,7 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
   if not found:
     names = _class_names(path)
     words = [re.split("[^a-z]", name.lower())[0] for name in names]
-    if set(words) <= {word for names in _SPLITS.values() for word in names}:
+    if set(words) <= {word for spellings in _SPLITS.values() for word in spellings}:
       raise ValueError(
         f"{path} has {_listed(names)}: call them {_listed(words)}, with a folder for each class"
       )

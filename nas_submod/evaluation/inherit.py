@@ -68,7 +68,7 @@ class Ancestors:
       smaller[position] = 0
       try:
         key = self._space.key(smaller.tolist())
-      except ValueError:  # Without the blocks of the start set.
+      except ValueError:  # A stage is empty where the start set has a block.
         continue
       evaluation = self._journal.get(key, 0)
       if key in self._kept and evaluation and self._score(evaluation) > best_score:

@@ -13,7 +13,8 @@ _MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"
 # By name of the space. From Xiong et al. 2019: "rcnet" is in Table 2 (CIFAR-100) and Table 3
 # (ImageNet), "rcnet_b" in Table 3. "rcnet_adapted" is CIFAR-100's network moved to ImageNet, from
 # Table 5 of the supplement. "resnet8" is the image classifier of MLPerf Tiny (Banbury et al. 2021).
-# "by_hand" was drawn without a search, within the costs of resnet8.
+# "by_hand" was drawn without a search, within the parameters, multiply-adds and "int8" memory of
+# resnet8.
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
   "rcnet_cifar100": {
     "rcnet": "e6 e6g2p2 e3 e3 | e6 e3p2 e6g2p2 e6g2p2 e6 | e6 e6g2p2 e6g2p2 e12g2p4"

@@ -113,10 +113,13 @@ class SearchSpace:
     """The start set as a mask. Shape `[n]` bool."""
     return np.asarray(self.mask(self.start))
 
+  def needs_block(self, stage: int) -> bool:
+    """Whether every network has a block in this stage: the start set has, and no projection."""
+    return not self.stages[stage].projection and any(self.start[self.stage_slices[stage]])
+
   def may_be_empty(self, stage: int) -> bool:
-    """Whether networks that contain the start set may have no block in this stage."""
-    start = self.start[self.stage_slices[stage]]
-    return not self.stages[stage].projection and not any(start)
+    """Whether networks may have neither a block nor a projection in this stage."""
+    return not self.stages[stage].projection and not self.needs_block(stage)
 
   def check(self, architecture: Sequence[int]) -> tuple[int, ...]:
     """Returns a valid architecture as a tuple.
@@ -136,8 +139,8 @@ class SearchSpace:
           f"unknown option {option} at position {position}; "
           f"space {self.name} has 0 (empty) to {len(self.options)}"
         )
-    for index, (stage, where) in enumerate(zip(self.stages, self.stage_slices)):
-      if any(self.start[where]) and not stage.projection and not any(values[where]):
+    for index, where in enumerate(self.stage_slices):
+      if self.needs_block(index) and not any(values[where]):
         raise ValueError(
           f"stage {index} is empty; networks of space {self.name} need a block there, as in the "
           "start set"

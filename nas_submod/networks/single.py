@@ -64,8 +64,7 @@ def predecessors(space: SearchSpace, stage: int) -> tuple[int, ...]:
 
 def opening_options(space: SearchSpace, stage: int) -> range:
   """The options for the first position of a stage, without 0 if the stage needs a block."""
-  must = not space.may_be_empty(stage) and not space.stages[stage].projection
-  return range(int(must), len(space.options) + 1)
+  return range(int(space.needs_block(stage)), len(space.options) + 1)
 
 
 def opening_block(space: SearchSpace, stage: int, predecessor: int, option: int) -> Layer:

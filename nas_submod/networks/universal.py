@@ -109,9 +109,9 @@ def _reading(layer: Layer, place: int) -> Layer:
 
 
 def _nothing(inputs: Sequence[Shape], output: Shape) -> Layer:
-  """The layer of an empty stage: an array of its output shape, which later stages do not read.
+  """The layer of an empty stage: zeros of its output shape, which later stages do not read.
 
-  If the predecessor has the same shape, they cannot tell the two apart: it is then passed on.
+  An input of the same shape is passed on instead, because later stages may read it.
   """
   if output in inputs:
     return _reading(layers.identity(), inputs.index(output))

@@ -67,6 +67,14 @@ def start_console(takes_notice: bool = False) -> Console:
   return Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
 
 
+_GIVEN: list[str] = []
+
+
+def given_arguments() -> list[str]:
+  """The arguments of this command as they were given."""
+  return list(_GIVEN or sys.argv[1:])
+
+
 def print_notes(console: Console, images: Data) -> None:
   """Prints what was read in another form than the usual one, and what was left out."""
   for note in images.notes:
@@ -111,6 +119,7 @@ def run(main: Callable[[Any], None]) -> None:
       stream.reconfigure(errors="replace")  # Not every locale has an arrow.
   with one_line():
     try:
+      _GIVEN[:] = sys.argv[1:]
       sys.argv = config_file.arguments(sys.argv)  # ml_collections reads them there.
     except (ValueError, flags.Error) as error:
       fail(first_line(error))

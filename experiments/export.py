@@ -169,7 +169,7 @@ def _subject(
   except ValueError:  # Such as a table of latencies that is no longer there.
     known = resources.RESOURCES
   costs = resources.network_cost(network.space, network.architecture, known)
-  export = shlex.join(["python", "-m", "experiments.export", *sys.argv[1:]])
+  export = shlex.join(["python", "-m", "experiments.export", *common.given_arguments()])
   return Subject(
     network=network,
     data=images,

@@ -7,7 +7,6 @@ The same command again continues where it was stopped.
 
 import contextlib
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -52,7 +51,7 @@ def main(config: ConfigDict) -> None:
   with lock:
     result = run(setup, workdir, journal, console)
     if result is not None and jax.process_index() == 0:
-      result["run"] = origin("experiments.search", sys.argv[1:])
+      result["run"] = origin("experiments.search", common.given_arguments())
       files.write_json(workdir / finished.RESULT_FILE, result)
       found = finished.read(workdir)
       console.print(text.summary(found, VERBOSE.value), markup=False)

@@ -13,7 +13,6 @@ with code 75.
 import contextlib
 import json
 import shlex
-import sys
 
 import jax
 from absl import flags
@@ -57,7 +56,7 @@ def main(config: ConfigDict) -> None:
       initial = sharing.variables_of(make_setup(config), common.workdir(), architecture)
     run_config = plain_of({"config": config.to_dict(), "architecture": architecture})
     workdir = common.workdir() / trained.FOLDER
-    command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "experiments.train", *common.given_arguments()])
     facts = {"command": command, **trained.data_facts(images)}
     splits = ("train", "validation", "test")
     files_named = inputs.inputs_of(run_config["config"], images, splits, space)

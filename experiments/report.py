@@ -44,8 +44,6 @@ def main(argv: Sequence[str]) -> None:
       print(f"{output}/: {page.PAGE_FILE}, {FIGURES}/")
   except ValueError as error:
     return common.fail(error)
-  except OSError as error:
-    return common.fail(f"{error.filename} cannot be written: {error.strerror}")
 
 
 def _save(plots: Sequence[figure.Plot], folder: pathlib.Path) -> None:
@@ -55,4 +53,5 @@ def _save(plots: Sequence[figure.Plot], folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  with common.one_line():
+    app.run(main)

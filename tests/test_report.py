@@ -252,6 +252,14 @@ def test_runs_with_one_path_share_it(found):
   assert [step.gain for step in shown[0].steps[1:]] == [1.0]
 
 
+def test_a_failed_finalist_is_shown_as_failed(found):
+  failed = found.finalists[1] | {"value": None, "standard_error": None, "scores": [None, -1.0]}
+  result = found.result | {"finalists": [failed, found.finalists[0]]}
+  words = "".join(Tags(page.page(found._replace(result=result))).words)
+  assert "failed" in words.split("Finalists, the best first")[1].split("Best value so far")[0]
+  assert "  failed  " in text.summary(found._replace(result=result))
+
+
 def test_paths_side_by_side_in_one_run_are_told_apart(found):
   def row(*architecture):
     return {

@@ -123,10 +123,15 @@ def summary(search: Finished, verbose: bool = False) -> str:
   result, rows = search.result, search.finalists
   width = max(len(row["run"]) for row in rows)
   marks = ["best", *("tie" if row["tie"] else "" for row in rows[1:])]
+  values = [
+    "failed"
+    if row["value"] is None or not math.isfinite(row["value"])
+    else f"{row['value']:.4f} ± {row['standard_error']:.4f}"
+    for row in rows
+  ]
   others = [
-    f"  {row['run']:>{width}}  {real(row['value'], -math.inf):.4f} ± "
-    f"{real(row['standard_error']):.4f} {mark:4}  {row['text']}"
-    for row, mark in zip(rows, marks)
+    f"  {row['run']:>{width}}  {value:<{max(map(len, values))}} {mark:4}  {row['text']}"
+    for row, value, mark in zip(rows, values, marks)
   ]
   times = ", ".join(f"{value:.0f} {name}" for name, value in seconds_of(search).items())
   more = [

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_ended_and_run_again_gives_the_same_answer_and_trains_nothing_twice(fini
   )
   assert stopped and kept - int(stopped[1]) in (0, 1)  # One may just have been written.
   assert not (tmp_path / "result.json").exists()
-  assert f"(and {kept} before this command began)" in call("search", *flags)
+  assert f"(and {kept} before this command began)" in call("search", *flags, "--verbose")
   assert outcome(tmp_path) == outcome(finished[0])
   assert sorted(trainings(tmp_path)) == sorted(trainings(finished[0]))
   result = json.loads((tmp_path / "result.json").read_text())
@@ -120,6 +121,17 @@ def test_other_config_in_the_same_workdir_is_refused_by_name(finished):
   error = call("search", f"--workdir={finished[0]}", "--config.train.steps=13", expect=2)
   assert error.count("\n") == 1
   assert "train.steps is 12 there and 13 here" in error
+
+
+def test_a_finished_search_goes_on_with_what_decides_no_value(finished, tmp_path):
+  workdir = shutil.copytree(finished[0], tmp_path / "run")
+  before = trainings(workdir)
+  changes = "--config.search.finalists=1", "--config.final.epochs=9", "--config.budget.params=990"
+  call("search", f"--workdir={workdir}", "--cpu_devices=1", *changes)
+  result = json.loads((workdir / "result.json").read_text())
+  assert len(result["finalists"]) == 1 and result["evaluations"]["trained"] == 0
+  assert trainings(workdir) == before
+  assert json.loads((workdir / "config.json").read_text())["final"]["epochs"] == 9
 
 
 def test_train_uses_all_images_tests_and_resumes(finished):

@@ -27,16 +27,21 @@ from nas_submod.validation import first_line
 CONFIG = config_flags.DEFINE_config_file("config", None, f"The experiment; {config_file.DEFAULT}.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(
-  "cpu_devices", 0, "Number of CPU devices where there is no accelerator; 0: one per core."
+  "cpu_devices",
+  0,
+  "Number of CPU devices where there is no accelerator; 0: one per core.",
+  lower_bound=0,
 )
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Run as one of several processes.")
 COORDINATOR = flags.DEFINE_string(
   "coordinator_address", None, "With --distributed: host:port of process 0; not needed on TPUs."
 )
 NUM_PROCESSES = flags.DEFINE_integer(
-  "num_processes", None, "Number of processes; not needed on TPUs."
+  "num_processes", None, "Number of processes; not needed on TPUs.", lower_bound=1
 )
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process; not needed on TPUs.")
+PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Number of this process, from 0; not needed on TPUs.", lower_bound=0
+)
 
 
 def start_console(takes_notice: bool = False) -> Console:

@@ -43,7 +43,10 @@ def main(config: ConfigDict) -> None:
       return
     lock = contextlib.ExitStack()
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
-    parallel.on_first_process(lambda: make_workdir(workdir, plain, decides, files_named))
+    # The config in a workdir is that of its result, which a longer search replaces at its end.
+    is_new = not (workdir / finished.RESULT_FILE).exists()
+    open_workdir = make_workdir if is_new else check_workdir
+    parallel.on_first_process(lambda: open_workdir(workdir, plain, decides, files_named))
     made_by = identity.fingerprint_of(decides(plain), files_named)
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
   except ValueError as error:
@@ -51,6 +54,7 @@ def main(config: ConfigDict) -> None:
   with lock:
     result = run(setup, workdir, journal, console)
     if result is not None and jax.process_index() == 0:
+      make_workdir(workdir, plain, decides, files_named)
       result["run"] = origin("experiments.search", common.given_arguments())
       files.write_json(workdir / finished.RESULT_FILE, result)
       found = finished.read(workdir)

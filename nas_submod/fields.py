@@ -183,6 +183,21 @@ def check_config(config: Any, needed: Collection[str]) -> None:
   check_section("config.space", {k: v for k, v in space.items() if k in known}, known)
 
 
+def check_crops(config: Any, image_shape: tuple[int, int, int]) -> None:
+  """Checks that a random shift leaves a part of the image.
+
+  Raises:
+    ValueError: If `crop_padding` is larger than the image.
+  """
+  side, given = min(image_shape[:2]), dict(config.items())
+  for name in ("train", "final"):
+    padding = dict((given.get(name) or {}).items()).get("crop_padding") or 0
+    if padding > side:
+      raise ValueError(
+        f"config.{name}.crop_padding is {padding}; allowed: 0 to {side}, the side of an image"
+      )
+
+
 def check_section(place: str, section: Any, fields: Mapping[str, Field]) -> None:
   """Checks the fields of one part of a config; those that are None are missing.
 

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_submod import fields
-from nas_submod.fields import check_config
+from nas_submod.fields import check_config, check_crops
 from tests import tiny_config
 from tests.test_config_files import FILES, TRAININGS
 
@@ -110,6 +110,12 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(name, value):
   with pytest.raises(ValueError, match=f"^config\\.{name} is .*; allowed: ") as error:
     check_config(changed(name, value), SEARCH)
   assert "\n" not in str(error.value)
+
+
+def test_a_shift_leaves_a_part_of_the_image():
+  check_crops(changed("train.crop_padding", 8), (8, 9, 1))
+  with pytest.raises(ValueError, match=r"final.crop_padding is 9; allowed: 0 to 8, the side of"):
+    check_crops(changed("final.crop_padding", 9), (8, 9, 1))
 
 
 def test_every_number_of_the_default_config_has_a_range():

@@ -14,7 +14,7 @@ from nas_submod import parallel, precision, resources, training
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, Evaluation, Score, score_named
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.shared_weights.settings import method_of
-from nas_submod.fields import check_config
+from nas_submod.fields import check_config, check_crops
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import Optimizer, catalog
@@ -79,6 +79,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     raise ValueError("JAX is set to 64 bits (jax_enable_x64); allowed: 32 bits")
   check_config(config, ("seed", "space", "data", "budget", "score", "search", "train"))
   space = spaces.from_config(config["space"])
+  check_crops(config, space.image_shape)
   table = resources.from_config(config.get("resources"))
   budget = resources.check_budget(space, config["budget"], table)
   method = method_of(config)

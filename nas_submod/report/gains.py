@@ -1,5 +1,7 @@
 """The map of gains: what a block adds, by its position and its type."""
 
+import math
+
 import numpy as np
 from matplotlib.patches import Rectangle
 
@@ -24,7 +26,8 @@ _CELL, _ROW = 58, 26  # in pixels
 def gain_map(search: Finished) -> Plot:
   """Mean gain of a block by its position and type, from all networks measured."""
   gains, counts, paired = block_gains(search)
-  space, largest = search.space, np.nanmax(np.abs(gains), initial=1e-12)
+  space, largest = search.space, float(np.nanmax(np.abs(gains), initial=1e-12))
+  digits = min(max(2 - math.floor(math.log10(largest)), 1), 5)
   shown = [p for p in range(space.positions) if counts[p].any()]
   names = [
     f"{stage + 1}.{position - where.start + 1}"
@@ -65,7 +68,7 @@ def gain_map(search: Finished) -> Plot:
           axes.text(
             left + _CELL * (column + 0.5),
             y + _ROW / 2,
-            decimals(gain, 3, sign=True),
+            decimals(gain, digits, sign=True),
             ha="center",
             va="center_baseline",
             fontsize=10,

@@ -56,7 +56,6 @@ def _against(
   with style():
     figure, axes = new_figure(_WIDTH, _HEIGHT)
     axes.plot(costs, values, ".", color=SOFT, ms=4, alpha=0.45, label="measured")
-    tops: list[float] = []
     shown = _paths(axes, search, chains, name)
     if (key := search.space.key(search.space.start)) in measured:
       at = network_cost(search.space, search.space.start, search.resources)[name]
@@ -68,12 +67,11 @@ def _against(
       marker, size, fill = ("*", 13, INK) if is_answer else ("D", 5, SURFACE)
       label = "answer" if is_answer else "finalist"
       axes.plot(x, y, marker, ms=size, mec=INK, mfc=fill, label=label, zorder=5)
-      shown.append(y)
-      tops.append(y + error)
+      shown += [y, y - error, y + error]
     axes.axvline(limit, ls="--", c=INK, lw=1, label="budget")
     # Networks that are much worse than the paths would press these together.
     low = min((v for v in shown if math.isfinite(v)), default=0.0)
-    axes.set_ylim(padded([low, *(v for v in [*values, *shown, *tops] if v >= low)]))
+    axes.set_ylim(padded([low, *(v for v in [*values, *shown] if v >= low)]))
     axes.set(xlabel=search.resources[name].unit, ylabel=score_name(search))
     axes.xaxis.set_major_formatter(short)
     axes.xaxis.set_major_locator(MaxNLocator(5))

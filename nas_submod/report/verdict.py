@@ -52,8 +52,8 @@ def verdicts(
     yield compared(found, f"the answer of {other.name} ({spent})")
   rest = search.finalists[1:]
   if ties := sum(row["tie"] for row in rest):
-    words = f"{ties} of the {len(rest)} other finalists may be better within the noise."
-    yield Verdict(OPEN, "Tie:", words)
+    words = f"{ties} of the {len(rest)} other finalists" if len(rest) > 1 else "the other finalist"
+    yield Verdict(OPEN, "Tie:", f"{words} may be better within the noise.")
   elif rest:
     yield Verdict(GOOD, "Ahead", "of all other finalists, beyond the noise.")
   ratio = result["signal"]["ratio"]

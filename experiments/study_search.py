@@ -1,0 +1,206 @@
+"""The study of a search config: which networks are trained, and their values.
+
+Chains of networks grow from the start network by random blocks, until nothing fits. For every block
+of a chain the networks are trained that tell how much it gains: in the chain, one block earlier,
+and beside the start. So the same block is measured at smaller and larger sets. The trainings of a
+network have seeds of its own, so the noise of different networks is independent.
+"""
+
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_submod import identity, parallel, search
+from nas_submod.evaluation.evaluator import Job
+from nas_submod.evaluation.journal import JOURNAL_FILE, Journaled, open_journal
+from nas_submod.evaluation.training_evaluator import TrainingEvaluator
+from nas_submod.report.live import duration
+from nas_submod.search import inputs
+from nas_submod.set_functions.measured import Measured, measured
+from nas_submod.workdir import make_workdir, plain_of
+
+_SEEDS_APART = 1_000_000  # Replicate t of network i is i + t times this.
+_TELL_EVERY = 30  # seconds
+
+
+class Design(NamedTuple):
+  """The sets of a study.
+
+  Attributes:
+    masks: All sets, the start first. `[K, n]` bool.
+    chains: The rows of each chain, from the start on.
+  """
+
+  masks: np.ndarray
+  chains: list[list[int]]
+
+
+class Sampled(NamedTuple):
+  """The measured sets of a study.
+
+  Attributes:
+    of: The sets whose trainings all ended.
+    samples: Their scores, one column for each training. `[K, trainings]`.
+    chains: The values along each chain, as far as they are known.
+    failed: Number of networks with a failed training.
+  """
+
+  of: Measured
+  samples: np.ndarray
+  chains: list[list[float]]
+  failed: int
+
+
+def draw(setup: search.Setup, chains: int) -> Design:
+  """Draws the sets. More chains begin with the same ones."""
+  fits_of = jax.jit(lambda problem, mask: problem.additions(mask).fits)
+  start = np.asarray(setup.space.required)
+  row_of: dict[bytes, int] = {start.tobytes(): 0}
+  masks, drawn = [start], []
+
+  def row(mask: np.ndarray) -> int:
+    found = row_of.setdefault(mask.tobytes(), len(masks))
+    if found == len(masks):
+      masks.append(mask)
+    return found
+
+  first = np.asarray(fits_of(setup.problem, jnp.asarray(start)))
+  for number in range(chains):
+    rng = np.random.default_rng((setup.config["seed"], number))
+    before, mask, fits, chain = start, start, first, [0]
+    while fits.any():
+      added = np.arange(len(mask)) == rng.choice(np.flatnonzero(fits))
+      if chain[1:]:
+        row(before | added)  # One block earlier.
+      if (first & added).any():
+        row(start | added)
+      before, mask = mask, mask | added
+      chain.append(row(mask))
+      fits = np.asarray(fits_of(setup.problem, jnp.asarray(mask)))
+    drawn.append(chain)
+  return Design(np.array(masks), drawn)
+
+
+def evaluate(
+  config: ConfigDict,
+  architectures: Sequence[tuple[int, ...]],
+  trainings: int,
+  workdir: pathlib.Path,
+  tell: Callable[[str], None],
+) -> np.ndarray:
+  """Trains canonical networks, or reads what is known from the workdir; scores `[K, trainings]`.
+
+  The score of a failed training is -inf.
+  """
+  setup = search.make_setup(config)
+  plain, named = plain_of(config.to_dict()), inputs.of_search(setup)
+  decides = identity.of_evaluations
+  make_workdir(workdir, plain, decides, named)
+  made_by = identity.fingerprint_of(decides(plain), named)
+  journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
+  trainer = TrainingEvaluator(setup.space, setup.data, config, journal.weights)
+  evaluator = Journaled(trainer, setup.space, journal)
+  jobs = [
+    Job(architecture, number + repeat * _SEEDS_APART, full=True)
+    for repeat in range(trainings)
+    for number, architecture in enumerate(architectures)
+  ]
+  scores: list[float] = []
+  missing = [job for job in jobs if not journal.get(setup.space.key(job[0]), job.replicate)]
+  began = told = time.monotonic()
+  tell(f"{len(jobs)} trainings of {len(architectures)} networks, {len(missing)} to be made")
+  at_once = parallel.device_count()
+  for begin in range(0, len(jobs), at_once):
+    scores += map(setup.score, evaluator(jobs[begin : begin + at_once]))
+    now, made = time.monotonic(), evaluator.trained
+    if made and now - told > _TELL_EVERY:
+      left = duration((now - began) / made * (len(missing) - made))
+      tell(f"{made} of {len(missing)} trainings, about {left} left")
+      told = now
+  return np.array(scores).reshape(trainings, -1).T
+
+
+def sample(
+  setup: search.Setup,
+  config: ConfigDict,
+  design: Design,
+  trainings: int,
+  workdir: pathlib.Path,
+  tell: Callable[[str], None],
+) -> Sampled:
+  """Measures the sets of a design. Each distinct network is trained `trainings` times."""
+  networks, objects = distinct(setup, design.masks)
+  scores = evaluate(config, networks, trainings, workdir, tell)
+  good = np.isfinite(scores).all(axis=1)
+  kept = good[objects]
+  if not kept[0]:
+    raise ValueError("a training of the start network failed: lower config.train.learning_rate")
+  values = np.where(kept, scores[objects].mean(axis=1), np.nan)
+  chains = [values[chain].tolist() for chain in design.chains]
+  samples = scores[objects[kept]]
+  of = measured(design.masks[kept], samples, objects[kept])
+  return Sampled(of, samples, [c[: _known(c)] for c in chains], int((~good).sum()))
+
+
+def distinct(setup: search.Setup, masks: np.ndarray) -> tuple[list[tuple[int, ...]], np.ndarray]:
+  """The distinct networks of sets `[K, n]`, in their order, and the number of that of each set."""
+  forms = [setup.space.canonical(a) for a in setup.space.architecture(masks)]
+  networks = [tuple(int(option) for option in form) for form in forms]
+  number_of = {network: number for number, network in enumerate(dict.fromkeys(networks))}
+  return list(number_of), np.array([number_of[network] for network in networks])
+
+
+def growth(chains: Sequence[Sequence[float]], of_start: float) -> dict[str, list[float]]:
+  """Means and standard errors over chains after each number of additions, and of their gains.
+
+  Args:
+    chains: The values along each chain.
+    of_start: Standard error of the value of the start network, which all chains share.
+  """
+  longest = max(map(len, chains))
+  reach = [[chain for chain in chains if len(chain) > k] for k in range(longest)]
+  values = [[chain[k] for chain in found] for k, found in enumerate(reach)]
+  gains = [[chain[k] - chain[k - 1] for chain in reach[k]] for k in range(1, longest)]
+  return {
+    "chains": [len(found) for found in reach],
+    "values": [float(np.mean(v)) for v in values],
+    "errors": [of_start, *(_error(v) for v in values[1:])],
+    "deviations": [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in values],
+    "gains": [float(np.mean(g)) for g in gains],
+    "gain_errors": [float(np.hypot(_error(g), of_start * (k == 0))) for k, g in enumerate(gains)],
+  }
+
+
+def longer(config: ConfigDict, times: float) -> ConfigDict:
+  """A copy whose trainings are longer, with the same shape of the learning rate."""
+  this = config.copy_and_resolve_references()
+  train: Any = this.train
+  if train.epochs:
+    train.epochs = float(train.epochs * times)
+  else:
+    train.steps = round(train.steps * times)
+  train.milestones = tuple(milestone * times for milestone in train.milestones)
+  train.warmup_steps = round(train.warmup_steps * times)
+  return this
+
+
+def _error(values: Sequence[float]) -> float:
+  return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
+
+
+def _known(chain: Sequence[float]) -> int:
+  """Number of values before the first unknown one."""
+  unknown = np.flatnonzero(np.isnan(chain))
+  return int(unknown[0]) if unknown.size else len(chain)
+
+
+def to_stderr(line: str) -> None:
+  """Tells how far the work is, apart from what the command prints."""
+  print(line, file=sys.stderr, flush=True)

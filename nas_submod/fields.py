@@ -5,7 +5,8 @@ of `config.resources` and `config.budget` have names of the user's own.
 """
 
 import difflib
-import math
+import numbers
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -31,19 +32,25 @@ class Field(NamedTuple):
     return self._replace(required=False)
 
 
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+def is_number(value: Any) -> bool:
+  """Whether a value is a finite number that is a float or can become one."""
+  is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return is_real and abs(value) <= sys.float_info.max
 
 
-def whole(least: int) -> Field:
-  """Whole numbers from `least` that fit into 32 bits."""
-  words = f"whole numbers from {least} to 2**31 - 1"
-  return Field(words, lambda value: type(value) is int and least <= value <= _INT32_MAX)
+def _is_whole(value: Any) -> bool:
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def whole(least: int, most: int = _INT32_MAX) -> Field:
+  """Whole numbers from `least` to `most`."""
+  words = f"whole numbers from {least} to {'2**31 - 1' if most == _INT32_MAX else most}"
+  return Field(words, lambda value: _is_whole(value) and least <= value <= most)
 
 
 def number(words: str, fits: Callable[[float], bool]) -> Field:
   """Finite numbers for which `fits` holds."""
-  return Field(words, lambda value: _is_number(value) and fits(value))
+  return Field(words, lambda value: is_number(value) and fits(value))
 
 
 def one_of(*names: str) -> Field:
@@ -56,10 +63,10 @@ def _increase(values: Any) -> bool:
   if isinstance(values, str) or not isinstance(values, Iterable):
     return False
   found = list(values)
-  return all(map(_is_number, found)) and all(a < b for a, b in zip([0, *found], found))
+  return all(map(is_number, found)) and all(a < b for a, b in zip([0, *found], found))
 
 
-ANY = Field("anything", lambda value: True)
+LIST = Field("a list", lambda value: isinstance(value, list | tuple))
 TEXT = Field("text", lambda value: isinstance(value, str))
 SECTION = Field("a dictionary", lambda value: hasattr(value, "items"))  # A ConfigDict is one.
 FLAG = Field("True or False", lambda value: isinstance(value, bool))
@@ -126,16 +133,27 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
     "steps_per_call": whole(1).optional,
     "checkpoint_every": whole(1).optional,
   },
-  # `data.load` checks what they are.
-  "data": dict.fromkeys(("source", "validation_size"), ANY)
-  | dict.fromkeys(
-    ("train_size", "test_size", "split_seed", "image_size", "classes", "data_dir", "stream"),
-    ANY.optional,
-  ),
+  "data": {
+    "source": TEXT,
+    "validation_size": whole(1),
+    "train_size": whole(1).optional,
+    "test_size": whole(1).optional,
+    "image_size": whole(1, 8_192).optional,
+    "split_seed": whole(0).optional,
+    "classes": whole(2).optional,
+    "data_dir": TEXT.optional,
+    "stream": FLAG.optional,
+  },
 }
+
+_NOTHING_UNSET = ("train", "final", "search")
 
 # Its other fields are checked by `networks.spaces`. Each may come from a known space.
 _SPACE = {
+  "name": TEXT,
+  "stages": LIST,
+  "options": LIST,
+  "start": Field("text, or a list of options", lambda value: isinstance(value, str | list | tuple)),
   "image_shape": Field(
     "three whole numbers from 1: height, width, channels",
     lambda value: (
@@ -149,8 +167,13 @@ _SPACE = {
   "head_channels": whole(0),
 }
 
+_LIMIT = number("numbers above 0", lambda value: True)  # `resources.limits` checks the range.
+
 _TOP = {
-  **dict.fromkeys(("seed", "score", "architecture"), ANY),
+  "seed": Field(
+    "whole numbers from 0 to 2**32 - 1", lambda value: _is_whole(value) and 0 <= value < 2**32
+  ),
+  **dict.fromkeys(("score", "architecture"), TEXT),
   **dict.fromkeys(("space", "resources", "budget"), SECTION),
   **{
     name: Field(f"fields {', '.join(fields)}", SECTION.fits)
@@ -175,12 +198,16 @@ def check_config(config: Any, needed: Collection[str]) -> None:
   for name, fields in SECTIONS.items():
     here = config
     for part in name.split("."):
-      here = dict(here.items()).get(part) or {}
-    if here:
-      check_section(f"config.{name}", here, fields)
-  space = dict(config.items())["space"]
-  known = {name: f.optional for name, f in _SPACE.items()}
-  check_section("config.space", {k: v for k, v in space.items() if k in known}, known)
+      here = None if here is None else dict(here.items()).get(part)
+    if here is not None:
+      check_section(f"config.{name}", here, fields, name not in _NOTHING_UNSET)
+  given = dict(config.items())
+  for name, known in (("space", _SPACE), ("resources", None), ("budget", None)):
+    section = dict((given.get(name) or {}).items())
+    # The names of these are checked where they are used.
+    own = known or dict.fromkeys(section, TEXT if name == "resources" else _LIMIT)
+    fields = {k: f.optional for k, f in own.items()}
+    check_section(f"config.{name}", {k: v for k, v in section.items() if k in fields}, fields)
 
 
 def check_crops(config: Any, image_shape: tuple[int, int, int]) -> None:
@@ -198,8 +225,16 @@ def check_crops(config: Any, image_shape: tuple[int, int, int]) -> None:
       )
 
 
-def check_section(place: str, section: Any, fields: Mapping[str, Field]) -> None:
-  """Checks the fields of one part of a config; those that are None are missing.
+def check_section(
+  place: str, section: Any, fields: Mapping[str, Field], may_be_unset: bool = True
+) -> None:
+  """Checks the fields of one part of a config.
+
+  Args:
+    place: Its name, for error messages.
+    section: The part: a ConfigDict or a dictionary.
+    fields: What it may have.
+    may_be_unset: Whether None is the same as a field that is missing.
 
   Raises:
     ValueError: As `check_config`.
@@ -214,5 +249,7 @@ def check_section(place: str, section: Any, fields: Mapping[str, Field]) -> None
   if missing:
     raise ValueError(f"{place} lacks {', '.join(missing)}; configs/digits.py has every field")
   for name, value in given.items():
-    if value is not None and not fields[name].fits(value):
-      raise ValueError(f"{place}.{name} is {value!r:.80}; allowed: {fields[name].allowed}")
+    if (value is not None or not may_be_unset) and not fields[name].fits(value):
+      plain = value.to_dict() if hasattr(value, "to_dict") else value
+      words = " ".join(repr(plain).split())
+      raise ValueError(f"{place}.{name} is {words:.80}; allowed: {fields[name].allowed}")

@@ -124,7 +124,7 @@ def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
 def test_a_negative_seed_is_refused():
   config = tiny_config.get_config()
   config.seed = -1
-  with pytest.raises(ValueError, match=r"config\.seed must be from 0 to"):
+  with pytest.raises(ValueError, match=r"config\.seed is -1; allowed: whole numbers from 0 to"):
     make_setup(config)
 
 

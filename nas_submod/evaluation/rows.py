@@ -5,11 +5,10 @@ value without it could be taken for that of another config.
 """
 
 import json
-import math
-from collections.abc import Callable
 from typing import Any
 
 from nas_submod.evaluation.evaluator import METHODS, Evaluation
+from nas_submod.fields import FROM_ZERO, TEXT, Field, is_number, one_of, whole
 
 
 def content(evaluation: Evaluation, made_by: str = "") -> dict[str, Any]:
@@ -32,34 +31,24 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
     raise ValueError(f"it lacks {', '.join(missing)}")
   if unknown := sorted(set(row) - set(Evaluation._fields)):
     raise ValueError(f"it has the unknown field {unknown[0]!r}")
-  for name, (allowed, fits) in _FIELDS.items():
-    if name in row and not fits(row[name]):
-      raise ValueError(f"{name} is {row[name]!r:.80}; allowed: {allowed}")
+  for name, field in _FIELDS.items():
+    if name in row and not field.fits(row[name]):
+      raise ValueError(f"{name} is {row[name]!r:.80}; allowed: {field.allowed}")
   return Evaluation(**row), str(made_by)
 
 
-def _is_number(value: object) -> bool:
-  return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+def _are_metrics(value: Any) -> bool:
+  return value is None or (isinstance(value, dict) and all(map(is_number, value.values())))
 
 
-def _are_metrics(value: object) -> bool:
-  return isinstance(value, dict) and all(map(_is_number, value.values()))
-
-
-def _is_text_or_none(value: object) -> bool:
-  return value is None or isinstance(value, str)
-
-
-_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what is allowed in a line
-  "key": ("text", lambda value: isinstance(value, str)),
-  "replicate": ("a whole number from -2", lambda value: type(value) is int and value >= -2),
-  "metrics": (
-    "finite numbers by name, or null",
-    lambda value: value is None or _are_metrics(value),
-  ),
-  "seconds": ("a number from 0", lambda value: _is_number(value) and value >= 0),
-  "steps": ("a whole number from 0", lambda value: type(value) is int and value >= 0),
-  "parent": ("text or null", _is_text_or_none),
-  "cause": ("text or null", _is_text_or_none),
-  "method": (" or ".join(METHODS), lambda value: value in METHODS),
+_TEXT_OR_NULL = Field("text or null", lambda value: value is None or isinstance(value, str))
+_FIELDS = {
+  "key": TEXT,
+  "replicate": whole(-2),
+  "metrics": Field("finite numbers by name, or null", _are_metrics),
+  "seconds": FROM_ZERO,
+  "steps": whole(0),
+  "parent": _TEXT_OR_NULL,
+  "cause": _TEXT_OR_NULL,
+  "method": one_of(*METHODS),
 }

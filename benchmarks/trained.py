@@ -1,8 +1,8 @@
 """Networks trained alike, side by side: costs, and test accuracy of several seeds.
 
 python -m benchmarks.trained --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
-  [--networks=resnet8,by_hand,largest,resnet20,mobilenet_v2,runs/tiny/result.json]
-  [--config.final.epochs=15] [--seeds=3] [--workdir=runs/trained]
+  [--architectures=resnet8,by_hand,largest,resnet20,mobilenet_v2,runs/tiny/result.json]
+  [--config.final.epochs=15] [--seeds_each=3] [--workdir=runs/trained]
 
 Networks are names and lines of the config's space, files of a search, `largest` (the jointly
 largest network that fits, which costs nothing to find), `resnet20` and `mobilenet_v2` (as wide as
@@ -37,8 +37,8 @@ from nas_submod.report.text import number
 from nas_submod.search.setup import Setup, make_setup
 from nas_submod.training import final
 
-NETWORKS = flags.DEFINE_list("networks", ["resnet8", "by_hand"], "Networks to train.")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each network.", lower_bound=1)
+ARCHITECTURES = flags.DEFINE_list("architectures", ["resnet8", "by_hand"], "Networks to train.")
+SEEDS = flags.DEFINE_integer("seeds_each", 3, "Trainings of each network.", lower_bound=1)
 
 
 def named(setup: Setup, name: str) -> Network:
@@ -94,7 +94,7 @@ def main(config: ConfigDict) -> None:
   try:
     setup = make_setup(config)
     images = data.load(config.data, may_stream=True)
-    networks = {name: named(setup, name) for name in NETWORKS.value}
+    networks = {name: named(setup, name) for name in ARCHITECTURES.value}
     for network in networks.values():
       final.check(network.space, images, config)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}

@@ -66,7 +66,7 @@ def test_trainings_are_compared_and_kept(tmp_path, capsys, monkeypatch):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
   run = flagsaver.flagsaver(
-    networks=["largest", ". | e2"], seeds=2, workdir=str(tmp_path / "runs")
+    architectures=["largest", ". | e2"], seeds_each=2, workdir=str(tmp_path / "runs")
   )(trained.main)
   run(config)
   table = capsys.readouterr().out

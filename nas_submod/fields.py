@@ -67,7 +67,7 @@ def _increase(values: Any) -> bool:
 
 
 LIST = Field("a list", lambda value: isinstance(value, list | tuple))
-TEXT = Field("text", lambda value: isinstance(value, str))
+TEXT = Field("text", lambda value: isinstance(value, str) and bool(value))
 SECTION = Field("a dictionary", lambda value: hasattr(value, "items"))  # A ConfigDict is one.
 FLAG = Field("True or False", lambda value: isinstance(value, bool))
 POSITIVE = number("numbers above 0", lambda value: value > 0)

@@ -156,6 +156,8 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
 def locked(workdir: pathlib.Path) -> Iterator[None]:
   """Makes a folder if there is none, and holds its lock, which ends with the process at the latest.
 
+  Unfinished files, which a kill left, are deleted.
+
   Raises:
     ValueError: If another process has it, or the folder cannot be written.
   """
@@ -175,6 +177,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
       ) from None
     except OSError:  # A file system without locks.
       pass
+    for left in workdir.glob("*.part"):  # By a kill while `files.write_bytes` wrote.
+      left.unlink(missing_ok=True)
     file.truncate(0)
     file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
     file.flush()

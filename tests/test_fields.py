@@ -108,6 +108,7 @@ WRONG = {
   "data.validation_size": (0, 1.5, "9"),
   "data.image_size": (0, 10**12),
   "data.stream": (1,),
+  "data.data_dir": ("", 3),
   "resources.flash": (3, ["int8"]),
   "budget.params": ("9", NAN, [1]),
   "seed": (-1, 2**32, 1.5, "1"),

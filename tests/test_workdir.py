@@ -214,5 +214,6 @@ with locked(pathlib.Path({str(tmp_path)!r})):
   with pytest.raises(ValueError, match=words), locked(tmp_path):
     pass
   process.communicate("\n")
+  (tmp_path / "result.json.123.part").touch()
   with locked(tmp_path):
-    pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

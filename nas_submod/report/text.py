@@ -1,12 +1,11 @@
 """The result of a search as text for a terminal."""
 
-import itertools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nas_submod import networks
 from nas_submod.evaluation.evaluator import LARGEST_SCORE
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.finished import Finished, deviation, real
@@ -14,14 +13,15 @@ from nas_submod.report.finished import Finished, deviation, real
 
 def resolutions(space: SearchSpace) -> list[tuple[int, int]]:
   """Height and width after the stem, then after each stage."""
-  strides = [space.stem_stride, *(stage.stride for stage in space.stages)]
-  steps = list(itertools.accumulate(strides, operator.mul))
-  height, width, _ = space.image_shape
-  return [(-(-height // step), -(-width // step)) for step in steps]
+  shapes = [networks.output_shape(space, place) for place in range(len(space.stages) + 1)]
+  return [(height, width) for height, width, _ in shapes]
 
 
 def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
-  """Draws an architecture as text: one line for each stage, with its output size and blocks."""
+  """Draws an architecture as text: one line for each stage, with its blocks.
+
+  Stages that change the image have the size of their output.
+  """
   canonical = space.canonical(np.array(space.check(architecture)))
   stem = space.stem_block_channels or space.stem_channels
   names = ["stem    ", *(f"stage {number + 1} " for number in range(len(space.stages)))]
@@ -30,9 +30,16 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
     [space.options[o - 1].name if o else "·" for o in canonical[where]]
     for where in space.stage_slices
   ]
+  sizes = [
+    f"{height:>3} x {width:<3} {count:>4} channels"
+    for (height, width), count in zip(resolutions(space), channels)
+  ]
+  for index, where in enumerate(space.stage_slices):
+    if not any(canonical[where]) and not space.stages[index].projection:
+      sizes[index + 1] = " " * len(sizes[index + 1])
   lines = [
-    f"{name} {height:>3} x {width:<3} {count:>4} channels   {' → '.join(row)}".rstrip()
-    for name, (height, width), count, row in zip(names, resolutions(space), channels, [[], *blocks])
+    f"{name} {size}   {' → '.join(row)}".rstrip()
+    for name, size, row in zip(names, sizes, [[], *blocks])
   ]
   head = f"1x1 to {space.head_channels} channels, " if space.head_channels else ""
   return "\n".join([*lines, f"head     {head}average pool, {space.classes} classes"])

@@ -59,8 +59,8 @@ def start_console(takes_notice: bool = False) -> Console:
     address = COORDINATOR.value
     if address is not None and not re.fullmatch(r".+:\d+", address):
       raise ValueError(f"--coordinator_address is {address!r}; allowed: host:port")
-    if address is not None:
-      print(f"waiting for {NUM_PROCESSES.value} processes at {address}", file=sys.stderr)
+    where = f" at {address}" if address else ""
+    print(f"waiting for the other processes{where}", file=sys.stderr, flush=True)
     parallel.start_processes(address, NUM_PROCESSES.value, PROCESS_ID.value)
   try:
     jax.local_devices()

@@ -44,4 +44,5 @@ def main(argv: Any) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  with common.one_line():
+    app.run(main)

@@ -73,7 +73,7 @@ def rivals(limit: int) -> dict[str, Optimizer]:
   """Other optimizers by name, made for `limit` measurements."""
   o = ns.optimizers
   return {
-    "rcas, racing": o.rcas(race=(1, 3, 6)),
+    "racing rcas": o.rcas(race=(1, 3, 6)),
     "exchange of rcas": o.exchange(o.rcas()),
     "random search": o.random_search(evaluations=limit, stop=0.0),
     "evolution": o.regularized_evolution(evaluations=_REPEATS * limit, stop=0.0),

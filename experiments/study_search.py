@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.study_measures import SEED, assumption, rank_correlation
 from nas_submod import identity, parallel, search
 from nas_submod.evaluation.evaluator import Job
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journaled, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report.live import duration
 from nas_submod.search import inputs
-from nas_submod.set_functions.measured import Measured, measured
+from nas_submod.set_functions.measured import measured
 from nas_submod.workdir import make_workdir, plain_of
 
 _SEEDS_APART = 1_000_000  # Replicate t of network i is i + t times this.
@@ -42,20 +43,73 @@ class Design(NamedTuple):
   chains: list[list[int]]
 
 
-class Sampled(NamedTuple):
-  """The measured sets of a study.
+class Sizes(NamedTuple):
+  """Chains, and trainings of each of their networks."""
 
-  Attributes:
-    of: The sets whose trainings all ended.
-    samples: Their scores, one column for each training. `[K, trainings]`.
-    chains: The values along each chain, as far as they are known.
-    failed: Number of networks with a failed training.
+  chains: int
+  trainings: int
+
+
+class Longer(NamedTuple):
+  """How many times as long some networks are trained, and how many networks."""
+
+  times: float
+  networks: int
+
+
+def study(
+  config: ConfigDict,
+  sizes: Sizes,
+  longer: Longer | None,
+  workdir: pathlib.Path,
+  tell: Callable[[str], None],
+) -> dict[str, Any]:
+  """Studies a search config; every training is kept in the workdir.
+
+  Args:
+    config: The config.
+    sizes: How much is trained.
+    longer: What is trained longer, for the rank correlation; None for nothing.
+    workdir: The folder.
+    tell: Called with a line now and then.
+
+  Raises:
+    ValueError: If the config is wrong, or the start network cannot be trained.
   """
-
-  of: Measured
-  samples: np.ndarray
-  chains: list[list[float]]
-  failed: int
+  setup = search.make_setup(config)
+  design = draw(setup, sizes.chains)
+  networks, objects = distinct(setup, design.masks)
+  scores = evaluate(config, networks, sizes.trainings, workdir, tell)
+  good = np.isfinite(scores).all(axis=1)
+  kept = good[objects]
+  if not kept[0]:
+    raise ValueError("a training of the start network failed: lower config.train.learning_rate")
+  samples = scores[objects[kept]]
+  of = measured(design.masks[kept], samples, objects[kept])
+  values = np.where(good, scores.mean(axis=1), np.nan)[objects]
+  chains = [values[chain] for chain in design.chains]
+  result = {
+    "space": setup.space.name,
+    "score": config.score,
+    "failed": int((~good).sum()),
+    **assumption(of, samples, 0),
+    "growth": growth([chain[: _known(chain)].tolist() for chain in chains], float(of.errors[0])),
+  }
+  if longer:
+    in_chains = np.unique(objects[np.concatenate(design.chains)])
+    ranked = np.random.default_rng(SEED).permutation(in_chains)[: longer.networks]
+    long_config = with_longer(config, longer.times)
+    asked = [networks[number] for number in ranked]
+    long = evaluate(long_config, asked, 1, workdir / "longer", tell)[:, 0]
+    ended = good[ranked] & np.isfinite(long)
+    short, long = scores[ranked][ended], long[ended]
+    result |= {
+      "longer": longer.times,
+      "ranked": len(long),
+      "rank_correlation": rank_correlation(short[:, 0], long),
+      "rank_correlation_of_means": rank_correlation(short.mean(axis=1), long),
+    }
+  return result
 
 
 def draw(setup: search.Setup, chains: int) -> Design:
@@ -127,28 +181,6 @@ def evaluate(
   return np.array(scores).reshape(trainings, -1).T
 
 
-def sample(
-  setup: search.Setup,
-  config: ConfigDict,
-  design: Design,
-  trainings: int,
-  workdir: pathlib.Path,
-  tell: Callable[[str], None],
-) -> Sampled:
-  """Measures the sets of a design. Each distinct network is trained `trainings` times."""
-  networks, objects = distinct(setup, design.masks)
-  scores = evaluate(config, networks, trainings, workdir, tell)
-  good = np.isfinite(scores).all(axis=1)
-  kept = good[objects]
-  if not kept[0]:
-    raise ValueError("a training of the start network failed: lower config.train.learning_rate")
-  values = np.where(kept, scores[objects].mean(axis=1), np.nan)
-  chains = [values[chain].tolist() for chain in design.chains]
-  samples = scores[objects[kept]]
-  of = measured(design.masks[kept], samples, objects[kept])
-  return Sampled(of, samples, [c[: _known(c)] for c in chains], int((~good).sum()))
-
-
 def distinct(setup: search.Setup, masks: np.ndarray) -> tuple[list[tuple[int, ...]], np.ndarray]:
   """The distinct networks of sets `[K, n]`, in their order, and the number of that of each set."""
   forms = [setup.space.canonical(a) for a in setup.space.architecture(masks)]
@@ -178,8 +210,8 @@ def growth(chains: Sequence[Sequence[float]], of_start: float) -> dict[str, list
   }
 
 
-def longer(config: ConfigDict, times: float) -> ConfigDict:
-  """A copy whose trainings are longer, with the same shape of the learning rate."""
+def with_longer(config: ConfigDict, times: float) -> ConfigDict:
+  """A copy whose trainings are that many times as long, with the same learning rates in shape."""
   this = config.copy_and_resolve_references()
   train: Any = this.train
   if train.epochs:
@@ -195,7 +227,7 @@ def _error(values: Sequence[float]) -> float:
   return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
 
 
-def _known(chain: Sequence[float]) -> int:
+def _known(chain: np.ndarray) -> int:
   """Number of values before the first unknown one."""
   unknown = np.flatnonzero(np.isnan(chain))
   return int(unknown[0]) if unknown.size else len(chain)

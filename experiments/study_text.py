@@ -24,7 +24,7 @@ def describe(found: Found) -> str:
     _extreme(found["curvature"], "curvature (0 if additive)"),
     *_ranking(found),
     *(_optimizers(found) if "optimizers" in found else []),
-    *(_changes(found) if "changed" in found else []),
+    *_changes(found),
   ]
   if found.get("failed"):
     lines.append(f"networks left out because a training failed: {found['failed']}")
@@ -125,8 +125,8 @@ def _optimizers(found: Found) -> list[str]:
 
 
 def _changes(found: Found) -> list[str]:
-  lines = []
-  for name, change in found["changed"].items():
+  lines: list[str] = []
+  for name, change in found.get("changed", {}).items():
     by = sum(change["change"]) / len(change["change"])
     costs = [sum(column) / len(column) for column in zip(*change["costs"])]
     shares = ", ".join(f"{c} {share:.0%}" for c, share in zip(found["costs"], costs))
@@ -134,5 +134,7 @@ def _changes(found: Found) -> list[str]:
       f"rcas, {name}: accuracy changes by {by:+.3f} ({len(change['change'])} budgets), of which it "
       f"then uses: {shares}"
     )
-  types = ", ".join(f"{kind}: {number(regret)}" for kind, regret in found["one_type"].items())
-  return [*lines, f"best network of one type only, regret by type: {types}"]
+  if "one_type" in found:
+    types = ", ".join(f"{kind}: {number(regret)}" for kind, regret in found["one_type"].items())
+    lines.append(f"best network of one type only, regret by type: {types}")
+  return lines

@@ -2,25 +2,28 @@
 
 import itertools
 import json
+import pathlib
+import subprocess
+import sys
 import xml.etree.ElementTree
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 import nas_submod as ns
 from benchmarks import ablations, tables
 from benchmarks.runs import Curves
-from experiments import study, study_figures, study_search, study_text
+from experiments import study_figures, study_measures, study_search, study_table, study_text
 from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.files import finite
 from nas_submod.search.setup import make_setup
-from nas_submod.set_functions.measured import additions
+from nas_submod.set_functions.measured import additions, measured
 from nas_submod.set_functions.properties import single_gains, squares
 from tests import tiny_config
 from tests.tiny_table import tiny_rows, write
 
+ROOT = pathlib.Path(__file__).parent.parent
 MASKS = (np.arange(32)[:, None] >> np.arange(5)) % 2 == 1
 
 
@@ -34,10 +37,8 @@ def instances(table):
   return table.instances(tables.diagonal(2))
 
 
-def flags_set(**values):
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(["test"])
-  return flagsaver.flagsaver(**values)
+def as_read(found):
+  return json.loads(json.dumps(finite(found)))
 
 
 def test_all_sets_of_a_table_are_its_rows_and_equal_networks_one_object(table, instances):
@@ -113,10 +114,10 @@ def test_growth_of_chains_is_a_mean_over_those_that_reach_so_far():
 def test_a_longer_training_keeps_the_shape_of_its_schedule():
   config = tiny_config.get_config()
   config.train.update({"milestones": (4, 8), "warmup_steps": 3})
-  found = study_search.longer(config, 4).train
+  found = study_search.with_longer(config, 4).train
   assert (found.steps, found.milestones, found.warmup_steps) == (48, (16, 32), 12)
   config.train.update({"steps": 0, "epochs": 1.5})
-  assert study_search.longer(config, 4).train.epochs == 6 and config.train.epochs == 1.5
+  assert study_search.with_longer(config, 4).train.epochs == 6 and config.train.epochs == 1.5
 
 
 def trained_at_once(calls):
@@ -137,55 +138,47 @@ def trained_at_once(calls):
   return Evaluator
 
 
-def test_a_config_is_studied_and_resumed_from_its_journal(tmp_path, monkeypatch, capsys):
-  calls = []
+def test_a_config_is_studied_and_resumed_from_its_journal(tmp_path, monkeypatch):
+  calls, told = [], []
   monkeypatch.setattr(study_search, "TrainingEvaluator", trained_at_once(calls))
-  workdir = str(tmp_path / "study")
-  settings = {"workdir": workdir, "chains": 6, "trainings": 2, "longer": 2, "ranked": 6}
-  with flags_set(**settings):
-    study.main(tiny_config.get_config())
-  printed, made = capsys.readouterr().out, len(calls)
-  assert len({(job.architecture, job.replicate) for job in calls}) <= made
-  short = [job for job in calls if job.replicate >= 0]
-  assert len({job.replicate for job in short}) > 6  # seeds of its own for each network
-  with flags_set(**settings):
-    study.main(tiny_config.get_config())
-  assert len(calls) == made and capsys.readouterr().out == printed
-  found = json.loads((tmp_path / "study" / "study.json").read_text())
+  asked = study_search.Sizes(6, 2), study_search.Longer(2, 6), tmp_path, told.append
+  found = as_read(study_search.study(tiny_config.get_config(), *asked))
+  made = len(calls)
+  assert len({job.replicate for job in calls}) > 6  # Each network has seeds of its own.
+  assert as_read(study_search.study(tiny_config.get_config(), *asked)) == found
+  assert len(calls) == made and told[-1].endswith(" 0 to be made")
   assert found["trainings"] == 2 and found["diminishing"]["found"] == 0
   assert found["growth"]["values"][0] == pytest.approx(-1, abs=0.05)
   assert found["growth"]["gains"][0] == pytest.approx(0.5, abs=0.05)
   assert found["ranked"] == 6 and found["rank_correlation_of_means"][0] > 0.5
-  assert "submodularity ratio" in printed and "2 times as long (6 networks)" in printed
+  text = study_text.describe(found)
+  assert "submodularity ratio" in text and "2 times as long (6 networks)" in text
 
 
-def test_a_table_is_studied(instances, tmp_path, capsys, monkeypatch):
+def test_a_table_is_studied(instances, tmp_path, monkeypatch):
   every_set = ns.optimizers.brute_force()
   parts = {name: every_set for name in ("all", "all" + ablations.NO_DEDUPLICATION)}
   monkeypatch.setattr(ablations, "ablated", lambda resources, canonical: parts)
   monkeypatch.setattr(ablations, "rivals", lambda limit: {})
-  path = write(tmp_path / "tiny.csv", tiny_rows())
-  with flags_set(table=path, workdir=str(tmp_path / "study"), seeds=2, measurements=40):
-    study.main(None)
-  printed = capsys.readouterr().out
-  found = json.loads((tmp_path / "study" / "study.json").read_text())
+  path, told = write(tmp_path / "tiny.csv", tiny_rows()), []
+  settings = study_table.Settings(path, seeds=2, measurements=40)
+  found = as_read(study_table.study(settings, [], tmp_path / "study", told.append))
   assert found["sets"] == 18 and found["growth"]["values"][0] == pytest.approx(50)
   assert found["monotone"]["found"] == found["diminishing"]["found"] == 0
   apart, alone = (found["optimizers"][name]["exact"] for name in reversed(parts))
   assert apart["regret"][-1] == pytest.approx(0, abs=1e-3)
   fits = [np.asarray(jax.vmap(i.case.problem.feasible)(MASKS)).sum() for i in instances]
   assert apart["made"] == pytest.approx(np.mean(fits)) and alone["made"] < apart["made"]
-  anew, more = (
-    found["changed"][name] for name in ("last blocks at random", "one more random block")
-  )
+  changed = found["changed"]
+  anew, more = changed["last blocks at random"], changed["one more random block"]
   assert max(anew["change"]) <= 1e-4 and np.max(anew["costs"]) <= 1 + 1e-6  # It was the optimum.
   for change, costs in zip(more["change"], more["costs"]):
     assert change > 0 and max(costs) > 1  # F is monotone, and the answer was maximal.
-  assert "all, no deduplication" in printed and "one more random block" in printed
-  paths = [*(tmp_path / "study").glob("*.svg")]
-  assert len(paths) == 3
-  for path in paths:
+  text = study_text.describe(found)
+  assert "all, no deduplication" in text and "one more random block" in text
+  for path in (paths := study_figures.write(found, tmp_path)):
     assert xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg")
+  assert len(paths) == 3 and len(told) == 2
 
 
 def test_what_is_not_known_is_written_as_such(tmp_path):
@@ -194,23 +187,26 @@ def test_what_is_not_known_is_written_as_such(tmp_path):
   [instance] = table.instances([(0.8, 0.8)])
   masks, at, objects = ablations.all_sets(table, instance.case.problem)
   samples = table.scores[at]
-  of = study.measured(masks, samples, objects)
-  found = study.assumption(of, samples, 0) | {"space": "one", "growth": {}}
+  of = measured(masks, samples, objects)
+  found = study_measures.assumption(of, samples, 0) | {"space": "one", "growth": {}}
   found["growth"] = study_search.growth([[1.0, 2.0]], 0.0)
   text = study_text.describe(found)
   assert "noise   unknown" in text and "the noise is unknown" in text
   assert [path.name for path in study_figures.write(found, tmp_path)] == ["growth.svg"]
 
 
-@pytest.mark.parametrize(
-  ("wrong", "words"),
-  [
-    ({"trainings": 1}, "--trainings=1; allowed: 2 or more, to know the noise"),
-    ({"longer": 0.5}, "--longer=0.5; allowed: 0 for none, or above 1"),
-    ({"table": "none.csv"}, "--table=none.csv: no such file"),
-  ],
-)
-def test_a_wrong_flag_is_refused_in_one_line(wrong, words, tmp_path, capsys):
-  with flags_set(workdir=str(tmp_path / "study"), **wrong), pytest.raises(SystemExit):
-    study.main(tiny_config.get_config())
-  assert f"error: {words}" in capsys.readouterr().err
+def test_what_is_unknown_is_refused_before_any_work(tmp_path):
+  settings = study_table.Settings("none.csv")
+  with pytest.raises(ValueError, match="--rivals: unknown 'luck'; allowed: racing rcas, "):
+    study_table.study(settings, ["luck"], tmp_path, print)
+  with pytest.raises(ValueError, match="none"):
+    study_table.study(settings, [], tmp_path, print)
+
+
+def test_the_command_ends_with_one_line_for_a_wrong_flag(tmp_path):
+  command = [sys.executable, "-m", "experiments.study", "--longer=0.5", f"--workdir={tmp_path}"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (
+    2,
+    "error: --longer=0.5; allowed: 0 for none, or above 1\n",
+  )

@@ -82,7 +82,9 @@ def test_three_programs_train_every_candidate(finished):
   assert result["evaluations"]["trained"] > 10
 
 
-def test_four_devices_decide_as_one(finished, tmp_path):
+def test_four_devices_decide_as_one_whatever_the_environment_says(finished, tmp_path, monkeypatch):
+  for name, value in (("ENABLE_X64", "1"), ("DEFAULT_PRNG_IMPL", "rbg"), ("DEBUG_NANS", "1")):
+    monkeypatch.setenv(f"JAX_{name}", value)
   call("search", f"--workdir={tmp_path}", "--cpu_devices=4")
   assert outcome(tmp_path) == outcome(finished[0])
   assert len(set(trainings(tmp_path))) == len(trainings(tmp_path))

@@ -21,7 +21,7 @@ from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.optimizers.catalog import FIXED_BATCH
 from nas_submod.problem import Problem
 from nas_submod.training import check_fit
-from nas_submod.validation import checked_seed, imported
+from nas_submod.validation import imported
 
 
 class Setup(NamedTuple):
@@ -100,7 +100,6 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   later = ("features", "pool") if guided else ()
   options = {name: option for name, option in search["options"].items() if name not in later}
   named = make_optimizer(config, space, additive, options)
-  checked_seed("config.seed", config["seed"])
   data = datasets.load(config["data"])
   check_fit(space, data)
   # The optimizer raises here what it does not take: too many elements, or no such resource.

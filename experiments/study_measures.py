@@ -39,6 +39,7 @@ def assumption(of: Measured, samples: np.ndarray, start: int) -> dict[str, Any]:
       found[name] |= {
         "held_out": properties.held_out(samples, where)._asdict(),
         "false_positives": properties.false_positives(of, samples, where, _SIMULATIONS, rng),
+        "averaged": properties.violations(properties.averaged(of, where))._asdict(),
         "tail": [float(np.mean(ratios < -bound)) for bound in _TAIL],
       }
   found["ratio"] = extremes.submodularity_ratio(of, after)._asdict()

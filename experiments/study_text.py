@@ -80,6 +80,12 @@ def _violations(found: Found, name: str, what: str) -> list[str]:
       f"  of those negative in the other trainings, one left out says: {held['negative']:.0%} "
       f"negative, mean {number(held['mean'])} ({number(held['least'])} to {number(held['most'])})"
     )
+  means = tested["averaged"]
+  kind = "additions" if name == "monotone" else "pairs of blocks"
+  lines.append(
+    f"  mean over all sets, for each of {means['checked']} {kind}: {means['negative']} negative, "
+    f"{means['found']} beyond the noise; one of {number(means['least'])} is found"
+  )
   return lines
 
 

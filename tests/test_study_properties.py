@@ -10,6 +10,7 @@ from nas_submod.set_functions.extremes import curvature, submodularity_ratio
 from nas_submod.set_functions.measured import Measured, additions, pooled_errors
 from nas_submod.set_functions.properties import (
   Contrasts,
+  averaged,
   beyond_noise,
   contrasts,
   false_positives,
@@ -132,6 +133,23 @@ def test_noise_alone_is_no_violation_and_a_real_one_is_found():
   broken = of._replace(values=of.values + 2.0 * (np.arange(64) == 5))
   found = beyond_noise(contrasts(broken, rows))
   assert (found == (rows[:, 3] == 5) | (rows[:, 0] == 5)).all() and found.sum() > 1
+
+
+def test_a_violation_too_small_to_be_found_once_is_found_in_the_mean():
+  both = MASKS[:, 0] & MASKS[:, 1]  # They gain 0.2 more together, at every set.
+  rng, rows = np.random.default_rng(6), squares(AFTER)
+  once, in_mean, false = [], [], []
+  for _ in range(40):
+    of = noisy(exactly(MODULAR.values + 0.2 * both), 0.1, 3, rng)[1]
+    once.append(violations(contrasts(of, rows)).found)
+    found = beyond_noise(averaged(of, rows))
+    in_mean.append(found[0])
+    false.append(found[1:].any())
+  assert np.mean(once) < 1 and all(in_mean) and np.mean(false) < 0.2
+  # A mean is of 16 squares of four values each, none of them in two.
+  np.testing.assert_allclose(averaged(of, rows).errors, of.errors[0] * 2 / np.sqrt(16))
+  one = averaged(of._replace(objects=np.zeros(64, int)), single_gains(AFTER))
+  np.testing.assert_allclose(one.errors, 0, atol=1e-9)  # The noise of one object cancels.
 
 
 def test_a_measurement_left_out_tells_noise_from_violations():

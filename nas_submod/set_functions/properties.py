@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from nas_submod.set_functions.measured import WEIGHTS, Measured, covariance
+from nas_submod.set_functions.measured import WEIGHTS, Measured, covariance, packed
 
 RATE = 0.05  # expected share of false violations among those found
 _ROUNDING = 1e-6  # of the largest value; a smaller difference is none
@@ -141,6 +141,26 @@ def contrasts(of: Measured, rows: np.ndarray) -> Contrasts:
   rounding = _ROUNDING * np.abs(of.values).max()
   estimates = np.where(np.abs(estimates) > rounding, estimates, 0.0)
   return Contrasts(estimates, np.sqrt(covariance(of, rows, rows)), of.freedom)
+
+
+def averaged(of: Measured, rows: np.ndarray) -> Contrasts:
+  """The mean contrast of each addition e, or of each pair e and f, over all A of `rows`.
+
+  Means have small errors, so they show violations too small to be found one by one.
+  """
+  added = packed(of.masks)[rows[:, -1]] ^ packed(of.masks)[rows[:, 0]]
+  kinds, kind_of = np.unique(added, axis=0, return_inverse=True)
+  order = np.argsort(kind_of, kind="stable")
+  ends = np.cumsum(np.bincount(kind_of, minlength=len(kinds)))[:-1]
+  weights = WEIGHTS[rows.shape[1]]
+  error_of = np.zeros(of.objects.max(initial=0) + 1)
+  error_of[of.objects] = of.errors
+  estimates, errors = [], []
+  for part in np.split(rows[order], ends):
+    total = np.bincount(of.objects[part].ravel(), np.tile(weights, len(part)), error_of.size)
+    estimates.append((of.values[part] @ weights).mean())
+    errors.append(np.sqrt(np.sum((total * error_of) ** 2)) / len(part))
+  return Contrasts(np.array(estimates), np.array(errors), of.freedom)
 
 
 def violations(found: Contrasts, rate: float = RATE) -> Violations:

@@ -26,6 +26,7 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency import measured, open_table, samples
 from nas_submod.resources.latency.fit import check_complete
 from nas_submod.validation import at_least_one
+from nas_submod.workdir import held
 
 RUNTIME = flags.DEFINE_enum("runtime", "onnxruntime", list(timing.RUNTIMES), "What runs the parts.")
 THREADS = flags.DEFINE_integer("threads", 1, "Threads of the runtime.")
@@ -54,7 +55,9 @@ def main(config: ConfigDict) -> None:
     sampled = samples.draw(space, NETWORKS.value, CHECKS.value, madds)
     if EXPORT_PARTS.value:
       return export_parts(space, sampled, local_path(EXPORT_PARTS.value), console)
-    measure_here(space, sampled, output(f"latency_{RUNTIME.value}.csv"), console)
+    path = output(f"latency_{RUNTIME.value}.csv")
+    with held(path.with_name(f".{path.name}.lock"), str(path)):
+      measure_here(space, sampled, path, console)
   except ValueError as error:
     return common.fail(error)
   except OSError as error:

@@ -154,7 +154,7 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Makes a folder if there is none, and holds its lock, which ends with the process at the latest.
+  """Makes a folder if there is none, and holds its lock.
 
   Unfinished files, which a kill left, are deleted.
 
@@ -163,23 +163,57 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / _LOCK_FILE).open("a+", encoding="utf-8")
   except OSError as error:
     raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
-  with file:
+  with held(workdir / _LOCK_FILE, f"workdir {workdir}"):
+    for left in workdir.glob("*.part"):  # By a kill while `files.write_bytes` wrote.
+      left.unlink(missing_ok=True)
+    yield
+
+
+@contextlib.contextmanager
+def held(lock: pathlib.Path, what: str) -> Iterator[None]:
+  """Holds a lock, which ends with the process at the latest. Its file is there while it is held.
+
+  Args:
+    lock: The file.
+    what: What it stands for, for error messages.
+
+  Raises:
+    ValueError: If another process has it, or the file cannot be written.
+  """
+  while True:
+    try:
+      file = lock.open("a+", encoding="utf-8")
+    except OSError as error:
+      raise ValueError(f"{what} cannot be written: {error.strerror}") from error
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      file.seek(0)
+      with file:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
       raise ValueError(
-        f"workdir {workdir} is in use by {file.read().strip() or 'another process'}: wait until "
-        "it ends, stop it, or take another --workdir"
+        f"{what} is in use by {owner}: wait until it ends, stop it, or take another place"
       ) from None
     except OSError:  # A file system without locks.
-      pass
-    for left in workdir.glob("*.part"):  # By a kill while `files.write_bytes` wrote.
-      left.unlink(missing_ok=True)
+      break
+    if _is_file(lock, file.fileno()):
+      break
+    file.close()  # The holder before deleted the file after it was opened here.
+  with file:
     file.truncate(0)
     file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
     file.flush()
-    yield
+    try:
+      yield
+    finally:
+      lock.unlink(missing_ok=True)
+
+
+def _is_file(path: pathlib.Path, descriptor: int) -> bool:
+  """Whether a path is that of an open file."""
+  try:
+    return os.path.samestat(path.stat(), os.fstat(descriptor))
+  except FileNotFoundError:
+    return False

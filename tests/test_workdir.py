@@ -1,5 +1,6 @@
 """A workdir belongs to what decides its results: a config, images, a table, code; one at a time."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -217,3 +218,18 @@ with locked(pathlib.Path({str(tmp_path)!r})):
   (tmp_path / "result.json.123.part").touch()
   with locked(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path, monkeypatch):
+  """The holder deletes the file between the opening and the locking by another process."""
+  flock, deleted = fcntl.flock, []
+
+  def delete_first(file, operation):
+    if not deleted:
+      deleted.append((tmp_path / ".lock").unlink())
+    return flock(file, operation)
+
+  monkeypatch.setattr(fcntl, "flock", delete_first)
+  with locked(tmp_path):
+    assert deleted and (tmp_path / ".lock").exists()

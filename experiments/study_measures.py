@@ -51,5 +51,9 @@ def rank_correlation(left: np.ndarray, right: np.ndarray) -> tuple[float, float]
   """Spearman's correlation of two scores `[N]`, and its standard error by the bootstrap."""
   rng = np.random.default_rng(SEED)
   draws = rng.integers(0, len(left), (_RESAMPLES, len(left)))
-  found = [scipy.stats.spearmanr(left[rows], right[rows]).statistic for rows in draws]
-  return float(scipy.stats.spearmanr(left, right).statistic), float(np.nanstd(found, ddof=1))
+  found = [
+    scipy.stats.spearmanr(left[rows], right[rows]).statistic
+    for rows in draws
+    if np.ptp(left[rows]) and np.ptp(right[rows])  # A constant has no rank correlation.
+  ]
+  return float(scipy.stats.spearmanr(left, right).statistic), float(np.std(found, ddof=1))

@@ -11,10 +11,10 @@ as long and compares the ranking. The same command resumes a stopped run. It wri
 figures (SVG) to the workdir. docs/study.md explains the measures.
 """
 
-import importlib.util
-import json
+import importlib
 import math
 import pathlib
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -43,14 +43,14 @@ def main(config: ConfigDict) -> None:
   try:
     if not (LONGER.value == 0 or 1 < LONGER.value < math.inf):
       raise ValueError(f"--longer={LONGER.value:g}; allowed: 0 for none, or above 1")
-    if TABLE.value and importlib.util.find_spec("benchmarks") is None:
-      raise ValueError("--table needs the folder benchmarks of the repository: run it from there")
+    if common.DISTRIBUTED.value:
+      raise ValueError("--distributed is not allowed: a study runs in one process")
+    common.start_console()
     workdir = common.workdir() if common.WORKDIR.value else pathlib.Path("runs/study")
     tell = study_search.to_stderr
     with locked(workdir):
       if TABLE.value:
-        from experiments import study_table
-
+        study_table = _study_table()
         found = study_table.study(
           study_table.Settings(
             table=TABLE.value,
@@ -70,12 +70,26 @@ def main(config: ConfigDict) -> None:
         found = study_search.study(config, sizes, longer, workdir, tell)
       files.write_json(workdir / "study.json", found)
       # As a reader of the file has it: what is not finite is null.
-      found = json.loads((workdir / "study.json").read_text())
+      found = files.read_json(workdir / "study.json")
       print(study_text.describe(found))
       study_figures.write(found, workdir)
   except ValueError as error:
     return common.fail(error)
   return None
+
+
+def _study_table() -> Any:
+  """The module that studies tables; an installed package lacks it.
+
+  Raises:
+    ValueError: If it is not there.
+  """
+  try:
+    return importlib.import_module("benchmarks.study_table")
+  except ModuleNotFoundError as error:
+    if error.name != "benchmarks":
+      raise
+    raise ValueError("--table needs the folder benchmarks: run it in the repository") from None
 
 
 if __name__ == "__main__":

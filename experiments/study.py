@@ -12,7 +12,6 @@ figures (SVG) to the workdir. docs/study.md explains the measures.
 """
 
 import importlib
-import math
 import pathlib
 from typing import Any
 
@@ -34,15 +33,15 @@ CHAINS = flags.DEFINE_integer("chains", 20, "Chains of random blocks, of a confi
 TRAININGS = flags.DEFINE_integer(
   "trainings", 3, "Trainings of each of their networks; the noise needs two.", lower_bound=2
 )
-LONGER = flags.DEFINE_float("longer", 0, "Train some as many times as long; 0: none.")
+LONGER = flags.DEFINE_float(
+  "longer", 1, "Train some of them as many times as long; 1: none.", lower_bound=1, upper_bound=1e3
+)
 RANKED = flags.DEFINE_integer("ranked", 32, "Networks that are trained longer.", lower_bound=3)
 
 
 def main(config: ConfigDict) -> None:
   """Measures, prints, and writes the result and its figures."""
   try:
-    if not (LONGER.value == 0 or 1 < LONGER.value < math.inf):
-      raise ValueError(f"--longer={LONGER.value:g}; allowed: 0 for none, or above 1")
     if common.DISTRIBUTED.value:
       raise ValueError("--distributed is not allowed: a study runs in one process")
     common.start_console()
@@ -65,7 +64,8 @@ def main(config: ConfigDict) -> None:
           tell,
         )
       else:
-        longer = study_search.Longer(LONGER.value, RANKED.value) if LONGER.value else None
+        some = study_search.Longer(LONGER.value, RANKED.value)
+        longer = some if LONGER.value > 1 else None
         sizes = study_search.Sizes(CHAINS.value, TRAININGS.value)
         found = study_search.study(config, sizes, longer, workdir, tell)
       files.write_json(workdir / "study.json", found)

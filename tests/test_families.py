@@ -60,6 +60,7 @@ def test_another_width_recipe_or_data_set_has_a_folder_of_its_own():
   assert len(set(found)) == 4
 
 
+@pytest.mark.slow
 def test_trainings_are_compared_and_kept(tmp_path, capsys, monkeypatch):
   config = tiny_config.get_config()
   config.budget.update({"params": 3e3, "madds": 3e4})

@@ -18,6 +18,7 @@ def test_candidates_do_not_communicate_and_each_device_trains():
   assert found["compile"] > 0 < found["seconds"]
 
 
+@pytest.mark.slow
 def test_the_overhead_is_measured_for_networks_of_growing_size():
   space, budget = scaling.sized_space(1, 1, 2), {"params": 10**6, "madds": 10**9}
   found = scaling.measure_overhead(space, budget, steps=2, batch_size=4, repeats=2)

@@ -336,6 +336,7 @@ def found_with(problem, pool, values, features, seed):
   return ns.maximize(problem, value, surrogate(16, pool=pool, features=features), seed=seed).value
 
 
+@pytest.mark.slow
 def test_a_feature_that_ranks_finds_the_best_set_and_noise_does_no_harm():
   good, useless, alone = [], [], []
   for seed in range(4):

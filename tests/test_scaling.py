@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import scaling, speed, workload
 from nas_submod import networks, parallel

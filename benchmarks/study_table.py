@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks import ablations, tables
 from experiments.study_measures import assumption, rank_correlation
+from nas_submod import files
 from nas_submod.set_functions.measured import additions, measured
 from nas_submod.set_functions.properties import random_additions
 from nas_submod.workdir import make_workdir
@@ -58,7 +59,8 @@ def study(
   if not instances:
     raise ValueError(f"{settings.table}: no budget of the {settings.budgets} allows any network")
   plain = settings._asdict() | {"table": table.name, "costs": table.cost_names}
-  make_workdir(workdir, plain)
+  content = files.fingerprint(pathlib.Path(settings.table).read_bytes())
+  make_workdir(workdir, plain, inputs={"content of the table": content})
   problem = instances[0].case.problem
   masks, rows, objects = ablations.all_sets(table, problem)
   samples = table.scores[rows]

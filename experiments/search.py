@@ -54,12 +54,15 @@ def main(config: ConfigDict) -> None:
   with lock:
     result = run(setup, workdir, journal, console)
     if result is not None and jax.process_index() == 0:
-      make_workdir(workdir, plain, decides, files_named)
-      result["run"] = origin("experiments.search", common.given_arguments())
-      files.write_json(workdir / finished.RESULT_FILE, result)
-      found = finished.read(workdir)
-      console.print(text.summary(found, VERBOSE.value), markup=False)
-      page.write_page(found, workdir / page.PAGE_FILE)
+      try:
+        make_workdir(workdir, plain, decides, files_named)
+        result["run"] = origin("experiments.search", common.given_arguments())
+        files.write_json(workdir / finished.RESULT_FILE, result)
+        found = finished.read(workdir)
+        console.print(text.summary(found, VERBOSE.value), markup=False)
+        page.write_page(found, workdir / page.PAGE_FILE)
+      except ValueError as error:  # The disk is full, or a file in the workdir was damaged.
+        common.fail(f"{error}; the trainings are kept, and the same command continues")
 
 
 def run(

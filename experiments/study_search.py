@@ -132,7 +132,9 @@ def draw(setup: search.Setup, chains: int) -> Design:
     while fits.any():
       added = np.arange(len(mask)) == rng.choice(np.flatnonzero(fits))
       if chain[1:]:
-        row(before | added)  # One block earlier.
+        earlier = before | added  # One block earlier.
+        if setup.problem.feasible(jnp.asarray(earlier)):  # Costs are not monotone in every space.
+          row(earlier)
       if (first & added).any():
         row(start | added)
       before, mask = mask, mask | added

@@ -13,6 +13,10 @@ from nas_submod.resources.settings import DEFAULTS
 
 Plain = dict[str, Any]
 
+# Raised when the same config and images give other values than before.
+VERSION = 1
+# How inputs are named that decide which networks fit the budgets, and not what they are worth.
+OF_COSTS = "costs: "
 # Where images lie says nothing of them; their fingerprints do.
 _PLACES = ("source", "data_dir", "stream")
 # How often a program returns, and what is written when.
@@ -68,7 +72,10 @@ def settled(config: Mapping[str, Any]) -> Plain:
   config = dict(config)
   if isinstance(inner := config.get("config"), Mapping):
     return config | {"config": settled(inner)}
-  config["resources"] = DEFAULTS | _section(config, "resources")
+  given = _section(config, "resources")
+  config["resources"] = DEFAULTS | {k: v for k, v in given.items() if v is not None}
+  if "space" in config:
+    config["space"] = _explicit(config["space"])
   evaluation = _section(config, "evaluation")
   guides = (_section(config, "search").get("options") or {}).get("features") == "shared_weights"
   if not guides and evaluation.get("method") in (None, "training"):
@@ -82,8 +89,21 @@ def settled(config: Mapping[str, Any]) -> Plain:
 
 def fingerprint_of(settings: Plain, inputs: Mapping[str, str]) -> str:
   """Twelve digits for what decides a value."""
-  content = json.dumps([_canonical(settings), dict(inputs)], sort_keys=True)
+  values = {name: what for name, what in inputs.items() if not name.startswith(OF_COSTS)}
+  content = json.dumps([VERSION, _canonical(settings), values], sort_keys=True)
   return fingerprint(content.encode())
+
+
+def _explicit(content: Any) -> Any:
+  """Plain content whose zeros are text: in a space, what is missing is not off.
+
+  It is then the field of the known space.
+  """
+  if isinstance(content, Mapping):
+    return {key: _explicit(value) for key, value in content.items() if value is not None}
+  if isinstance(content, list | tuple):
+    return [_explicit(value) for value in content]
+  return content or str(content)
 
 
 def _canonical(content: Any) -> Any:

@@ -81,14 +81,14 @@ def on_first_process(function: Callable[[], Any]) -> Any:
   """Calls a function on process 0 only; returns its result there and None elsewhere.
 
   Raises:
-    ValueError: On all processes, if the function raises one on process 0.
+    ValueError: On all processes, if the function raises one or OSError on process 0.
   """
   result, error = None, None
   if jax.process_index() == 0:
     try:
       result = function()
-    except ValueError as raised:
-      error = raised  # Raised below: the other processes wait for the broadcast.
+    except (ValueError, OSError) as raised:  # Raised below: the others wait for the broadcast.
+      error = raised if isinstance(raised, ValueError) else ValueError(str(raised))
   if jax.process_count() > 1:
     failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
     if failed and error is None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -104,7 +105,9 @@ def check_workdir(
     )
   for name in sorted(inputs.keys() | (known or inputs).keys()):
     old, new = (known or inputs).get(name), inputs.get(name)
-    if old != new:
+    # A resource may be limited from now on, or no longer.
+    is_optional = name.startswith(identity.OF_COSTS) and (old is None or new is None)
+    if old != new and not is_optional:
       raise ValueError(
         f"workdir {path} holds another run, whose {name} differ: {old or 'none'} there, "
         f"{new or 'none'} here; take another --workdir, or put back what was there"
@@ -167,7 +170,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
   with held(workdir / _LOCK_FILE, f"workdir {workdir}"):
     for left in workdir.glob("*.part"):  # By a kill while `files.write_bytes` wrote.
-      left.unlink(missing_ok=True)
+      if re.fullmatch(r".+\.\d+\.part", left.name):  # Not a user's unfinished download.
+        left.unlink(missing_ok=True)
     yield
 
 

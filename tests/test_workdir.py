@@ -177,8 +177,44 @@ def test_a_table_or_code_that_was_replaced_is_told(tmp_path, monkeypatch):
 
   before = write("2 * mask.sum(-1)", 0.5)
   assert write("2 * mask.sum(-1)  # mJ", "0.50") == before  # They say the same.
-  assert differing(before, write("3 * mask.sum(-1)", 0.5)) == ["code of energy_of_mine"]
-  assert differing(before, write("2 * mask.sum(-1)", 0.6)) == ["latencies of the table"]
+  assert differing(before, write("3 * mask.sum(-1)", 0.5)) == ["costs: code of energy_of_mine"]
+  assert differing(before, write("2 * mask.sum(-1)", 0.6)) == ["costs: latencies of the table"]
+
+
+def test_costs_may_be_limited_later_and_decide_no_value(tmp_path):
+  known = {"validation images": "1"}
+  limited = known | {"costs: latencies of the table": "2"}
+  make_workdir(tmp_path, {}, inputs=known)
+  make_workdir(tmp_path, {}, inputs=limited)
+  with pytest.raises(ValueError, match="latencies of the table differ: 2 there, 3 here"):
+    make_workdir(tmp_path, {}, inputs=known | {"costs: latencies of the table": "3"})
+  found = [identity.fingerprint_of({}, given) for given in (known, limited)]
+  assert found[0] == found[1] != identity.fingerprint_of({}, {"validation images": "2"})
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    {"name": "digits", "stem_block_channels": 0},
+    {"name": "digits", "options": [{"expansion": 6, "shuffle": False}]},
+  ],
+)
+def test_a_zero_in_a_space_is_not_what_is_missing(other, tmp_path):
+  missing = {key: value for key, value in other.items() if key != "stem_block_channels"}
+  missing |= {"options": [{"expansion": 6}]} if "options" in other else {}
+  parts = [identity.of_evaluations({"space": space}) for space in (missing, other)]
+  assert len({identity.fingerprint_of(part, {}) for part in parts}) == 2
+  make_workdir(tmp_path, {"space": missing}, identity.of_evaluations)
+  with pytest.raises(ValueError, match="holds another run: space"):
+    make_workdir(tmp_path, {"space": other}, identity.of_evaluations)
+
+
+def test_a_lock_deletes_only_unfinished_files_of_its_own(tmp_path):
+  for name in ("result.json.123.part", "movie.mp4.part"):
+    (tmp_path / name).touch()
+  with locked(tmp_path):
+    assert not (tmp_path / "result.json.123.part").exists()
+  assert (tmp_path / "movie.mp4.part").exists()
 
 
 def test_what_was_computed_by_an_unknown_config_is_not_taken(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nas_submod import resources
+from nas_submod import identity, resources
 from nas_submod.data import fingerprint
 from nas_submod.data.loading import Data
 from nas_submod.files import fingerprint as digits_of
@@ -55,13 +55,16 @@ def inputs_of(
     costs = table["latency_ms"].table
     assert costs is not None
     parts = [np.ascontiguousarray(part) for part in costs(space).parts]
-    found["latencies of the table"] = digits_of(*(part.tobytes() for part in parts))
+    found[f"{identity.OF_COSTS}latencies of the table"] = digits_of(
+      *(part.tobytes() for part in parts)
+    )
   options = (config.get("space") or {}).get("options") or ()
   named = [option.get("block") for option in options if hasattr(option, "get")]
-  for name in [*named, *given.values()]:
-    module = name.partition(":")[0] if isinstance(name, str) and ":" in name else ""
-    if code := _code(module):
-      found[f"code of {module}"] = code
+  for names, kind in ((named, ""), (given.values(), identity.OF_COSTS)):
+    for name in names:
+      module = name.partition(":")[0] if isinstance(name, str) and ":" in name else ""
+      if code := _code(module):
+        found[f"{kind}code of {module}"] = code
   return found
 
 

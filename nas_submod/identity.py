@@ -1,7 +1,7 @@
 """The part of a config that decides a result.
 
-A folder that was made with the same part may be continued; everything else may change. What files
-of the config decide besides is told by `search.inputs`.
+A folder that was made with the same part may be continued; everything else may change. Files that
+the config names decide too, see `search.inputs`.
 """
 
 import json

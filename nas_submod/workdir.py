@@ -93,15 +93,15 @@ def check_workdir(
     check_equal(path, decides(before), decides(plain))
   elif computed:
     raise ValueError(
-      f"workdir {path} has {computed[0]} and no {CONFIG_FILE}, so that it is unknown what made "
+      f"workdir {path} has {computed[0]} and no {CONFIG_FILE}, so nothing says what made "
       "them: put it back, or take another --workdir"
     )
   if inputs is None:
     return
   if known is None and before is not None:
     raise ValueError(
-      f"workdir {path} has no {INPUTS_FILE}, so that it is unknown which images it belongs to, as "
-      "of an older version: put it back, or take another --workdir"
+      f"workdir {path} has no {INPUTS_FILE}, so nothing says which images it belongs to, as in "
+      "an older version: put it back, or take another --workdir"
     )
   for name in sorted(inputs.keys() | (known or inputs).keys()):
     old, new = (known or inputs).get(name), inputs.get(name)

@@ -41,7 +41,7 @@ class Journal:
 
     Args:
       path: The file, made on the first write. None keeps everything in memory.
-      made_by: Fingerprint of what decides a value (`workdir.fingerprint`). Each line that is
+      made_by: Fingerprint of what decides a value (`identity.fingerprint_of`). Each line that is
         written has it, and each line that is read must have it. "" writes and checks none.
       check: Raises ValueError for an evaluation that the search cannot use.
 

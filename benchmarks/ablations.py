@@ -184,6 +184,8 @@ def changed_answers(instances: Sequence[Instance]) -> dict[str, Change]:
     reached = [step for step in found.trace if (step.mask == found.mask).all()][:1]
     path = [step.mask for step in found.trace if reached and step.run == reached[0].run]
     path = [mask for mask in path if (mask <= found.mask).all()]
+    if not path:  # The answer was measured, but no step of a greedy run ended there.
+      continue
     kept = path[max(int(np.ceil(len(path) * (1 - _REPLACED))) - 1, 0)]
     keys = jax.random.split(jax.random.key(_SEED), _DRAWS)
     anew = jax.vmap(random_set, (None, 0, None))(problem.replace(required=kept), keys, 0.0)

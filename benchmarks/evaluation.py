@@ -48,7 +48,7 @@ from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.training import final
+from nas_submod.training import final_programs
 
 METHODS = {
   "ours": "ours: one program for all",
@@ -114,7 +114,7 @@ def measure_jit() -> dict[str, Any]:
     network = networks.build(space, architecture)
 
     def start():
-      return training.start(final.initial_variables(network, rng), recipe.transformation)
+      return training.start(final_programs.initial_variables(network, rng), recipe.transformation)
 
     def step(state, images, labels, rows):
       batch = images[rows], labels[rows]

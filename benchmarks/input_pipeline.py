@@ -29,7 +29,7 @@ from nas_submod import data as datasets
 from nas_submod import networks, parallel, training
 from nas_submod.data import pixels
 from nas_submod.networks import architectures, spaces
-from nas_submod.training import feed, final
+from nas_submod.training import feed, final_programs
 
 SOURCE = flags.DEFINE_string("source", "fake", "As config.data.source; needs 1,000 classes.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data sets.")
@@ -79,7 +79,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
 
   def batches(threads: int | None = None) -> Iterable[Any]:
     return feed.of_training(
-      data.train, 0, recipe.batch_size, steps, devices, final.AXIS, threads
+      data.train, 0, recipe.batch_size, steps, devices, final_programs.AXIS, threads
     ).batches(0)
 
   alone = {}
@@ -88,13 +88,15 @@ def measure(line: Callable[[str, float, str], None]) -> None:
     line(f"pipeline, threads: {threads}", alone[threads], "")
 
   rng = jax.random.key(0)
-  programs = final.make_final_programs(recipe, network, rng, devices)
+  programs = final_programs.make_final_programs(recipe, network, rng, devices)
 
   def trained() -> Callable[[Any], Any]:
     state = jax.jit(
-      lambda rng: training.start(final.initial_variables(network, rng), recipe.transformation, True)
+      lambda rng: training.start(
+        final_programs.initial_variables(network, rng), recipe.transformation, True
+      )
     )(rng)
-    states = [parallel.copy_to_devices(state, devices, final.AXIS)]
+    states = [parallel.copy_to_devices(state, devices, final_programs.AXIS)]
 
     def step(batch):
       states[0], metrics = programs.train(states[0], (), batch)

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.table import Table
 
 import nas_submod as ns
-from benchmarks import ranking
+from benchmarks import ranking, tables
 from benchmarks.runs import Instance, run_seeds
+from benchmarks.scored_networks import Scores, blocks
+from benchmarks.spread import with_error
+from nas_submod.search.setup import Setup
 
 SEEDS = 20
 TRAININGS = (5, 10, 25)  # after which regret is told
@@ -109,3 +113,33 @@ def _surrogate(instance: Instance, masks: np.ndarray, features: np.ndarray | Non
   scores, _, feasible = run_seeds(optimizer, TRAININGS[-1], instance.case, keys, jnp.bool_(False))
   assert np.asarray(feasible).all()
   return np.asarray(scores)[:, list(TRAININGS)]
+
+
+def regret_table(
+  setup: Setup,
+  table: tables.Table,
+  networks: Sequence[tuple[int, ...]],
+  rows: np.ndarray,
+  scores: Scores,
+) -> Table:
+  """Regret when trainings follow, in the mean over the diagonal budgets that allow a pool."""
+  masks, known = setup.space.mask(np.array(networks)), blocks(setup, networks)
+  found: dict[str, list[np.ndarray]] = {}
+  sizes = []
+  for instance in table.instances(tables.diagonal(len(table.cost_names))):
+    of_instance = regrets(instance, masks, known, scores.feature[:, 0], table.scores[rows])
+    if of_instance:
+      sizes.append(pool_of(instance, masks).sum())
+    for name, regret in of_instance.items():
+      found.setdefault(name, []).append(regret)
+  if not sizes:
+    raise ValueError(f"{len(rows)} networks are too few for a search: raise --judged")
+  title = f"regret in points, {len(sizes)} budgets, pools of {min(sizes)} to {max(sizes)} networks"
+  printed = Table(title=f"{title}, {SEEDS} seeds")
+  printed.add_column("after trainings", no_wrap=True)
+  for count in TRAININGS:
+    printed.add_column(str(count), justify="right")
+  for name, regret in found.items():
+    of_seeds = np.mean(regret, axis=0)
+    printed.add_row(name, *(with_error(column, 3) for column in of_seeds.T))
+  return printed

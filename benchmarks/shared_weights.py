@@ -45,7 +45,6 @@ from benchmarks.scored_networks import (
   evaluated,
   random_networks,
 )
-from benchmarks.spread import with_error
 from experiments import common
 from nas_submod import training
 from nas_submod.evaluation.evaluator import Job
@@ -221,7 +220,7 @@ def on_a_table(setup: Setup, workdir: pathlib.Path, table: tables.Table) -> list
     ranked.add_row(
       way.name, *cells, f"{np.mean(within):.3f}", f"{min(within):.2f} to {max(within):.2f}"
     )
-  return [ranked, regret_table(setup, table, chosen, rows, found)]
+  return [ranked, pool_searches.regret_table(setup, table, chosen, rows, found)]
 
 
 def networks_of(setup: Setup, table: tables.Table) -> np.ndarray:
@@ -243,38 +242,6 @@ def networks_of(setup: Setup, table: tables.Table) -> np.ndarray:
   known = jax.vmap(lambda mask: setup.problem.feasible(mask) & (table.row(mask) < len(table.costs)))
   networks = networks[np.asarray(known(masks))]
   return np.random.default_rng(0).permutation(networks)[: JUDGED.value]
-
-
-def regret_table(
-  setup: Setup,
-  table: tables.Table,
-  networks: Sequence[tuple[int, ...]],
-  rows: np.ndarray,
-  scores: Scores,
-) -> Table:
-  """Regret when trainings follow, in the mean over the diagonal budgets that allow a pool."""
-  masks, known = setup.space.mask(np.array(networks)), blocks(setup, networks)
-  found: dict[str, list[np.ndarray]] = {}
-  sizes = []
-  for instance in table.instances(tables.diagonal(len(table.cost_names))):
-    regrets = pool_searches.regrets(
-      instance, masks, known, scores.feature[:, 0], table.scores[rows]
-    )
-    if regrets:
-      sizes.append(pool_searches.pool_of(instance, masks).sum())
-    for name, regret in regrets.items():
-      found.setdefault(name, []).append(regret)
-  if not sizes:
-    raise ValueError(f"{len(rows)} networks are too few for a search: raise --judged")
-  title = f"regret in points, {len(sizes)} budgets, pools of {min(sizes)} to {max(sizes)} networks"
-  printed = Table(title=f"{title}, {pool_searches.SEEDS} seeds")
-  printed.add_column("after trainings", no_wrap=True)
-  for count in pool_searches.TRAININGS:
-    printed.add_column(str(count), justify="right")
-  for name, regret in found.items():
-    of_seeds = np.mean(regret, axis=0)
-    printed.add_row(name, *(with_error(column, 3) for column in of_seeds.T))
-  return printed
 
 
 def new_table(title: str) -> Table:

@@ -16,7 +16,7 @@ from nas_submod.evaluation.candidates import make_candidate_programs
 from nas_submod.networks.blocks import Option
 from nas_submod.networks.layers import Layer
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.training import final
+from nas_submod.training import final_programs
 
 _COLLECTIVE = re.compile(
   r"\b(all-reduce|all-gather|all-to-all|reduce-scatter|collective-\w+)(?:-start)?\("
@@ -121,7 +121,9 @@ class Speed:
       return jax.lax.while_loop(lambda state: state.step < stop, step, state)
 
     arguments = tuple(map(jax.numpy.asarray, (order, images, labels)))
-    state = training.start(final.initial_variables(network, key), self.recipe.transformation)
+    state = training.start(
+      final_programs.initial_variables(network, key), self.recipe.transformation
+    )
     log = CompilationLog()
     with log.counting():
       [program] = compile_together(

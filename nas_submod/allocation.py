@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
   """Makes glibc keep freed memory for the next request; other C libraries stay as they are.
 
   XLA's CPU programs ask for their temporary memory anew in each call. By default glibc gives large
-  pieces back to the system, which clears every page again at its first use. That was a third of the
-  time of a final training. The memory of a process then never shrinks.
+  pieces back to the system, which clears every page again at its first use. The memory of a process
+  then never shrinks.
 
   Returns:
     Whether it does: not if an environment variable already sets how memory is allocated.

@@ -7,7 +7,7 @@ import operator
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -133,6 +133,12 @@ def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
     found = f"the number {wrong[0]}" if wrong.size else f"shape {array.shape}"
     raise ValueError(f"{name} must be {allowed}, got {found}")
   return jnp.asarray(array)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+  """The first names, for a message."""
+  found = list(names)
+  return ", ".join(found[:most]) + (", ..." if len(found) > most else "")
 
 
 def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = callable) -> Any:

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from nas_submod import parallel, preemption, training
 from nas_submod.data.loading import Data, Split
 from nas_submod.networks import blocks, layers, spaces
-from nas_submod.training import checkpoints, final, metrics_log
+from nas_submod.training import checkpoints, final, final_programs, metrics_log
 from tests import tiny_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
   order = training.batch_order((0,), 160, 16, 20)
   found = {}
   for devices in (1, 8):
-    programs = final.make_final_programs(recipe, network, jax.random.key(1), devices)
+    programs = final_programs.make_final_programs(recipe, network, jax.random.key(1), devices)
     images = parallel.copy_to_devices(data.train, devices)
     state = training.start(network.init(jax.random.key(0)), recipe.transformation)
     state = parallel.copy_to_devices(state, devices, "batch")

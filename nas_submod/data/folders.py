@@ -10,15 +10,14 @@ import collections
 import itertools
 import pathlib
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from nas_submod.data.pixels import SUFFIXES, decode, mode_of
 from nas_submod.data.source import Source
+from nas_submod.validation import listed
 
-_LISTED = 5  # names in a message
 # Names of folders by what they hold, in any case of letters.
 _SPLITS = {
   "train": ("train", "training"),
@@ -86,7 +85,7 @@ def find_folder(path: pathlib.Path) -> Folder:
   for name, of_class in zip(class_names, files["train"]):
     if not of_class and (deeper := _folders(train / name)):
       raise ValueError(
-        f"{train / name} has no image, but folders: {_listed(d.name for d in deeper)}; folder:PATH "
+        f"{train / name} has no image, but folders: {listed(d.name for d in deeper)}; folder:PATH "
         "takes PATH/train/CLASS/* or PATH/CLASS/*"
       )
     if not of_class:
@@ -125,16 +124,16 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
     words = [re.split("[^a-z]", name.lower())[0] for name in names]
     if set(words) <= {word for spellings in _SPLITS.values() for word in spellings}:
       raise ValueError(
-        f"{path} has {_listed(names)}: call them {_listed(words)}, with a folder for each class"
+        f"{path} has {listed(names)}: call them {listed(words)}, with a folder for each class"
       )
-    return {"train": path}, [f"the folders of {path} are {len(names)} classes: {_listed(names)}"]
+    return {"train": path}, [f"the folders of {path} are {len(names)} classes: {listed(names)}"]
   if "train" not in found:
     raise ValueError(
       f"no folder {path / 'train'} beside {', '.join(p.name for p in found.values())}: folder:PATH "
       "takes PATH/train/CLASS/* or PATH/CLASS/*"
     )
   others = [p.name for p in _folders(path) if p not in found.values()]
-  return found, [f"left out: the folders {_listed(others)}"] if others else []
+  return found, [f"left out: the folders {listed(others)}"] if others else []
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
@@ -157,12 +156,6 @@ def _class_names(path: pathlib.Path) -> list[str]:
     except UnicodeEncodeError:
       raise ValueError(f"{path} has a folder whose name is not UTF-8: {name!a}") from None
   return names
-
-
-def _listed(names: Iterable[str]) -> str:
-  """The first names, for a message."""
-  found = list(names)
-  return ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
 
 
 class _Listing:
@@ -195,5 +188,5 @@ class _Listing:
     """What was left out, if anything."""
     if not self._left_out:
       return ()
-    listed = _listed(f"{count} {name}" for name, count in self._left_out.most_common())
-    return (f"left out, no images that can be read: {listed}",)
+    left = listed(f"{count} {name}" for name, count in self._left_out.most_common())
+    return (f"left out, no images that can be read: {left}",)

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nas_submod.validation import listed
+
 _LARGEST = 2**31 - 1
-_LISTED = 5  # names in a message
 
 
 class Labels(NamedTuple):
@@ -66,8 +67,9 @@ def _of_names(place: str, values: np.ndarray, names: tuple[str, ...]) -> Labels:
   found = values.tolist()
   known = names or tuple(sorted(set(found)))
   if unknown := sorted(set(found) - set(known)):
-    listed = ", ".join(map(repr, known[:_LISTED])) + (", ..." if len(known) > _LISTED else "")
-    raise ValueError(f"{place} has the unknown class {unknown[0]!r}; known: {listed}")
+    raise ValueError(
+      f"{place} has the unknown class {unknown[0]!r}; known: {listed(map(repr, known))}"
+    )
   numbers = {name: number for number, name in enumerate(known)}
   return Labels(np.array([numbers[name] for name in found], np.int64), known, "labels are names")
 

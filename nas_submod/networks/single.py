@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.networks import blocks, layers
-from nas_submod.networks.layers import Layer, Shape
+from nas_submod.networks.layers import Layer
 from nas_submod.networks.search_space import SearchSpace
 
 
@@ -37,7 +37,7 @@ def block(space: SearchSpace, option: int, cin: int, cout: int, stride: int) -> 
   return space.options[option - 1].block(cin, cout, stride) if option else layers.identity()
 
 
-def output_shape(space: SearchSpace, predecessor: int) -> Shape:
+def output_shape(space: SearchSpace, predecessor: int) -> tuple[int, int, int]:
   """Height, width and channels after the stem (0) or after stage `predecessor - 1`."""
   stages = space.stages[:predecessor]
   step = space.stem_stride * math.prod(stage.stride for stage in stages)

@@ -196,7 +196,7 @@ def build_universal(space: SearchSpace) -> Universal:
 
   def apply(params, state, architecture, x, train):
     x, moved = first.apply(params[0], state[0], x, train)
-    outputs = {output_shape(space, 0): x}
+    outputs: dict[Shape, jax.Array] = {output_shape(space, 0): x}
     states, parts = [moved], iter(zip(params[1:], state[1:]))
     for form, index, options in layers_of(architecture):
       choice, read = (last, last_inputs) if form is None else (form.opening, form.inputs)

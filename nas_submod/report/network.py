@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from nas_submod.networks import output_shape
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.figure import INK, PANEL, RULE, SOFT, Plot, empty_figure, style
 from nas_submod.report.markup import block_color
-from nas_submod.report.text import resolutions
 
 _WIDTH, _LEFT, _RIGHT = 360, 122, 356  # of the figure, and of the widest bar; in pixels
 _ROW, _BAR, _GAP = 25, 20, 9  # a row, its bar, and the space between stages
@@ -73,7 +73,7 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> Plot:
 
 def _groups(space: SearchSpace, architecture: Sequence[int]) -> Iterator[_Group]:
   canonical = space.canonical(np.array(space.check(architecture)))
-  first, *sizes = resolutions(space)
+  first, *sizes = [output_shape(space, place)[:2] for place in range(len(space.stages) + 1)]
   stem = [_Bar("3x3 conv", space.stem_channels, PANEL)]
   if space.stem_block_channels:
     stem.append(_Bar("e1", space.stem_block_channels, PANEL))

@@ -11,29 +11,19 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.finished import Finished, deviation, real
 
 
-def resolutions(space: SearchSpace) -> list[tuple[int, int]]:
-  """Height and width after the stem, then after each stage."""
-  shapes = [networks.output_shape(space, place) for place in range(len(space.stages) + 1)]
-  return [(height, width) for height, width, _ in shapes]
-
-
 def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
   """Draws an architecture as text: one line for each stage, with its blocks.
 
   Stages that change the image have the size of their output.
   """
   canonical = space.canonical(np.array(space.check(architecture)))
-  stem = space.stem_block_channels or space.stem_channels
   names = ["stem    ", *(f"stage {number + 1} " for number in range(len(space.stages)))]
-  channels = [stem, *(stage.channels for stage in space.stages)]
   blocks = [
     [space.options[o - 1].name if o else "·" for o in canonical[where]]
     for where in space.stage_slices
   ]
-  sizes = [
-    f"{height:>3} x {width:<3} {count:>4} channels"
-    for (height, width), count in zip(resolutions(space), channels)
-  ]
+  shapes = [networks.output_shape(space, place) for place in range(len(space.stages) + 1)]
+  sizes = [f"{height:>3} x {width:<3} {count:>4} channels" for height, width, count in shapes]
   for index, where in enumerate(space.stage_slices):
     if not any(canonical[where]) and not space.stages[index].projection:
       sizes[index + 1] = " " * len(sizes[index + 1])

@@ -1,0 +1,97 @@
+"""The programs of a final training: initial values, a step and an evaluation on all devices."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_submod import networks, parallel, training
+from nas_submod.training import feed as feeds
+
+AXIS = "batch"  # The mapped axis of the devices that share a batch.
+
+
+class FinalPrograms(NamedTuple):
+  """The two programs, each on all devices; `held` and `batch` are those of a `Feed`.
+
+  Attributes:
+    train: `(TrainState, held, batch) -> (TrainState, StepMetrics)`.
+    evaluate: `(Variables, held, batch) -> Metrics`.
+  """
+
+  train: Callable[..., tuple[training.TrainState, training.StepMetrics]]
+  evaluate: Callable[..., training.Metrics]
+
+
+def make_final_programs(
+  recipe: training.Recipe, network: networks.Layer, rng: jax.Array, devices: int
+) -> FinalPrograms:
+  """Makes the programs; `devices` of all processes share each batch."""
+
+  def train(state, held, batch):
+    examples = feeds.select_batch(held, batch)
+    return training.train_step(recipe, network.apply, state, rng, *examples, axis_name=AXIS)
+
+  def evaluate(variables, held, batch):
+    examples = feeds.select_batch(held, batch)
+    return training.eval_step(
+      recipe, network.apply, variables.params, variables.state, *examples, axis_name=AXIS
+    )
+
+  axes = (None, None, 0)
+  return FinalPrograms(
+    parallel.pmap_data(train, axes, devices, AXIS, donate=(0,)),
+    parallel.pmap_data(evaluate, axes, devices, AXIS),
+  )
+
+
+def initial_variables(network: networks.Layer, rng: jax.Array) -> networks.Variables:
+  """Initial values from one random draw, because a draw for each kernel is slow to compile."""
+  shapes: list[tuple[int, ...]] = []
+
+  def record(_, shape):
+    shapes.append(shape)
+    return jnp.zeros(shape)
+
+  jax.eval_shape(lambda: network.init(rng, record))
+  ends = np.cumsum([math.prod(shape) for shape in shapes])
+  parts = iter(jnp.split(jax.random.normal(rng, (int(ends[-1]),)), ends))
+  return network.init(rng, lambda _, shape: next(parts).reshape(shape))
+
+
+def evaluate(
+  programs: FinalPrograms,
+  variables: networks.Variables,
+  feed: feeds.Feed,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+  """Evaluates a network on all images of a feed.
+
+  Args:
+    programs: Those of `make_final_programs`.
+    variables: Those of the network.
+    feed: The images.
+    should_stop: Called after each batch.
+
+  Returns:
+    Accuracy and top-5 accuracy (shares), loss (nats) and the number of images. None if
+    `should_stop` was true.
+  """
+  total = np.zeros(len(training.Metrics._fields))
+  with contextlib.closing(feed.batches(0)) as batches:
+    for batch in batches:
+      metrics = programs.evaluate(variables, feed.held, batch)
+      total += np.array([float(part) for part in metrics])
+      if should_stop():
+        return None
+  correct, correct_top5, loss, examples = total.tolist()
+  return {
+    "accuracy": correct / examples,
+    "top5_accuracy": correct_top5 / examples,
+    "loss": loss / examples,
+    "images": int(examples),
+  }

@@ -217,7 +217,7 @@ runpy.run_path(sys.argv[1], run_name="__main__", init_globals=None)
 
 @pytest.mark.parametrize("border", [0.0, (1 - stream.CENTRE) / 2])
 def test_the_script_reads_colours_and_scales_images(border, tmp_path, capsys):
-  """Against the same steps by the package, on an image of another size."""
+  """Against the same steps by the package, on a turned image of another size."""
   from nas_submod import networks
   from nas_submod.export import classify, onnx_file, parts
   from nas_submod.export.model import make_model
@@ -237,7 +237,9 @@ def test_the_script_reads_colours_and_scales_images(border, tmp_path, capsys):
   model = make_model(network, (8, 8, 3), variables, facts)
   onnx_file.write_onnx(model, tmp_path / "model.onnx")
   image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
-  Image.fromarray(image).save(tmp_path / "image.png")
+  exif = Image.Exif()
+  exif[0x0112] = 6  # Stored turned by 90 degrees, to be turned back clockwise.
+  Image.fromarray(np.rot90(image)).save(tmp_path / "image.png", exif=exif)
   classify.main(str(tmp_path / "image.png"), str(tmp_path / "model.onnx"))
   side = (1 - 2 * border) * 20
   box = ((30 - side) / 2, (20 - side) / 2, (30 + side) / 2, (20 + side) / 2)

@@ -14,13 +14,14 @@ import pytest
 import nas_submod as ns
 from benchmarks import ablations, study_table, tables
 from benchmarks.runs import Curves
+from configs import mlperf_tiny
 from experiments import study_figures, study_measures, study_search, study_text
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.files import finite
 from nas_submod.search.setup import make_setup
 from nas_submod.set_functions.measured import additions, measured
 from nas_submod.set_functions.properties import single_gains, squares
-from tests import tiny_config
+from tests import tiny_config, tiny_data
 from tests.tiny_table import tiny_rows, write
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -101,6 +102,16 @@ def test_a_design_holds_the_squares_of_its_chains():
       assert (chain[k - 1], chain[k]) in gains
       if k > 1:
         assert any({chain[k - 2], chain[k - 1], chain[k]} < square for square in found)
+
+
+def test_a_design_is_feasible_where_a_larger_network_may_need_less(tmp_path):
+  config = mlperf_tiny.get_config("half")  # A block on small images spares one on large ones.
+  arrays = tiny_data.arrays(train=40, test=10, classes=10, shape=(16, 16, 3))
+  config.data.update({"source": tiny_data.save(tmp_path, **arrays), "validation_size": 10})
+  config.train.batch_size = 16
+  setup = make_setup(config)
+  masks = study_search.draw(setup, 3).masks
+  assert jax.vmap(setup.problem.feasible)(masks).all()
 
 
 def test_growth_of_chains_is_a_mean_over_those_that_reach_so_far():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nas_submod import identity
+from nas_submod import identity, parallel
 from nas_submod.networks import spaces
 from nas_submod.networks.parts import parts
 from nas_submod.resources import budgets
@@ -207,6 +207,14 @@ def test_a_zero_in_a_space_is_not_what_is_missing(other, tmp_path):
   make_workdir(tmp_path, {"space": missing}, identity.of_evaluations)
   with pytest.raises(ValueError, match="holds another run: space"):
     make_workdir(tmp_path, {"space": other}, identity.of_evaluations)
+
+
+def test_a_full_disk_on_the_first_process_is_told_to_all():
+  def write():
+    raise OSError(28, "No space left on device")
+
+  with pytest.raises(ValueError, match="No space left on device"):
+    parallel.on_first_process(write)
 
 
 def test_a_lock_deletes_only_unfinished_files_of_its_own(tmp_path):

@@ -56,6 +56,9 @@ def get_config(mode: str = "") -> ConfigDict:
     "replicates": 1,  # trainings averaged into one value
     "finalists": 4,
     "finalist_replicates": 4,  # fresh seeds that decide among the finalists
+    # Seconds of a training, without compiling, after which it fails; 0: none. With several devices
+    # it is that of the round, and a network fails if it takes longer alone too.
+    "time_limit": 0.0,
   }
   # The short training of a candidate.
   config.train = {

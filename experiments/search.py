@@ -17,6 +17,7 @@ from rich.console import Console
 
 from experiments import common
 from nas_submod import files, identity, parallel, preemption, search
+from nas_submod.evaluation.evaluator import EvaluationError
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report import dry_run, finished, live, page, text
@@ -95,6 +96,8 @@ def run(
   except jax.errors.JaxRuntimeError as error:
     # At once: other processes may wait for this one.
     return common.stop(f"error: the device failed: {first_line(error)}; trainings are kept", 1)
+  except EvaluationError as error:
+    return common.stop(f"error: {error}; trainings are kept, and the same command continues", 1)
   except KeyboardInterrupt as interrupt:
     code = 143 if isinstance(interrupt, common.Terminated) else 130
     return common.stop(

@@ -119,6 +119,7 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
     "replicates": whole(1),
     "finalists": whole(1),
     "finalist_replicates": whole(2),
+    "time_limit": FROM_ZERO.optional,
   },
   "evaluation": {
     "method": TEXT.optional,

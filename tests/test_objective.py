@@ -1,5 +1,6 @@
 """F(S): trained once, on disk before it is used, by one program; a failure is a value."""
 
+import itertools
 import json
 import math
 from typing import NamedTuple
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from nas_submod.data.loading import Data, Split
-from nas_submod.evaluation import training_evaluator
-from nas_submod.evaluation.evaluator import Evaluation, Job, score_named
+from nas_submod.evaluation import candidates, training_evaluator
+from nas_submod.evaluation.evaluator import Evaluation, EvaluationError, Job, score_named
 from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
@@ -124,52 +125,123 @@ def test_a_network_that_diverges_is_recorded_and_worth_minus_infinity():
   assert next(iter(journal)).metrics is None
 
 
-def test_a_training_that_raises_fails_alone_and_says_why(shared, monkeypatch):
-  too_large = (1, 1, 1, 1)
-  train = shared.evaluator._trainer.train
+TOO_LARGE = (1, 1, 1, 1)
 
-  def out_of_memory(jobs, weights):
-    if any(job.architecture == too_large for job in jobs):
-      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 9 GB")
+
+def faulty(shared, monkeypatch, error, fails=lambda job, step: job.architecture == TOO_LARGE):
+  """Trainings raise an error for some jobs; returns the evaluator with counts, and the calls."""
+  train, asked = shared.evaluator._trainer.train, []
+  train([Job(EMPTY, 9, steps=1)], {})  # Compiles.
+
+  def raises(jobs, weights):
+    asked.append([(job.architecture, job.steps) for job in jobs])
+    if any(fails(job, len(asked)) for job in jobs):
+      raise error
     return train(jobs, weights)
 
-  monkeypatch.setattr(shared.evaluator._trainer, "train", out_of_memory)
-  jobs = [Job(n, 9) for n in (EMPTY, too_large, BOTH)]
-  counts = Journaled(shared.evaluator, SPACE, Journal(None))
+  monkeypatch.setattr(shared.evaluator._trainer, "train", raises)
+  return Journaled(shared.evaluator, SPACE, Journal(None)), asked
+
+
+@pytest.mark.parametrize(
+  ("error", "cause"),
+  [
+    (
+      jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 9 GB"),
+      "out of memory: RESOURCE_EXHAUSTED: Out of memory",
+    ),
+    (TypeError("no such shape\nat all"), "TypeError: no such shape (test_objective.py line "),
+    (
+      jax.errors.JaxRuntimeError(
+        'INTERNAL: Traceback (most recent call last):\n  File "mine.py"\nKeyError: 3'
+      ),
+      "KeyError: 3",
+    ),
+  ],
+)
+def test_a_training_that_raises_fails_alone_and_says_why(error, cause, shared, monkeypatch):
+  counts, asked = faulty(shared, monkeypatch, error)
+  jobs = [Job(network, 9) for network in (EMPTY, TOO_LARGE, BOTH)]
   found = counts(jobs)
   assert [evaluation.metrics is None for evaluation in found] == [False, True, False]
-  assert found[1].cause == "out of memory: RESOURCE_EXHAUSTED: Out of memory"
+  assert found[1].cause.startswith(cause) and "\n" not in found[1].cause
   assert counts.failed == {found[1].cause: 1} and counts.trained == 3
   assert SCORE(found[1]) == -math.inf
+  # All in one round, each alone, this one once more; then the start network for one step.
+  assert [[job[0] for job in jobs] for jobs in asked] == [
+    [EMPTY, TOO_LARGE, BOTH],
+    [EMPTY],
+    [TOO_LARGE],
+    [TOO_LARGE],
+    [EMPTY],
+    [BOTH],
+  ]
+  assert asked[4] == [(EMPTY, 1)]
+  assert counts(jobs) == found and len(asked) == 6
 
 
-def test_a_lost_device_is_an_error_and_leaves_no_evaluation(shared, monkeypatch):
-  def lost(jobs, weights):
-    raise jax.errors.JaxRuntimeError("UNAVAILABLE: Socket closed")
+def test_a_training_that_fails_once_has_the_value_it_would_have_had(shared, monkeypatch):
+  [expected] = Journaled(shared.evaluator, SPACE, Journal(None))([Job(TOO_LARGE, 9)])
+  counts, asked = faulty(shared, monkeypatch, MemoryError(), lambda job, step: step == 1)
+  [found] = counts([Job(TOO_LARGE, 9)])
+  assert found.metrics == expected.metrics and len(asked) == 2 and not counts.failed
 
-  monkeypatch.setattr(shared.evaluator._trainer, "train", lost)
-  counts = Journaled(shared.evaluator, SPACE, Journal(None))
-  with pytest.raises(jax.errors.JaxRuntimeError, match="Socket closed"):
-    counts([Job(EMPTY, 9)])
-  assert len(counts.journal) == 0
+
+@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("UNAVAILABLE: lost"), TypeError("x")])
+def test_an_error_of_every_network_is_raised_and_leaves_no_evaluation(error, shared, monkeypatch):
+  counts, asked = faulty(shared, monkeypatch, error, lambda job, step: True)
+  with pytest.raises(EvaluationError, match=r"no network can be trained any more: .*(lost|x)"):
+    counts([Job(BOTH, 9)])
+  assert len(counts.journal) == 0 and len(asked) == 3
+
+
+def test_an_error_of_the_programs_is_one_of_every_network(monkeypatch):
+  new = make(Journal(None))
+
+  def compile_them(*_):
+    raise TypeError("no block")
+
+  monkeypatch.setattr(new.evaluator._trainer, "_compile", compile_them)
+  with pytest.raises(EvaluationError, match=r"^no network can be trained: TypeError: no block \("):
+    new.counts([Job(EMPTY, 0)])
+
+
+def test_a_full_disk_is_no_fault_of_a_network(shared, monkeypatch):
+  counts, asked = faulty(shared, monkeypatch, OSError(28, "No space left on device"))
+  with pytest.raises(OSError, match="No space left"):
+    counts([Job(TOO_LARGE, 9)])
+  assert len(asked) == 1
+
+
+def test_a_training_over_the_time_limit_fails(shared, monkeypatch):
+  """The clock goes on by a second whenever it is read, and a limit has it read in every step."""
+  monkeypatch.setattr(shared.evaluator._trainer, "_time_limit", 3)
+  clock = itertools.count()
+  monkeypatch.setattr(candidates.time, "perf_counter", lambda: float(next(clock)))
+  [found] = Journaled(shared.evaluator, SPACE, Journal(None))([Job(BOTH, 9)])
+  assert found.cause == "longer than config.search.time_limit=3 seconds"
+  [short] = Journaled(shared.evaluator, SPACE, Journal(None))([Job(BOTH, 9, steps=2)])
+  assert short.metrics is not None
 
 
 @pytest.mark.parametrize(("kind", "raises"), [(1, False), (2, True)])
 def test_an_error_of_another_process_counts_here_too(kind, raises, shared, monkeypatch):
-  own = training_evaluator._gather
+  own, flags = training_evaluator._gather, []
 
   def gather(tree):
-    is_flag = isinstance(tree, np.ndarray)
-    return np.array([0, kind]) if is_flag else own(tree)
+    if not isinstance(tree, np.ndarray):
+      return own(tree)
+    flags.append(tree)
+    return np.array([0, kind if len(flags) < 3 else 0])  # Not with the start network.
 
   monkeypatch.setattr(training_evaluator, "_gather", gather)
   counts = Journaled(shared.evaluator, SPACE, Journal(None))
   if raises:
-    with pytest.raises(RuntimeError, match="another process failed"):
+    with pytest.raises(EvaluationError, match="another process says why"):
       counts([Job(EMPTY, 9)])
   else:
     [found] = counts([Job(EMPTY, 9)])
-    assert found.cause == "out of memory in another process"
+    assert found.metrics is None and found.cause == "another process says why"
 
 
 def test_inheriting_without_a_store_of_weights_is_refused():

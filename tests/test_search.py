@@ -254,6 +254,8 @@ def test_failures_are_counted_from_the_journal_and_are_no_answer():
   results = [search.run(setup, fail_large, log) for _ in range(2)]
   assert np.count_nonzero(results[0]["architecture"]) == 2 and np.isfinite(results[0]["value"])
   failed = sum(evaluation.metrics is None for evaluation in log)
+  printed = text.summary(finished.make("run", setup.config, results[1], log))
+  assert f"\nfailed  {failed} x diverged; these networks are never chosen\n" in printed
   assert failed and [r["evaluations"]["failed"] for r in results] == [failed] * 2
   assert results[1]["evaluations"]["trained"] == 0
 

@@ -1,5 +1,6 @@
 """Training of candidates: one set of programs for all architectures, one candidate per device."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,11 @@ from nas_submod.evaluation.weights import Weights, collect, graft
 from nas_submod.networks.search_space import SearchSpace
 
 _EVAL_BATCH = 256
+_CHECKS = 20  # of the time, during a training with a time limit
+
+
+class TooLongError(Exception):
+  """A training took longer than its time limit."""
 
 
 class CandidatePrograms(NamedTuple):
@@ -93,6 +99,7 @@ class Trainer:
     self._space, self._on_progress = space, on_progress
     self._seed = config["seed"]
     self._steps_per_call = config["train"]["steps_per_call"]
+    self._time_limit = (config.get("search") or {}).get("time_limit") or 0
     self.recipe = training.recipe(config["train"], data)
     self._network = networks.build_universal(space)
     self._train = parallel.copy_to_devices(data.train)
@@ -111,6 +118,9 @@ class Trainer:
 
     Returns:
       The states after training and the metrics, on the devices of this process.
+
+    Raises:
+      TooLongError: If it takes longer than the time limit, without compiling.
     """
     # Devices without a job repeat the last one.
     jobs = parallel.own_part([*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))])
@@ -126,14 +136,23 @@ class Trainer:
     states = start(seeds, architectures)
     if weights:
       states = self._grafted(states, jobs, weights)
-    steps, chunk = int(np.max(lengths)), self._steps_per_call
+    steps, chunk, began = int(np.max(lengths)), self._steps_per_call, time.perf_counter()
+    if self._time_limit:
+      chunk = min(chunk, -(-steps // _CHECKS))
     for stop in [*range(chunk, steps, chunk), steps]:
+      if 0 < self._time_limit < time.perf_counter() - began:
+        raise TooLongError(f"longer than config.search.time_limit={self._time_limit} seconds")
       states = train(states, seeds, architectures, orders, lengths, *self._train, np.int32(stop))
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
     metrics = evaluate(states, architectures, *self._validation)
     jax.block_until_ready(metrics)  # An error of the device is raised here, not later.
     return states.replace(optimizer=()), metrics
+
+  @property
+  def is_compiled(self) -> bool:
+    """Whether the programs are compiled, so that an error is not one of every network."""
+    return bool(self._compiled)
 
   def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
     """The weights of one network that `train` returned, as NumPy arrays."""

@@ -16,6 +16,10 @@ METHODS = (TRAINING, SHARED_WEIGHTS)
 BESIDE_TRAININGS = -2
 
 
+class EvaluationError(Exception):
+  """No network can be evaluated; the message says why in one line."""
+
+
 class Job(NamedTuple):
   """One training that is wanted.
 

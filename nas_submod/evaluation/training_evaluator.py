@@ -1,19 +1,22 @@
 """The evaluator that trains networks on the devices and scores them on the validation split."""
 
+import pathlib
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+import nas_submod
 from nas_submod import parallel
 from nas_submod.compilation import CompilationLog, uncounted
 from nas_submod.data.loading import Data
-from nas_submod.evaluation.candidates import Trainer
-from nas_submod.evaluation.evaluator import Evaluation, Job, has_diverged
-from nas_submod.evaluation.weights import WeightStore
+from nas_submod.evaluation.candidates import TooLongError, Trainer
+from nas_submod.evaluation.evaluator import Evaluation, EvaluationError, Job, has_diverged
+from nas_submod.evaluation.weights import Weights, WeightStore
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import check_fit
 from nas_submod.validation import first_line
@@ -22,9 +25,9 @@ from nas_submod.validation import first_line
 class TrainingEvaluator:
   """Trains each network briefly, one on each device at a time; yields evaluations by rounds.
 
-  A training that fails is an evaluation without metrics: its loss was not finite, or the network
-  needs more memory than the device has. The cause is kept. Other errors are raised, because a lost
-  device says nothing of a network.
+  A training that fails is an evaluation without metrics, with the cause: its loss was not finite,
+  or it raised an error twice, such as that of too little memory. If the start network cannot be
+  trained then either, not the network is at fault, and the error is raised.
   """
 
   def __init__(
@@ -41,7 +44,8 @@ class TrainingEvaluator:
       space: The space; images and classes must be those of the data.
       data: Splits as NumPy arrays.
       config: `seed`, and `train` (see `training.recipe`) with `steps_per_call`. If `inherit_steps`
-        is above 0, the weights of replicate 0 of each network are kept for its children.
+        is above 0, the weights of replicate 0 of each network are kept for its children. A
+        `time_limit` of `search` above 0 is the largest number of seconds of a training.
       weights: Where weights are kept; needed with `inherit_steps`.
       on_progress: Called with the share of the round that is done.
 
@@ -57,7 +61,11 @@ class TrainingEvaluator:
     self._trainer = Trainer(space, data, config, on_progress)
 
   def __call__(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-    """Trains the networks of jobs."""
+    """Trains the networks of jobs.
+
+    Raises:
+      EvaluationError: If no network can be trained.
+    """
     steps = self._trainer.recipe.steps
     full = [job._replace(steps=job.steps or steps) for job in jobs]
     full.sort(key=lambda job: job.steps or 0)  # A round lasts as long as its longest training.
@@ -69,26 +77,25 @@ class TrainingEvaluator:
     """Trains up to one network a device; after an error each network of the round alone."""
     parents = dict.fromkeys(job.parent for job in jobs if job.parent is not None)
     store = self._weights
-    error: Exception | None = None
     weights = {} if store is None else {parent: store.read(parent) for parent in parents}
     began, compiling = time.perf_counter(), CompilationLog()
     try:
       with compiling.counting():
-        states, metrics = self._trainer.train(jobs, weights)
-    except Exception as raised:
-      error = raised
-    # Every process must know of it, or the others would wait for this one in the next collective.
-    kinds = _gather(np.array([_kind_of(error)]))
-    if (kinds == _OTHER).any():
-      raise error or RuntimeError("another process failed; it says why")
-    if (kinds == _OUT_OF_MEMORY).any():
+        states, metrics = self._train(jobs, weights)
+    except _TrainingError as error:
       if len(jobs) > 1:
         for job in jobs:
           yield from self._round([job])
-      else:
+        return
+      try:
+        with compiling.counting():
+          states, metrics = self._train(jobs, weights)  # Once more.
+      except _TrainingError:
+        self._check_another(error)
         seconds = time.perf_counter() - began - compiling.seconds
-        yield self._failed(jobs[0], error, seconds)
-      return
+        key = self._space.key(jobs[0].architecture)
+        yield Evaluation(key, jobs[0].replicate, None, seconds, 0, jobs[0].parent, cause=str(error))
+        return
     if store is None:
       states = states.replace(params=(), state=())
     states, metrics = _gather((states, metrics))
@@ -114,26 +121,80 @@ class TrainingEvaluator:
         cause="diverged" if diverged else None,
       )
 
-  def _failed(self, job: Job, error: Exception | None, seconds: float) -> Evaluation:
-    cause = "out of memory in another process"
-    if error is not None:
-      cause = f"out of memory: {first_line(error)}"
-      if jax.process_index() > 0:  # Process 0, which writes the journal, does not know it.
+  def _train(self, jobs: Sequence[Job], weights: Mapping[str, Weights]) -> tuple[Any, Any]:
+    """As `Trainer.train`.
+
+    Raises:
+      _TrainingError: On all processes, if a training fails on one of them.
+      EvaluationError: If every training would fail.
+      OSError: If this process cannot write.
+    """
+    error: Exception | None = None
+    try:
+      trained = self._trainer.train(jobs, weights)
+    except Exception as raised:
+      error = raised
+    kind = _FINE if error is None else _FAILED
+    if isinstance(error, OSError) or (error is not None and not self._trainer.is_compiled):
+      kind = _ENDS_ALL
+    # Every process must know of it, or the others would wait for this one in the next collective.
+    kinds = _gather(np.array([kind]))
+    cause = "another process says why" if error is None else _cause_of(error)
+    if (kinds == _ENDS_ALL).any():
+      if isinstance(error, OSError):
+        raise error
+      raise EvaluationError(f"no network can be trained: {cause}") from error
+    if (kinds == _FAILED).any():
+      if error is not None and jax.process_index() > 0:  # Process 0 has the journal, not the cause.
         print(cause, file=sys.stderr)
-    key = self._space.key(job.architecture)
-    return Evaluation(key, job.replicate, None, seconds, 0, job.parent, cause)
+      raise _TrainingError(cause) from error
+    return trained
+
+  def _check_another(self, error: Exception) -> None:
+    """Trains the start network for a step, to see whether a network or the machine is at fault.
+
+    Raises:
+      EvaluationError: If this fails too.
+    """
+    start = tuple(int(option) for option in self._space.canonical(np.array(self._space.start)))
+    try:
+      self._train([Job(start, 0, steps=1, full=True)], {})
+    except _TrainingError:
+      raise EvaluationError(f"no network can be trained any more: {error}") from error
 
 
-_FINE, _OUT_OF_MEMORY, _OTHER = range(3)  # Kinds of errors.
+class _TrainingError(Exception):
+  """A training failed; the message is the cause in one line."""
 
 
-def _kind_of(error: Exception | None) -> int:
-  if error is None:
-    return _FINE
+_FINE, _FAILED, _ENDS_ALL = range(3)  # What became of a round in one process.
+
+
+def _cause_of(error: Exception) -> str:
+  """One line that says why a training failed, with the place if it is in a user's code."""
+  words, line = str(error), first_line(error)
   # XLA reports out of memory under several names.
   names = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "ALLOC_FAILED")
-  out_of_memory = isinstance(error, MemoryError) or any(name in str(error) for name in names)
-  return _OUT_OF_MEMORY if out_of_memory else _OTHER
+  if isinstance(error, MemoryError) or any(name in words for name in names):
+    return f"out of memory: {line}"
+  if isinstance(error, TooLongError):
+    return line
+  if "Traceback (most recent call last)" in words:  # Of code that JAX called while it trained.
+    return words.strip().splitlines()[-1]
+  frames = traceback.extract_tb(error.__traceback__)
+  places = [f"{pathlib.Path(f.filename).name} line {f.lineno}" for f in frames if _is_users(f)]
+  return f"{type(error).__name__}: {line}" + (f" ({places[-1]})" if places else "")
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+  """Whether a frame is neither of this package, nor of a library."""
+  folders = (pathlib.Path(nas_submod.__file__).parent, pathlib.Path(traceback.__file__).parent)
+  path = pathlib.Path(frame.filename)
+  return (
+    path.is_file()
+    and not any(path.is_relative_to(folder) for folder in folders)
+    and ("site-packages" not in path.parts)
+  )
 
 
 def _gather(tree: Any) -> Any:

@@ -100,11 +100,17 @@ def counts_line(search: Finished) -> str:
   scored = f", scored {counts['scored']} with shared weights" if counts["scored"] else ""
   earlier = counts["journal"] - counts["trained"] - counts["scored"]
   before = f" (and {earlier} before this command began)" if earlier else ""
-  causes = ", ".join(f"{count} {cause}" for cause, count in counts["causes"].items())
   return (
     f"trained {counts['trained']}{scored}{before}, reused {counts['reused']}, "
-    f"failed {counts['failed']}" + (f" ({causes})" if causes else "")
+    f"failed {counts['failed']}"
   )
+
+
+def failed_line(search: Finished) -> str | None:
+  """The failed evaluations in the journal, with causes; None if none failed."""
+  causes = search.result["evaluations"]["causes"]
+  counted = ", ".join(f"{count} x {cause}" for cause, count in causes.items())
+  return f"failed  {counted}; these networks are never chosen" if counted else None
 
 
 def seconds_of(search: Finished) -> dict[str, float]:
@@ -156,6 +162,7 @@ def summary(search: Finished, verbose: bool = False) -> str:
       "finalists, trained again with fresh seeds (tie: may be better within the noise):",
       *others,
       "",
+      *([failed] if (failed := failed_line(search)) else []),
       *(more if verbose else []),
       f"files   {search.name}/: result.json, report.html, evaluations.jsonl, config.json",
     ]

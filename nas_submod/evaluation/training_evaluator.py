@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import nas_submod
 from nas_submod import parallel
 from nas_submod.compilation import CompilationLog, uncounted
 from nas_submod.data.loading import Data
@@ -167,6 +166,8 @@ class _TrainingError(Exception):
   """A training failed; the message is the cause in one line."""
 
 
+# Those of this package and of Python.
+_FOLDERS = pathlib.Path(__file__).parent.parent, pathlib.Path(traceback.__file__).parent
 _FINE, _FAILED, _ENDS_ALL = range(3)  # What became of a round in one process.
 
 
@@ -188,13 +189,9 @@ def _cause_of(error: Exception) -> str:
 
 def _is_users(frame: traceback.FrameSummary) -> bool:
   """Whether a frame is neither of this package, nor of a library."""
-  folders = (pathlib.Path(nas_submod.__file__).parent, pathlib.Path(traceback.__file__).parent)
   path = pathlib.Path(frame.filename)
-  return (
-    path.is_file()
-    and not any(path.is_relative_to(folder) for folder in folders)
-    and ("site-packages" not in path.parts)
-  )
+  known = any(path.is_relative_to(folder) for folder in _FOLDERS)
+  return path.is_file() and not known and "site-packages" not in path.parts
 
 
 def _gather(tree: Any) -> Any:

@@ -62,13 +62,20 @@ def test_products_are_convolutions(kernel, stride, groups, channels):
 
 
 @pytest.mark.parametrize(
-  "backend, kernel, primitive", [("cpu", 3, 0), ("gpu", 3, 1), ("gpu", 1, 0)]
+  ("platform", "kernel", "primitives"),
+  [("cpu", 3, 0), ("cuda", 3, 3), ("tpu", 3, 3), ("tpu", 1, 0)],
 )
-def test_accelerators_use_products_for_1x1_alone(backend, kernel, primitive, monkeypatch):
-  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+def test_a_program_has_the_convolutions_of_the_platform_it_is_lowered_for(
+  platform, kernel, primitives
+):
+  def with_gradients(x, w, y):
+    found, transpose = jax.vjp(lambda x, w: convolution.convolve(x, w, 1, 2), x, w)
+    return found, transpose(y)
+
   x, weights = jnp.ones((2, 4, 4, 6)), jnp.ones((kernel, kernel, 3, 8))
-  program = jax.make_jaxpr(lambda x, w: convolution.convolve(x, w, 1, 2))(x, weights)
-  assert str(program).count("conv_general_dilated[") == primitive
+  traced = jax.jit(with_gradients).trace(x, weights, jnp.ones((2, 4, 4, 8)))
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert text.count("stablehlo.convolution(") == primitives
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Convolutions: the one place that depends on the backend.
+"""Convolutions, written for the platform that a program is lowered for.
 
 On CPUs, XLA's convolutions inside loops and branches are an order of magnitude slower than the same
 sums written as matrix products and shifted multiply-adds. Accelerators have fast convolutions, but
@@ -27,10 +27,9 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) 
   Returns:
     Shape `[B, ceil(H / stride), ceil(W / stride), cout]`.
   """
-  is_product = kernel.shape[0] == 1 and groups <= _MOST_PRODUCTS
-  if jax.default_backend() == "cpu" or is_product:
+  if kernel.shape[0] == 1 and groups <= _MOST_PRODUCTS:
     return convolve_by_products(x, kernel, stride, groups)
-  return convolve_by_primitive(x, kernel, stride, groups)
+  return _by_platform(x, kernel, stride, groups)
 
 
 def convolve_by_primitive(
@@ -68,6 +67,39 @@ def convolve_by_products(
     seen = jnp.concatenate([shift[..., channels] for shift in shifts], -1)
     products.append(_product(seen, taps[:, :, group].reshape(-1, cout // groups)))
   return jnp.concatenate(products, -1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _by_platform(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+  """Convolves by products on CPUs, by the primitive elsewhere.
+
+  The custom gradient chooses again. JAX would differentiate both ways, and store what each needs.
+  """
+  return jax.lax.platform_dependent(
+    x,
+    kernel,
+    cpu=lambda x, kernel: convolve_by_products(x, kernel, stride, groups),
+    default=lambda x, kernel: convolve_by_primitive(x, kernel, stride, groups),
+  )
+
+
+def _by_platform_forward(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> Any:
+  return _by_platform(x, kernel, stride, groups), (x, kernel)
+
+
+def _by_platform_backward(stride: int, groups: int, inputs: Any, gradient: jax.Array) -> Any:
+  def pull(convolve):
+    def transpose(x, kernel, gradient):
+      return jax.vjp(lambda x, kernel: convolve(x, kernel, stride, groups), x, kernel)[1](gradient)
+
+    return transpose
+
+  return jax.lax.platform_dependent(
+    *inputs, gradient, cpu=pull(convolve_by_products), default=pull(convolve_by_primitive)
+  )
+
+
+_by_platform.defvjp(_by_platform_forward, _by_platform_backward)
 
 
 # With at most this many groups, each group has its own product. It takes half the time of one

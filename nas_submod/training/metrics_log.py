@@ -83,8 +83,6 @@ class Window:
     self._recipe, self._log, self._checkpoints = recipe, log, checkpoints
     self._done = first
     self._steps: list[training.StepMetrics] = []
-    # On CPU two programs with collectives at once may deadlock: both wait for threads of one pool.
-    self._ahead = 0 if jax.default_backend() == "cpu" else 1
     self._began = 0.0
     self.last_loss = math.nan
     self.images_per_second: float | None = None
@@ -92,8 +90,10 @@ class Window:
   def add(self, metrics: training.StepMetrics) -> None:
     """Adds a step that was started; waits for the step before it, on CPU for this one too."""
     self._steps.append(metrics)
-    if len(self._steps) > self._ahead:
-      self.last_loss = float(self._steps[-1 - self._ahead].loss)
+    # On CPU two programs with collectives at once may deadlock: both wait for threads of one pool.
+    ahead = 0 if any(device.platform == "cpu" for device in metrics.loss.devices()) else 1
+    if len(self._steps) > ahead:
+      self.last_loss = float(self._steps[-1 - ahead].loss)
     if len(self._steps) == 1:
       # The first step is not timed, because it compiles or follows an evaluation.
       jax.block_until_ready(metrics)

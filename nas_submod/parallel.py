@@ -10,7 +10,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,24 +26,29 @@ def device_count() -> int:
 
 @functools.lru_cache(maxsize=64)
 def pmap_candidates(
-  function: Callable[..., Any], in_axes: tuple[int | None, ...], donate: tuple[int, ...] = ()
+  function: Callable[..., Any],
+  in_axes: tuple[int | None, ...],
+  donate: tuple[int, ...] = (),
+  devices: tuple[jax.Device, ...] | None = None,
 ) -> jax.stages.Wrapped:
-  """Maps a function over this process's devices, with one candidate on each.
+  """Maps a function over devices, with one candidate on each.
 
   Args:
     function: A pure function of one candidate. The same object gives the same program.
     in_axes: For each argument 0 (one slice per device) or None (equal on all devices).
     donate: Arguments whose buffers the result may reuse.
+    devices: None for all of this process. For those of a topology it can be lowered and compiled,
+      not called.
 
   Returns:
-    The pmapped function. Arguments with axis 0 have a leading axis of this process's devices.
+    The pmapped function. Arguments with axis 0 have a leading axis of the devices.
   """
   return jax.pmap(
     function,
     axis_name="devices",
     in_axes=in_axes,
     donate_argnums=donate,
-    devices=jax.local_devices(),
+    devices=devices or jax.local_devices(),
   )
 
 
@@ -145,7 +150,8 @@ def pmap_data(
   devices: int,
   axis_name: str,
   donate: tuple[int, ...] = (),
-) -> Callable[..., Any]:
+  among: Sequence[jax.Device] | None = None,
+) -> jax.stages.Wrapped:
   """Maps a function over shards of a batch; its results must be equal on all devices.
 
   Args:
@@ -155,6 +161,8 @@ def pmap_data(
     devices: Number of devices, of all processes; see `devices_for`.
     axis_name: Name of the mapped axis.
     donate: Arguments whose buffers the result may reuse.
+    among: The devices that the first are taken of; None for those of all processes. Those of a
+      topology are for lowering and compiling alone.
 
   Returns:
     The pmapped function; its results are replicated and have no device axis.
@@ -164,7 +172,7 @@ def pmap_data(
     axis_name=axis_name,
     in_axes=in_axes,
     out_axes=None,
-    devices=jax.devices()[:devices],
+    devices=(among or jax.devices())[:devices],
     donate_argnums=donate,
   )
 
@@ -250,7 +258,8 @@ def vmap_over_devices(
       padding = np.broadcast_to(leaf[:1], (devices * rows - count, *leaf.shape[1:]))
       return np.concatenate([leaf, padding]).reshape(devices, rows, *leaf.shape[1:])
 
-    started.append((_pmap_vmap(function, devices)(shared, jax.tree.map(split, batch)), count))
+    program = pmap_items(function, tuple(jax.local_devices()[:devices]))
+    started.append((program(shared, jax.tree.map(split, batch)), count))
     if len(started) > 1:
       yield _joined(*started.pop(0))
   yield from (_joined(*each) for each in started)
@@ -263,9 +272,6 @@ def _joined(results: Any, count: int) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _pmap_vmap(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
-  return jax.pmap(
-    jax.vmap(function, in_axes=(None, 0)),
-    in_axes=(None, 0),
-    devices=jax.local_devices()[:devices],
-  )
+def pmap_items(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> jax.stages.Wrapped:
+  """The program of `vmap_over_devices`: `(shared, items [D, K / D, ...])` to results alike."""
+  return jax.pmap(jax.vmap(function, in_axes=(None, 0)), in_axes=(None, 0), devices=devices)

@@ -38,8 +38,16 @@ class CandidatePrograms(NamedTuple):
   evaluate: jax.stages.Wrapped
 
 
-def make_candidate_programs(space: SearchSpace, recipe: training.Recipe) -> CandidatePrograms:
-  """Makes the programs that train any architecture of a space."""
+def make_candidate_programs(
+  space: SearchSpace, recipe: training.Recipe, devices: tuple[jax.Device, ...] | None = None
+) -> CandidatePrograms:
+  """Makes the programs that train any architecture of a space.
+
+  Args:
+    space: The space.
+    recipe: The training of a candidate.
+    devices: As for `parallel.pmap_candidates`.
+  """
   network = networks.build_universal(space)
 
   def key_of(seed):
@@ -75,9 +83,11 @@ def make_candidate_programs(space: SearchSpace, recipe: training.Recipe) -> Cand
     return jax.lax.scan(step, training.no_metrics(), (images, labels))[0]
 
   return CandidatePrograms(
-    parallel.pmap_candidates(start, (0, 0)),
-    parallel.pmap_candidates(train, (0, 0, 0, 0, 0, None, None, None), donate=(0,)),
-    parallel.pmap_candidates(evaluate, (0, 0, None, None)),
+    parallel.pmap_candidates(start, (0, 0), devices=devices),
+    parallel.pmap_candidates(
+      train, (0, 0, 0, 0, 0, None, None, None), donate=(0,), devices=devices
+    ),
+    parallel.pmap_candidates(evaluate, (0, 0, None, None), devices=devices),
   )
 
 

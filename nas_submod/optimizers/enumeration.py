@@ -162,12 +162,7 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
   def replicates(state: EnumerationState) -> jax.Array:
     return in_lanes(inner.replicates, state).reshape(-1)
 
-  @full_precision()
-  def complete(shared: Any, lane: jax.Array) -> Outcome:
-    problem, value, seeds, rng = shared
-    solve_inner = inner.solve or functools.partial(drive, inner)
-    problem, key = _of_lane(problem, seeds, rng, lane)
-    return solve_inner(problem, value, key)
+  complete = functools.partial(complete_seed, inner)
 
   def solve(problem: Problem, value: Any, rng: jax.Array) -> Outcome:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, rng))):
@@ -201,6 +196,21 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
 
   protocol = Optimizer(init, ask, tell, done, best, inner.replicates and replicates)
   return protocol._replace(solve=solve)
+
+
+@full_precision()
+def complete_seed(inner: Optimizer, shared: Any, lane: jax.Array) -> Outcome:
+  """The run of the inner optimizer from one seed.
+
+  Args:
+    inner: The inner optimizer.
+    shared: The problem, the set function, all seeds `[K, depth]` and the random key of seed 0.
+    lane: Number of the seed. `[]` int.
+  """
+  problem, value, seeds, rng = shared
+  solve_inner = inner.solve or functools.partial(drive, inner)
+  problem, key = _of_lane(problem, seeds, rng, lane)
+  return solve_inner(problem, value, key)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,14 +23,18 @@ class FinalPrograms(NamedTuple):
     evaluate: `(Variables, held, batch) -> Metrics`.
   """
 
-  train: Callable[..., tuple[training.TrainState, training.StepMetrics]]
-  evaluate: Callable[..., training.Metrics]
+  train: jax.stages.Wrapped
+  evaluate: jax.stages.Wrapped
 
 
 def make_final_programs(
-  recipe: training.Recipe, network: networks.Layer, rng: jax.Array, devices: int
+  recipe: training.Recipe,
+  network: networks.Layer,
+  rng: jax.Array,
+  devices: int,
+  among: Sequence[jax.Device] | None = None,
 ) -> FinalPrograms:
-  """Makes the programs; `devices` of all processes share each batch."""
+  """Makes the programs; `devices` share each batch, the first of `among`, see `pmap_data`."""
 
   def train(state, held, batch):
     examples = feeds.select_batch(held, batch)
@@ -44,8 +48,8 @@ def make_final_programs(
 
   axes = (None, None, 0)
   return FinalPrograms(
-    parallel.pmap_data(train, axes, devices, AXIS, donate=(0,)),
-    parallel.pmap_data(evaluate, axes, devices, AXIS),
+    parallel.pmap_data(train, axes, devices, AXIS, (0,), among),
+    parallel.pmap_data(evaluate, axes, devices, AXIS, among=among),
   )
 
 

@@ -132,8 +132,12 @@ def run(main: Callable[[Any], None]) -> None:
 
 
 @contextlib.contextmanager
-def one_line() -> Iterator[None]:
-  """Ends the command with one line where the cause lies outside the program, or with none."""
+def one_line(after: str = "") -> Iterator[None]:
+  """Ends the command with one line where the cause lies outside the program, or with none.
+
+  Args:
+    after: What to add to an error of the system, such as that of a full disk.
+  """
   try:
     yield
   except BrokenPipeError:  # Nobody reads any more, as in `| head -1`.
@@ -142,7 +146,7 @@ def one_line() -> Iterator[None]:
     stop("stopped", 130)
   except OSError as error:
     where = f"{error.filename}: " if error.filename else ""
-    stop(f"error: {where}{error.strerror or first_line(error)}", 1)
+    stop(f"error: {where}{error.strerror or first_line(error)}{after}", 1)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

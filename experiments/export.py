@@ -70,7 +70,7 @@ def main(config: ConfigDict) -> None:
         progress.update(tasks[doing], completed=done)
 
       content = deploy(subject, choice, output, IMAGES.value, show)
-  except (ValueError, OSError) as error:
+  except ValueError as error:
     return common.fail(error)
   except KeyboardInterrupt:
     return common.stop("stopped; the same command begins again", 130)

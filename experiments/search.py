@@ -27,6 +27,7 @@ from nas_submod.validation import first_line
 from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
+_KEPT = "; the trainings are kept, and the same command continues"
 VERBOSE = flags.DEFINE_bool("verbose", False, "Print noise, bound, counts and times too.")
 
 
@@ -52,18 +53,21 @@ def main(config: ConfigDict) -> None:
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
   except ValueError as error:
     return common.fail(error)
-  with lock:
+  with lock, common.one_line(_KEPT):
     result = run(setup, workdir, journal, console)
-    if result is not None and jax.process_index() == 0:
+    if result is None or jax.process_index() > 0:
+      return
+    result["run"] = origin("experiments.search", common.given_arguments())
+    found = finished.make(str(workdir), plain, result, journal, files_named)
+    try:
       try:
         make_workdir(workdir, plain, decides, files_named)
-        result["run"] = origin("experiments.search", common.given_arguments())
         files.write_json(workdir / finished.RESULT_FILE, result)
-        found = finished.read(workdir)
+      finally:  # The disk may be full; the answer is known.
         console.print(text.summary(found, VERBOSE.value), markup=False)
-        page.write_page(found, workdir / page.PAGE_FILE)
-      except ValueError as error:  # The disk is full, or a file in the workdir was damaged.
-        common.fail(f"{error}; the trainings are kept, and the same command continues")
+      page.write_page(found, workdir / page.PAGE_FILE)
+    except ValueError as error:  # A file in the workdir was damaged or replaced.
+      common.fail(f"{error}{_KEPT}")
 
 
 def run(
@@ -95,9 +99,9 @@ def run(
     return common.fail(error)
   except jax.errors.JaxRuntimeError as error:
     # At once: other processes may wait for this one.
-    return common.stop(f"error: the device failed: {first_line(error)}; trainings are kept", 1)
+    return common.stop(f"error: the device failed: {first_line(error)}{_KEPT}", 1)
   except EvaluationError as error:
-    return common.stop(f"error: {error}; trainings are kept, and the same command continues", 1)
+    return common.stop(f"error: {error}{_KEPT}", 1)
   except KeyboardInterrupt as interrupt:
     code = 143 if isinstance(interrupt, common.Terminated) else 130
     return common.stop(

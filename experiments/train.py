@@ -12,10 +12,14 @@ with code 75.
 
 import contextlib
 import json
+import pathlib
 import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -29,11 +33,14 @@ from nas_submod.search import inputs, make_setup, sharing
 from nas_submod.training import final
 from nas_submod.workdir import locked, make_workdir, plain_of
 
+_CONTINUES = "; the same command continues from the last checkpoint"
 ARCHITECTURE = flags.DEFINE_string("architecture", None, "Network to train; default: the config's.")
 
 
 def main(config: ConfigDict) -> None:
   """Trains, tests, writes metrics.json."""
+  logging.set_verbosity(logging.FATAL)  # Orbax logs the tracebacks of errors that it raises.
+  _quiet_given_up_writes()
   try:
     console = common.start_console(takes_notice=True)
     if jax.default_backend() == "cpu":
@@ -76,27 +83,48 @@ def main(config: ConfigDict) -> None:
       def show(step, steps, loss, activity):
         progress.update(task, completed=step, total=steps, loss=loss, description=activity)
 
-      metrics = final.train(space, architecture, images, config, workdir, show, initial)
+      with common.one_line(_CONTINUES):
+        metrics = final.train(space, architecture, images, config, workdir, show, initial)
   except (ValueError, FloatingPointError) as error:
     return common.fail(error)
   except preemption.Preempted as notice:
     return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   except KeyboardInterrupt:
-    return common.stop("stopped; the same command continues from the last checkpoint", 130)
-  if jax.process_index() == 0:
-    files.write_json(workdir / "metrics.json", metrics)
+    return common.stop(f"stopped{_CONTINUES}", 130)
+  with common.one_line(_CONTINUES):
+    try:
+      if jax.process_index() == 0:
+        files.write_json(workdir / "metrics.json", metrics)
+    finally:  # The disk may be full; the answer is known.
+      console.print(_summary(metrics, workdir), markup=False)
+  if has_diverged({"loss": metrics["test"]["loss"]}):
+    common.fail("the training diverged: lower config.final.learning_rate", 1)
+
+
+def _summary(metrics: Mapping[str, Any], workdir: pathlib.Path) -> str:
   costs, test = metrics["resources"], metrics["test"]
-  console.print(
+  return (
     f"\n{', '.join(f'{text.number(value)} {name}' for name, value in costs.items())}\n"
     f"test accuracy {test['accuracy']:.2%}, top-5 {test['top5_accuracy']:.2%}, loss "
     f"{test['loss']:.4f} on {test['images']:,} images, after {metrics['steps']:,} steps on "
     f"{metrics['train_images']:,} images; {metrics['seconds']:.0f} seconds since step "
     f"{metrics['resumed_from_step']:,}\n"
-    f"files {workdir}/: metrics.json, metrics.jsonl, checkpoints/, tensorboard/",
-    markup=False,
+    f"files {workdir}/: metrics.json, metrics.jsonl, checkpoints/, tensorboard/"
   )
-  if has_diverged({"loss": test["loss"]}):
-    common.fail("the training diverged: lower config.final.learning_rate", 1)
+
+
+def _quiet_given_up_writes() -> None:
+  """Keeps errors off the terminal that come from writes which orbax gave up after another error.
+
+  There may be hundreds, one for each array of a checkpoint.
+  """
+  of_threads, unraisable = sys.excepthook, sys.unraisablehook
+
+  def is_known(error: BaseException | None) -> bool:
+    return str(error) == "Event loop is closed"
+
+  sys.excepthook = lambda *error: None if is_known(error[1]) else of_threads(*error)
+  sys.unraisablehook = lambda it: None if is_known(it.exc_value) else unraisable(it)
 
 
 if __name__ == "__main__":

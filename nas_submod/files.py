@@ -43,7 +43,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   # Two writers must not share a temporary file: they would mix their contents.
   temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
   try:
-    with _named(path), temporary.open("wb") as file:
+    with naming(path), temporary.open("wb") as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())  # The rename may reach the disk before unsynced content.
@@ -53,7 +53,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: pathlib.Path) -> Iterator[None]:
+def naming(path: pathlib.Path) -> Iterator[None]:
   """Gives an error of the system the path that it concerns: that of a full disk has none."""
   try:
     yield
@@ -102,7 +102,7 @@ def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
   An unfinished last line of the file is cut off first.
   """
   lines = [json.dumps(finite(content), allow_nan=False).encode() + b"\n" for content in contents]
-  with _named(path), path.open("a+b") as file:
+  with naming(path), path.open("a+b") as file:
     file.seek(max(file.tell() - 1, 0))
     if file.read(1) not in (b"", b"\n"):
       file.seek(0)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments import config_file, sweep
+from experiments import common, config_file, sweep
 from experiments.common import config_flags  # noqa: F401 (defines the flag --flagfile)
 from nas_submod import precision
 
@@ -107,6 +107,22 @@ def test_different_entries_of_a_sweep_have_different_workdirs(monkeypatch):
     name = flag.removeprefix("--workdir=runs/")
     assert len(name) < 255 and "/" not in name
   assert found[1] == "--workdir=runs/train.momentum=0.5"
+
+
+@pytest.mark.parametrize(
+  ("error", "line", "code"),
+  [
+    (OSError(28, "No space left on device", "a/b"), "error: a/b: No space left on device; go", 1),
+    (OSError(28, "No space left on device"), "error: No space left on device; go", 1),
+    (KeyboardInterrupt(), "stopped", 130),
+  ],
+)
+def test_an_error_of_the_system_ends_with_one_line_and_what_to_do(error, line, code, monkeypatch):
+  said = []
+  monkeypatch.setattr(common, "stop", lambda *message: said.append(message))
+  with common.one_line("; go"):
+    raise error
+  assert said == [(line, code)]
 
 
 def test_settings_of_jax_that_change_numbers_are_told():

@@ -249,6 +249,29 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_numbers_that_are_not_
 
 
 @pytest.mark.parametrize(
+  ("error", "number", "words"),
+  [
+    (ValueError('RESOURCE_EXHAUSTED: Error writing "a/.zarray": No space left on device'), 28, ""),
+    (OSError(28, "No space left on device"), 28, ""),
+    (OSError(30, "Read-only file system"), 30, "Read-only file system"),
+    (RuntimeError("lost [tensorstore_spec='{}']\nmore"), 5, "lost"),
+  ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(
+  error, number, words, tmp_path, monkeypatch
+):
+  def save(*_, **__):
+    raise error
+
+  with checkpoints.Checkpoints(tmp_path, 1) as saved:
+    monkeypatch.setattr(saved._manager, "save", save)
+    with pytest.raises(OSError) as raised:
+      saved.save(1, {"a": np.zeros(2)}, {})
+  assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path))
+  assert raised.value.strerror == (words or "No space left on device")
+
+
+@pytest.mark.parametrize(
   ("changes", "message"),
   [
     ({"evaluate_on": "train"}, "unknown evaluate_on 'train'; allowed: test, validation"),

@@ -3,8 +3,11 @@
 Process 0 reads, writes and broadcasts, so hosts need no shared file system.
 """
 
+import contextlib
+import errno
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +31,19 @@ def _reason(error: Exception) -> str:
   return first_line(error).partition(" [tensorstore_spec")[0]
 
 
+@contextlib.contextmanager
+def _writing(folder: pathlib.Path) -> Iterator[None]:
+  """Makes every error of a write one of the system, which names the folder."""
+  try:
+    yield
+  except Exception as error:  # Orbax raises many types, some from its threads.
+    number = getattr(error, "errno", None) or errno.EIO
+    if os.strerror(errno.ENOSPC) in str(error):
+      number = errno.ENOSPC
+    reason = _reason(error) if number == errno.EIO else os.strerror(number)
+    raise OSError(number, reason, str(folder)) from error
+
+
 class Checkpoints:
   """The checkpoints in a folder; a context manager that waits for pending writes on exit."""
 
@@ -38,6 +54,7 @@ class Checkpoints:
       folder: The folder; only process 0 uses it.
       keep: Number of latest checkpoints to keep, at least 1, besides the one of highest accuracy.
     """
+    self._folder = folder
     self._manager: ocp.CheckpointManager | None = None
     if jax.process_index() == 0:
       folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +78,9 @@ class Checkpoints:
 
   def __exit__(self, *_: object) -> None:
     if self._manager is not None:
-      self._manager.wait_until_finished()
-      self._manager.close()
+      with _writing(self._folder):
+        self._manager.wait_until_finished()
+        self._manager.close()
 
   @property
   def latest(self) -> int:
@@ -84,7 +102,8 @@ class Checkpoints:
     """
     if self._manager is None:
       return None
-    self._manager.wait_until_finished()
+    with _writing(self._folder):
+      self._manager.wait_until_finished()
     steps = [step for step in self._manager.all_steps() if step < last]
     found = [{"step": step, **(self._manager.metrics(step) or {})} for step in steps]
     return max([*found, {"step": last, **metrics}], key=_accuracy)
@@ -133,6 +152,7 @@ class Checkpoints:
 
     Raises:
       FloatingPointError: If a number in the state is not finite; earlier checkpoints stay.
+      OSError: If this checkpoint or the one before it cannot be written.
     """
     # Host arrays, because orbax refuses arrays on the devices of only one of several processes.
     content = jax.device_get(state)
@@ -141,7 +161,8 @@ class Checkpoints:
         name = jax.tree_util.keystr(path)
         raise FloatingPointError(f"state{name} is not finite after step {step}; {self.kept}")
     if self._manager is not None and step > self.latest:
-      self._manager.save(step, args=ocp.args.StandardSave(content), metrics=dict(metrics))
+      with _writing(self._folder):
+        self._manager.save(step, args=ocp.args.StandardSave(content), metrics=dict(metrics))
 
 
 class Saved(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from nas_submod import training
-from nas_submod.files import append_lines, read_lines, write_bytes
+from nas_submod.files import append_lines, naming, read_lines, write_bytes
 from nas_submod.training.checkpoints import Checkpoints
 
 METRICS_FILE = "metrics.jsonl"
@@ -23,11 +23,11 @@ class MetricsLog:
 
   def __init__(self, workdir: pathlib.Path, first: int):
     """Opens the files; removes what a run continued from step `first` will write again."""
-    self._path = workdir / METRICS_FILE
+    self._path, self._folder = workdir / METRICS_FILE, workdir / "tensorboard"
     self._events: SummaryWriter | None = None
     if jax.process_index() == 0:
       self._keep_until(first)
-      self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first + 1)
+      self._events = SummaryWriter(str(self._folder), purge_step=first + 1)
 
   def _keep_until(self, step: int) -> None:
     if not self._path.exists():
@@ -56,7 +56,8 @@ class MetricsLog:
 
   def __exit__(self, *_: object) -> None:
     if self._events is not None:
-      self._events.close()
+      with naming(self._folder):
+        self._events.close()
 
   def holds(self, step: int, name: str) -> bool:
     """Returns whether the log has a number for a step; False on processes other than 0."""
@@ -69,9 +70,10 @@ class MetricsLog:
     if self._events is None:
       return
     append_lines(self._path, [{"step": step, **values}])
-    for name, value in values.items():
-      self._events.add_scalar(name, value, step)
-    self._events.flush()
+    with naming(self._folder):
+      for name, value in values.items():
+        self._events.add_scalar(name, value, step)
+      self._events.flush()
 
 
 class Window:

@@ -1,15 +1,22 @@
-"""The commands that the Cloud TPU scripts run."""
+"""The commands that the Cloud TPU scripts run, and the programs that a TPU would run."""
 
+import importlib.util
 import os
 import pathlib
 import shlex
 import signal
 import subprocess
+import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
-FOLDER = pathlib.Path(__file__).parent.parent / "experiments" / "tpu"
+from benchmarks import tpu, tpu_programs
+
+ROOT = pathlib.Path(__file__).parent.parent
+FOLDER = ROOT / "experiments" / "tpu"
 
 
 def dry_run(name, *arguments, **settings):
@@ -173,3 +180,64 @@ def test_missing_arguments_are_named(script, arguments, message):
   done = subprocess.run(found, capture_output=True, text=True, env=environment)
   assert done.returncode != 0
   assert message in done.stderr
+
+
+HAS_COMPILER = importlib.util.find_spec("libtpu") is not None
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="needs libtpu: pip install '.[tpu]'")
+
+
+def compiled(*flags):
+  """The exit code and the rows of benchmarks.tpu for digits, by program and column."""
+  command = [sys.executable, "-m", "benchmarks.tpu", "--config=configs/digits.py", *flags]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  lines = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in done.stdout.splitlines()
+    if line.startswith("|")
+  ]
+  assert lines, done.stderr
+  rows = {cells[0]: dict(zip(lines[0], cells)) for cells in lines[2:]}
+  return done.returncode, rows, done.stdout
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_programs_of_digits_compile_for_a_tpu():
+  code, rows, said = compiled("--images=1437")
+  assert code == 0
+  assert list(rows) == ["start", "train", "evaluate", "alone", "final", "enumeration"]
+  kinds = {name: row["collectives"] for name, row in rows.items()}
+  assert "all-reduce" in kinds.pop("final")  # It shares each batch.
+  assert set(kinds.values()) == {"none"}
+  assert all(0 < float(row["memory MB"]) < 1_000 for row in rows.values())
+  assert "estimate: about " in said
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_final_training_compiles_for_four_hosts():
+  code, rows, said = compiled("--images=1437", "--topology=v5e:4x4", "--programs=final")
+  assert code == 0
+  assert "16 x TPU v5 lite" in said
+  assert "all-reduce" in rows["final"]["collectives"]
+
+
+@pytest.mark.skipif(HAS_COMPILER, reason="libtpu is installed")
+def test_a_missing_compiler_is_named():
+  with pytest.raises(ValueError, match="pip install"):
+    tpu_programs.find_devices("v5e:2x2")
+
+
+def test_a_bound_is_the_slower_of_arithmetic_and_memory():
+  chip = tpu_programs.CHIPS["TPU v5 lite"]
+  row = tpu.Row(0, 0, 0, 0, flops=197e9, moved=819e5, collectives={})
+  assert row.bound(chip) == pytest.approx(1e-3)
+  assert row._replace(moved=819e7).bound(chip) == pytest.approx(1e-2)
+
+
+def test_a_program_that_is_measured_has_its_memory_and_collectives():
+  devices = tuple(jax.devices()[:4])
+  program = jax.pmap(lambda x: jax.lax.psum(x, "i"), "i", devices=devices)
+  row = tpu.measure(lambda: program.lower(np.ones((4, 1_000), np.float32)), "cpu")
+  assert row.collectives == {"all-reduce": 1}
+  assert row.memory >= 8_000  # An argument and a result of 4,000 bytes on each device.

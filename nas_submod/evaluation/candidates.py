@@ -15,7 +15,7 @@ from nas_submod.evaluation.evaluator import Job
 from nas_submod.evaluation.weights import Weights, collect, graft
 from nas_submod.networks.search_space import SearchSpace
 
-_EVAL_BATCH = 256
+EVAL_BATCH = 256  # images of a step of `evaluate`
 _CHECKS = 20  # of the time, during a training with a time limit
 
 
@@ -113,7 +113,7 @@ class Trainer:
     self.recipe = training.recipe(config["train"], data)
     self._network = networks.build_universal(space)
     self._train = parallel.copy_to_devices(data.train)
-    self._validation = parallel.copy_to_devices(training.batches(data.validation, _EVAL_BATCH))
+    self._validation = parallel.copy_to_devices(training.batches(data.validation, EVAL_BATCH))
     self._orders: dict[int, np.ndarray] = {}
     self._compiled: list[jax.stages.Compiled] = []
 

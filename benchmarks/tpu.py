@@ -1,0 +1,165 @@
+"""The programs of a config, compiled for a Cloud TPU by XLA's TPU compiler. No TPU is needed.
+
+pip install -e '.[test,tpu]'
+python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
+  [--programs=start,train,evaluate,alone,final,enumeration] [--architecture=rcnet]
+  [--images=50000]
+
+  start, train, evaluate  the search: a candidate on each device of a process
+  alone                   a training step of one network, with a program of its own, on one chip
+  final                   a step of the final training of that network, on all devices
+  enumeration             partial enumeration of depth 1: greedy on facility location of 2,000
+                          elements from 64 seeds, split over the devices of a process
+
+They are the programs that a TPU runs: `jax.pmap` takes the devices of a topology as it takes real
+ones. A topology is `v5e:2x2`, `v5e:4x4` (four processes) or another that libtpu knows. Black images
+stand in for the data. `--architecture` is as for experiments.train; the largest network that fits
+is the default.
+
+The programs are compiled one after another, each printed as it is done: seconds to lower and
+compile, code, memory of a device (arguments with the images, results, temporary arrays, code)
+against the chip's, flops and bytes of a step by the compiler's count, and the larger of flops /
+peak and bytes / bandwidth, a lower bound. The compiler counts the body of a loop once and of a
+switch the dearest branch, so the row of `train` is no bound for a network; that of `alone` is. The
+last line estimates the search by it. The command exits with 1 if a program of the search holds a
+collective operation, or a program does not fit.
+
+libtpu prints errors about missing workers first. They mean that there is no TPU.
+"""
+
+import collections
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from benchmarks import tpu_programs
+from benchmarks.speed import collectives
+from benchmarks.tpu_programs import SEARCH, Chip, Target
+from experiments import common
+from nas_submod import compilation
+from nas_submod.search.estimate import estimate
+
+TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "Kind and shape of the slice.")
+PROGRAMS = flags.DEFINE_list("programs", None, "Programs to compile; all by default.")
+ARCHITECTURE = flags.DEFINE_string("architecture", None, "Network of `alone` and `final`.")
+IMAGES = flags.DEFINE_integer("images", 50_000, "Training and validation images.", lower_bound=1)
+
+
+class Row(NamedTuple):
+  """What the compiler says of a program. Bytes are those of a device, flops those of a step."""
+
+  lower: float
+  compile: float
+  code: int
+  memory: int
+  flops: float
+  moved: float
+  collectives: dict[str, int]
+
+  def bound(self, chip: Chip) -> float:
+    """The least seconds of a step."""
+    return max(self.flops / chip.flops, self.moved / chip.bandwidth)
+
+
+def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> Row:
+  """Lowers and compiles a program."""
+  began = time.perf_counter()
+  lowered = lower()
+  then = time.perf_counter()
+  program = lowered.compile(compilation.options_for(platform))
+  compiled = time.perf_counter()
+  used, costs = program.memory_analysis(), program.cost_analysis() or {}
+  arrays = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+  return Row(
+    then - began,
+    compiled - then,
+    used.generated_code_size_in_bytes,
+    arrays + used.temp_size_in_bytes + used.generated_code_size_in_bytes,
+    costs.get("flops", float("nan")),
+    costs.get("bytes accessed", float("nan")),
+    dict(collections.Counter(collectives(program.as_text()))),
+  )
+
+
+HEAD = """\
+| program | lower s | compile s | code MB | memory MB | of the chip | Gflop | MB moved | bound ms \
+| by | collectives |
+|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def line(name: str, row: Row, chip: Chip) -> str:
+  """A line of the table, in Markdown."""
+  by = "flops" if row.flops / chip.flops > row.moved / chip.bandwidth else "bytes"
+  found = ", ".join(f"{count} {kind}" for kind, count in row.collectives.items()) or "none"
+  cells = [
+    name,
+    f"{row.lower:.0f}",
+    f"{row.compile:.0f}",
+    f"{row.code / 1e6:.1f}",
+    f"{row.memory / 1e6:.0f}",
+    f"{row.memory / chip.memory:.1%}",
+    f"{row.flops / 1e9:.2f}",
+    f"{row.moved / 1e6:.1f}",
+    f"{1e3 * row.bound(chip):.3f}",
+    by,
+    found,
+  ]
+  return f"| {' | '.join(cells)} |"
+
+
+def estimated(target: Target, rows: dict[str, Row]) -> str:
+  """The least hours of the search, by the bound of a step of the network alone."""
+  found, steps = estimate(target.setup), target.steps
+  if found.search is None:
+    return "estimate: none, the search makes more than a thousand trainings"
+  trainings, devices = found.search + found.final, len(target.devices)
+  step = rows["alone"].bound(target.chip)
+  hours = -(-trainings // devices) * steps * step / 3600
+  text = (
+    f"estimate: about {trainings} trainings of {steps:,} steps of at least {1e3 * step:.3f} ms: "
+    f"on {devices} chips {hours:.2f} hours, {hours * devices:.1f} chip-hours"
+  )
+  compiling = [rows[name] for name in SEARCH if name in rows]
+  if len(compiling) == len(SEARCH):
+    seconds = sum(row.lower + row.compile for row in compiling)
+    text += (
+      f"; before that {seconds / 3600:.2f} hours to compile, if one by one and as long as here"
+    )
+  return text
+
+
+def main(config: ConfigDict) -> None:
+  """Compiles the programs and prints a line for each."""
+  jax.config.update("jax_platforms", "cpu")  # On a TPU VM the chips are left alone.
+  jax.config.update("jax_enable_compilation_cache", False)
+  try:
+    target = tpu_programs.make_target(config, TOPOLOGY.value, IMAGES.value, ARCHITECTURE.value)
+    programs = tpu_programs.all_of(target)
+    wanted = PROGRAMS.value or list(programs)
+    if unknown := sorted(set(wanted) - set(programs)):
+      raise ValueError(f"--programs has {unknown[0]!r}; allowed: {', '.join(programs)}")
+  except ValueError as error:
+    return common.fail(error)
+  network = target.setup.space.text(target.architecture)
+  print(f"{TOPOLOGY.value}: {len(target.devices)} x {target.devices[0].device_kind}")
+  print(f"alone and final: {network}\n\n{HEAD}", flush=True)
+  rows = {}
+  for name in wanted:
+    rows[name] = measure(programs[name])
+    print(line(name, rows[name], target.chip), flush=True)
+  if "alone" in rows:
+    print(f"\n{estimated(target, rows)}")
+  for name, row in rows.items():
+    if name in SEARCH and row.collectives:
+      common.fail(f"{name} holds a collective; candidates must not communicate", 1)
+    if row.memory > target.chip.memory:
+      common.fail(f"{name} does not fit the memory of a chip", 1)
+  return None
+
+
+if __name__ == "__main__":
+  common.run(main)

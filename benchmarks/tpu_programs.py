@@ -1,0 +1,179 @@
+"""The programs of a config for the devices of a topology, and the chips that those are.
+
+Nothing runs: the programs are lowered for shapes, and black images stand in for the data.
+"""
+
+import functools
+import importlib.util
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from ml_collections import ConfigDict
+
+import nas_submod as ns
+from benchmarks.set_functions import instances
+from nas_submod import networks, parallel, search, training
+from nas_submod.evaluation.candidates import EVAL_BATCH, make_candidate_programs
+from nas_submod.networks import architectures
+from nas_submod.optimizers.enumeration import complete_seed
+from nas_submod.optimizers.largest_sets import largest_sets
+from nas_submod.training.final_programs import initial_variables, make_final_programs
+
+SEARCH = ("start", "train", "evaluate")  # the programs of candidates
+
+
+class Chip(NamedTuple):
+  """What a chip has: bytes of memory, flops a second in bfloat16, bytes a second to the memory."""
+
+  memory: float
+  flops: float
+  bandwidth: float
+
+
+# By JAX's name. From docs.cloud.google.com/tpu/docs/v5e and /v6e, read on 29 November 2026.
+CHIPS = {
+  "TPU v5 lite": Chip(16e9, 197e12, 819e9),
+  "TPU v6 lite": Chip(32e9, 918e12, 1638e9),
+}
+
+
+class Target(NamedTuple):
+  """What is compiled: a setup, for all devices of a topology, and those of its first process."""
+
+  setup: search.Setup
+  architecture: tuple[int, ...]
+  devices: tuple[jax.Device, ...]
+  own: tuple[jax.Device, ...]
+
+  @property
+  def chip(self) -> Chip:
+    """The kind of chip."""
+    return CHIPS[self.devices[0].device_kind]
+
+  @property
+  def steps(self) -> int:
+    """Steps of the training of a candidate."""
+    return training.recipe(self.setup.config["train"], self.setup.data).steps
+
+
+def find_devices(topology: str) -> tuple[jax.Device, ...]:
+  """The devices of a topology.
+
+  Raises:
+    ValueError: If the TPU compiler is missing, or the topology or its chip is unknown.
+  """
+  # Without these, libtpu asks a server for its workers, and two processes exclude each other.
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+  if importlib.util.find_spec("libtpu") is None:
+    raise ValueError("there is no TPU compiler: pip install -e '.[tpu]'")
+  try:
+    found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+  except RuntimeError as error:
+    raise ValueError(
+      f"--topology={topology}: {str(error).splitlines()[0]}; allowed: such as v5e:2x2, v6e:2x2"
+    ) from error
+  devices = tuple(found.devices)
+  if devices[0].device_kind not in CHIPS:
+    raise ValueError(
+      f"--topology={topology} is of {devices[0].device_kind}; allowed: {', '.join(CHIPS)}"
+    )
+  return devices
+
+
+def make_target(config: ConfigDict, topology: str, images: int, text: str | None) -> Target:
+  """Checks everything, with black images in place of the data.
+
+  Raises:
+    ValueError: If something cannot be compiled.
+  """
+  devices = find_devices(topology)
+  space = networks.spaces.from_config(config.space)
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "images.npz"
+    labels = np.arange(images) % space.classes
+    arrays = {"x_train": np.zeros((images, *space.image_shape), np.uint8), "y_train": labels}
+    few = {f"{name[0]}_test": array[: 2 * space.classes] for name, array in arrays.items()}
+    np.savez_compressed(path, **arrays, **few)
+    config = config.copy_and_resolve_references()
+    config.data.update({"source": f"npz:{path}", "train_size": None, "test_size": None})
+    setup = search.make_setup(config)
+  if text:
+    architecture = architectures.read(space, text)
+  else:
+    mask = np.asarray(jax.jit(largest_sets)(setup.problem)[-1])
+    architecture = tuple(space.architecture(mask).tolist())
+  own = tuple(d for d in devices if d.process_index == devices[0].process_index)
+  return Target(setup, architecture, devices, own)
+
+
+def _shapes(tree: Any) -> Any:
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def search_programs(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:
+  """The programs of a search for candidates, by name, to be lowered."""
+  space, data = target.setup.space, target.setup.data
+  recipe = training.recipe(target.setup.config["train"], data)
+  programs = make_candidate_programs(space, recipe, target.own)
+  devices, steps, batch = len(target.own), recipe.steps, recipe.batch_size
+  seeds = jax.ShapeDtypeStruct((devices, 2), np.uint32)
+  chosen = jax.ShapeDtypeStruct((devices, len(space.start)), np.int32)
+  orders = jax.ShapeDtypeStruct((devices, steps, batch), np.int32)
+  lengths = jax.ShapeDtypeStruct((devices,), np.int32)
+  stop = jax.ShapeDtypeStruct((), np.int32)
+  train, validation = _shapes((data.train, training.batches(data.validation, EVAL_BATCH)))
+
+  def states():
+    return _shapes(programs.start.lower(seeds, chosen).out_info)
+
+  return {
+    "start": lambda: programs.start.lower(seeds, chosen),
+    "train": lambda: programs.train.lower(states(), seeds, chosen, orders, lengths, *train, stop),
+    "evaluate": lambda: programs.evaluate.lower(states(), chosen, *validation),
+  }
+
+
+def lower_step(
+  target: Target, settings: Any, devices: tuple[jax.Device, ...]
+) -> jax.stages.Lowered:
+  """The step of a final training with `settings`, each batch shared by `devices`."""
+  data, key = target.setup.data, jax.random.key(0)
+  recipe = training.recipe(settings, data)
+  network = networks.build(target.setup.space, target.architecture)
+  count = int(np.gcd(recipe.batch_size, len(devices)))
+  programs = make_final_programs(recipe, network, key, count, devices)
+  state = jax.eval_shape(
+    lambda: training.start(
+      initial_variables(network, key), recipe.transformation, recipe.average > 0
+    )
+  )
+  rows = jax.ShapeDtypeStruct((count, recipe.batch_size // count), np.int32)
+  return programs.train.lower(state, _shapes(data.train), rows)
+
+
+def lower_enumeration(target: Target, n: int = 2_000, seeds: int = 64) -> jax.stages.Lowered:
+  """Greedy on facility location from many seeds, split over the devices."""
+  costs = next(found for found in instances(n) if found.cost.size)
+  problem = ns.Problem(np.full(n, -1), costs.cost, 50.0)
+  shared = (problem, costs.function, np.zeros((n + 1, 1), np.int32), jax.random.key(0))
+  complete = functools.partial(complete_seed, ns.optimizers.greedy("density:0"))
+  devices = target.own[: int(np.gcd(seeds, len(target.own)))]
+  lanes = np.arange(seeds, dtype=np.int32).reshape(len(devices), -1)
+  return parallel.pmap_items(complete, devices).lower(_shapes(shared), lanes)
+
+
+def all_of(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:
+  """All programs by name, to be lowered; the first are those of `SEARCH`."""
+  config = target.setup.config
+  return search_programs(target) | {
+    "alone": lambda: lower_step(target, config["train"], target.devices[:1]),
+    "final": lambda: lower_step(target, config["final"], target.devices),
+    "enumeration": lambda: lower_enumeration(target),
+  }

@@ -63,7 +63,7 @@ setup(
     "export": EXPORT,
     "tflite": TFLITE,
     "benchmarks": ["optuna>=5"],
-    "tpu": ["jax[tpu]"],
+    "tpu": ["gcsfs>=2026.4", "jax[tpu]"],  # gcsfs: for compiled programs in a bucket
     "cuda": ["jax[cuda12]"],
     "tfds": ["tensorflow>=2.20"],
   },

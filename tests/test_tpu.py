@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import tpu, tpu_programs
+from tests import gcloud_stub
 
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = ROOT / "experiments" / "tpu"
@@ -95,24 +96,73 @@ def test_launch_starts_every_worker(command):
   assert {"--distributed", "--workdir=runs/run", f"experiments.{command}"} <= set(inner)
 
 
+def stub(folder):
+  """Puts a stand-in for gcloud into a folder."""
+  gcloud = folder / "gcloud"
+  source = (ROOT / "tests" / "gcloud_stub.py").read_text(encoding="utf-8")
+  gcloud.write_text(f"#!{sys.executable} -IS\n{source}", encoding="utf-8")
+  gcloud.chmod(0o755)
+
+
+@pytest.mark.parametrize("bucket", ["", "gs://bucket"])
+def test_gcloud_takes_every_command(bucket, tmp_path):
+  stub(tmp_path)
+  log = tmp_path / "gcloud.log"
+  environment = os.environ | {
+    "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    "GCLOUD_LOG": str(log),
+    "GIT_DIR": str(ROOT / ".git"),
+    "TPU_NAME": "mine",
+    "ZONE": "zone-a",
+    "BUCKET": bucket,
+  }
+  scripts = {name: [] for name in SUBCOMMANDS if bucket or name != "data"}
+  scripts |= {"create": ["--spot"], "launch": ["search", "run", "--seed=1"], "collect": ["run"]}
+  for name, arguments in scripts.items():
+    done = subprocess.run(
+      [FOLDER / f"{name}.sh", *arguments],
+      cwd=tmp_path,
+      env=environment,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+  called = [line.split()[4] for line in log.read_text().splitlines()]
+  expected = [sub for name in scripts for sub in SUBCOMMANDS[name]]
+  if not bucket:
+    expected.remove("ssh")  # Nothing to fetch before a launch.
+  assert called == expected
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    ("compute tpus tpu-vm create mine --zone=a --version=v --spott", "spott"),
+    ("compute tpus tpu-vm create mine --zone=a", "version"),
+    ("compute tpus tpu-vm stopp mine", "Invalid choice"),
+    ("storage rsync --recursive runs", "1 arguments"),
+  ],
+)
+def test_the_stand_in_refuses_what_gcloud_refuses(words, said):
+  assert said in gcloud_stub.fault(words.split())
+
+
 @pytest.fixture
 def host(tmp_path):
-  """Starts a command on a host whose gcloud and python only print their arguments."""
+  """Starts a command on a host whose python only prints, with a stand-in for gcloud."""
   folder = tmp_path / "nas_submod"
   (folder / ".venv" / "bin").mkdir(parents=True)
-  programs = {
-    folder / ".venv" / "bin" / "python": 'echo python "$@"; sleep 30 & wait',
-    tmp_path / "gcloud": 'echo gcloud "$@" >> "$HOME/gcloud.log"; [ "$2" != ls ] || echo "$KEPT"',
-  }
-  for program, script in programs.items():
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
+  python = folder / ".venv" / "bin" / "python"
+  python.write_text('#!/bin/sh\necho $JAX_COMPILATION_CACHE_DIR python "$@"; sleep 30 & wait\n')
+  python.chmod(0o755)
+  stub(tmp_path)
 
   def start(words, kept=""):
     command = words[-1].removeprefix("--command=")
     environment = os.environ | {
       "PATH": f"{tmp_path}:{os.environ['PATH']}",
       "HOME": str(tmp_path),
+      "GCLOUD_LOG": str(tmp_path / "gcloud.log"),
       "KEPT": kept,
     }
     # In the foreground and in a new session, so that a signal reaches all its processes.
@@ -137,7 +187,9 @@ def test_a_notice_to_a_host_copies_the_run_to_the_bucket(host):
   _, words = dry_run("launch", "train", "run", "--seed=1", BUCKET="gs://bucket")
   (folder / "nas_submod" / "runs" / "run").mkdir(parents=True)
   process = start(words)
-  called = "python -m experiments.train --distributed --workdir=runs/run --seed=1\n"
+  called = (
+    "gs://bucket/programs python -m experiments.train --distributed --workdir=runs/run --seed=1\n"
+  )
   wait_for(folder / "nas_submod" / "run.log", called)
   os.killpg(process.pid, signal.SIGTERM)
   wait_for(folder / "gcloud.log", "gcloud storage rsync --recursive runs/run gs://bucket/run\n")

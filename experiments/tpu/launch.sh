@@ -14,6 +14,8 @@ for flag in "$@"; do
   python+=" $(printf '%q' "$flag")"
 done
 if [[ -n "$BUCKET" ]]; then
+  # Compiled programs are kept in the bucket, where every host and the next TPU find them.
+  python="JAX_COMPILATION_CACHE_DIR=$BUCKET/programs $python"
   # Only process 0 writes, and it runs on worker 0. A run on its disk is newer than the bucket's.
   keep="gcloud storage rsync --recursive runs/$name $BUCKET/$name"
   part="runs/$name.part"

@@ -1,0 +1,61 @@
+"""A stand-in for gcloud: refuses what the real one would, and writes down each call.
+
+Commands, flags and the number of arguments are those of cloud.google.com/sdk/gcloud/reference, read
+in November 2026. Calls go to the file of GCLOUD_LOG, one a line. `storage ls` prints KEPT.
+"""
+
+import os
+import sys
+
+_SSH = (
+  "dry-run force-key-file-overwrite internal-ip plain ssh-key-file strict-host-key-checking worker "
+  "zone ssh-key-expiration ssh-key-expire-after tunnel-through-iap batch-size"
+)
+# By command: its flags, and the least and the largest number of its arguments.
+COMMANDS = {
+  "compute tpus tpu-vm create": (
+    "accelerator-type async autocheckpoint-enabled boot-disk data-disk description internal-ips "
+    "labels metadata metadata-from-file network preemptible provisioning-model range reserved "
+    "scopes service-account shielded-secure-boot spot subnetwork tags topology type version zone",
+    (1, 1),
+  ),
+  "compute tpus tpu-vm ssh": (_SSH + " command output-directory ssh-flag", (1, 1)),
+  "compute tpus tpu-vm scp": (_SSH + " compress recurse scp-flag", (2, 100)),
+  "compute tpus tpu-vm delete": ("async force zone", (1, 1)),
+  "storage rsync": (
+    "checksums-only continue-on-error delete-unmatched-destination-objects dry-run exclude "
+    "no-clobber preserve-posix recursive skip-if-dest-has-newer-mtime skip-unsupported",
+    (2, 2),
+  ),
+  "storage ls": ("all-versions buckets full json long recursive readable-sizes", (0, 100)),
+}
+_EVERYWHERE = "account configuration format help project quiet verbosity"
+_REQUIRED = {"compute tpus tpu-vm create": {"zone", "version"}}
+
+
+def fault(words: list[str]) -> str | None:
+  """What gcloud would say against a call; None if it would take it."""
+  line = " ".join(words)
+  name = next((name for name in COMMANDS if f"{line} ".startswith(f"{name} ")), None)
+  if name is None:
+    return f"Invalid choice: {line!r}"
+  flags, (least, most) = COMMANDS[name]
+  rest = words[len(name.split()) :]
+  given = {word[2:].partition("=")[0] for word in rest if word.startswith("--")}
+  if unknown := given - {*flags.split(), *_EVERYWHERE.split()}:
+    return f"unrecognized arguments: {', '.join(sorted(unknown))}"
+  if missing := _REQUIRED.get(name, set()) - given:
+    return f"missing: {', '.join(sorted(missing))}"
+  arguments = [word for word in rest if not word.startswith("--")]
+  if not least <= len(arguments) <= most:
+    return f"{len(arguments)} arguments: {' '.join(arguments)}"
+  return None
+
+
+if __name__ == "__main__":
+  if found := fault(sys.argv[1:]):
+    sys.exit(f"ERROR: (gcloud) {found}")
+  with open(os.environ["GCLOUD_LOG"], "a", encoding="utf-8") as log:
+    log.write(" ".join(["gcloud", *sys.argv[1:]]).replace("\n", " ") + "\n")
+  if sys.argv[1:3] == ["storage", "ls"]:
+    print(os.environ.get("KEPT", ""))

@@ -116,18 +116,18 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
     "optimizer": TEXT,
     "options": SECTION,
     "max_evaluations": whole(0),
-    "replicates": whole(1),
-    "finalists": whole(1),
-    "finalist_replicates": whole(2),
+    "replicates": whole(1, 1_000),
+    "finalists": whole(1, 1_000),
+    "finalist_replicates": whole(2, 1_000),
     "time_limit": FROM_ZERO.optional,
   },
   "evaluation": {
     "method": TEXT.optional,
     "store": SECTION.optional,
     "least_share": SHARE.optional,
-    "stores": whole(1).optional,
+    "stores": whole(1, 1_000).optional,
     "statistics_images": whole(1).optional,
-    "pool": whole(1).optional,
+    "pool": whole(1, 1_000_000).optional,
   },
   "evaluation.store": {
     **{name: field.optional for name, field in _RECIPE.items()},
@@ -154,7 +154,12 @@ _SPACE = {
   "name": TEXT,
   "stages": LIST,
   "options": LIST,
-  "start": Field("text, or a list of options", lambda value: isinstance(value, str | list | tuple)),
+  "start": Field(
+    "text, or whole numbers from 0, one for each position",
+    lambda value: (
+      isinstance(value, str) or (isinstance(value, list | tuple) and all(map(whole(0).fits, value)))
+    ),
+  ),
   "image_shape": Field(
     "three whole numbers from 1: height, width, channels",
     lambda value: (
@@ -167,6 +172,16 @@ _SPACE = {
   "stem_block_channels": whole(0),
   "head_channels": whole(0),
 }
+
+# In the order of a stage that is written as a tuple.
+_STAGE = {
+  "channels": whole(1, 65_536),
+  "positions": whole(1, 1_000),
+  "stride": whole(1, 2).optional,
+  "projection": FLAG.optional,
+}
+# The fields of an option that are no arguments of its block.
+_NAMES = {"name": TEXT.optional, "block": TEXT.optional}
 
 _LIMIT = number("numbers above 0", lambda value: True)  # `resources.limits` checks the range.
 
@@ -209,6 +224,20 @@ def check_config(config: Any, needed: Collection[str]) -> None:
     own = known or dict.fromkeys(section, TEXT if name == "resources" else _LIMIT)
     fields = {k: f.optional for k, f in own.items()}
     check_section(f"config.{name}", {k: v for k, v in section.items() if k in fields}, fields)
+  space = dict((given.get("space") or {}).items())
+  for index, stage in enumerate(space.get("stages") or ()):
+    _check_stage(f"config.space.stages[{index}]", stage)
+  for index, option in enumerate(space.get("options") or ()):
+    named = {k: v for k, v in option.items() if k in _NAMES} if SECTION.fits(option) else {}
+    check_section(f"config.space.options[{index}]", named, _NAMES)
+
+
+def _check_stage(place: str, stage: Any) -> None:
+  if isinstance(stage, list | tuple) and len(stage) <= len(_STAGE):
+    stage = dict(zip(_STAGE, stage))
+  if not SECTION.fits(stage):
+    raise ValueError(f"{place} is {stage!r:.80}; allowed: {', '.join(_STAGE)}")
+  check_section(place, stage, _STAGE)
 
 
 def check_crops(config: Any, image_shape: tuple[int, int, int]) -> None:

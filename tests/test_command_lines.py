@@ -68,29 +68,6 @@ def test_a_package_of_the_same_name_does_not_hide_the_installed_configs(tmp_path
   assert done.stdout == "None\n", done.stderr
 
 
-@pytest.mark.parametrize(
-  ("content", "mode", "words"),
-  [
-    ("x = 1\n", "", "has no function get_config; expected: get_config() that returns"),
-    ("def get_config():\n  return {}\n", "", "get_config returns dict; expected: "),
-    ("def get_config():\n  pass\n", "", "get_config returns NoneType; expected: "),
-    ("\ndef get_config(:\n", "", "line 2: invalid syntax"),
-    ("\nimport no_such_module\n", "", "line 2: No module named 'no_such_module'"),
-    ("def get_config():\n  return 1 / 0\n", "", "line 2: ZeroDivisionError division by zero"),
-    ("def get_config():\n  raise ValueError('no\\nway')\n", "", "line 2: no"),
-    ("def get_config():\n  pass\n", "smoke", "takes no mode: --config="),
-    ("def get_config(mode):\n  pass\n", "", "takes a mode: --config="),
-  ],
-)
-def test_a_config_file_at_fault_is_named_with_the_line_and_what_is_expected(
-  content, mode, words, tmp_path
-):
-  path = tmp_path / "mine.py"
-  path.write_text(content)
-  found = config_file.fault(f"{path}:{mode}" if mode else str(path))
-  assert found.startswith(str(path)) and words in found and "\n" not in found
-
-
 def test_a_sweep_passes_on_the_flags_of_its_searches():
   given = [f"{DIGITS}:smoke", "--config.budget.params=9", "--cpu_devices=1", "--config.seed", "2"]
   own = ["--run", "--workdir=runs/sweep", "--workdir", "runs/sweep", "--norun", "--run=true"]

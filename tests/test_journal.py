@@ -57,42 +57,26 @@ def test_scores_are_counted_apart_from_trainings():
 
 
 @pytest.mark.parametrize(
-  ("broken", "words"),
+  ("change", "rows"),
   [
-    (b"{}", "it lacks key, replicate, metrics, seconds"),
-    (b"\x80{}", "can't decode byte"),
-    (b"{", "Expecting property name"),
-    (b"[1]", "it is no JSON object"),
-    (b'{"key": 3, "replicate": 0, "metrics": null, "seconds": 1}', "key is 3; allowed: text"),
-    (b'{"key": "1", "replicate": 0, "metrics": {"loss": "x"}, "seconds": 1}', "metrics is"),
-    (b'{"key": "1", "replicate": 0, "metrics": {"loss": NaN}, "seconds": 1}', "finite numbers"),
-    (b'{"key": "1", "replicate": 0, "metrics": null, "seconds": 1, "lost": 2}', "field 'lost'"),
-    (b'{"key": "1", "replicate": 7, "metrics": null, "seconds": 1}', "nobody asks for 7"),
+    (lambda lines: lines.replace(b"\n", b"\r\n"), [ONE, FAILED]),
+    (lambda lines: b"\xef\xbb\xbf" + lines, [ONE, FAILED]),  # As an editor writes it.
+    (lambda lines: b"\n" + lines.replace(b"\n", b"\n\n"), [ONE, FAILED]),
+    (lambda lines: lines + bytes(512), [ONE, FAILED]),  # After a power failure.
+    (lambda lines: b"\n".join(lines.splitlines()[::-1]) + b"\n", [FAILED, ONE]),
+    (lambda lines: lines * 2, [ONE, FAILED]),
+    (lambda lines: lines[:-9] + bytes(9), [ONE]),
   ],
 )
-def test_a_line_that_is_not_an_evaluation_is_named_with_its_fault(tmp_path, broken, words):
+def test_a_journal_that_another_program_wrote_or_a_crash_cut_is_read(change, rows, tmp_path):
   path = tmp_path / "evaluations.jsonl"
-  Journal(path).add([ONE])
-  path.write_bytes(path.read_bytes() + b"\r\n" + broken + b"\n")  # A blank line is no fault.
-
-  def check(evaluation):
-    if evaluation.replicate == 7:
-      raise ValueError("nobody asks for 7")
-
-  with pytest.raises(ValueError, match=r"line 3 is not an evaluation: .*without this") as error:
-    Journal(path, check=check)
-  assert words in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_line_that_another_config_made_is_refused(tmp_path):
-  path = tmp_path / "evaluations.jsonl"
-  Journal(path, "a1").add([ONE])
-  assert list(Journal(path, "a1")) == list(Journal(path)) == [ONE]
-  with pytest.raises(ValueError, match=r"line 1 was made by another config .*\(a1\).* is b2"):
-    Journal(path, "b2")
-  path.write_text(json.dumps(ONE._asdict()) + "\n")
-  with pytest.raises(ValueError, match="line 1 was made by an older version"):
-    Journal(path, "a1")
+  Journal(path, "a1").add([ONE, FAILED])
+  path.write_bytes(change(path.read_bytes()))
+  log = Journal(path, "a1")
+  assert list(log) == rows
+  more = ONE._replace(replicate=5)
+  log.add([more])
+  assert list(Journal(path, "a1")) == [*rows, more]
 
 
 def test_numbers_that_are_not_finite_are_a_failure():

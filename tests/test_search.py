@@ -86,48 +86,6 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
   assert continued["evaluations"]["trained"] == len(log) - len(log) // 2
 
 
-@pytest.mark.parametrize(
-  ("optimizer", "options", "words"),
-  [
-    ("magic", {}, "unknown optimizer 'magic'; allowed: rcas, greedy.*or module:function"),
-    ("no.module:magic", {}, "no.module cannot be imported .*No module named 'no'; allowed: rcas"),
-    ("examples.new_optimizer:NAME", {}, "no function 'NAME'; its functions: simulated_annealing"),
-    ("tests.tiny_config:get_config", {}, "returned ConfigDict; allowed: an? .*Optimizer"),
-    (EXAMPLE, {"patience": 3}, "config.search.options of examples.*'patience'"),
-    ("exchange", {"inner": "no.module:magic"}, "no.module cannot be imported"),
-    ("stochastic_greedy", {}, "stochastic_greedy.* 'sample'"),
-    ("greedy", {"rule": "density:3"}, "the problem has 3 resources"),
-    (
-      "greedy",
-      {"rule": "density:1"},
-      "resource 1 is no sum .* unit, density:0, density:2",
-    ),
-    ("exchange", {"inner": "magic"}, "unknown optimizer 'magic'"),
-    (
-      "exchange",
-      {"inner": "rcas", "race": (1, 3)},
-      "cannot improve an inner optimizer that asks",
-    ),
-    ("partial_enumeration", {}, "partial_enumeration.* 'depth'"),
-    ("rcas", {"race": (3, 1)}, "race must be two or more increasing numbers"),
-    ("rcas", {"rule": "unit"}, "config.search.options of rcas"),
-  ],
-)
-def test_wrong_options_are_refused_in_one_line(optimizer, options, words):
-  config = config_of(optimizer, **options)
-  config.budget.memory = 1_000.0
-  with pytest.raises(ValueError, match=words) as error:
-    make_setup(config)
-  assert "\n" not in str(error.value)
-
-
-def test_a_negative_seed_is_refused():
-  config = tiny_config.get_config()
-  config.seed = -1
-  with pytest.raises(ValueError, match=r"config\.seed is -1; allowed: whole numbers from 0 to"):
-    make_setup(config)
-
-
 def test_a_bound_below_the_answer_is_none():
   setup = make_setup(config_of("greedy"))
   result = search.run(setup, computed(setup.space), Journal(None)) | {

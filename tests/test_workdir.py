@@ -234,14 +234,6 @@ def test_what_was_computed_by_an_unknown_config_is_not_taken(tmp_path):
     make_workdir(tmp_path, {}, inputs={})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
-def test_a_damaged_config_is_named(content, tmp_path):
-  (tmp_path / "config.json").write_text(content)
-  with pytest.raises(ValueError, match=r"config\.json is damaged") as error:
-    make_workdir(tmp_path, {})
-  assert "\n" not in str(error.value)
-
-
 def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path):
   code = f"""
 import os, pathlib

@@ -22,7 +22,10 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
   Raises:
     ValueError: If it is none; the message says why.
   """
-  row = json.loads(line)
+  try:
+    row = json.loads(line)
+  except RecursionError:
+    raise ValueError("its brackets are too deep") from None
   if not isinstance(row, dict):
     raise ValueError("it is no JSON object")
   made_by = row.pop("made_by", "")

@@ -72,5 +72,5 @@ def _from_file(path: pathlib.Path) -> list[int]:
   try:
     found = read_json(path)["architecture"]
     return [int(option) for option in found]
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError) as error:
     raise ValueError(f"{path} is not a result.json of a search: it has no architecture") from error

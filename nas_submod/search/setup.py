@@ -23,6 +23,8 @@ from nas_submod.problem import Problem
 from nas_submod.training import check_fit
 from nas_submod.validation import imported
 
+_MOST_ELEMENTS = 10_000  # A round of a greedy search has as many sets, of as many elements.
+
 
 class Setup(NamedTuple):
   """A checked config: everything that a search needs, nothing trained yet.
@@ -79,6 +81,11 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     raise ValueError("JAX is set to 64 bits (jax_enable_x64); allowed: 32 bits")
   check_config(config, ("seed", "space", "data", "budget", "score", "search", "train"))
   space = spaces.from_config(config["space"])
+  if space.elements > _MOST_ELEMENTS:
+    raise ValueError(
+      f"config.space has {space.elements:,} elements, {space.positions:,} positions times "
+      f"{len(space.options):,} options; allowed: up to {_MOST_ELEMENTS:,}"
+    )
   check_crops(config, space.image_shape)
   table = resources.from_config(config.get("resources"))
   budget = resources.check_budget(space, config["budget"], table)

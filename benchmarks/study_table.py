@@ -70,13 +70,14 @@ def study(
   result = plain | assumption(of, samples, start)
   result["growth"] = {name: value.tolist() for name, value in grown._asdict().items()}
   if samples.shape[1] > 1 or settings.measured:
-    others = table.final if settings.measured else table.scores[:, 1:].mean(axis=1)
-    result["rank_correlation"] = rank_correlation(table.scores[:, 0], others)
+    longer = table.final if settings.measured else table.scores[:, 1:].mean(axis=1)
+    result["rank_correlation"] = rank_correlation(table.scores[:, 0], longer)
   result["one_type"] = ablations.one_type_only(instances, masks, table.final[rows])
   if not settings.seeds:
     return result
-  optimizers = ablations.ablated(problem.m, problem.canonical is not None)
-  optimizers |= {name: known[name] for name in known if name in (rivals or known)}
+  others = {name: known[name] for name in known if name in (rivals or known)}
+  result["rivals"] = list(others)
+  optimizers = ablations.ablated(problem.m, problem.canonical is not None) | others
   runs = ablations.run_all(
     optimizers,
     instances,

@@ -14,6 +14,7 @@ from nas_submod import files
 
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "study", "font.family": "sans-serif"}
 _DASHES = ("-", "--", ":")
+_COLORS = matplotlib.color_sequences["tab10"]
 _LEAST, _MOST = 0.01, 10.0  # of a plotted regret
 
 
@@ -76,21 +77,29 @@ def _noise(found: Mapping[str, Any]) -> Figure:
 
 
 def _regret(found: Mapping[str, Any]) -> Figure:
-  """Mean regret against measurements, for each kind of F."""
-  kinds = [k for k in ("exact", "noisy") if any(k in run for run in found["optimizers"].values())]
-  figure = Figure(figsize=(1 + 5 * len(kinds), 4), layout="constrained")
-  colors = matplotlib.color_sequences["tab10"]
-  for panel, kind in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds):
-    for number, (name, run) in enumerate(found["optimizers"].items()):
-      regret = _floats(run[kind]["regret"])
-      steps = np.arange(len(regret))
-      style = _DASHES[number // len(colors) % len(_DASHES)]
-      panel.plot(steps[1:], regret[1:], style, color=colors[number % len(colors)], label=name)
-    panel.set(title=f"{kind} F", xlabel="measurements", yscale="log", ylim=(_LEAST, _MOST))
-    panel.grid(alpha=0.3)
-  figure.axes[0].set_ylabel("regret, points")
-  handles, labels = figure.axes[0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+  """Mean regret against measurements, RCAS beside its ablations and beside other optimizers."""
+  runs = found["optimizers"]
+  kinds = [kind for kind in ("exact", "noisy") if any(kind in run for run in runs.values())]
+  first, *ablated = [name for name in runs if name not in found["rivals"]]
+  figure = Figure(figsize=(1 + 4 * len(kinds), 6), layout="constrained")
+  panels = figure.subplots(2, len(kinds), sharex=True, sharey=True, squeeze=False)
+  for row, names in zip(panels, (ablated, found["rivals"])):
+    for panel, kind in zip(row, kinds):
+      for number, name in enumerate([first, *names]):
+        regret = _floats(runs[name][kind]["regret"])
+        look: dict[str, Any] = {"color": "black", "lw": 2.5, "zorder": 3}
+        if number:
+          look = {"color": _COLORS[number % len(_COLORS)], "lw": 1.5}
+          look["ls"] = _DASHES[(number - 1) // len(_COLORS) % len(_DASHES)]
+        panel.plot(np.arange(len(regret))[1:], regret[1:], label=name, **look)
+      panel.set(yscale="log", ylim=(_LEAST, _MOST))
+      panel.grid(alpha=0.3)
+    row[0].set_ylabel("regret, points")
+    row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+  for kind, panel in zip(kinds, panels[0]):
+    panel.set_title(f"{kind} F")
+  for panel in panels[-1]:
+    panel.set_xlabel("measurements")
   return figure
 
 

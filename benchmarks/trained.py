@@ -38,7 +38,9 @@ from nas_submod.search.setup import Setup, make_setup
 from nas_submod.training import final
 
 ARCHITECTURES = flags.DEFINE_list("architectures", ["resnet8", "by_hand"], "Networks to train.")
-SEEDS = flags.DEFINE_integer("seeds_each", 3, "Trainings of each network.", lower_bound=1)
+SEEDS = flags.DEFINE_integer(
+  "seeds_each", 3, "Trainings of each network, from config.seed on.", lower_bound=1
+)
 
 
 def named(setup: Setup, name: str) -> Network:
@@ -100,7 +102,7 @@ def main(config: ConfigDict) -> None:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     if jax.default_backend() == "cpu":
       allocation.keep_freed_memory()
-    for seed in range(SEEDS.value):
+    for seed in range(config.seed, config.seed + SEEDS.value):
       for name, network in networks.items():
         folder = common.workdir() / folder_of(name, network, images, config) / str(seed)
         rows[name].append(trained(network, images, config, seed, folder))

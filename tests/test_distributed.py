@@ -62,6 +62,14 @@ def finish(processes, workdir, code=0):
     assert process.wait(timeout=600) == code, (workdir / f"output{i}.txt").read_text()
 
 
+def wait_for_trainings(processes, workdir, count):
+  """Waits until a search has written as many lines of its journal."""
+  journal = workdir / "evaluations.jsonl"
+  while not (journal.exists() and journal.read_bytes().count(b"\n") >= count):
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.02)
+
+
 def test_two_processes_read_the_halves_of_each_streamed_batch(monkeypatch):
   images = np.random.default_rng(0).integers(0, 256, (40, 10, 9, 1), np.uint8)
   source = sources.Source("noise", np.arange(40, dtype=np.int32), images.__getitem__, str)
@@ -106,17 +114,18 @@ def test_two_processes_of_four_devices_train_as_one_device(start, tmp_path, flag
 
 
 @pytest.mark.slow
-def test_a_notice_to_one_process_stops_both_and_both_go_on(start, tmp_path):
+@pytest.mark.parametrize(("count", "devices"), [(2, 2), (4, 1)])
+def test_a_notice_to_one_process_stops_all_and_all_go_on(start, tmp_path, count, devices):
   whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-  finish(start(whole, 2, 2, *training(60)), whole)
-  processes = start(pieces, 2, 2, *training(60))
+  finish(start(whole, count, devices, *training(60)), whole)
+  processes = start(pieces, count, devices, *training(60))
   wait_for_step(processes[0], pieces, 20)
   processes[1].send_signal(signal.SIGTERM)
   finish(processes, pieces, code=75)
-  said = [(pieces / f"output{i}.txt").read_text() for i in range(2)]
-  steps = [re.search(r"stopped on SIGTERM after step (\d+)", text)[1] for text in said]
-  assert steps[0] == steps[1]
-  finish(start(pieces, 2, 2, *training(60)), pieces)
+  said = [(pieces / f"output{i}.txt").read_text() for i in range(count)]
+  steps = {re.search(r"stopped on SIGTERM after step (\d+)", text)[1] for text in said}
+  assert len(steps) == 1
+  finish(start(pieces, count, devices, *training(60)), pieces)
   assert losses(pieces / "train") == losses(whole / "train")
 
 
@@ -138,10 +147,7 @@ def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
   flags.append(f"--config.train.inherit_steps={inherit_steps}")
   (alone,) = start(one, 1, 1, *flags, module="search")
   processes = start(two, 2, 2, *flags, module="search")
-  journal = two / "evaluations.jsonl"
-  while not (journal.exists() and journal.read_bytes().count(b"\n") >= 8):
-    assert all(process.poll() is None for process in processes)
-    time.sleep(0.02)
+  wait_for_trainings(processes, two, 8)
   processes[1].kill()
   # The other process would wait 100 seconds before JAX ends it.
   processes[0].kill()
@@ -157,3 +163,22 @@ def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
   assert found["compilations"] == 3
   assert "trained" in (two / "output0.txt").read_text()
   assert not re.search(r"params|madds", (two / "output1.txt").read_text())
+
+
+@pytest.mark.slow
+def test_a_search_of_four_processes_goes_on_after_a_notice_to_all(start, tmp_path):
+  whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+  flags = ["--config.data.train_size=200", "--config.data.validation_size=100"]
+  finish(start(whole, 4, 1, *flags, module="search"), whole)
+  processes = start(pieces, 4, 1, *flags, module="search")
+  wait_for_trainings(processes, pieces, 8)
+  for process in processes:  # As when a TPU is taken away.
+    process.send_signal(signal.SIGTERM)
+  for process in processes:
+    assert process.wait(timeout=600) != 0
+  kept = len(trainings(pieces))
+  assert 8 <= kept < len(trainings(whole))
+  finish(start(pieces, 4, 1, *flags, module="search"), pieces)
+  assert outcome(pieces) == outcome(whole)
+  found = json.loads((pieces / "result.json").read_text())
+  assert found["evaluations"]["trained"] == len(trainings(pieces)) - kept

@@ -137,7 +137,8 @@ class Journaled:
     """Evaluates jobs, in their order."""
     asked = (job for job in jobs if job.replicate != BESIDE_TRAININGS)
     self._needed.update((job.architecture, job.replicate) for job in asked)
-    missing = [job for job in jobs if self._find(job) is None]
+    wanted = [(self._space.key(job.architecture), job.replicate) for job in jobs]
+    missing = [job for job, row in zip(jobs, wanted) if self.journal.get(*row) is None]
     self.reused += len(jobs) - len(missing)
     if missing:
       with self.compilations.counting():
@@ -150,18 +151,14 @@ class Journaled:
           else:
             self.scored += 1
             self.scoring_seconds += evaluation.seconds
-    found = [self._find(job) for job in jobs]
-    absent = [job for job, evaluation in zip(jobs, found) if evaluation is None]
+    found = [self.journal.get(*row) for row in wanted]
+    absent = [row for row, evaluation in zip(wanted, found) if evaluation is None]
     if absent:
-      key = self._space.key(absent[0].architecture)
       raise ValueError(
-        f"the evaluator gave no evaluation with key {key!r} and replicate {absent[0].replicate}; "
+        f"the evaluator gave no evaluation with key {absent[0][0]!r} and replicate {absent[0][1]}; "
         "keys are those of space.key(job.architecture)"
       )
     return [evaluation for evaluation in found if evaluation is not None]
-
-  def _find(self, job: Job) -> Evaluation | None:
-    return self.journal.get(self._space.key(job.architecture), job.replicate)
 
 
 def _without_nan(evaluation: Evaluation) -> Evaluation:

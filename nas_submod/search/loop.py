@@ -95,6 +95,8 @@ def run(
   def on_round(number: int, info: optimizers.Info, _: Any) -> None:
     nonlocal phase
     phase = ("first step" if number == 0 else "greedy") if setup.grows else "search"
+    if not np.any(info.accepted):
+      return
     asked = space.architecture(info.masks)
     costs = resources.network_costs(space, asked, tuple(setup.budget), setup.resources)
     for step in steps_of(info, costs, counts.needed):

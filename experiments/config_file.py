@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import difflib
 import importlib.util
 import inspect
 import json
@@ -16,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from nas_submod.files import local_path
-from nas_submod.validation import first_line
+from nas_submod.validation import did_you_mean, first_line
 
 DEFAULT = "configs/digits.py"
 _INSTALLED = pathlib.Path(__file__).parent.parent  # the folder with the package `configs`
@@ -69,9 +68,7 @@ def find(path: str) -> pathlib.Path:
   if not here.is_absolute() and (installed := _INSTALLED / here).is_file():
     return installed
   known = [str(file.relative_to(_INSTALLED)) for file in _INSTALLED.glob("configs/**/[a-z]*.py")]
-  near = difflib.get_close_matches(path, known, 1)
-  hint = f'. Did you mean "{near[0]}"?' if near else ""
-  raise ValueError(f"there is no config file {path}{hint}")
+  raise ValueError(f"there is no config file {path}{did_you_mean(path, known)}")
 
 
 def share_installed_configs() -> None:
@@ -138,9 +135,8 @@ def unknown_field(argv: list[str], given: str) -> str | None:
       if not isinstance(here, ConfigDict):
         return f"the config has no field {name}. {place} is a value, set as a whole"
       if name not in here:
-        near = difflib.get_close_matches(name, here, 1)
-        hint = f'Did you mean "{near[0]}"? ' if near else ""
+        hint = did_you_mean(name, here) or "."
         fields = f"has {', '.join(here)}" if here else "has no fields: set it as a whole"
-        return f"the config has no field {name}. {hint}{place} {fields}"
+        return f"the config has no field {name}{hint} {place} {fields}"
       here, place = here[name], f"{place}.{name}"
   return None

@@ -1,5 +1,6 @@
 """Argument checks; an error names the argument and what is allowed."""
 
+import difflib
 import importlib
 import inspect
 import numbers
@@ -135,6 +136,18 @@ def nonnegative_of(name: str, argument: Any, ndim: int) -> jax.Array:
   return jnp.asarray(array)
 
 
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+  """A hint at the known name that is nearest to a misspelled one; "" if none is near."""
+  near = difflib.get_close_matches(str(name), list(known), 1)
+  return f'. Did you mean "{near[0]}"?' if near else ""
+
+
+def unknown(what: str, name: object, allowed: str) -> str:
+  """The message for a name that is none of those allowed, which are separated by ", "."""
+  hint = did_you_mean(name, allowed.split(", "))
+  return f"unknown {what} {name!r}{f'{hint} Allowed' if hint else '; allowed'}: {allowed}"
+
+
 def listed(names: Iterable[str], most: int = 5) -> str:
   """The first names, for a message."""
   found = list(names)
@@ -157,7 +170,7 @@ def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = 
       function; the last error lists its functions.
   """
   if not isinstance(name, str) or re.fullmatch(r"\w+(\.\w+)*:\w+", name) is None:
-    raise ValueError(f"unknown {what} {name!r}; allowed: {allowed}")
+    raise ValueError(unknown(what, name, allowed))
   module_name, function_name = name.split(":")
   try:
     module = importlib.import_module(module_name)

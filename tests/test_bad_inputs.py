@@ -128,7 +128,8 @@ BAD = [
   (config, {"resources.mine": "energy"}, "unknown resource 'energy'; allowed: module:name"),
   (config, {"resources.latency": "FOLDER/no.csv"}, "there is no latency table /"),
   # Spaces.
-  (config, {"space": {"name": "digts"}}, "a space of your own needs image_shape, classes"),
+  (config, {"space": {"name": "digts"}}, "own needs image_shape, classes"),
+  (config, {"space": {"name": "digts"}}, 'digits, mlperf_tiny. Did you mean "digits"?'),
   (config, {"space.start": ". | e9"}, "unknown option 'e9'"),
   (config, {"space.start": "e2"}, "1 stages in 'e2'; the space has 2"),
   (config, {"space.stages": [[4, 2, 3]]}, "config.space.stages[0].stride is 3; allowed: whole"),
@@ -151,7 +152,9 @@ BAD = [
   (config, {"data.source": "npz:FOLDER/none.npz"}, "no file "),
   (config, {"data.source": "npz"}, 'source "npz" has no path: allowed are "digits"'),
   (config, {"data.source": "folder:FOLDER/none"}, "/none: folder:PATH takes PATH/train/CLASS/* or"),
-  (config, {"data.source": "digitz"}, 'no source "digitz": TFDS does not know it'),
+  (config, {"data.source": "digitz"}, 'or "folder:PATH". Did you mean "digits"?'),
+  (config, {"data.source": "cifr10"}, 'no source "cifr10": TFDS does not know it, and data_dir '),
+  (config, {"data.source": "foldr:x"}, 'Did you mean "folder"?'),
   (config, {"data.stream": True}, "data.stream=True needs data.image_size: the size of the random"),
   (arrays, {"y_train": None}, "lacks y_train; it has x_train, x_test, y_test (expected"),
   (arrays, {"x_train": np.zeros((40, 5, 5, 3), np.float32)}, "whole numbers 0..255 are expected"),
@@ -166,6 +169,7 @@ BAD = [
   ),
   # Optimizers.
   (config, {"search.optimizer": "magic"}, "unknown optimizer 'magic'; allowed: rcas, greedy"),
+  (config, {"search.optimizer": "rcsa"}, "'rcsa'. Did you mean \"rcas\"? Allowed: rcas, gree"),
   (config, {"search.optimizer": "no.module:magic"}, "no.module cannot be imported from the work"),
   (config, {"search.optimizer": "examples.new_optimizer:NAME"}, "its functions: simulated_anneal"),
   (config, {"search.optimizer": "tests.tiny_config:get_config"}, "returned ConfigDict; allowed: a"),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from nas_submod.data import fake, folders, npz, tfds_sets
 from nas_submod.data.source import Source
+from nas_submod.validation import did_you_mean
 
 
 class Kind(NamedTuple):
@@ -47,7 +48,9 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     try:
       return tfds_sets.open_source(source, data_dir)
     except tfds_sets.UnknownSetError as error:
-      raise ValueError(f"{error}; allowed are {_allowed()}") from error
+      kinds = [kind for kind in KINDS if KINDS[kind].help]
+      hint = did_you_mean(name, ["digits", *kinds, *tfds_sets.names()])
+      raise ValueError(f"{error}; allowed are {_allowed()}{hint}") from error
   kind = KINDS[name]
   takes_path = kind.help.endswith(":PATH")
   if bool(path) != takes_path:

@@ -43,6 +43,13 @@ def open_source(name: str, data_dir: str | None) -> tuple[Source, Source | None]
   return train, None
 
 
+def names() -> list[str]:
+  """The sets that TFDS knows."""
+  import tensorflow_datasets as tfds
+
+  return [str(name) for name in tfds.list_builders(with_community_datasets=False)]
+
+
 def find_builder(name: str, data_dir: str | None) -> Any:
   """Returns the TFDS builder of a set; `digits` is prepared first.
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from nas_submod.networks import blocks
 from nas_submod.networks.blocks import Option
 from nas_submod.networks.search_space import SearchSpace, Stage, numbers_of
+from nas_submod.validation import did_you_mean, unknown
 
 _RCNET_CHANNELS = (24, 32, 64, 96, 160, 320)
 
@@ -126,7 +127,7 @@ def get(name: str) -> SearchSpace:
     ValueError: If it is unknown.
   """
   if name not in SPACES:
-    raise ValueError(f"unknown space {name!r}; allowed: {', '.join(SPACES)}")
+    raise ValueError(unknown("space", name, ", ".join(SPACES)))
   return SPACES[name]()
 
 
@@ -163,8 +164,9 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
   else:
     required = [f.name for f in dataclasses.fields(SearchSpace) if f.default is dataclasses.MISSING]
     if missing := [name for name in required if name not in fields]:
+      hint = did_you_mean(fields.get("name", ""), SPACES)
       raise ValueError(
-        f"a space of your own needs {', '.join(missing)}; known names: {', '.join(SPACES)}"
+        f"a space of your own needs {', '.join(missing)}; known names: {', '.join(SPACES)}{hint}"
       )
   if isinstance(start, str):
     start = numbers_of(start, fields["stages"], fields["options"])

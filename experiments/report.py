@@ -5,8 +5,10 @@ python -m experiments.report runs/rcas runs/random_search --output=runs/comparis
 
 Each folder gets its report.html, and figures/ with every figure as SVG and PNG. Several folders
 also get a page that compares them, in --output, and each of their pages says which others it beats.
+What belongs into a folder that cannot be written comes into one of its name in --output.
 """
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -32,7 +34,13 @@ def main(argv: Sequence[str]) -> None:
     if len(searches) > 1:
       comparison.check(searches)
     for search in searches:
+      for note in search.notes:
+        print(f"{search.name}: {note}")
       folder = files.local_path(search.name)
+      if not os.access(folder, os.W_OK):
+        print(f"{folder} cannot be written")
+        folder = output / folder.absolute().name
+        folder.mkdir(parents=True, exist_ok=True)
       others = [other for other in searches if other is not search]
       page.write_page(search, folder / page.PAGE_FILE, others)
       _save(page.all_plots(search, steps.chains(search)), folder)

@@ -341,6 +341,24 @@ def test_the_command_rebuilds_pages_and_compares(found, other, tmp_path):
   assert pathlib.Path(found.name, "figures", "network.png").exists()
 
 
+def test_a_page_is_made_without_a_table_that_is_gone(found):
+  """It shows what the result holds, and says what cannot be computed any more."""
+  config = {**found.config, "resources": {"params": "learned", "latency": "gone.csv"}}
+
+  def timed(rows):
+    return [{**row, "resources": row["resources"] | {"latency_ms": 1.5}} for row in rows]
+
+  result = {**found.result, "budget": found.result["budget"] | {"latency_ms": 2.5}}
+  result |= {name: timed(result[name]) for name in ("path", "finalists")}
+  result["resources"] = result["resources"] | {"latency_ms": 1.5}
+  gone = finished.make("run", config, result, found.evaluations)
+  words = "".join(Tags(page.page(gone)).words)
+  assert "latency_ms of networks other than the answer is left out: there is no latency" in words
+  assert "1.5 of 2.5" in words
+  names = {plot.name for plot in page.all_plots(gone, steps.chains(gone))}
+  assert "value_params" in names and not any("latency" in name for name in names)
+
+
 def test_a_folder_without_a_finished_search_is_refused(found, tmp_path):
   with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
     finished.read(tmp_path / "nowhere")

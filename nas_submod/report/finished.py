@@ -40,6 +40,7 @@ class Finished(NamedTuple):
     resources: The resources by name.
     score: The score of an evaluation.
     inputs: What tells its images and other files from others, by what they are; perhaps empty.
+    notes: Which resources are not in `resources`, because a table or code is no longer there.
   """
 
   name: str
@@ -50,6 +51,7 @@ class Finished(NamedTuple):
   resources: resources.Table
   score: Score
   inputs: Mapping[str, str]
+  notes: tuple[str, ...] = ()
 
   @property
   def scored(self) -> bool:
@@ -84,18 +86,33 @@ def make(
     inputs: The content of `inputs.json`.
 
   Raises:
-    ValueError: If the config names something that does not exist here.
+    ValueError: If the config names a space or a score that does not exist here.
   """
+  table, notes = _resources_of(config.get("resources"))
   return Finished(
     name,
     config.to_dict() if isinstance(config, ConfigDict) else config,
     result,
     tuple(evaluations),
     spaces.from_config(config["space"]),
-    resources.from_config(config.get("resources")),
+    table,
     score_named(config["score"]),
     inputs or {},
+    notes,
   )
+
+
+def _resources_of(settings: Mapping[str, Any] | None) -> tuple[resources.Table, tuple[str, ...]]:
+  """The resources of a config that can still be computed, and notes on the others."""
+  given, notes = dict(settings or {}), []
+  for name, value in dict(given).items():
+    try:
+      resources.from_config({name: value})
+    except ValueError as error:
+      del given[name]
+      shown = "latency_ms" if name == "latency" else name
+      notes.append(f"{shown} of networks other than the answer is left out: {error}")
+  return resources.from_config(given), tuple(notes)
 
 
 def read(workdir: str | os.PathLike) -> Finished:

@@ -50,6 +50,7 @@ def page(search: Finished, others: Sequence[Finished] = ()) -> str:
   body = [
     element("h1", title),
     element("p", _subtitle(search), class_="soft"),
+    *(element("p", note) for note in search.notes),
     element("div", join([figure(drawing), element("div", answer)]), class_="first"),
     section("The path, step by step", *tables.paths(search, chains)),
     section(

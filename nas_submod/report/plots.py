@@ -38,7 +38,9 @@ def against_resources(search: Finished, chains: Sequence[Chain]) -> list[Plot]:
   """The paths, all networks measured and the finalists against each resource with a budget."""
   measured = mean_scores(search)
   networks = np.array([search.space.from_key(key) for key in measured])
-  names = tuple(search.result["budget"])
+  names = tuple(name for name in search.result["budget"] if name in search.resources)
+  if not names:
+    return []
   costs = network_costs(search.space, networks, names, search.resources)
   return [
     _against(search, chains, name, costs[:, column], measured) for column, name in enumerate(names)

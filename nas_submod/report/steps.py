@@ -180,7 +180,8 @@ def _prices(
   search: Finished, run: str, base: Sequence[int], found: Sequence[Addition]
 ) -> np.ndarray:
   """Price of each addition to `base` by the rule of a run. `[K]`."""
-  limits = {n: v for n, v in search.result["budget"].items() if search.resources[n].additive}
+  known = {n: v for n, v in search.result["budget"].items() if n in search.resources}
+  limits = {n: v for n, v in known.items() if search.resources[n].additive}
   rule = run
   if rule not in (*limits, "joint"):
     rule = search.config["search"]["options"].get("rule", "unit")

@@ -2,12 +2,13 @@
 
 python -m benchmarks.trained --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
   [--architectures=resnet8,by_hand,largest,resnet20,mobilenet_v2,runs/tiny/result.json]
-  [--config.final.epochs=15] [--seeds_each=3] [--workdir=runs/trained]
+  [--config.final.epochs=15] [--seeds_each=3] [--int8] [--workdir=runs/trained]
 
 Networks are names and lines of the config's space, files of a search, `largest` (the jointly
 largest network that fits, which costs nothing to find), `resnet20` and `mobilenet_v2` (as wide as
 the budgets allow). A comma separates them. The recipe is `config.final`. The second network and
-those behind it are compared with the first one, paired by seed. Trainings are kept in the workdir,
+those behind it are compared with the first one, paired by seed. With --int8 each network is also
+exported, and its file `tflite_int8` classifies the test images. Trainings are kept in the workdir,
 in a folder for each network, recipe and data. The same command resumes a stopped run, and more
 seeds or networks add to it.
 """
@@ -29,18 +30,23 @@ from benchmarks import families
 from benchmarks.families import Network
 from benchmarks.spread import with_deviation, with_error
 from experiments import common
-from nas_submod import allocation, data, files, preemption, resources
+from nas_submod import allocation, data, files, networks, preemption, resources
+from nas_submod import trained as trained_network
 from nas_submod.data import fingerprint
+from nas_submod.export.deploy import deploy
+from nas_submod.export.formats import choose
+from nas_submod.export.subject import Subject
 from nas_submod.networks import architectures
 from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.report.text import number
 from nas_submod.search.setup import Setup, make_setup
-from nas_submod.training import final
+from nas_submod.training import checkpoints, final
 
 ARCHITECTURES = flags.DEFINE_list("architectures", ["resnet8", "by_hand"], "Networks to train.")
 SEEDS = flags.DEFINE_integer(
   "seeds_each", 3, "Trainings of each network, from config.seed on.", lower_bound=1
 )
+INT8 = flags.DEFINE_bool("int8", False, "Whether to test their int8 files (nas-submod[tflite]).")
 
 
 def named(setup: Setup, name: str) -> Network:
@@ -79,6 +85,41 @@ def trained(
   return metrics
 
 
+def int8_accuracy(
+  network: Network, images: data.Data, config: ConfigDict, workdir: pathlib.Path
+) -> float:
+  """The test accuracy of a trained network's file `tflite_int8`; kept in the workdir."""
+  kept = workdir / "int8.json"
+  if not kept.exists():
+    layer = networks.build(*network)
+    saved = checkpoints.read(workdir / "checkpoints", layer, config.final.get("average", 0) > 0)
+    facts = trained_network.data_facts(images)
+    subject = Subject(
+      network=trained_network.Trained(
+        *network,
+        variables=saved.variables,
+        mean=images.mean,
+        std=images.std,
+        classes=images.class_names,
+        border=facts["border"],
+        step=saved.step,
+        scores=saved.scores,
+        config=config.to_dict(),
+        origin=facts,
+      ),
+      data=images,
+      no_data="",
+      resources={},
+      units={},
+      settings={},
+      budget={},
+      commands=[],
+    )
+    found = deploy(subject, choose(["tflite_int8"], ""), workdir / "model")
+    files.write_json(kept, found["formats"]["tflite_int8"]["comparison"])
+  return float(files.read_json(kept)["accuracy"])
+
+
 def folder_of(name: str, network: Network, images: data.Data, config: ConfigDict) -> str:
   """The name of the folder of a network's trainings; what decides their results decides it."""
   short = pathlib.Path(name).parent.name if name.endswith(".json") else name
@@ -96,16 +137,21 @@ def main(config: ConfigDict) -> None:
   try:
     setup = make_setup(config)
     images = data.load(config.data, may_stream=True)
-    networks = {name: named(setup, name) for name in ARCHITECTURES.value}
-    for network in networks.values():
+    compared = {name: named(setup, name) for name in ARCHITECTURES.value}
+    if INT8.value:
+      choose(["tflite_int8"], "")  # Refuses before any training.
+    for network in compared.values():
       final.check(network.space, images, config)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in compared}
     if jax.default_backend() == "cpu":
       allocation.keep_freed_memory()
     for seed in range(config.seed, config.seed + SEEDS.value):
-      for name, network in networks.items():
+      for name, network in compared.items():
         folder = common.workdir() / folder_of(name, network, images, config) / str(seed)
-        rows[name].append(trained(network, images, config, seed, folder))
+        result = trained(network, images, config, seed, folder)
+        if INT8.value:
+          result["int8"] = int8_accuracy(network, images, config, folder)
+        rows[name].append(result)
   except (ValueError, FloatingPointError) as error:
     return common.fail(error)
   except preemption.Preempted as notice:
@@ -115,10 +161,11 @@ def main(config: ConfigDict) -> None:
   table = Table(title=f"{steps}, n = {SEEDS.value}, {first[0]['devices']}")
   costs = [*setup.budget]
   ahead = f"ahead of {next(iter(rows))}"
-  for column in ("", *costs, "test accuracy, %", ahead, "images a second"):
+  int8 = ["in int8, %"] if INT8.value else []
+  for column in ("", *costs, "test accuracy, %", *int8, ahead, "images a second"):
     table.add_column(column, justify="right", overflow="fold")
   for name, results in rows.items():
-    cost = resources.network_cost(*networks[name], setup.resources)
+    cost = resources.network_cost(*compared[name], setup.resources)
     accuracy = [100 * result["test"]["accuracy"] for result in results]
     gaps = [a - 100 * b["test"]["accuracy"] for a, b in zip(accuracy, first)]
     speeds = [result["images_per_second"] or float("nan") for result in results]
@@ -126,13 +173,14 @@ def main(config: ConfigDict) -> None:
       name,
       *(number(cost[resource]) for resource in costs),
       with_deviation(accuracy, 2),
+      *([with_deviation([100 * result["int8"] for result in results], 2)] if int8 else []),
       with_error(gaps, 2) if results is not first else "",
       f"{np.mean(speeds):.0f}",
     )
   console = Console(width=150, highlight=False)
   console.print(table)
   console.print("accuracy: mean and standard deviation; ahead: paired by seed, standard error")
-  for name, network in networks.items():
+  for name, network in compared.items():
     console.print(f"{name}: {network.space.text(network.architecture)}", markup=False)
   return None
 

@@ -45,6 +45,8 @@ def get_config(mode: str = "") -> ConfigDict:
   # Any of params, madds (multiply-adds of the convolutions for one image), flash, memory and
   # latency_ms, and resources of your own. Fractions are allowed.
   config.budget = budgets(params=12e3, madds=150e3)
+  # With --pareto: a search within each of these budgets, or shares of the budget.
+  config.front = (0.25, 0.5, 1.0)
   # "negative_loss" or "accuracy" on the validation split, or "negative_train_loss" over all steps.
   config.score = "negative_loss"
   config.search = {
@@ -56,6 +58,8 @@ def get_config(mode: str = "") -> ConfigDict:
     "replicates": 1,  # trainings averaged into one value
     "finalists": 4,
     "finalist_replicates": 4,  # fresh seeds that decide among the finalists
+    # Networks by name or line, trained as finalists are, to compare the answer with.
+    "references": (),
     # Seconds of a training, without compiling, after which it fails; 0: none. With several devices
     # it is that of the round, and a network fails if it takes longer alone too.
     "time_limit": 0.0,

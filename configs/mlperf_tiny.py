@@ -10,6 +10,7 @@ Commands:
   python -m experiments.train --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
     --architecture=runs/tiny/result.json --workdir=runs/tiny_trained
   python -m experiments.export --workdir=runs/tiny_trained
+The best networks within all three budgets, from one store of trainings: search with --pareto.
 """
 
 from ml_collections import ConfigDict
@@ -46,8 +47,11 @@ def get_config(mode: str = "") -> ConfigDict:
       "options": {"evaluations": 30},
       "finalists": 3,
       "finalist_replicates": 2,
+      "references": ("resnet8", "by_hand"),
     }
   )
+  # For --pareto: three devices.
+  config.front = tuple(BUDGETS[name] for name in ("w8", "w12", "w16"))
   recipe = {"batch_size": 128, "crop_padding": 4, "flip": True, "weight_decay": 2e-4}
   config.train.update(recipe | {"steps": 0, "epochs": 1.0, "learning_rate": 0.1})
   config.train.steps_per_call = 50

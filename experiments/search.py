@@ -2,12 +2,14 @@
 
 python -m experiments.search --config=configs/digits.py --workdir=runs/digits [--dry_run]
 
-The same command again continues where it was stopped.
+The same command again continues where it was stopped. With --pareto it searches within each budget
+of `config.front`, and reuses what it knows; the page of the workdir shows all answers.
 """
 
 import contextlib
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,16 +19,20 @@ from rich.console import Console
 
 from experiments import common
 from nas_submod import files, identity, parallel, preemption, search
-from nas_submod.evaluation.evaluator import EvaluationError
+from nas_submod.evaluation.evaluator import Evaluation, EvaluationError
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
-from nas_submod.report import dry_run, finished, live, page, text
+from nas_submod.report import dry_run, finished, front, live, page, text
+from nas_submod.report.finished import Finished
 from nas_submod.report.origin import origin
+from nas_submod.search import front as front_search
 from nas_submod.search import inputs
 from nas_submod.validation import first_line
 from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
+PARETO = flags.DEFINE_bool("pareto", False, "Search within each budget of config.front.")
+FRONT_FILE = "front.json"
 _KEPT = "; the trainings are kept, and the same command continues"
 VERBOSE = flags.DEFINE_bool("verbose", False, "Print noise, bound, counts and times too.")
 
@@ -35,14 +41,52 @@ def main(config: ConfigDict) -> None:
   """Prepares, searches, reports."""
   try:
     console = common.start_console()
-    setup = search.make_setup(config)
-    workdir, plain = common.workdir(), plain_of(config.to_dict())
-    decides, files_named = identity.of_evaluations, inputs.of_search(setup)
-    common.print_notes(console, setup.data)
+    workdir = common.workdir()
+    configs = {workdir: config}
+    if PARETO.value:
+      configs = {workdir / name: this for name, this in front_search.configs(config).items()}
+    setups = {folder: search.make_setup(this) for folder, this in configs.items()}
+    common.print_notes(console, setups[next(iter(setups))].data)
+    folders = {folder: _identity(setup) for folder, setup in setups.items()}
+    parallel.on_first_process(
+      lambda: [check_workdir(folder, *content) for folder, content in folders.items()]
+    )
     if DRY_RUN.value:
-      parallel.on_first_process(lambda: check_workdir(workdir, plain, decides, files_named))
-      console.print(dry_run.describe(setup), markup=False)
+      for setup in setups.values():
+        console.print(dry_run.describe(setup), markup=False)
       return
+  except ValueError as error:
+    return common.fail(error)
+  known: list[Evaluation] = []
+  searches = []
+  for folder, setup in setups.items():
+    found, journal = search_in(folder, setup, console, known)
+    known = list(journal)
+    searches.append(found)
+  if PARETO.value and jax.process_index() == 0:
+    with common.one_line(_KEPT):
+      files.write_json(workdir / FRONT_FILE, front.content(searches))
+      console.print(f"\n{front.text(searches)}", markup=False)
+      files.write_bytes(workdir / page.PAGE_FILE, front.page(searches, workdir).encode())
+      console.print(f"files   {workdir}/: {FRONT_FILE}, {page.PAGE_FILE}", markup=False)
+
+
+def search_in(
+  workdir: pathlib.Path, setup: search.Setup, console: Console, known: Sequence[Evaluation] = ()
+) -> tuple[Finished, Journal]:
+  """Searches, prints the summary, and writes result and page.
+
+  Args:
+    workdir: The folder of this search.
+    setup: The search.
+    console: Where it prints.
+    known: Evaluations of other searches, which it need not make.
+
+  Returns:
+    The search as reports read it, and its evaluations.
+  """
+  plain, decides, files_named = _identity(setup)
+  try:
     lock = contextlib.ExitStack()
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
     # The config in a workdir is that of its result, which a longer search replaces at its end.
@@ -51,14 +95,15 @@ def main(config: ConfigDict) -> None:
     parallel.on_first_process(lambda: open_workdir(workdir, plain, decides, files_named))
     made_by = identity.fingerprint_of(decides(plain), files_named)
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
+    journal.add([e for e in known if journal.get(e.key, e.replicate) is None])
   except ValueError as error:
     return common.fail(error)
   with lock, common.one_line(_KEPT):
     result = run(setup, workdir, journal, console)
-    if result is None or jax.process_index() > 0:
-      return
     result["run"] = origin("experiments.search", common.given_arguments())
     found = finished.make(str(workdir), plain, result, journal, files_named)
+    if jax.process_index() > 0:
+      return found, journal
     try:
       try:
         make_workdir(workdir, plain, decides, files_named)
@@ -68,11 +113,18 @@ def main(config: ConfigDict) -> None:
       page.write_page(found, workdir / page.PAGE_FILE)
     except ValueError as error:  # A file in the workdir was damaged or replaced.
       common.fail(f"{error}{_KEPT}")
+    return found, journal
+
+
+def _identity(setup: search.Setup) -> tuple[Any, Any, Any]:
+  """The plain config, what of it decides a value, and the files that decide too."""
+  plain = plain_of(ConfigDict(setup.config).to_dict())
+  return plain, identity.of_evaluations, inputs.of_search(setup)
 
 
 def run(
   setup: search.Setup, workdir: pathlib.Path, journal: Journal, console: Console
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
   """Searches; an error, a notice or Ctrl-C ends the command with one line."""
   try:
     common.interrupt_on_sigterm()

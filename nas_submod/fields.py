@@ -119,6 +119,11 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
     "replicates": whole(1, 1_000),
     "finalists": whole(1, 1_000),
     "finalist_replicates": whole(2, 1_000),
+    "references": Field(
+      "a list of names and lines of networks",
+      lambda value: LIST.fits(value) and all(map(TEXT.fits, value)),
+      False,
+    ),
     "time_limit": FROM_ZERO.optional,
   },
   "evaluation": {
@@ -190,6 +195,7 @@ _TOP = {
     "whole numbers from 0 to 2**32 - 1", lambda value: _is_whole(value) and 0 <= value < 2**32
   ),
   **dict.fromkeys(("score", "architecture"), TEXT),
+  "front": LIST,
   **dict.fromkeys(("space", "resources", "budget"), SECTION),
   **{
     name: Field(f"fields {', '.join(fields)}", SECTION.fits)

@@ -62,16 +62,17 @@ def test_another_width_recipe_or_data_set_has_a_folder_of_its_own():
 
 @pytest.mark.slow
 def test_trainings_are_compared_and_kept(tmp_path, capsys, monkeypatch):
+  pytest.importorskip("ai_edge_quantizer", reason="needs nas-submod[tflite]")
   config = tiny_config.get_config()
   config.budget.update({"params": 3e3, "madds": 3e4})
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
   run = flagsaver.flagsaver(
-    architectures=["largest", ". | e2"], seeds_each=2, workdir=str(tmp_path / "runs")
+    architectures=["largest", ". | e2"], seeds_each=2, int8=True, workdir=str(tmp_path / "runs")
   )(trained.main)
   run(config)
   table = capsys.readouterr().out
-  assert "n = 2" in table and table.count("±") == 3
+  assert "n = 2" in table and table.count("±") == 5
   assert ". . | e2 ." in table
   monkeypatch.setattr(final, "train", None)  # A second run only reads.
   run(config)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -121,20 +122,26 @@ def seconds_of(search: Finished) -> dict[str, float]:
   return {name.replace("_", " "): seconds[name] for name in kept}
 
 
+def _value(row: Mapping[str, Any]) -> str:
+  """The value of a network with its error, or that it failed."""
+  if row["value"] is None or not math.isfinite(row["value"]):
+    return "failed"
+  return f"{row['value']:.4f} ± {row['standard_error']:.4f}"
+
+
 def summary(search: Finished, verbose: bool = False) -> str:
   """Describes the answer of a search for the terminal; verbose: also how far to trust it."""
   result, rows = search.result, search.finalists
   width = max(len(row["run"]) for row in rows)
   marks = ["best", *("tie" if row["tie"] else "" for row in rows[1:])]
-  values = [
-    "failed"
-    if row["value"] is None or not math.isfinite(row["value"])
-    else f"{row['value']:.4f} ± {row['standard_error']:.4f}"
-    for row in rows
-  ]
+  values = [_value(row) for row in rows]
   others = [
     f"  {row['run']:>{width}}  {value:<{max(map(len, values))}} {mark:4}  {row['text']}"
     for row, value, mark in zip(rows, values, marks)
+  ]
+  references = [
+    f"  {'':>{width}}  {_value(row):<{max(map(len, values))}}       {row['name']}"
+    for row in result.get("references", ())
   ]
   times = ", ".join(f"{value:.0f} {name}" for name, value in seconds_of(search).items())
   more = [
@@ -161,6 +168,7 @@ def summary(search: Finished, verbose: bool = False) -> str:
       f"and standard error of {len(rows[0]['scores'])} fresh seeds)",
       "finalists, trained again with fresh seeds (tie: may be better within the noise):",
       *others,
+      *(["references, trained alike:", *references] if references else []),
       "",
       *([failed] if (failed := failed_line(search)) else []),
       *(more if verbose else []),

@@ -45,6 +45,12 @@ def verdicts(
   elif start := start_scores(search):
     found = difference(answer_scores(search), start, deviation(search))
     yield compared(found, f"the start network ({_trainings(start)})")
+  for row in result.get("references", ()):
+    if not math.isfinite(real(row["value"])):
+      continue
+    scores = [real(score) for score in row["scores"]]
+    found = difference(answer_scores(search), scores, deviation(search))
+    yield compared(found, f"the reference {row['name']} ({_trainings(scores)})")
   for other in others:
     counts = other.result["evaluations"]
     spent = f"{other.result['optimizer']}, {counts['journal'] - counts['scored']} trainings"

@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
     most: The largest possible number of them; None where nothing bounds it.
     scored: Scores with shared weights, roughly; None if more than a thousand.
     short: Short trainings by `config.train.screen_steps` in the first step of a greedy search.
-    final: The largest possible number of trainings of finalists and for the signal.
+    final: The largest possible number of trainings of finalists, references and for the signal.
   """
 
   candidates: int
@@ -64,7 +64,8 @@ def estimate(setup: Setup) -> Estimate:
     most=most,
     scored=scored,
     short=new if screens else 0,
-    final=search["finalist_replicates"] * (search["finalists"] + 2 * setup.grows),
+    final=search["finalist_replicates"]
+    * (search["finalists"] + len(setup.references) + 2 * setup.grows),
   )
 
 

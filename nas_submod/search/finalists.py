@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from nas_submod import resources
 from nas_submod.evaluation.evaluator import mean, standard_error
 from nas_submod.evaluation.objective import Objective
 from nas_submod.search.setup import Setup
@@ -47,6 +48,25 @@ def train_again(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list
       "scores": values,
     }
     for row, values, tie in zip(rows, scores, statistical_ties(np.array(scores)))
+  ]
+
+
+def train_references(setup: Setup, objective: Objective) -> list[Row]:
+  """Trains the networks that the answer is compared with, by the same seeds as the finalists."""
+  rows = [
+    {
+      "run": name,
+      "architecture": list(architecture),
+      "value": None,
+      "resources": resources.network_cost(setup.space, architecture, setup.resources),
+    }
+    for name, architecture in setup.references.items()
+  ]
+  if not rows:
+    return []
+  return [
+    {"name": row.pop("run")} | {key: row[key] for key in row if key not in ("search_value", "tie")}
+    for row in train_again(setup, objective, rows)
   ]
 
 

@@ -30,7 +30,14 @@ from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
 from nas_submod.resources.feasibility import opened_by_others
-from nas_submod.search.finalists import Row, binding, choose_finalists, signal_of, train_again
+from nas_submod.search.finalists import (
+  Row,
+  binding,
+  choose_finalists,
+  signal_of,
+  train_again,
+  train_references,
+)
 from nas_submod.search.setup import Setup
 from nas_submod.search.sharing import guided_optimizer
 
@@ -125,6 +132,7 @@ def run(
         "the trainings of all finalists failed; evaluations.jsonl says why. To try again, take "
         "another --workdir or delete their lines"
       )
+    references = train_references(setup, objective)
     display.working(counts, "signal")
     signal = signal_of(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
@@ -169,6 +177,7 @@ def run(
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",
     "signal": signal,
     "finalists": finalists,
+    "references": references,
     "path": path,
   }
 

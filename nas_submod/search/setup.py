@@ -15,7 +15,7 @@ from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, Evaluation, Score, s
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.fields import check_config, check_crops
-from nas_submod.networks import spaces
+from nas_submod.networks import architectures, spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.optimizers.catalog import FIXED_BATCH
@@ -44,6 +44,7 @@ class Setup(NamedTuple):
     shares: Whether shared weights are trained first, see `search.sharing`.
     guided: Whether the optimizer then chooses from a pool of networks that they score.
     score: The score of an evaluation.
+    references: Networks that the answer is compared with, by name; those that fit.
   """
 
   config: Mapping[str, Any]
@@ -60,6 +61,7 @@ class Setup(NamedTuple):
   shares: bool
   guided: bool
   score: Score
+  references: Mapping[str, tuple[int, ...]]
 
   def check(self, evaluation: Evaluation) -> None:
     """Raises ValueError if an evaluation cannot be one of this search."""
@@ -140,7 +142,31 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     shares=shares,
     guided=guided,
     score=score,
+    references=_references(space, search.get("references") or (), budget, table),
   )
+
+
+def _references(
+  space: SearchSpace,
+  names: Sequence[str],
+  budget: Mapping[str, int | float],
+  table: resources.Table,
+) -> dict[str, tuple[int, ...]]:
+  """The networks of `config.search.references` that are within the budgets.
+
+  Raises:
+    ValueError: If one is no network of the space.
+  """
+  found = {}
+  for name in names:
+    try:
+      architecture = architectures.read(space, name)
+    except ValueError as error:
+      raise ValueError(f"config.search.references: {error}") from None
+    costs = resources.network_cost(space, architecture, table)
+    if all(costs[resource] <= limit for resource, limit in budget.items()):
+      found[name] = tuple(architecture)
+  return found
 
 
 def make_optimizer(

@@ -1,0 +1,205 @@
+"""The front of searches within several budgets: the best network within each, beside references."""
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nas_submod.files import local_path
+from nas_submod.report import network
+from nas_submod.report.comparison import labels_of
+from nas_submod.report.document import document, figure, section
+from nas_submod.report.figure import INK, LINES, SURFACE, Plot, legend, new_figure, short, style
+from nas_submod.report.finished import Finished, deviation, difference, real, score_name
+from nas_submod.report.markup import Markup, element, escape, join, table, with_error
+from nas_submod.report.markup import network as blocks_of
+from nas_submod.report.page import PAGE_FILE
+from nas_submod.report.text import number
+
+
+class Point(NamedTuple):
+  """The best network within a budget.
+
+  Attributes:
+    budget: Limits by resource.
+    row: The network as `result.json` holds finalists.
+    found: The name of the search that found it. A network found within a smaller budget may be the
+      best within a larger one too.
+    tie: Whether it may be no better than the point before it, within the noise.
+  """
+
+  budget: Mapping[str, int | float]
+  row: Mapping[str, Any]
+  found: str
+  tie: bool
+
+
+def points(searches: Sequence[Finished]) -> list[Point]:
+  """The best finalist of all searches within the budget of each, in the order of the searches."""
+  found: list[Point] = []
+  for search in searches:
+    budget = search.result["budget"]
+    fitting = [
+      (row, label)
+      for other, label in zip(searches, labels_of(searches))
+      for row in other.finalists
+      if all(row["resources"][name] <= limit for name, limit in budget.items())
+    ]
+    row, label = max(fitting, key=lambda pair: real(pair[0]["value"], -math.inf))
+    before = found[-1].row if found else None
+    tie = (
+      before is not None
+      and not difference(_scores(row), _scores(before), deviation(search)).certain
+    )
+    found.append(Point(budget, row, label, tie))
+  return found
+
+
+def references(searches: Sequence[Finished]) -> list[Mapping[str, Any]]:
+  """The reference networks of all searches, each once, without failed ones."""
+  rows = {row["name"]: row for search in searches for row in search.result.get("references", ())}
+  return [row for row in rows.values() if math.isfinite(real(row["value"]))]
+
+
+def content(searches: Sequence[Finished]) -> dict[str, Any]:
+  """The front as plain values, for a file."""
+  shown = ("architecture", "text", "resources", "value", "standard_error")
+  return {
+    "score": searches[0].config["score"],
+    "points": [
+      {"budget": dict(p.budget), "found_in": p.found, "tie_with_smaller": p.tie}
+      | {name: p.row[name] for name in shown}
+      for p in points(searches)
+    ],
+    "references": [{name: row[name] for name in ("name", *shown)} for row in references(searches)],
+  }
+
+
+def text(searches: Sequence[Finished]) -> str:
+  """The front for a terminal."""
+  lines = [f"front: the best network within each budget, by {score_name(searches[0])}"]
+  for point in points(searches):
+    note = "; a tie with the smaller one" if point.tie else ""
+    lines += [
+      _limits(point.budget),
+      f"  {_value(point.row)}  {point.row['text']}  ({point.found}{note})",
+    ]
+  for row in references(searches):
+    used = ", ".join(f"{n} {number(row['resources'][n])}" for n in searches[0].result["budget"])
+    lines += [f"reference {row['name']}: {used}", f"  {_value(row)}  {row['text']}"]
+  return "\n".join(lines)
+
+
+def all_plots(searches: Sequence[Finished]) -> list[Plot]:
+  """The front against each resource, then its networks."""
+  found, space = points(searches), searches[0].space
+  drawings = [
+    network.draw(space, point.row["architecture"])._replace(
+      name=f"network_{place + 1}", caption=_limits(point.budget)
+    )
+    for place, point in enumerate(found)
+  ]
+  return [*(_against(searches, found, name) for name in searches[0].result["budget"]), *drawings]
+
+
+def page(searches: Sequence[Finished], folder: pathlib.Path) -> str:
+  """The page as HTML, with links to the pages of the searches.
+
+  Args:
+    searches: Two or more, the smallest budget first; they differ in their budgets alone.
+    folder: Where the page will be.
+  """
+  plots = all_plots(searches)
+  against = [figure(plot) for plot in plots if plot.name.startswith("front_")]
+  drawn = [figure(plot) for plot in plots if plot.name.startswith("network_")]
+  title = f"{searches[0].space.name}: the best within {len(searches)} budgets"
+  body = [
+    element("h1", title),
+    element("p", _first_sentence(searches)),
+    element("div", join(against), class_="plots"),
+    _table(searches, folder),
+    section("The networks", element("div", join(drawn), class_="plots")),
+  ]
+  return document(title, join(body))
+
+
+def _against(searches: Sequence[Finished], found: Sequence[Point], name: str) -> Plot:
+  with style():
+    figure_, axes = new_figure(360, 260)
+    costs = [point.row["resources"][name] for point in found]
+    values = [real(point.row["value"]) for point in found]
+    errors = [real(point.row["standard_error"]) for point in found]
+    axes.errorbar(costs, values, errors, fmt="-", c=LINES[0], capsize=3, lw=1.5, label="found")
+    for x, y, point in zip(costs, values, found):
+      axes.plot(x, y, "o", c=LINES[0], mfc=SURFACE if point.tie else LINES[0], zorder=3)
+    for place, row in enumerate(references(searches)):
+      x, y, error = row["resources"][name], real(row["value"]), real(row["standard_error"])
+      color = LINES[1 + place % (len(LINES) - 1)]
+      axes.errorbar(x, y, error, fmt="D", c=color, capsize=3, label=row["name"])
+    for point in found:
+      axes.axvline(point.budget[name], ls="--", c=INK, lw=0.8, alpha=0.5)
+    axes.set(xlabel=name, ylabel=score_name(searches[0]))
+    axes.xaxis.set_major_formatter(short)
+    legend(figure_, axes)
+  caption = (
+    f"Value against {name}, with standard errors of fresh seeds. Hollow: within the noise no "
+    "better than the smaller one. Dashed: budgets."
+  )
+  return Plot(f"front_{name}", name, caption, figure_, f"{caption} The table has the numbers.")
+
+
+def _first_sentence(searches: Sequence[Finished]) -> str:
+  found = points(searches)
+  ties = sum(point.tie for point in found)
+  words = "Each is better than the smaller one, beyond the noise."
+  if ties:
+    words = f"{ties} of {len(found) - 1} larger ones may be no better than the one before."
+  return (
+    f"The best network within each budget, from one store of evaluations. {words} The best of "
+    "several finalists looks better than it is by a part of its error."
+  )
+
+
+def _table(searches: Sequence[Finished], folder: pathlib.Path) -> Markup:
+  names = tuple(searches[0].result["budget"])
+  pages = {
+    label: os.path.relpath(local_path(search.name) / PAGE_FILE, folder)
+    for search, label in zip(searches, labels_of(searches))
+  }
+  rows = [
+    (
+      _limits(point.budget),
+      with_error(real(point.row["value"]), real(point.row["standard_error"])),
+      "tie with the smaller one" if point.tie else "",
+      Markup(f'<a href="{escape(pages[point.found])}">{escape(point.found)}</a>'),
+      *(number(point.row["resources"][name]) for name in names),
+      blocks_of(searches[0].space, point.row["architecture"]),
+    )
+    for point in points(searches)
+  ]
+  rows += [
+    (
+      f"reference {row['name']}",
+      with_error(real(row["value"]), real(row["standard_error"])),
+      "",
+      "",
+      *(number(row["resources"][name]) for name in names),
+      blocks_of(searches[0].space, row["architecture"]),
+    )
+    for row in references(searches)
+  ]
+  columns = ("within", score_name(searches[0]), "", "found in", *names, "network")
+  return table(columns, rows, "The best network within each budget, and references")
+
+
+def _limits(budget: Mapping[str, int | float]) -> str:
+  return ", ".join(f"{name} {number(limit)}" for name, limit in budget.items())
+
+
+def _scores(row: Mapping[str, Any]) -> list[float]:
+  return [real(score) for score in row["scores"]]
+
+
+def _value(row: Mapping[str, Any]) -> str:
+  return f"{real(row['value']):.4f} ± {real(row['standard_error']):.4f}"

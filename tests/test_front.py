@@ -1,0 +1,132 @@
+"""Searches within several budgets, and the page of their answers."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+from scipy import stats
+
+from nas_submod import files, search
+from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
+from nas_submod.report import finished, front
+from nas_submod.report.verdict import verdicts
+from nas_submod.search import front as front_search
+from nas_submod.search.setup import make_setup
+from nas_submod.workdir import make_workdir
+from tests import tiny_config
+from tests.evaluators import computed
+from tests.test_experiments import ROOT
+
+REFERENCE = "e2 . | e2 ."
+
+
+def config_of(*budgets):
+  config = tiny_config.get_config()
+  config.front = budgets
+  config.search.references = (REFERENCE,)
+  return config
+
+
+def test_an_entry_is_a_budget_or_a_share_of_it():
+  found = front_search.configs(config_of(0.5, {"params": 900}))
+  limits = [{k: v for k, v in c.budget.items() if v is not None} for c in found.values()]
+  assert list(found) == ["budget_1", "budget_2"]
+  assert limits == [{"params": 500.0, "madds": 4_000.0}, {"params": 900}]
+  assert all(not this.front for this in found.values())  # Each can be searched alone.
+
+
+@pytest.mark.parametrize(
+  ("entries", "words"),
+  [
+    ((1.0,), "two or more budgets in config.front"),
+    ((0.5, 0), r"config.front\[1\] is 0; allowed: a budget, or a share"),
+    ((0.5, "all"), r"config.front\[1\] is 'all'"),
+  ],
+)
+def test_a_wrong_list_is_refused(entries, words):
+  with pytest.raises(ValueError, match=words):
+    front_search.configs(config_of(*entries))
+
+
+def test_values_that_depend_on_budgets_are_refused():
+  config = config_of(0.5, 1.0)
+  config.evaluation.method = "shared_weights"
+  with pytest.raises(ValueError, match="values that do not depend on the budgets"):
+    front_search.configs(config)
+
+
+@pytest.fixture(scope="module")
+def searches(tmp_path_factory):
+  """Searches within three budgets, of which the second is hardly larger than the first."""
+  folder, found = tmp_path_factory.mktemp("front"), []
+  for name, config in front_search.configs(config_of(0.5, 0.52, 1.5)).items():
+    setup = make_setup(config)
+    make_workdir(folder / name, config.to_dict())
+    journal = Journal(folder / name / JOURNAL_FILE)
+    result = search.run(setup, computed(setup.space), journal)
+    files.write_json(folder / name / "result.json", result)
+    found.append(finished.read(folder / name))
+  return found
+
+
+def test_points_are_the_best_finalists_that_fit(searches):
+  points = front.points(searches)
+  rows = [row for one in searches for row in one.finalists]
+  for point, one in zip(points, searches):
+    limits = one.result["budget"]
+    fitting = [r for r in rows if all(r["resources"][name] <= limits[name] for name in limits)]
+    assert point.row["value"] == max(row["value"] for row in fitting)
+  assert points[1].row["value"] >= points[0].row["value"]
+
+
+def test_a_point_is_a_tie_unless_it_is_certainly_better(searches):
+  points = front.points(searches)
+  scores = [point.row["scores"] for point in points]
+  certain = [
+    len(set(after)) > 1
+    and stats.ttest_ind(after, before, equal_var=False, alternative="greater").pvalue < 0.05
+    for before, after in itertools.pairwise(scores)
+  ]
+  assert [point.tie for point in points] == [False, *(not better for better in certain)]
+
+
+def test_references_are_trained_where_they_fit_and_compared(searches):
+  costs = {"params": 526, "madds": 3_808}
+  for one in searches:
+    fits = all(costs[name] <= limit for name, limit in one.result["budget"].items())
+    assert [row["name"] for row in one.result["references"]] == [REFERENCE] * fits
+    assert any(REFERENCE in found.sentence for found in verdicts(one, [])) == fits
+  assert [row["name"] for row in front.references(searches)] == [REFERENCE]
+
+
+def test_the_page_and_the_text_have_all_points(searches, tmp_path):
+  page, text = front.page(searches, tmp_path), front.text(searches)
+  for point in front.points(searches):
+    assert f"{point.row['value']:.4f}" in text
+    assert f"{point.row['value']:.4f}".replace("-", "\N{MINUS SIGN}") in page
+  assert f"reference {REFERENCE}" in page and f"reference {REFERENCE}" in text
+  assert json.dumps(front.content(searches), allow_nan=False)
+
+
+@pytest.mark.slow
+def test_the_command_trains_nothing_twice(tmp_path):
+  flags = [
+    "--config=tests/tiny_config.py",
+    "--config.search.optimizer=random_search",
+    "--config.search.max_evaluations=4",
+    "--config.front=(0.8, 1.0)",
+    "--pareto",
+    f"--workdir={tmp_path}",
+  ]
+  command = [sys.executable, "-m", "experiments.search", *flags]
+  printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+  assert "front: the best network within each budget" in printed
+  assert len(json.loads((tmp_path / "front.json").read_text())["points"]) == 2
+  first, second = (
+    [json.loads(line) for line in (tmp_path / name / JOURNAL_FILE).read_text().splitlines()]
+    for name in ("budget_1", "budget_2")
+  )
+  assert second[: len(first)] == first  # What is known comes first, whole.
+  assert len({(e["key"], e["replicate"]) for e in second}) == len(second)

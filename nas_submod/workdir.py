@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -179,6 +180,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 def held(lock: pathlib.Path, what: str) -> Iterator[None]:
   """Holds a lock, which ends with the process at the latest. Its file is there while it is held.
 
+  Where the file system has no locks, this is said, and nothing is held.
+
   Args:
     lock: The file.
     what: What it stands for, for error messages.
@@ -200,7 +203,12 @@ def held(lock: pathlib.Path, what: str) -> Iterator[None]:
       raise ValueError(
         f"{what} is in use by {owner}: wait until it ends, stop it, or take another place"
       ) from None
-    except OSError:  # A file system without locks.
+    except OSError as error:  # A file system without locks.
+      print(
+        f"{what}: its file system has no locks ({error.strerror}), so that nothing keeps a second "
+        "process away",
+        file=sys.stderr,
+      )
       break
     if _is_file(lock, file.fileno()):
       break

@@ -1,5 +1,6 @@
 """A workdir belongs to what decides its results: a config, images, a table, code; one at a time."""
 
+import errno
 import fcntl
 import json
 import subprocess
@@ -269,3 +270,15 @@ def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path, monkeypatch):
   monkeypatch.setattr(fcntl, "flock", delete_first)
   with locked(tmp_path):
     assert deleted and (tmp_path / ".lock").exists()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
+  def flock(file, operation):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with locked(tmp_path):
+    pass
+  said = capsys.readouterr().err
+  assert said.startswith(f"workdir {tmp_path}: its file system has no locks (No locks available)")
+  assert said.count("\n") == 1

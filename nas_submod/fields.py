@@ -284,8 +284,11 @@ def check_section(
   missing = [name for name, f in fields.items() if f.required and given.get(name) is None]
   if missing:
     raise ValueError(f"{place} lacks {', '.join(missing)}; configs/digits.py has every field")
+  faults = []
   for name, value in given.items():
     if (value is not None or not may_be_unset) and not fields[name].fits(value):
       plain = value.to_dict() if hasattr(value, "to_dict") else value
       words = " ".join(repr(plain).split())
-      raise ValueError(f"{place}.{name} is {words:.80}; allowed: {fields[name].allowed}")
+      faults.append(f"{place}.{name} is {words:.80}; allowed: {fields[name].allowed}")
+  if faults:
+    raise ValueError("; and ".join(faults))

@@ -145,6 +145,12 @@ BAD = [
   (config, {"space.options": [{"block": "conv"}]}, "unknown block 'conv'; allowed: inverted_resid"),
   (config, {"space.options": [{"expansion": 2}, {"expansion": 2}]}, "distinct one-word names"),
   (config, {"space.classes": 11}, "data have 10 classes, space tiny has 11"),
+  (
+    config,
+    {"space.classes": 9, "space.image_shape": [9, 9, 1]},
+    "image_size; data have 10 classes",
+  ),
+  (config, {"train.flip": 3, "train.momentum": 2}, "False; and config.train.momentum is 2; allow"),
   (config, {"space.image_shape": [9, 9, 1]}, "images are (8, 8, 1), space tiny takes (9, 9, 1)"),
   # Data.
   (config, {"data.validation_size": 3}, "validation_size=3 is not possible"),

@@ -284,13 +284,16 @@ def batches(split: datasets.Split, batch_size: int) -> datasets.Split:
 def check_fit(space: SearchSpace, data: datasets.Data) -> None:
   """Raises ValueError if a space and the data differ in image shape or number of classes."""
   shape = data.train.images.shape[1:]
+  faults: list[str] = []
   if shape != space.image_shape:
-    raise ValueError(
+    faults.append(
       f"images are {shape}, space {space.name} takes {space.image_shape}: "
       "set config.space.image_shape or config.data.image_size"
     )
   if data.classes != space.classes:
-    raise ValueError(
+    faults.append(
       f"data have {data.classes} classes, space {space.name} has {space.classes}: "
       "set config.space.classes"
     )
+  if faults:
+    raise ValueError("; ".join(faults))

@@ -132,6 +132,16 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
   return text
 
 
+def fault(rows: dict[str, Row], chip: Chip) -> str | None:
+  """Says what a program has that it must not have; None if all are well."""
+  for name, row in rows.items():
+    if name in SEARCH and row.collectives:
+      return f"{name} holds a collective operation; candidates must not communicate"
+    if row.memory > chip.memory:
+      return f"{name} does not fit the memory of a chip"
+  return None
+
+
 def main(config: ConfigDict) -> None:
   """Compiles the programs and prints a line for each."""
   jax.config.update("jax_platforms", "cpu")  # On a TPU VM the chips are left alone.
@@ -153,12 +163,8 @@ def main(config: ConfigDict) -> None:
     print(line(name, rows[name], target.chip), flush=True)
   if "alone" in rows:
     print(f"\n{estimated(target, rows)}")
-  for name, row in rows.items():
-    if name in SEARCH and row.collectives:
-      common.fail(f"{name} holds a collective; candidates must not communicate", 1)
-    if row.memory > target.chip.memory:
-      common.fail(f"{name} does not fit the memory of a chip", 1)
-  return None
+  found = fault(rows, target.chip)
+  return common.fail(found, 1) if found else None
 
 
 if __name__ == "__main__":

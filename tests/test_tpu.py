@@ -287,6 +287,15 @@ def test_a_bound_is_the_slower_of_arithmetic_and_memory():
   assert row._replace(moved=819e7).bound(chip) == pytest.approx(1e-2)
 
 
+def test_a_program_that_communicates_or_does_not_fit_is_a_fault():
+  chip = tpu_programs.CHIPS["TPU v5 lite"]
+  fine = tpu.Row(0, 0, 0, 15 * 10**9, flops=0, moved=0, collectives={})
+  talks = fine._replace(collectives={"all-reduce": 1})
+  assert tpu.fault({"train": fine, "final": talks}, chip) is None
+  assert "train holds a collective" in tpu.fault({"start": fine, "train": talks}, chip)
+  assert "final does not fit" in tpu.fault({"final": fine._replace(memory=17 * 10**9)}, chip)
+
+
 def test_a_program_that_is_measured_has_its_memory_and_collectives():
   devices = tuple(jax.devices()[:4])
   program = jax.pmap(lambda x: jax.lax.psum(x, "i"), "i", devices=devices)

@@ -1,46 +1,46 @@
 """Speed of training networks: one program for all, a program for each, PyTorch.
 
-python -m benchmarks.evaluation --space=digits|rcnet_cifar100 [--networks=8] [--steps=100]
-  [--batch_size=32] [--dtype=float32|bfloat16] [--repeats=3] [--methods=ours,jit,...]
-  [--journal=WORKDIR/evaluations.jsonl]
+python -m benchmarks.evaluation --config=configs/digits.py [--config.train.batch_size=32]
+  [--config.train.dtype=bfloat16] [--noise] [--networks=8] [--steps=100] [--repeats=3]
+  [--methods=ours,jit,...] [--journal=WORKDIR/evaluations.jsonl]
 
-All methods train and evaluate the same networks, from the smallest to the largest within the
-budget of the space's config. Data (random images for rcnet_cifar100), batches, steps, augmentation
-and optimizer are the same. Each method and repeat runs in a new process, in turn, so nothing is
-compiled before it starts, and peak memory is that of the method. Start-up and data are not timed.
-The table has medians. A filled cache is JAX's persistent compilation cache after the same networks
-were trained once. The mean training loss shows that all methods did the same work; PyTorch draws
-initial values and crops with other generators. With --journal all methods train the networks of a
-finished search, which shows how long that search takes with each. The PyTorch rows need torch (a
-CPU build is 0.2 GB):
+All methods train and evaluate the same networks of a config, from the smallest to the largest
+within its budgets. Data (noise images with --noise), batches, steps, augmentation and optimizer are
+the same. "A program each" is how a final training trains. Each method and repeat runs in a new
+process, in turn, so nothing is compiled before it starts, and peak memory is that of the method.
+Start-up and data are not timed. The table has medians. A filled cache is JAX's persistent
+compilation cache after the same networks were trained once. The mean training loss shows that all
+methods did the same work; PyTorch draws initial values and crops with other generators. With
+--journal all methods train the networks of a finished search, which shows how long that search
+takes with each. The PyTorch rows need torch (a CPU build is 0.2 GB):
   pip install torch --index-url https://download.pytorch.org/whl/cpu
 """
 
 import itertools
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata, util
+from importlib import util
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import workload
-from benchmarks.workload import BATCH_SIZE, DTYPE, REPEATS
+from benchmarks.workload import REPEATS, STEPS
+from experiments import common
+from nas_submod import allocation, networks, resources, training
 from nas_submod import data as datasets
-from nas_submod import networks, resources, training
 from nas_submod.compilation import CompilationLog
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import Job
@@ -60,34 +60,37 @@ METHODS = {
   "torch_compile": "PyTorch torch.compile",
 }
 
-flags.adopt_module_key_flags(workload)
-SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Space of the networks.")
+NOISE = flags.DEFINE_bool("noise", False, "Train on noise, not on the images of the config.")
 NETWORKS = flags.DEFINE_integer("networks", 8, "Number of networks.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each network.", lower_bound=1)
 JOURNAL = flags.DEFINE_string("journal", None, "Journal of a search whose trainings are repeated.")
 CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Rows of the table.")
 _CHILD = flags.DEFINE_string("child", None, "Measure this method here and print JSON.")
 
 
-def settings() -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
-  """Returns space, data, config and the networks, one for each training."""
-  config = workload.CONFIGS[SPACE.value]()
+def settings(config: ConfigDict) -> tuple[SearchSpace, Data, ConfigDict, list[tuple[int, ...]]]:
+  """Returns space, data, config and the networks, one for each training.
+
+  Raises:
+    ValueError: If the config or the journal is wrong, or its images are missing.
+  """
+  config, steps = config.copy_and_resolve_references(), STEPS.value
   space = spaces.from_config(config.space)
-  changed = {"steps": STEPS.value, "epochs": 0.0, "batch_size": BATCH_SIZE.value}
-  changed |= {"schedule": "cosine", "steps_per_call": STEPS.value, "dtype": DTYPE.value}
-  config.train.update(changed)
-  data = datasets.load(config.data) if SPACE.value == "digits" else workload.random_data(space)
+  config.train.update(
+    {"steps": steps, "epochs": 0.0, "schedule": "cosine", "steps_per_call": steps}
+  )
+  data = workload.random_data(space) if NOISE.value else datasets.load(config.data)
+  training.check_fit(space, data)
   if JOURNAL.value:
     return space, data, config, workload.searched(space, JOURNAL.value)
-  chosen = workload.choose_architectures(
-    space, resources.check_budget(space, config.budget), NETWORKS.value
-  )
+  table = resources.from_config(config.get("resources"))
+  budget = resources.check_budget(space, config.budget, table)
+  chosen = workload.choose_architectures(space, budget, NETWORKS.value, table)
   return space, data, config, [tuple(architecture) for architecture in chosen]
 
 
-def measure_ours() -> dict[str, Any]:
+def measure_ours(config: ConfigDict) -> dict[str, Any]:
   """The evaluator of a search: one program for every architecture."""
-  space, data, config, architectures = settings()
+  space, data, config, architectures = settings(config)
   evaluator = Journaled(TrainingEvaluator(space, data, config), space, Journal(None))
   began = time.perf_counter()
   # An architecture that comes again is another replicate.
@@ -101,9 +104,9 @@ def measure_ours() -> dict[str, Any]:
   return {"compile": compiled, "train": seconds - compiled, "losses": losses}
 
 
-def measure_jit() -> dict[str, Any]:
+def measure_jit(config: ConfigDict) -> dict[str, Any]:
   """Measures a jitted step and evaluation of each network, compiled once for its trainings."""
-  space, data, config, architectures = settings()
+  space, data, config, architectures = settings(config)
   recipe, rng = training.recipe(config.train, data), jax.random.key(0)
   images, labels = map(jnp.asarray, data.train)
   validation = [map(jnp.asarray, v) for v in zip(*training.batches(data.validation, 256))]
@@ -142,11 +145,11 @@ def measure_jit() -> dict[str, Any]:
   return {"compile": log.seconds, "train": seconds - log.seconds, "losses": losses}
 
 
-def measure_torch(name: str) -> dict[str, Any]:
+def measure_torch(config: ConfigDict, name: str) -> dict[str, Any]:
   """Measures PyTorch; its networks must have as many parameters as ours."""
   from benchmarks import pytorch_networks
 
-  space, data, config, architectures = settings()
+  space, data, config, architectures = settings(config)
   for architecture in architectures:
     ours = resources.network_cost(space, architecture)["params"]
     theirs = pytorch_networks.parameters(space, architecture)
@@ -157,14 +160,16 @@ def measure_torch(name: str) -> dict[str, Any]:
   return pytorch_networks.train(space, data, config.train, architectures, last, compiled)
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(config: ConfigDict, name: str) -> dict[str, Any]:
   """Measures a method in this process; `peak` is device memory, on a CPU that of the process."""
   if name.startswith("torch"):
-    found = measure_torch(name)
+    found = measure_torch(config, name)
   else:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", (cores or 1) if name.startswith("ours") else 1)
-    found = measure_ours() if name.startswith("ours") else measure_jit()
+    if not name.startswith("ours") and jax.default_backend() == "cpu":
+      allocation.keep_freed_memory()  # As experiments.train does.
+    found = measure_ours(config) if name.startswith("ours") else measure_jit(config)
     found["peak"] = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     found["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
   unit = 1 if sys.platform == "darwin" else 1_024
@@ -179,15 +184,19 @@ def in_a_process(name: str, cache: str) -> dict[str, Any]:
     ValueError: If it fails; the message is the last line that it printed.
   """
   print(f"{METHODS[name]} ...", file=sys.stderr, flush=True)
-  given = (SPACE, NETWORKS, STEPS, BATCH_SIZE, DTYPE, JOURNAL)
-  own = [f"--{f.name}={f.value}" for f in given if f.value is not None]
   environment = os.environ | {
     "JAX_ENABLE_COMPILATION_CACHE": str(name.endswith("_cached")).lower(),
     "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, name),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
   }
-  command = [sys.executable, "-m", "benchmarks.evaluation", f"--child={name}", *own]
+  command = [
+    sys.executable,
+    "-m",
+    "benchmarks.evaluation",
+    f"--child={name}",
+    *common.given_arguments(),
+  ]
   done = subprocess.run(command, env=environment, capture_output=True, text=True)
   if done.returncode:
     raise ValueError((done.stderr.strip() or "no message").splitlines()[-1])
@@ -216,10 +225,10 @@ def all_runs(names: list[str], repeats: int, say: Callable[[str], None]) -> dict
   return runs
 
 
-def table(runs: dict[str, Any], networks_trained: int, title: str) -> Table:
-  """Tabulates medians of the runs; speeds are networks a minute."""
+def table(runs: dict[str, Any], networks_trained: int, images: int, title: str) -> Table:
+  """Tabulates medians of the runs; `images` of a training; images a second without compiling."""
   found = Table(title=title)
-  columns = "compile s", "train s", "per minute", "without compile", "peak GB", "mean loss"
+  columns = "compile s", "train s", "networks a minute", "images a second", "peak GB", "mean loss"
   found.add_column("")
   for column in columns:
     found.add_column(column, justify="right")
@@ -236,48 +245,35 @@ def table(runs: dict[str, Any], networks_trained: int, title: str) -> Table:
       f"{median(lambda run: run['compile']):.1f}",
       f"{median(lambda run: run['train']):.1f}",
       f"{median(lambda run: 60 * networks_trained / (run['compile'] + run['train'])):.2f}",
-      f"{median(lambda run: 60 * networks_trained / run['train']):.2f}",
+      f"{median(lambda run: images * networks_trained / run['train']):.0f}",
       f"{median(lambda run: run['peak'] / 1e9):.2f}",
       f"{median(lambda run: np.mean(run['losses'])):.4f}",
     )
   return found
 
 
-def versions(runs: dict[str, Any]) -> str:
-  """Names the devices and the libraries."""
-  devices = {
-    r["device"] for e in runs.values() if not isinstance(e, str) for r in e if "device" in r
-  }
-  libraries = ["jax", "jaxlib", "torch"]
-  installed = [f"{n} {metadata.version(n)}" for n in libraries if util.find_spec(n)]
-  cores = f"{platform.machine()}, {os.cpu_count()} cores"
-  return ", ".join([*sorted(devices), cores, f"Python {platform.python_version()}", *installed])
-
-
-def main(argv: Any) -> None:
+def main(config: ConfigDict) -> None:
   """Prints a table, or in a child process one line of JSON."""
-  if len(argv) > 1:
-    sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
-  if _CHILD.value:
-    print(json.dumps(measure(_CHILD.value)))
-    return
   if unknown := sorted(set(CHOSEN.value) - set(METHODS)):
-    sys.exit(f"error: unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
-  count = NETWORKS.value
-  if JOURNAL.value:
-    try:
-      count = len(workload.searched(spaces.get(SPACE.value), JOURNAL.value))
-    except ValueError as error:
-      sys.exit(f"error: {error}")
+    return common.fail(f"unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
+  try:
+    if _CHILD.value:
+      print(json.dumps(measure(config, _CHILD.value)))
+      return None
+    space, _, _, architectures = settings(config)
+  except ValueError as error:
+    return common.fail(error)
+  count, size = len(architectures), config.train.batch_size
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   runs = all_runs(CHOSEN.value, REPEATS.value, console.print)
   title = (
-    f"{SPACE.value}: {count} trainings, {STEPS.value} steps of {BATCH_SIZE.value} images, "
-    f"{DTYPE.value}, medians of {REPEATS.value}"
+    f"{space.name}: {count} trainings, {STEPS.value} steps of {size} images, "
+    f"{config.train.get('dtype', 'float32')}, medians of {REPEATS.value}"
   )
-  console.print(table(runs, count, title))
-  console.print(versions(runs))
+  console.print(table(runs, count, STEPS.value * size, title))
+  console.print(workload.versions(runs))
+  return None
 
 
 if __name__ == "__main__":
-  app.run(main)
+  common.run(main)

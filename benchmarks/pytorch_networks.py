@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from nas_submod import networks, training
 from nas_submod.data.loading import Data
+from nas_submod.networks.blocks import Block, Option
 from nas_submod.networks.search_space import SearchSpace
 
 _EVAL_BATCH = 256
@@ -24,43 +25,107 @@ def conv_bn(
   return nn.Sequential(conv, nn.BatchNorm2d(cout), *([nn.ReLU(inplace=True)] if active else []))
 
 
-class InvertedResidual(nn.Module):
-  """The block of `nas_submod.blocks.inverted_residual`, without squeeze-excite."""
+class Added(nn.Module):
+  """A branch, and a shortcut that is added; None for no shortcut."""
 
-  def __init__(
-    self,
-    cin: int,
-    cout: int,
-    stride: int,
-    expansion: int,
-    expand_groups: int = 1,
-    project_groups: int = 1,
-  ):
+  def __init__(self, branch: nn.Module, shortcut: nn.Module | None, active: bool = False):
     super().__init__()
-    inner = expansion * cin
-    shuffle = [nn.ChannelShuffle(project_groups)] if project_groups > 1 else []
-    self.branch = nn.Sequential(
-      conv_bn(cin, inner, groups=expand_groups),
-      conv_bn(inner, inner, 3, stride, groups=inner),
-      *shuffle,
-      conv_bn(inner, cout, groups=project_groups, active=False),
-    )
-    self.shortcut: nn.Module | None = None
-    if stride == 1:
-      self.shortcut = nn.Identity() if cin == cout else conv_bn(cin, cout, active=False)
+    self.branch, self.shortcut, self.active = branch, shortcut, active
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
     """Maps images `[B, C, H, W]` to images."""
     y = self.branch(x)
-    return y if self.shortcut is None else y + self.shortcut(x)
+    y = y if self.shortcut is None else y + self.shortcut(x)
+    return functional.relu(y) if self.active else y
+
+
+class SqueezeExcite(nn.Module):
+  """Multiplies channels by a gate computed from their averages, as `layers.squeeze_excite`."""
+
+  def __init__(self, channels: int, reduction: int = 4):
+    super().__init__()
+    squeezed = max(channels // reduction, 1)
+    self.gate = nn.Sequential(
+      nn.AdaptiveAvgPool2d(1),
+      nn.Conv2d(channels, squeezed, 1),
+      nn.ReLU(),
+      nn.Conv2d(squeezed, channels, 1),
+      nn.Hardsigmoid(),
+    )
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Maps images `[B, C, H, W]` to images."""
+    return x * self.gate(x)
+
+
+def inverted_residual(
+  cin: int,
+  cout: int,
+  stride: int,
+  expansion: int,
+  kernel: int = 3,
+  expand_groups: int = 1,
+  project_groups: int = 1,
+  squeeze_excite: bool = False,
+) -> nn.Module:
+  """The block of `nas_submod.blocks.inverted_residual`."""
+  inner = expansion * cin
+  branch = nn.Sequential(
+    conv_bn(cin, inner, groups=expand_groups),
+    conv_bn(inner, inner, kernel, stride, groups=inner),
+    *([SqueezeExcite(inner)] if squeeze_excite else []),
+    *([nn.ChannelShuffle(project_groups)] if project_groups > 1 else []),
+    conv_bn(inner, cout, groups=project_groups, active=False),
+  )
+  if stride > 1:
+    return branch
+  return Added(branch, nn.Identity() if cin == cout else conv_bn(cin, cout, active=False))
+
+
+def depthwise_separable(
+  cin: int, cout: int, stride: int, kernel: int = 3, squeeze_excite: bool = False
+) -> nn.Module:
+  """The block of `nas_submod.blocks.depthwise_separable`."""
+  branch = nn.Sequential(
+    conv_bn(cin, cin, kernel, stride, groups=cin),
+    *([SqueezeExcite(cin)] if squeeze_excite else []),
+    conv_bn(cin, cout, active=False),
+  )
+  return Added(branch, nn.Identity()) if stride == 1 and cin == cout else branch
+
+
+def residual(cin: int, cout: int, stride: int, kernel: int = 3) -> nn.Module:
+  """The block of `nas_submod.blocks.residual`."""
+  branch = nn.Sequential(
+    conv_bn(cin, cout, kernel, stride), conv_bn(cout, cout, kernel, active=False)
+  )
+  same = stride == 1 and cin == cout
+  shortcut = nn.Identity() if same else conv_bn(cin, cout, stride=stride, active=False)
+  return Added(branch, shortcut, active=True)
+
+
+_BLOCKS = {block.__name__: block for block in (inverted_residual, depthwise_separable, residual)}
+
+
+def built(option: Option, cin: int, cout: int, stride: int) -> nn.Module:
+  """The block of an option.
+
+  Raises:
+    ValueError: If it is a block of a user's own.
+  """
+  block = option.block
+  known = isinstance(block, Block) and block.function.startswith("nas_submod.")
+  if not known or (name := block.function.rpartition(":")[2]) not in _BLOCKS:
+    raise ValueError(f"block {option.name} is not written in PyTorch; built: {', '.join(_BLOCKS)}")
+  return _BLOCKS[name](cin, cout, stride, **dict(block.arguments))
 
 
 def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
-  """Builds the network of `nas_submod.networks.build`, for the block types of the paper."""
+  """Builds the network of `nas_submod.networks.build`; errors as in `built`."""
   channels = space.stem_channels
   parts: list[nn.Module] = [conv_bn(space.image_shape[-1], channels, 3, space.stem_stride)]
   if space.stem_block_channels:
-    parts.append(InvertedResidual(channels, space.stem_block_channels, 1, expansion=1))
+    parts.append(inverted_residual(channels, space.stem_block_channels, 1, expansion=1))
     channels = space.stem_block_channels
   *steps, _ = networks.walk(space, np.asarray(architecture))
   for step in steps:
@@ -69,8 +134,7 @@ def build(space: SearchSpace, architecture: Sequence[int]) -> nn.Sequential:
       if option:
         before = int(step.predecessor)
         stride = 1 if position else networks.opening_stride(space, step.stage, before)
-        settings = dict(space.options[option - 1].block.arguments)  # type: ignore[attr-defined]
-        parts.append(InvertedResidual(channels, stage.channels, stride, **settings))
+        parts.append(built(space.options[option - 1], channels, stage.channels, stride))
         channels = stage.channels
   if space.head_channels:
     parts.append(conv_bn(channels, space.head_channels))

@@ -33,7 +33,7 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import evaluation, workload
+from benchmarks import workload
 from benchmarks.speed import Speed, half_filled
 from nas_submod import parallel, resources
 from nas_submod.networks import blocks, spaces
@@ -43,9 +43,10 @@ flags.adopt_module_key_flags(workload)
 DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Devices of each row.")
 GROWTH = flags.DEFINE_bool("growth", False, "Measure compile and step time as a space grows.")
 OVERHEAD = flags.DEFINE_bool("overhead", False, "Compare with programs for a single network.")
+SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Space of the networks.")
 _ROW = flags.DEFINE_string("row", None, "Measure this space on --devices here and print JSON.")
 
-_SETTINGS = evaluation.STEPS, workload.BATCH_SIZE, workload.REPEATS, workload.DTYPE
+_SETTINGS = workload.STEPS, workload.BATCH_SIZE, workload.REPEATS, workload.DTYPE
 # Positions of each of two stages, options, channels; each row changes one number of the first.
 _SIZES = ((3, 3, 16), (6, 3, 16), (12, 3, 16), (3, 6, 16), (3, 3, 32), (3, 3, 64))
 
@@ -178,7 +179,7 @@ def main(argv: Any) -> None:
     sys.exit(f"error: unknown argument {argv[1]!r}; options begin with --")
   if not all(text.isdigit() and int(text) for text in DEVICES.value):
     sys.exit(f"error: --devices={','.join(DEVICES.value)}; allowed are positive numbers")
-  devices, steps = [int(text) for text in DEVICES.value], evaluation.STEPS.value
+  devices, steps = [int(text) for text in DEVICES.value], workload.STEPS.value
   if _ROW.value:
     name = _ROW.value
     if hasattr(os, "sched_setaffinity") and not OVERHEAD.value and "," not in name:
@@ -195,14 +196,14 @@ def main(argv: Any) -> None:
   console = Console(width=150, highlight=False)
   try:
     if OVERHEAD.value:
-      console.print(overhead(evaluation.SPACE.value, steps, workload.BATCH_SIZE.value))
+      console.print(overhead(SPACE.value, steps, workload.BATCH_SIZE.value))
     elif GROWTH.value:
       console.print(growth(steps))
     else:
-      console.print(weak_scaling(evaluation.SPACE.value, devices, steps))
+      console.print(weak_scaling(SPACE.value, devices, steps))
   except ValueError as error:
     sys.exit(f"error: {error}")
-  console.print(evaluation.versions({}))
+  console.print(workload.versions({}))
 
 
 if __name__ == "__main__":

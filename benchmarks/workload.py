@@ -1,8 +1,12 @@
 """Flags, images and networks of all sizes that the speed benchmarks share."""
 
+import os
 import pathlib
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import metadata, util
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,7 @@ from nas_submod.evaluation.journal import Journal
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 
+STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each network.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step.", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Type of the activations; autocast in PyTorch."
@@ -27,7 +32,10 @@ CONFIGS = {"digits": digits.get_config, "rcnet_cifar100": cifar100.get_config}
 
 
 def choose_architectures(
-  space: SearchSpace, budget: dict[str, int | float], count: int
+  space: SearchSpace,
+  budget: Mapping[str, int | float],
+  count: int,
+  table: resources.Table = resources.RESOURCES,
 ) -> list[list[int]]:
   """Chooses random networks, from the start network to full ones, sorted by multiply-adds."""
   rng = np.random.default_rng(0)
@@ -37,7 +45,7 @@ def choose_architectures(
     for position in rng.permutation(np.flatnonzero(chain[0] == 0)):
       larger = chain[-1].copy()
       larger[position] = rng.integers(1, len(space.options) + 1)
-      cost = resources.network_cost(space, larger.tolist())
+      cost = resources.network_cost(space, larger.tolist(), table)
       if all(cost[name] <= limit for name, limit in budget.items()):
         chain.append(larger)
     found.append([int(o) for o in space.canonical(chain[round(share * (len(chain) - 1))])])
@@ -96,3 +104,14 @@ def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
   if len({evaluation.steps for evaluation in found}) != 1:
     raise ValueError(f"{path} holds trainings of different lengths; allowed is one length")
   return [space.from_key(evaluation.key) for evaluation in found]
+
+
+def versions(runs: dict[str, Any]) -> str:
+  """Names the devices and the libraries."""
+  devices = {
+    r["device"] for e in runs.values() if not isinstance(e, str) for r in e if "device" in r
+  }
+  libraries = ["jax", "jaxlib", "torch"]
+  installed = [f"{n} {metadata.version(n)}" for n in libraries if util.find_spec(n)]
+  cores = f"{platform.machine()}, {os.cpu_count()} cores"
+  return ", ".join([*sorted(devices), cores, f"Python {platform.python_version()}", *installed])

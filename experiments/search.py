@@ -48,9 +48,12 @@ def main(config: ConfigDict) -> None:
     setups = {folder: search.make_setup(this) for folder, this in configs.items()}
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: _identity(setup) for folder, setup in setups.items()}
-    parallel.on_first_process(
-      lambda: [check_workdir(folder, *content) for folder, content in folders.items()]
-    )
+
+    def check() -> None:
+      for folder, content in folders.items():
+        check_workdir(folder, *content)
+
+    parallel.on_first_process(check)
     if DRY_RUN.value:
       for setup in setups.values():
         console.print(dry_run.describe(setup), markup=False)

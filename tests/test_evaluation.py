@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 from rich.console import Console
 
 from benchmarks import evaluation, workload
-from configs import digits
+from configs import digits, mlperf_tiny
 from nas_submod import resources
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.journal import Journal
@@ -58,12 +58,12 @@ def test_the_trainings_of_a_search_replicates_included(tmp_path):
   found.add(Evaluation(space.key(architecture), r, None, 1.0) for r in (0, 5))
   assert workload.searched(space, str(tmp_path / "evaluations.jsonl")) == [architecture] * 2
   done = run(f"--journal={tmp_path}/none.jsonl")
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert done.stderr.splitlines()[-1].startswith(f"error: no journal {tmp_path}/none.jsonl")
 
 
 def test_a_method_trains_and_counts_compiling_apart():
-  done = run("--child=jit", "--networks=1", "--steps=3", "--batch_size=8")
+  done = run("--child=jit", "--networks=1", "--steps=3", "--config.train.batch_size=8")
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout.splitlines()[-1])
   assert 0 < found["train"] < found["compile"]
@@ -80,11 +80,11 @@ def test_medians_speeds_and_what_failed():
     "torch": "absent: no module torch",
   }
   console = Console(width=200, record=True, file=io.StringIO())
-  console.print(evaluation.table(runs, 2, "title"))
+  console.print(evaluation.table(runs, 2, 100, "title"))
   [row] = [line for line in console.export_text().splitlines() if "ours" in line]
-  # Medians of 30, 20, 1; of 30, 10, 300; of 120 / 60, 120 / 30, 120 / 301; of 4, 12, 0.4.
-  assert row.replace("│", " ").split()[-6:] == ["20.0", "30.0", "2.00", "4.00", "2.00", "1.5000"]
-  assert "absent: no module torch" in [*evaluation.table(runs, 2, "title").columns[1].cells]
+  # Medians of 30, 20, 1; of 30, 10, 300; of 120 / 60, 120 / 30, 120 / 301; of 200 / 30.
+  assert row.replace("│", " ").split()[-6:] == ["20.0", "30.0", "2.00", "7", "2.00", "1.5000"]
+  assert "absent: no module torch" in [*evaluation.table(runs, 2, 100, "title").columns[1].cells]
 
 
 def test_one_run_of_each_in_turn_and_caches_filled_first(monkeypatch):
@@ -105,14 +105,16 @@ def test_one_run_of_each_in_turn_and_caches_filled_first(monkeypatch):
   assert runs["torch_compile"] == "failed: no compiler"
 
 
-def test_pytorch_networks_are_the_same_networks():
+@pytest.mark.parametrize("config", [digits, mlperf_tiny])
+def test_pytorch_networks_are_the_same_networks(config):
   pytest.importorskip("torch")
-  with flagsaver.flagsaver(networks=3, steps=2, batch_size=8):
-    found = evaluation.measure_torch("torch")  # Compares the numbers of parameters first.
+  with flagsaver.flagsaver(networks=3, steps=2, noise=True):
+    # Compares the numbers of parameters first.
+    found = evaluation.measure_torch(config.get_config(), "torch")
   assert len(found["losses"]) == 3
 
 
 def test_an_unknown_method_is_refused():
   done = run("--methods=theirs")
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert "unknown method 'theirs'; allowed: ours" in done.stderr

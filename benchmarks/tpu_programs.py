@@ -130,13 +130,12 @@ def search_programs(target: Target) -> dict[str, Callable[[], jax.stages.Lowered
   stop = jax.ShapeDtypeStruct((), np.int32)
   train, validation = _shapes((data.train, training.batches(data.validation, EVAL_BATCH)))
 
-  def states():
-    return _shapes(programs.start.lower(seeds, chosen).out_info)
+  states = jax.eval_shape(programs.start, seeds, chosen)
 
   return {
     "start": lambda: programs.start.lower(seeds, chosen),
-    "train": lambda: programs.train.lower(states(), seeds, chosen, orders, lengths, *train, stop),
-    "evaluate": lambda: programs.evaluate.lower(states(), chosen, *validation),
+    "train": lambda: programs.train.lower(states, seeds, chosen, orders, lengths, *train, stop),
+    "evaluate": lambda: programs.evaluate.lower(states, chosen, *validation),
   }
 
 

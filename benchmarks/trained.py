@@ -150,7 +150,9 @@ def main(config: ConfigDict) -> None:
         folder = common.workdir() / folder_of(name, network, images, config) / str(seed)
         result = trained(network, images, config, seed, folder)
         if INT8.value:
-          result["int8"] = int8_accuracy(network, images, config, folder)
+          this = config.copy_and_resolve_references()
+          this.seed = seed
+          result["int8"] = int8_accuracy(network, images, this, folder)
         rows[name].append(result)
   except (ValueError, FloatingPointError) as error:
     return common.fail(error)

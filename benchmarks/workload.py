@@ -21,10 +21,6 @@ from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each network.", lower_bound=1)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step.", lower_bound=1)
-DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", ["float32", "bfloat16"], "Type of the activations; autocast in PyTorch."
-)
 REPEATS = flags.DEFINE_integer(
   "repeats", 3, "Timings of each row; processes, if each timing has its own.", lower_bound=1
 )
@@ -93,14 +89,14 @@ def _fastest(call: Callable[[], jax.Array], repeats: int = 5) -> float:
 
 
 def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
-  """Reads the networks that a search trained, one for each training.
+  """Reads the networks that a search trained, one for each training that did not fail.
 
   Raises:
     ValueError: If the file is missing, belongs to another space or mixes lengths of trainings.
   """
   if not pathlib.Path(path).is_file():
     raise ValueError(f"no journal {path}; a search writes WORKDIR/evaluations.jsonl")
-  found = list(Journal(pathlib.Path(path)))
+  found = [e for e in Journal(pathlib.Path(path)) if e.metrics is not None]
   if len({evaluation.steps for evaluation in found}) != 1:
     raise ValueError(f"{path} holds trainings of different lengths; allowed is one length")
   return [space.from_key(evaluation.key) for evaluation in found]

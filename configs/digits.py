@@ -60,8 +60,8 @@ def get_config(mode: str = "") -> ConfigDict:
     "finalist_replicates": 4,  # fresh seeds that decide among the finalists
     # Networks by name or line, trained as finalists are, to compare the answer with.
     "references": (),
-    # Seconds of a training, without compiling, after which it fails; 0: none. With several devices
-    # it is that of the round, and a network fails if it takes longer alone too.
+    # Seconds of a training, without compiling, after which it fails; 0: none. What fails then
+    # depends on the machine. With several devices it is the time of a round of trainings.
     "time_limit": 0.0,
   }
   # The short training of a candidate.

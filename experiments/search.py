@@ -3,7 +3,7 @@
 python -m experiments.search --config=configs/digits.py --workdir=runs/digits [--dry_run]
 
 The same command again continues where it was stopped. With --pareto it searches within each budget
-of `config.front`, and reuses what it knows; the page of the workdir shows all answers.
+of `config.front`, and reuses what it knows; front.html of the workdir shows all answers.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 PARETO = flags.DEFINE_bool("pareto", False, "Search within each budget of config.front.")
-FRONT_FILE = "front.json"
+FRONT_FILE, FRONT_PAGE = "front.json", "front.html"
 _KEPT = "; the trainings are kept, and the same command continues"
 VERBOSE = flags.DEFINE_bool("verbose", False, "Print noise, bound, counts and times too.")
 
@@ -45,7 +45,11 @@ def main(config: ConfigDict) -> None:
     configs = {workdir: config}
     if PARETO.value:
       configs = {workdir / name: this for name, this in front_search.configs(config).items()}
-    setups = {folder: search.make_setup(this) for folder, this in configs.items()}
+    setups: dict[pathlib.Path, search.Setup] = {}
+    for folder, this in configs.items():
+      setup = search.make_setup(this)
+      first = next(iter(setups.values()), setup)
+      setups[folder] = setup._replace(data=first.data)  # The same images, once in memory.
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: _identity(setup) for folder, setup in setups.items()}
 
@@ -64,14 +68,14 @@ def main(config: ConfigDict) -> None:
   searches = []
   for folder, setup in setups.items():
     found, journal = search_in(folder, setup, console, known)
-    known = list(journal)
+    known = [evaluation for evaluation in journal if evaluation.metrics is not None]
     searches.append(found)
   if PARETO.value and jax.process_index() == 0:
     with common.one_line(_KEPT):
-      files.write_json(workdir / FRONT_FILE, front.content(searches))
       console.print(f"\n{front.text(searches)}", markup=False)
-      files.write_bytes(workdir / page.PAGE_FILE, front.page(searches, workdir).encode())
-      console.print(f"files   {workdir}/: {FRONT_FILE}, {page.PAGE_FILE}", markup=False)
+      files.write_json(workdir / FRONT_FILE, front.content(searches))
+      files.write_bytes(workdir / FRONT_PAGE, front.page(searches, workdir).encode())
+      console.print(f"files   {workdir}/: {FRONT_FILE}, {FRONT_PAGE}", markup=False)
 
 
 def search_in(

@@ -1,12 +1,10 @@
 """Searches within several budgets, and the page of their answers."""
 
-import itertools
 import json
 import subprocess
 import sys
 
 import pytest
-from scipy import stats
 
 from nas_submod import files, search
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
@@ -24,16 +22,17 @@ REFERENCE = "e2 . | e2 ."
 
 def config_of(*budgets):
   config = tiny_config.get_config()
-  config.front = budgets
+  with config.ignore_type():
+    config.front = budgets
   config.search.references = (REFERENCE,)
   return config
 
 
 def test_an_entry_is_a_budget_or_a_share_of_it():
-  found = front_search.configs(config_of(0.5, {"params": 900}))
+  found = front_search.configs(config_of(0.5, {"params": 900, "madds": 4e3}))
   limits = [{k: v for k, v in c.budget.items() if v is not None} for c in found.values()]
   assert list(found) == ["budget_1", "budget_2"]
-  assert limits == [{"params": 500.0, "madds": 4_000.0}, {"params": 900}]
+  assert limits == [{"params": 500.0, "madds": 4_000.0}, {"params": 900, "madds": 4e3}]
   assert all(not this.front for this in found.values())  # Each can be searched alone.
 
 
@@ -43,11 +42,19 @@ def test_an_entry_is_a_budget_or_a_share_of_it():
     ((1.0,), "two or more budgets in config.front"),
     ((0.5, 0), r"config.front\[1\] is 0; allowed: a budget, or a share"),
     ((0.5, "all"), r"config.front\[1\] is 'all'"),
+    ((1.0, 0.5), r"config.front\[1\] is .*none smaller and one larger"),
+    ((0.5, 0.5), "none smaller and one larger"),
+    (({"params": 500}, {"madds": 9_000}), "limits of the same resources"),
+    (({"params": 500}, {"params": "x"}), "config.budget.params is 'x'; allowed: numbers above 0"),
+    (0.5, "config.front is 0.5; allowed: a list"),
   ],
 )
 def test_a_wrong_list_is_refused(entries, words):
   with pytest.raises(ValueError, match=words):
-    front_search.configs(config_of(*entries))
+    config = config_of()
+    with config.ignore_type():
+      config.front = entries
+    front_search.configs(config)
 
 
 def test_values_that_depend_on_budgets_are_refused():
@@ -71,25 +78,33 @@ def searches(tmp_path_factory):
   return found
 
 
-def test_points_are_the_best_finalists_that_fit(searches):
-  points = front.points(searches)
-  rows = [row for one in searches for row in one.finalists]
-  for point, one in zip(points, searches):
-    limits = one.result["budget"]
-    fitting = [r for r in rows if all(r["resources"][name] <= limits[name] for name in limits)]
-    assert point.row["value"] == max(row["value"] for row in fitting)
-  assert points[1].row["value"] >= points[0].row["value"]
-
-
-def test_a_point_is_a_tie_unless_it_is_certainly_better(searches):
-  points = front.points(searches)
-  scores = [point.row["scores"] for point in points]
-  certain = [
-    len(set(after)) > 1
-    and stats.ttest_ind(after, before, equal_var=False, alternative="greater").pvalue < 0.05
-    for before, after in itertools.pairwise(scores)
+def made_of(name, budget, *finalists):
+  """A search with these finalists: madds and scores of each."""
+  rows = [
+    {"architecture": [0, 0, 1, 0], "resources": {"madds": madds}, "value": sum(scores) / 2}
+    | {"scores": scores, "standard_error": 0.0, "text": name, "tie": False}
+    for madds, scores in finalists
   ]
-  assert [point.tie for point in points] == [False, *(not better for better in certain)]
+  result = {
+    "budget": {"madds": budget},
+    "finalists": rows,
+    "signal": {"replicate_standard_deviation": 0.1},
+  }
+  return finished.make(name, tiny_config.get_config(), result, [])
+
+
+def test_a_point_is_the_best_finalist_of_all_that_fit():
+  points = front.points(
+    [
+      made_of("small", 10, (9, [0.5, 0.6]), (8, [0.1, 0.2])),
+      made_of("middle", 20, (19, [0.3, 0.4])),  # Worse than what the small one found.
+      made_of("large", 30, (29, [0.55, 0.57]), (28, [0.7, 0.2])),  # Not surely better.
+      made_of("huge", 40, (40.00001, [0.9, 0.91])),  # Within the tolerance of float costs.
+    ]
+  )
+  assert [point.found for point in points] == ["small", "small", "large", "huge"]
+  assert [point.row["value"] for point in points] == pytest.approx([0.55, 0.55, 0.56, 0.905])
+  assert [point.tie for point in points] == [False, True, True, False]
 
 
 def test_references_are_trained_where_they_fit_and_compared(searches):

@@ -8,6 +8,10 @@ if [[ "$command" != search && "$command" != train ]]; then
   echo "error: unknown command \"$command\"; allowed: $usage" >&2
   exit 2
 fi
+if [[ "$name" == data || "$name" == programs ]]; then
+  echo "error: run \"$name\" would share a folder of the bucket; allowed: another name" >&2
+  exit 2
+fi
 shift 2
 python=".venv/bin/python -m experiments.$command --distributed --workdir=runs/$name"
 for flag in "$@"; do

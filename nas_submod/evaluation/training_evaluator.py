@@ -78,23 +78,25 @@ class TrainingEvaluator:
     store = self._weights
     weights = {} if store is None else {parent: store.read(parent) for parent in parents}
     began, compiling = time.perf_counter(), CompilationLog()
-    try:
-      with compiling.counting():
-        states, metrics = self._train(jobs, weights)
-    except _TrainingError as error:
+    cause, trained = "", None
+    for _ in range(2):  # One more try, after a single one; outside `except`, which keeps arrays.
+      try:
+        with compiling.counting():
+          trained = self._train(jobs, weights)
+        break
+      except _TrainingError as error:
+        cause = cause or str(error)
       if len(jobs) > 1:
         for job in jobs:
           yield from self._round([job])
         return
-      try:
-        with compiling.counting():
-          states, metrics = self._train(jobs, weights)  # Once more.
-      except _TrainingError:
-        self._check_another(error)
-        seconds = time.perf_counter() - began - compiling.seconds
-        key = self._space.key(jobs[0].architecture)
-        yield Evaluation(key, jobs[0].replicate, None, seconds, 0, jobs[0].parent, cause=str(error))
-        return
+    if trained is None:
+      self._check_another(cause)
+      seconds = time.perf_counter() - began - compiling.seconds
+      key = self._space.key(jobs[0].architecture)
+      yield Evaluation(key, jobs[0].replicate, None, seconds, 0, jobs[0].parent, cause=cause)
+      return
+    states, metrics = trained
     if store is None:
       states = states.replace(params=(), state=())
     states, metrics = _gather((states, metrics))
@@ -146,10 +148,12 @@ class TrainingEvaluator:
     if (kinds == _FAILED).any():
       if error is not None and jax.process_index() > 0:  # Process 0 has the journal, not the cause.
         print(cause, file=sys.stderr)
-      raise _TrainingError(cause) from error
+      if error is not None:  # Its frames hold the arrays of the failed try.
+        traceback.clear_frames(error.__traceback__)
+      raise _TrainingError(cause)
     return trained
 
-  def _check_another(self, error: Exception) -> None:
+  def _check_another(self, cause: str) -> None:
     """Trains the start network for a step, to see whether a network or the machine is at fault.
 
     Raises:
@@ -159,7 +163,7 @@ class TrainingEvaluator:
     try:
       self._train([Job(start, 0, steps=1, full=True)], {})
     except _TrainingError:
-      raise EvaluationError(f"no network can be trained any more: {error}") from error
+      raise EvaluationError(f"no network can be trained any more: {cause}") from None
 
 
 class _TrainingError(Exception):

@@ -37,6 +37,8 @@ def describe(setup: Setup) -> str:
     work += _shared_work(setup, expected.scored, start["madds"], typical)
     seconds = work / _madds_per_second() / parallel.device_count()
     guess = f"{duration(seconds)} (a rough guess from multiply-adds, without compiling)"
+  references = setup.config["search"].get("references") or ()
+  left_out = [reference for reference in references if reference not in setup.references]
   return "\n".join(
     [
       *feasibility_lines(space, setup.budget, setup.resources),
@@ -52,6 +54,7 @@ def describe(setup: Setup) -> str:
       + (f", {inherited} of one that inherits" if inherited else "")
       + (f", {screening} for all of a large call" if screening else ""),
       *([_shared(setup, expected)] if setup.shares else []),
+      *([f"references {', '.join(left_out)}: over the budgets, left out"] if left_out else []),
       f"estimate   {_trainings(setup, expected)}",
       f"           {guess}",
       f"devices    {parallel.device_count()} x {jax.local_devices()[0].device_kind}",

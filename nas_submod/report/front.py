@@ -44,7 +44,8 @@ def points(searches: Sequence[Finished]) -> list[Point]:
       (row, label)
       for other, label in zip(searches, labels_of(searches))
       for row in other.finalists
-      if all(row["resources"][name] <= limit for name, limit in budget.items())
+      # Those of the search itself fit: float costs have a tolerance.
+      if other is search or all(row["resources"][n] <= limit for n, limit in budget.items())
     ]
     row, label = max(fitting, key=lambda pair: real(pair[0]["value"], -math.inf))
     before = found[-1].row if found else None

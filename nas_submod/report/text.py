@@ -100,7 +100,7 @@ def counts_line(search: Finished) -> str:
   counts = search.result["evaluations"]
   scored = f", scored {counts['scored']} with shared weights" if counts["scored"] else ""
   earlier = counts["journal"] - counts["trained"] - counts["scored"]
-  before = f" (and {earlier} before this command began)" if earlier else ""
+  before = f" (and {earlier} known before)" if earlier else ""
   return (
     f"trained {counts['trained']}{scored}{before}, reused {counts['reused']}, "
     f"failed {counts['failed']}"

@@ -142,15 +142,12 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
     shares=shares,
     guided=guided,
     score=score,
-    references=_references(space, search.get("references") or (), budget, table),
+    references=_references(space, search.get("references") or (), problem),
   )
 
 
 def _references(
-  space: SearchSpace,
-  names: Sequence[str],
-  budget: Mapping[str, int | float],
-  table: resources.Table,
+  space: SearchSpace, names: Sequence[str], problem: Problem
 ) -> dict[str, tuple[int, ...]]:
   """The networks of `config.search.references` that are within the budgets.
 
@@ -163,8 +160,8 @@ def _references(
       architecture = architectures.read(space, name)
     except ValueError as error:
       raise ValueError(f"config.search.references: {error}") from None
-    costs = resources.network_cost(space, architecture, table)
-    if all(costs[resource] <= limit for resource, limit in budget.items()):
+    mask = jnp.asarray(space.mask(np.array(architecture)))
+    if (np.asarray(problem.cost(mask)) <= np.asarray(problem.limit)).all():
       found[name] = tuple(architecture)
   return found
 

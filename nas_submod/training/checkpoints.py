@@ -31,17 +31,20 @@ def _reason(error: Exception) -> str:
   return first_line(error).partition(" [tensorstore_spec")[0]
 
 
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
+
+
 @contextlib.contextmanager
 def _writing(folder: pathlib.Path) -> Iterator[None]:
-  """Makes every error of a write one of the system, which names the folder."""
+  """Makes an error of the disk one of the system, which names the folder."""
   try:
     yield
   except Exception as error:  # Orbax raises many types, some from its threads.
-    number = getattr(error, "errno", None) or errno.EIO
-    if os.strerror(errno.ENOSPC) in str(error):
-      number = errno.ENOSPC
-    reason = _reason(error) if number == errno.EIO else os.strerror(number)
-    raise OSError(number, reason, str(folder)) from error
+    words, number = str(error), getattr(error, "errno", None)
+    number = number or next((n for n in _OF_DISKS if os.strerror(n) in words), None)
+    if number is None:
+      raise
+    raise OSError(number, os.strerror(number), str(folder)) from error
 
 
 class Checkpoints:

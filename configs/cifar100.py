@@ -22,8 +22,8 @@ def get_config(mode: str = "") -> ConfigDict:
   """The config; mode "smoke" trains candidates for 2 steps.
 
   Mode "shared" is the same search by shared weights, short enough for two CPU cores: networks are
-  scored, and finalists train for an epoch. About 3 s a step and 10 s a score make half a day; not
-  yet run to its end.
+  scored, and finalists train for an epoch. About 4 s a step and 10 s a score of one core make half
+  a day. A tenth of it was run, see docs/benchmarks.md: too short to compare depths.
   """
   config = digits.get_config()
   config.space = {"name": "rcnet_cifar100"}

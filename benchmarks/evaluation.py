@@ -1,11 +1,11 @@
 """Speed of training networks: one program for all, a program for each, PyTorch.
 
 python -m benchmarks.evaluation --config=configs/digits.py [--config.train.batch_size=32]
-  [--config.train.dtype=bfloat16] [--noise] [--networks=8] [--steps=100] [--repeats=3]
+  [--config.train.dtype=bfloat16] [--noise_images] [--networks=8] [--steps=100] [--repeats=3]
   [--methods=ours,jit,...] [--journal=WORKDIR/evaluations.jsonl]
 
 All methods train and evaluate the same networks of a config, from the smallest to the largest
-within its budgets. Data (noise images with --noise), batches, steps, augmentation and optimizer are
+within its budgets. Data (noise with --noise_images), batches, steps, augmentation and optimizer are
 the same. "A program each" is how a final training trains. Each method and repeat runs in a new
 process, in turn, so nothing is compiled before it starts, and peak memory is that of the method.
 Start-up and data are not timed. The table has medians. A filled cache is JAX's persistent
@@ -61,7 +61,7 @@ METHODS = {
   "torch_compile": "PyTorch torch.compile",
 }
 
-NOISE = flags.DEFINE_bool("noise", False, "Train on noise, not on the images of the config.")
+NOISE = flags.DEFINE_bool("noise_images", False, "Train on noise, not on the images of the config.")
 NETWORKS = flags.DEFINE_integer("networks", 8, "Number of networks.", lower_bound=1)
 JOURNAL = flags.DEFINE_string("journal", None, "Journal of a search whose trainings are repeated.")
 CHOSEN = flags.DEFINE_list("methods", list(METHODS), "Rows of the table.")
@@ -254,6 +254,9 @@ def table(runs: dict[str, Any], networks_trained: int, images: int, title: str) 
 
 def main(config: ConfigDict) -> None:
   """Prints a table, or in a child process one line of JSON."""
+  for name, flag in (("batch_size", workload.BATCH_SIZE), ("dtype", workload.DTYPE)):
+    if flag.present:
+      return common.fail(f"--{name} is no flag here; allowed: --config.train.{name}")
   if unknown := sorted(set(CHOSEN.value) - set(METHODS)):
     return common.fail(f"unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
   try:

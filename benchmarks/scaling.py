@@ -44,13 +44,9 @@ DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Devices of each ro
 GROWTH = flags.DEFINE_bool("growth", False, "Measure compile and step time as a space grows.")
 OVERHEAD = flags.DEFINE_bool("overhead", False, "Compare with programs for a single network.")
 SPACE = flags.DEFINE_enum("space", "digits", list(workload.CONFIGS), "Space of the networks.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step.", lower_bound=1)
-DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", ["float32", "bfloat16"], "Type of the activations; autocast in PyTorch."
-)
 _ROW = flags.DEFINE_string("row", None, "Measure this space on --devices here and print JSON.")
 
-_SETTINGS = workload.STEPS, BATCH_SIZE, workload.REPEATS, DTYPE
+_SETTINGS = workload.STEPS, workload.BATCH_SIZE, workload.REPEATS, workload.DTYPE
 # Positions of each of two stages, options, channels; each row changes one number of the first.
 _SIZES = ((3, 3, 16), (6, 3, 16), (12, 3, 16), (3, 6, 16), (3, 3, 32), (3, 3, 64))
 
@@ -200,7 +196,7 @@ def main(argv: Any) -> None:
   console = Console(width=150, highlight=False)
   try:
     if OVERHEAD.value:
-      console.print(overhead(SPACE.value, steps, BATCH_SIZE.value))
+      console.print(overhead(SPACE.value, steps, workload.BATCH_SIZE.value))
     elif GROWTH.value:
       console.print(growth(steps))
     else:

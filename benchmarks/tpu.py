@@ -2,8 +2,8 @@
 
 pip install -e '.[test,tpu]'
 python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
-  [--programs=start,train,evaluate,alone,final,enumeration] [--architecture=rcnet]
-  [--images=50000]
+  [--programs=start,train,evaluate,alone,final,enumeration] [--network=rcnet]
+  [--training_images=50000]
 
   start, train, evaluate  the search: a candidate on each device of a process
   alone                   a training step of one network, with a program of its own, on one chip
@@ -13,8 +13,8 @@ python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
 
 They are the programs that a TPU runs: `jax.pmap` takes the devices of a topology as it takes real
 ones. A topology is `v5e:2x2`, `v5e:4x4` (four processes) or another that libtpu knows. Black images
-stand in for the data. `--architecture` is as for experiments.train; the largest network that fits
-is the default.
+stand in for the data. `--network` is `--architecture` of experiments.train; the largest network
+that fits is the default.
 
 The programs are compiled one after another, each printed as it is done: seconds to lower and
 compile, code, memory of a device (arguments with the images, results, temporary arrays, code)
@@ -45,8 +45,10 @@ from nas_submod.search.estimate import estimate
 
 TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "Kind and shape of the slice.")
 PROGRAMS = flags.DEFINE_list("programs", None, "Programs to compile; all by default.")
-ARCHITECTURE = flags.DEFINE_string("architecture", None, "Network of `alone` and `final`.")
-IMAGES = flags.DEFINE_integer("images", 50_000, "Training and validation images.", lower_bound=1)
+NETWORK = flags.DEFINE_string("network", None, "Network of `alone` and `final`.")
+IMAGES = flags.DEFINE_integer(
+  "training_images", 50_000, "Training and validation images.", lower_bound=1
+)
 
 
 class Row(NamedTuple):
@@ -148,7 +150,7 @@ def main(config: ConfigDict) -> None:
   jax.config.update("jax_platforms", "cpu")  # On a TPU VM the chips are left alone.
   jax.config.update("jax_enable_compilation_cache", False)
   try:
-    target = tpu_programs.make_target(config, TOPOLOGY.value, IMAGES.value, ARCHITECTURE.value)
+    target = tpu_programs.make_target(config, TOPOLOGY.value, IMAGES.value, NETWORK.value)
     programs = tpu_programs.all_of(target)
     wanted = PROGRAMS.value or list(programs)
     if unknown := sorted(set(wanted) - set(programs)):

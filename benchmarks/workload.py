@@ -21,6 +21,10 @@ from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 
 STEPS = flags.DEFINE_integer("steps", 100, "Training steps of each network.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a step.", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16"], "Type of the activations; autocast in PyTorch."
+)
 REPEATS = flags.DEFINE_integer(
   "repeats", 3, "Timings of each row; processes, if each timing has its own.", lower_bound=1
 )

@@ -43,11 +43,12 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   # Two writers must not share a temporary file: they would mix their contents.
   temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
   try:
-    with naming(path), temporary.open("wb") as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())  # The rename may reach the disk before unsynced content.
-    temporary.replace(path)
+    with naming(path):
+      with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # The rename may reach the disk before unsynced content.
+      temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
 

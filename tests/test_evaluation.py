@@ -55,7 +55,9 @@ def test_the_trainings_of_a_search_replicates_included(tmp_path):
   space = spaces.get("digits")
   architecture = tuple(int(option) for option in space.canonical(space.start))
   found = Journal(tmp_path / "evaluations.jsonl")
-  found.add(Evaluation(space.key(architecture), r, None, 1.0) for r in (0, 5))
+  metrics = {"accuracy": 0.5, "loss": 1.0, "train_loss": 1.0}
+  found.add(Evaluation(space.key(architecture), r, metrics, 1.0, 900) for r in (0, 5))
+  found.add([Evaluation(space.key(architecture), 6, None, 1.0, cause="diverged")])
   assert workload.searched(space, str(tmp_path / "evaluations.jsonl")) == [architecture] * 2
   done = run(f"--journal={tmp_path}/none.jsonl")
   assert done.returncode == 2
@@ -108,7 +110,7 @@ def test_one_run_of_each_in_turn_and_caches_filled_first(monkeypatch):
 @pytest.mark.parametrize("config", [digits, mlperf_tiny])
 def test_pytorch_networks_are_the_same_networks(config):
   pytest.importorskip("torch")
-  with flagsaver.flagsaver(networks=3, steps=2, noise=True):
+  with flagsaver.flagsaver(networks=3, steps=2, noise_images=True):
     # Compares the numbers of parameters first.
     found = evaluation.measure_torch(config.get_config(), "torch")
   assert len(found["losses"]) == 3

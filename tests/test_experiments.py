@@ -109,7 +109,7 @@ def test_ended_and_run_again_gives_the_same_answer_and_trains_nothing_twice(fini
   )
   assert stopped and kept - int(stopped[1]) in (0, 1)  # One may just have been written.
   assert not (tmp_path / "result.json").exists()
-  assert f"(and {kept} before this command began)" in call("search", *flags, "--verbose")
+  assert f"(and {kept} known before)" in call("search", *flags, "--verbose")
   assert outcome(tmp_path) == outcome(finished[0])
   assert sorted(trainings(tmp_path)) == sorted(trainings(finished[0]))
   result = json.loads((tmp_path / "result.json").read_text())

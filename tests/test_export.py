@@ -379,7 +379,6 @@ def test_a_layer_that_does_not_say_what_it_does_is_named_before_any_work(export,
 @pytest.mark.parametrize(
   ("file", "content", "message"),
   [
-    ("new/model.onnx/file", "", "Is a directory"),
     ("result.json", "[1", "result.json is damaged, or not the result of a search"),
     ("train/data.json", "{}", "data.json is damaged"),
     ("train/data.json", {"mean": [1.0]}, "the data are not those of the training: mean ["),
@@ -397,5 +396,14 @@ def test_damaged_runs_are_refused(run, export, tmp_path, file, content, message)
   card.write_text("of an earlier export")
   status, _, errors = export(f"--workdir={folder}", "--formats=onnx", f"--output={card.parent}")
   assert status == 2 and message in errors and errors.count("\n") == 1
-  # It goes before the first file is written, and stays before.
-  assert card.exists() == (message != "Is a directory")
+  assert card.exists()
+
+
+def test_the_card_of_an_earlier_export_goes_before_the_first_file_is_written(run, export, tmp_path):
+  (tmp_path / "model.onnx" / "file").mkdir(parents=True)
+  card = tmp_path / "MODEL_CARD.md"
+  card.write_text("of an earlier export")
+  with pytest.raises(IsADirectoryError) as raised:  # The command says so in one line.
+    export(f"--workdir={run[0]}", "--formats=onnx", f"--output={tmp_path}")
+  assert raised.value.filename == str(tmp_path / "model.onnx")
+  assert not card.exists()

@@ -254,7 +254,6 @@ def test_checkpoints_keep_the_last_and_the_best_and_refuse_numbers_that_are_not_
     (ValueError('RESOURCE_EXHAUSTED: Error writing "a/.zarray": No space left on device'), 28, ""),
     (OSError(28, "No space left on device"), 28, ""),
     (OSError(30, "Read-only file system"), 30, "Read-only file system"),
-    (RuntimeError("lost [tensorstore_spec='{}']\nmore"), 5, "lost"),
   ],
 )
 def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(
@@ -269,6 +268,16 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(
       saved.save(1, {"a": np.zeros(2)}, {})
   assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path))
   assert raised.value.strerror == (words or "No space left on device")
+
+
+def test_another_error_of_a_checkpoint_stays_what_it_is(tmp_path, monkeypatch):
+  def save(*_, **__):
+    raise TypeError("not an array")
+
+  with checkpoints.Checkpoints(tmp_path, 1) as saved:
+    monkeypatch.setattr(saved._manager, "save", save)
+    with pytest.raises(TypeError, match="not an array"):
+      saved.save(1, {"a": np.zeros(2)}, {})
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def compiled(*flags):
 @needs_compiler
 @pytest.mark.slow
 def test_programs_of_digits_compile_for_a_tpu():
-  code, rows, said = compiled("--images=1437")
+  code, rows, said = compiled("--training_images=1437")
   assert code == 0
   assert list(rows) == ["start", "train", "evaluate", "alone", "final", "enumeration"]
   kinds = {name: row["collectives"] for name, row in rows.items()}
@@ -268,7 +268,7 @@ def test_programs_of_digits_compile_for_a_tpu():
 @needs_compiler
 @pytest.mark.slow
 def test_final_training_compiles_for_four_hosts():
-  code, rows, said = compiled("--images=1437", "--topology=v5e:4x4", "--programs=final")
+  code, rows, said = compiled("--training_images=1437", "--topology=v5e:4x4", "--programs=final")
   assert code == 0
   assert "16 x TPU v5 lite" in said
   assert "all-reduce" in rows["final"]["collectives"]

@@ -138,7 +138,8 @@ def test_an_error_on_process_0_ends_all_processes(start, tmp_path):
   assert "process 0 stopped with an error" in (tmp_path / "output1.txt").read_text()
 
 
-@pytest.mark.parametrize("inherit_steps", [0, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("inherit_steps", [0, 4])
 def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
   start, tmp_path, inherit_steps
 ):

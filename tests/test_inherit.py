@@ -199,6 +199,7 @@ def test_of_equal_parents_it_is_the_one_without_the_earliest_block():
     assert ancestors.parent(DIGITS.parse("e3 | e6 | e3"), 0) == DIGITS.key(small[0])
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_from_the_weights_it_left(tmp_path):
   flags = "--config.train.inherit_steps=4", "--cpu_devices=1"
   whole, pieces = tmp_path / "whole", tmp_path / "pieces"

@@ -21,7 +21,21 @@ SETTINGS = {
   "table": (instances.two_knapsacks, instances.noisy_table),
   "sequences": (instances.sequences, lambda seed: instances.sequence_function),
 }
-EVERY_SETTING = pytest.mark.parametrize("setting", SETTINGS)
+# The surrogate compiles for half a minute with each.
+SLOW = [("surrogate", "coverage"), ("surrogate", "facility")]
+EVERY_PAIR = pytest.mark.parametrize(
+  ("entry", "setting"),
+  [
+    pytest.param(
+      entry,
+      setting,
+      id=f"{setting}-{entry.name}",
+      marks=pytest.mark.slow if (entry.name, setting) in SLOW else (),
+    )
+    for setting in SETTINGS
+    for entry in ENTRIES
+  ],
+)
 ROWS = 2**8  # batches are padded to all sets of eight elements, so that every size is one program
 
 
@@ -55,8 +69,7 @@ def exactly(function):
   return lambda masks: (padded(on_host, masks), np.zeros(len(masks)))
 
 
-@EVERY_OPTIMIZER
-@EVERY_SETTING
+@EVERY_PAIR
 def test_both_drivers_keep_the_protocol_agree_and_compile_once(entry, setting, compilations):
   make_problem, make_function = SETTINGS[setting]
   for seed in range(4):

@@ -65,6 +65,7 @@ def answers():
   return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares one CPU device with eight")
 def test_a_process_of_one_device_finds_what_eight_find():
   code = (

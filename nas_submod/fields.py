@@ -4,11 +4,12 @@ What depends on the images, on the space or on another field is checked where it
 of `config.resources` and `config.budget` have names of the user's own.
 """
 
-import difflib
 import numbers
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from nas_submod.validation import did_you_mean
 
 _INT32_MAX = 2**31 - 1
 
@@ -278,9 +279,8 @@ def check_section(
   given = dict(section.items())
   for name in given:
     if name not in fields:
-      near = difflib.get_close_matches(str(name), fields, 1)
-      hint = f'Did you mean "{near[0]}"? ' if near else ""
-      raise ValueError(f"unknown field {place}.{name}. {hint}Allowed: {', '.join(fields)}")
+      hint = did_you_mean(name, fields) or "."
+      raise ValueError(f"unknown field {place}.{name}{hint} Allowed: {', '.join(fields)}")
   missing = [name for name, f in fields.items() if f.required and given.get(name) is None]
   if missing:
     raise ValueError(f"{place} lacks {', '.join(missing)}; configs/digits.py has every field")

@@ -1,12 +1,12 @@
 """The settings of shared weights, from `config.evaluation`."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from nas_submod import parallel, training
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import METHODS, TRAINING
+from nas_submod.validation import did_you_mean
 
 _FIELDS = ("method", "store", "least_share", "stores", "statistics_images", "pool")
 _STORE_FIELDS = (
@@ -77,9 +77,8 @@ def _section(name: str, fields: Any, allowed: Collection[str]) -> dict[str, Any]
     raise ValueError(f"{name} is {fields!r}; allowed: fields {', '.join(allowed)}") from None
   for field in dict(fields or {}):
     if field not in allowed:
-      near = difflib.get_close_matches(str(field), allowed, 1)
-      hint = f'Did you mean "{near[0]}"? ' if near else ""
-      raise ValueError(f"unknown field {name}.{field}. {hint}Allowed: {', '.join(allowed)}")
+      hint = did_you_mean(field, allowed) or "."
+      raise ValueError(f"unknown field {name}.{field}{hint} Allowed: {', '.join(allowed)}")
   return given
 
 

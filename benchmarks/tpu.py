@@ -2,7 +2,7 @@
 
 pip install -e '.[test,tpu]'
 python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
-  [--programs=start,train,evaluate,alone,final,enumeration] [--network=rcnet]
+  [--programs=start,train,evaluate,alone,final,enumeration,shared_weights] [--network=rcnet]
   [--training_images=50000]
 
   start, train, evaluate  the search: a candidate on each device of a process
@@ -10,6 +10,7 @@ python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
   final                   a step of the final training of that network, on all devices
   enumeration             partial enumeration of depth 1: greedy on facility location of 2,000
                           elements from 64 seeds, split over the devices of a process
+  shared_weights          the same of the config's own space, by scores of shared weights
 
 They are the programs that a TPU runs: `jax.pmap` takes the devices of a topology as it takes real
 ones. A topology is `v5e:2x2`, `v5e:4x4` (four processes) or another that libtpu knows. Black images
@@ -21,8 +22,8 @@ compile, code, memory of a device (arguments with the images, results, temporary
 against the chip's, flops and bytes of a step by the compiler's count, and the larger of flops /
 peak and bytes / bandwidth, a lower bound. The compiler counts the body of a loop once and of a
 switch the dearest branch, so the row of `train` is no bound for a network; that of `alone` is. The
-last line estimates the search by it. The command exits with 1 if a program of the search holds a
-collective operation, or a program does not fit.
+last line estimates the search by it. The command exits with 1 if a program other than `final` holds
+a collective operation, or a program does not fit.
 
 libtpu prints errors about missing workers first. They mean that there is no TPU.
 """
@@ -138,8 +139,8 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
 def fault(rows: dict[str, Row], chip: Chip) -> str | None:
   """Says what a program has that it must not have; None if all are well."""
   for name, row in rows.items():
-    if name in SEARCH and row.collectives:
-      return f"{name} holds a collective operation; candidates must not communicate"
+    if name != "final" and row.collectives:
+      return f"{name} holds a collective operation; its devices must not communicate"
     if row.memory > chip.memory:
       return f"{name} does not fit the memory of a chip"
   return None

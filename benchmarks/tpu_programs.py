@@ -20,6 +20,8 @@ import nas_submod as ns
 from benchmarks.set_functions import instances
 from nas_submod import networks, parallel, search, training
 from nas_submod.evaluation.candidates import EVAL_BATCH, make_candidate_programs
+from nas_submod.evaluation.shared_weights import score, store
+from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.networks import architectures
 from nas_submod.optimizers.enumeration import complete_seed
 from nas_submod.optimizers.largest_sets import largest_sets
@@ -157,15 +159,35 @@ def lower_step(
   return programs.train.lower(state, _shapes(data.train), rows)
 
 
-def lower_enumeration(target: Target, n: int = 2_000, seeds: int = 64) -> jax.stages.Lowered:
-  """Greedy on facility location from many seeds, split over the devices."""
-  costs = next(found for found in instances(n) if found.cost.size)
-  problem = ns.Problem(np.full(n, -1), costs.cost, 50.0)
-  shared = (problem, costs.function, np.zeros((n + 1, 1), np.int32), jax.random.key(0))
-  complete = functools.partial(complete_seed, ns.optimizers.greedy("density:0"))
+def lower_enumeration(
+  target: Target, problem: ns.Problem, value: Any, rule: str, seeds: int = 64
+) -> jax.stages.Lowered:
+  """Partial enumeration of depth 1 by greedy: many seeds, split over the devices of a process."""
+  shared = (problem, value, np.zeros((problem.n + 1, 1), np.int32), jax.random.key(0))
+  complete = functools.partial(complete_seed, ns.optimizers.greedy(rule))
   devices = target.own[: int(np.gcd(seeds, len(target.own)))]
   lanes = np.arange(seeds, dtype=np.int32).reshape(len(devices), -1)
   return parallel.pmap_items(complete, devices).lower(_shapes(shared), lanes)
+
+
+def lower_facility_location(target: Target, n: int = 2_000) -> jax.stages.Lowered:
+  """Enumeration on facility location."""
+  costs = next(found for found in instances(n) if found.cost.size)
+  problem = ns.Problem(np.full(n, -1), costs.cost, 50.0)
+  return lower_enumeration(target, problem, costs.function, "density:0")
+
+
+def lower_shared_weights(target: Target) -> jax.stages.Lowered:
+  """Enumeration on the scores of shared weights: a search that is one program."""
+  space, data, config = target.setup.space, target.setup.data, target.setup.config
+  sharing = shared_settings.from_config(config, data)
+  initial = functools.partial(store.start, networks.build_universal(space))
+  weights = jax.eval_shape(initial, jax.random.key(0))
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), weights)
+  held = score.hold([zeros] * sharing.stores, data, sharing.statistics_images)
+  metrics = score.make_metrics(space, training.recipe(config["train"], data))
+  value = score.value(space, metrics, held)
+  return lower_enumeration(target, target.setup.problem, value, "joint")
 
 
 def all_of(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:
@@ -174,5 +196,6 @@ def all_of(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:
   return search_programs(target) | {
     "alone": lambda: lower_step(target, config["train"], target.devices[:1]),
     "final": lambda: lower_step(target, config["final"], target.devices),
-    "enumeration": lambda: lower_enumeration(target),
+    "enumeration": lambda: lower_facility_location(target),
+    "shared_weights": lambda: lower_shared_weights(target),
   }

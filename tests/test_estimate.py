@@ -1,10 +1,12 @@
 """Plans: the estimate of a search, its dry run, and the time that is left."""
 
+import io
 import re
 import types
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from configs import digits
 from examples.new_optimizer import simulated_annealing
@@ -160,3 +162,18 @@ def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
   share = watch._share_used(watch.rows["unit"])
   left = 10 * (1 - share) / share + expected.final
   assert f"{live.duration(left)} of training left" in watch.line
+
+
+def test_a_log_gets_a_line_a_minute_while_trainings_run(monkeypatch):
+  now, out = [0.0], io.StringIO()
+  monkeypatch.setattr(live, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+  counts = types.SimpleNamespace(
+    trained=6, scored=0, needed=6, steps=72, reused=0, failed={}, seconds=6.0
+  )
+  with live.live(make_setup(tiny_config.get_config()), Console(file=out)) as display:
+    display.working(counts, "greedy")
+    for second in range(0, 150, 10):
+      now[0] = float(second)
+      display.progress(second / 150)
+  said = [line.split()[0] for line in out.getvalue().splitlines()[1:]]
+  assert said == ["0:00", "1:00", "2:00"]

@@ -20,6 +20,7 @@ from nas_submod.search.loop import Display
 from nas_submod.search.setup import Setup
 
 _LAST = ("finalists", "signal")  # The phases after the optimizer is done.
+_RHYTHM = 60.0  # seconds between lines of a log, at least
 _FEW = 5  # trainings of the greedy phase, before which the budgets tell little about the rest
 
 
@@ -80,7 +81,7 @@ class _Watch:
     made = counts.trained + counts.scored
     made = {"pool": counts.scored, "finalists": counts.trained}.get(self.phase, made)
     if not made and not share:
-      self.line = f"{self.phase}: compiling one program for all networks, a minute or so"
+      self.line = f"{self.phase}: compiling one program for all networks, which takes minutes"
       return
     self.line = f"{self.phase}: trained {counts.trained}"
     self.line += f", scored {counts.scored}" if counts.scored else ""
@@ -144,12 +145,19 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
   console.print("estimating how many trainings this will take")
   watch = _Watch(setup)
   if not console.is_terminal:
+    last_said = -np.inf
 
     def say(line):
+      nonlocal last_said
+      last_said = time.monotonic()
       console.print(line, highlight=False, markup=False)
       console.file.flush()  # Otherwise a log file that someone follows is written in blocks.
 
     said: set[str] = set()
+
+    def say_now_and_then():
+      if time.monotonic() - last_said >= _RHYTHM:
+        say(watch.status())
 
     def working(counts, phase):
       watch.working(counts, phase)
@@ -157,16 +165,17 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
         said.add(phase)
         say(watch.status())
 
-    told = -1
+    def progress(share):
+      watch.progress(share)
+      say_now_and_then()
 
     def sharing(step, steps):
-      nonlocal told
       watch.sharing(step, steps)
-      if step * 20 // steps > told:  # The first step, and each twentieth of all.
-        told = step * 20 // steps
+      if step == steps:
         say(watch.status())
+      say_now_and_then()
 
-    yield Display(lambda row: say(watch.accepted(row)), working, watch.progress, sharing)
+    yield Display(lambda row: say(watch.accepted(row)), working, progress, sharing)
     return
   with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
     yield Display(

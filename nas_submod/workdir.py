@@ -1,6 +1,7 @@
 """The folder of a run: made once, tied to what it computes, and used by one process at a time."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -83,9 +84,10 @@ def check_workdir(
   try:
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not there.is_dir():
-      raise NotADirectoryError(20, os.strerror(20))
+      raise _error(errno.ENOTDIR)
     if not os.access(there, os.W_OK | os.X_OK):
-      raise PermissionError(13, os.strerror(13))
+      is_read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+      raise _error(errno.EROFS if is_read_only else errno.EACCES)
     before, known = _read(path / CONFIG_FILE), _read(path / INPUTS_FILE)
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
@@ -113,6 +115,10 @@ def check_workdir(
         f"workdir {path} holds another run, whose {name} differ: {old or 'none'} there, "
         f"{new or 'none'} here; take another --workdir, or put back what was there"
       )
+
+
+def _error(number: int) -> OSError:
+  return OSError(number, os.strerror(number))
 
 
 def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:

@@ -111,10 +111,8 @@ def _budgets(result: Mapping[str, Any]) -> Markup:
     shown = element("div", bar, class_="bar binds" if binds else "bar", aria_hidden="true")
     rows.append((name, join([words, shown]), join(share)))
   parts = [table(("resource", "used of the budget", "share"), rows, "Budgets", class_="budgets")]
-  if "positions" in result["binding"]:
-    parts.append(element("p", "Every position has a block: no budget binds.", class_="soft"))
-  elif not result["binding"]:
-    parts.append(element("p", "No budget binds: another block would fit.", class_="soft"))
+  if room := text.room_left(result):
+    parts.append(element("p", f"{room.capitalize()}.", class_="soft"))
   return join(parts)
 
 

@@ -59,6 +59,15 @@ def budget_lines(
   ]
 
 
+def room_left(result: Mapping[str, Any]) -> str:
+  """Says why the network is no larger if no budget binds; empty if one does."""
+  if "positions" in result["binding"]:
+    return "no budget binds: every position has a block"
+  if result["binding"]:
+    return ""
+  return "no budget binds: another block would fit, but none that was tried did better"
+
+
 def bound_line(search: Finished) -> str:
   """The upper bound, or why there is none."""
   result, largest = search.result, LARGEST_SCORE[search.result["score"]]
@@ -161,7 +170,7 @@ def summary(search: Finished, verbose: bool = False) -> str:
       draw(search.space, result["architecture"]),
       "",
       *budget_lines(result["resources"], result["budget"], result["binding"]),
-      *([] if result["binding"] else ["no budget binds: another block would fit"]),
+      *([room] if (room := room_left(result)) else []),
       *([limit] if (limit := limit_line(search)) else []),
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "

@@ -76,7 +76,7 @@ def settings(config: ConfigDict) -> tuple[SearchSpace, Data, ConfigDict, list[tu
   """
   config, steps = config.copy_and_resolve_references(), STEPS.value
   space = spaces.from_config(config.space)
-  config.train.update({"steps": steps, "epochs": 0.0, "steps_per_call": steps})
+  config.train.update({"steps": steps, "epochs": 0.0})
   config.train.update({"schedule": "cosine", "inherit_steps": 0, "screen_steps": 0})
   data = workload.random_data(space) if NOISE.value else datasets.load(config.data)
   training.check_fit(space, data)
@@ -147,8 +147,12 @@ def measure_jit(config: ConfigDict) -> dict[str, Any]:
 
 def measure_torch(config: ConfigDict, name: str) -> dict[str, Any]:
   """Measures PyTorch; its networks must have as many parameters as ours."""
+  import torch
+
   from benchmarks import pytorch_networks
 
+  if not torch.cuda.is_available():
+    allocation.keep_freed_memory()  # As for JAX, a program each.
   space, data, config, architectures = settings(config)
   for architecture in architectures:
     ours = resources.network_cost(space, architecture)["params"]

@@ -1,5 +1,6 @@
 """Known families of networks, as wide as budgets allow: what a user would try without a search."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -32,11 +33,10 @@ def resnet(space: SearchSpace, width: int) -> Network:
 
 
 # Channels, blocks and strides of MobileNetV2 (Sandler et al. 2018, Table 2). As usual for images of
-# 32x32 pixels, the stem and the second stage keep the resolution. The first row is the block of
-# expansion 1.
+# 32x32 pixels, the stem keeps the resolution. The first row is the block of expansion 1.
 _MOBILENET_V2 = (
   (16, 1, 1),
-  (24, 2, 1),
+  (24, 2, 2),
   (32, 3, 2),
   (64, 4, 2),
   (96, 3, 1),
@@ -46,18 +46,25 @@ _MOBILENET_V2 = (
 _MOBILENET_STEM, _MOBILENET_HEAD = 32, 1_280
 
 
-def mobilenet_v2(space: SearchSpace, width: int) -> Network:
-  """MobileNetV2 (Sandler et al. 2018) with `width / 64` times its channels, at least one."""
+def mobilenet_v2(space: SearchSpace, width: int, second_stride: int = 1) -> Network:
+  """MobileNetV2 (Sandler et al. 2018) with `width / 64` times its channels, at least one.
+
+  As usual for images of 32x32 pixels its second stage has stride 1. With stride 2, as in the paper,
+  it takes less memory, so that wider ones fit a small device.
+  """
 
   def scaled(channels: int) -> int:
     return max(round(channels * width / 64), 1)
 
+  rows = [
+    (c, n, second_stride if place == 1 else s) for place, (c, n, s) in enumerate(_MOBILENET_V2)
+  ]
   found = SearchSpace(
     name="mobilenet_v2",
     image_shape=space.image_shape,
     classes=space.classes,
     stem_channels=scaled(_MOBILENET_STEM),
-    stages=tuple(Stage(scaled(c), count, stride) for c, count, stride in _MOBILENET_V2),
+    stages=tuple(Stage(scaled(channels), count, stride) for channels, count, stride in rows),
     options=(blocks.option("depthwise_separable"), blocks.option(expansion=6, project_skip=False)),
     head_channels=scaled(_MOBILENET_HEAD),
   )
@@ -67,6 +74,7 @@ def mobilenet_v2(space: SearchSpace, width: int) -> Network:
 FAMILIES: Mapping[str, Callable[[SearchSpace, int], Network]] = {
   "resnet20": resnet,
   "mobilenet_v2": mobilenet_v2,
+  "mobilenet_v2_stride_2": functools.partial(mobilenet_v2, second_stride=2),
 }
 
 

@@ -40,17 +40,39 @@ _FIRST_JUDGE = 1_000  # A replicate that no search uses.
 
 
 def ways(config: ConfigDict, cost: int) -> dict[str, dict[str, Any]]:
-  """Returns the changes of each way to a config, for `cost` trainings; 0: no limit."""
-  shared = store_cost(config)
-  guided = max(round(cost - shared), 1)
-  options = {"features": "shared_weights", "evaluations": guided}
-  return {
-    "rcas": {"search.optimizer": "rcas", "search.max_evaluations": COST.value},
-    "random_search": {"search.optimizer": "random_search", "search.max_evaluations": cost},
-    "surrogate": {"search.optimizer": "surrogate", "search.options": {"evaluations": cost or 1}},
-    "shared_weights": {"search.optimizer": "rcas", "evaluation.method": "shared_weights"},
-    "guided": {"search.optimizer": "surrogate", "search.options": options},
+  """Returns the changes of each way to a config, for `cost` trainings; 0: no limit.
+
+  Each way has its own options, or those of the config if that searches in this way.
+  """
+  guided = {"features": "shared_weights", "evaluations": max(round(cost - store_cost(config)), 1)}
+  found = {
+    "rcas": ("rcas", {}, {"search.max_evaluations": COST.value}),
+    # Draws that fill the budgets are the strongest ones.
+    "random_search": ("random_search", {"stop": 0.0, "evaluations": cost or 1}, {}),
+    "surrogate": ("surrogate", {"evaluations": cost or 1}, {}),
+    "shared_weights": ("rcas", {}, {"evaluation.method": "shared_weights"}),
+    "guided": ("surrogate", guided, {}),
   }
+  search, changes = config.search, {}
+  for name, (optimizer, options, more) in found.items():
+    own = dict(search.options) if search.optimizer == optimizer else {}
+    changes[name] = {"search.optimizer": optimizer, "search.options": own | options} | more
+  return changes
+
+
+def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDict:
+  """Returns a copy of a config with another seed and other fields, whose content is replaced."""
+  this = config.copy_and_resolve_references()
+  this.seed = seed
+  for name, value in changes.items():
+    section, field = name.split(".")
+    if isinstance(value, dict):
+      del this[section][field]
+      with this.unlocked():
+        this[section][field] = value
+    else:
+      this[section][field] = value
+  return this
 
 
 def store_cost(config: ConfigDict) -> float:
@@ -104,9 +126,11 @@ def main(config: ConfigDict) -> None:
   for seed in range(SEEDS.value):
     for name in rows:
       cost = COST.value or (rows["rcas"][-1]["measured"] if name != "rcas" else 0)
-      this = config.copy_and_resolve_references()
-      this.update_from_flattened_dict({"seed": seed, **ways(config, cost)[name]})
-      rows[name].append(run_search(this, common.workdir() / f"{name}_{seed}"))
+      this = changed(config, seed, ways(config, cost)[name])
+      try:
+        rows[name].append(run_search(this, common.workdir() / f"{name}_{seed}"))
+      except ValueError as error:
+        return common.fail(error)
       console.print(f"{name} {seed}: judged {rows[name][-1]['judged']:.4f}")
   first = rows[WAYS.value[-1]]
   table = Table(title=f"{config.space.name}, n = {SEEDS.value}, {first[0]['devices']}")

@@ -1,16 +1,17 @@
 """Networks trained alike, side by side: costs, and test accuracy of several seeds.
 
 python -m benchmarks.trained --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
-  [--architectures=resnet8,by_hand,largest,resnet20,mobilenet_v2,runs/tiny/result.json]
+  [--architectures=resnet8,by_hand,largest,resnet20,mobilenet_v2_stride_2,runs/tiny/result.json]
   [--config.final.epochs=15] [--seeds_each=3] [--int8] [--workdir=runs/trained]
 
 Networks are names and lines of the config's space, files of a search, `largest` (the jointly
-largest network that fits, which costs nothing to find), `resnet20` and `mobilenet_v2` (as wide as
-the budgets allow). A comma separates them. The recipe is `config.final`. The second network and
-those behind it are compared with the first one, paired by seed. With --int8 each network is also
-exported, and its file `tflite_int8` classifies the test images. Trainings are kept in the workdir,
-in a folder for each network, recipe and data. The same command resumes a stopped run, and more
-seeds or networks add to it.
+largest network that fits, which costs nothing to find), and `resnet20`, `mobilenet_v2` and
+`mobilenet_v2_stride_2`, as wide as the budgets allow. A comma separates them. The recipe is
+`config.final`. The other networks are compared with the first one, paired by seed. With --int8 each
+network is also exported, and its file `tflite_int8` classifies the test images. The column "memory,
+TFLite Micro" has the copies that its operators make of padded inputs. Trainings are kept in the
+workdir, in a folder for each network, recipe and data. The same command resumes a stopped run, and
+more seeds or networks add to it.
 """
 
 import json
@@ -39,6 +40,7 @@ from nas_submod.export.subject import Subject
 from nas_submod.networks import architectures
 from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.report.text import number
+from nas_submod.resources.memory import MEMORY
 from nas_submod.search.setup import Setup, make_setup
 from nas_submod.training import checkpoints, final
 
@@ -56,7 +58,7 @@ def named(setup: Setup, name: str) -> Network:
     ValueError: If it is unknown.
   """
   space = setup.space
-  if name in families.FAMILIES:
+  if name in families.FAMILIES and name not in architectures.ARCHITECTURES.get(space.name, {}):
     return families.widest(name, space, setup.budget, setup.resources)
   if name == "largest":
     mask = np.asarray(jax.jit(largest_sets)(setup.problem)[-1])
@@ -158,28 +160,28 @@ def main(config: ConfigDict) -> None:
     return common.fail(error)
   except preemption.Preempted as notice:
     return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
-  first, *_ = rows.values()
+  first = next(iter(rows.values()))
   steps = f"{first[0]['steps']:,} steps of {config.final.batch_size} images"
   table = Table(title=f"{steps}, n = {SEEDS.value}, {first[0]['devices']}")
   costs = [*setup.budget]
-  ahead = f"ahead of {next(iter(rows))}"
-  int8 = ["in int8, %"] if INT8.value else []
-  for column in ("", *costs, "test accuracy, %", *int8, ahead, "images a second"):
+  copies = {"memory": MEMORY["tflite_micro"]} if "memory" in costs else {}
+  kinds = {"test accuracy": [[100 * r["test"]["accuracy"] for r in each] for each in rows.values()]}
+  if INT8.value:
+    kinds["in int8"] = [[100 * r["int8"] for r in each] for each in rows.values()]
+  of_kinds = [column for kind in kinds for column in (f"{kind}, %", f"ahead of {next(iter(rows))}")]
+  of_copies = [f"{name}, TFLite Micro" for name in copies]
+  for column in ("", *costs, *of_copies, *of_kinds, "images a second"):
     table.add_column(column, justify="right", overflow="fold")
-  for name, results in rows.items():
+  for place, (name, results) in enumerate(rows.items()):
     cost = resources.network_cost(*compared[name], setup.resources)
-    accuracy = [100 * result["test"]["accuracy"] for result in results]
-    gaps = [a - 100 * b["test"]["accuracy"] for a, b in zip(accuracy, first)]
+    cells = [number(cost[resource]) for resource in costs]
+    cells += map(number, resources.network_cost(*compared[name], copies).values())
+    for accuracies in kinds.values():
+      gaps = np.subtract(accuracies[place], accuracies[0]).tolist()
+      cells += [with_deviation(accuracies[place], 2), with_error(gaps, 2) if place else ""]
     speeds = [result["images_per_second"] or float("nan") for result in results]
-    table.add_row(
-      name,
-      *(number(cost[resource]) for resource in costs),
-      with_deviation(accuracy, 2),
-      *([with_deviation([100 * result["int8"] for result in results], 2)] if int8 else []),
-      with_error(gaps, 2) if results is not first else "",
-      f"{np.mean(speeds):.0f}",
-    )
-  console = Console(width=150, highlight=False)
+    table.add_row(name, *cells, f"{np.mean(speeds):.0f}")
+  console = Console(width=180, highlight=False)
   console.print(table)
   console.print("accuracy: mean and standard deviation; ahead: paired by seed, standard error")
   for name, network in compared.items():

@@ -70,7 +70,12 @@ def get_config(mode: str = "") -> ConfigDict:
   if mode == "half":
     config.space.image_shape = (16, 16, 3)
     config.data.image_size = 16
-    config.budget.update({"madds": 3_125_248.0, "memory": 12_288.0})
+    quarters = {
+      name: limits | {key: limits[key] / 4 for key in ("madds", "memory")}
+      for name, limits in BUDGETS.items()
+    }
+    config.budget = budgets(**quarters["w16"])
+    config.front = tuple(quarters[name] for name in ("w8", "w12", "w16"))
     config.train.crop_padding = config.final.crop_padding = 2
   elif mode == "smoke":
     config.data.update({"train_size": 512, "validation_size": 128, "test_size": 128})

@@ -189,8 +189,9 @@ def interrupt_on_sigterm() -> None:
 
 def stop(message: object, code: int) -> Any:
   """Prints a message and ends the process at once; never returns."""
-  print(message, file=sys.stderr, flush=True)
-  sys.stdout.flush()
+  with contextlib.suppress(OSError):  # One of them may be what failed.
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
   os._exit(code)  # sys.exit would wait for a running compilation.
 
 

@@ -27,6 +27,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from experiments import common
 from nas_submod import data, networks, resources, trained
+from nas_submod.data import fingerprint
 from nas_submod.export import card, formats, parts
 from nas_submod.export.deploy import CALIBRATION, deploy
 from nas_submod.export.subject import Subject
@@ -34,7 +35,7 @@ from nas_submod.files import local_path, read_json
 from nas_submod.networks import architectures, spaces
 from nas_submod.training import check_fit
 from nas_submod.validation import at_least_one
-from nas_submod.workdir import CONFIG_FILE
+from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 FORMATS = flags.DEFINE_list("formats", [], "Formats to write; default: all that are installed.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Steps, or best; default: the last one.")
@@ -94,12 +95,17 @@ def _trained(workdir: pathlib.Path) -> Subject:
   images, no_data = _data(network.config)
   if images is not None:
     check_fit(network.space, images)
-    for name, known in (("mean", network.mean), ("std", network.std), ("classes", network.classes)):
-      now = images.class_names if name == "classes" else getattr(images, name)
-      if not np.array_equal(now, known):
+    now = {"mean": images.mean, "std": images.std, "classes": images.class_names}
+    before = {"mean": network.mean, "std": network.std, "classes": network.classes}
+    named = workdir / trained.FOLDER / INPUTS_FILE
+    if named.exists():  # It has more, such as code of the user's own.
+      now |= fingerprint.of_splits(images, ("train", "validation", "test"))
+      before |= read_json(named)
+    for name, found in now.items():
+      if not np.array_equal(found, before.get(name)):
         raise ValueError(
-          f"the data are not those of the training: {name} {now}, not {known}; --nodata "
-          "exports without them"
+          f"the data are not those of the training: {name} {found}, not {before.get(name)}; "
+          "--nodata exports without them"
         )
   commands = [network.origin.get("command", "")]
   found = _result(workdir / "result.json", network)

@@ -2,6 +2,7 @@
 
 python -m experiments.report runs/digits
 python -m experiments.report runs/rcas runs/random_search --output=runs/comparison
+python -m experiments.report runs/front  # of a search with --pareto
 
 Each folder gets its report.html, and figures/ with every figure as SVG and PNG. Several folders
 also get a page that compares them, in --output, and each of their pages says which others it beats.
@@ -16,7 +17,7 @@ from absl import app, flags, logging
 
 from experiments import common
 from nas_submod import files
-from nas_submod.report import comparison, figure, finished, page, steps
+from nas_submod.report import comparison, figure, finished, front, page, steps
 
 OUTPUT = flags.DEFINE_string("output", "runs/comparison", "Folder of a comparison.")
 FIGURES = "figures"
@@ -29,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
   if not folders:
     return common.fail("no folder is given; allowed: the --workdir of one or more searches")
   try:
+    if len(folders) == 1 and (files.local_path(folders[0]) / front.FILE).exists():
+      return _write_front(files.local_path(folders[0]))
     output = files.local_path(OUTPUT.value)
     searches = [finished.read(folder) for folder in folders]
     if len(searches) > 1:
@@ -52,6 +55,13 @@ def main(argv: Sequence[str]) -> None:
       print(f"{output}/: {page.PAGE_FILE}, {FIGURES}/")
   except ValueError as error:
     return common.fail(error)
+
+
+def _write_front(folder: pathlib.Path) -> None:
+  searches = front.read(folder)
+  files.write_bytes(folder / front.PAGE, front.page(searches, folder).encode())
+  _save(front.all_plots(searches), folder)
+  print(f"{folder}/: {front.PAGE}, {FIGURES}/")
 
 
 def _save(plots: Sequence[figure.Plot], folder: pathlib.Path) -> None:

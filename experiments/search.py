@@ -32,7 +32,6 @@ from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 PARETO = flags.DEFINE_bool("pareto", False, "Search within each budget of config.front.")
-FRONT_FILE, FRONT_PAGE = "front.json", "front.html"
 _KEPT = "; the trainings are kept, and the same command continues"
 VERBOSE = flags.DEFINE_bool("verbose", False, "Print noise, bound, counts and times too.")
 
@@ -73,9 +72,9 @@ def main(config: ConfigDict) -> None:
   if PARETO.value and jax.process_index() == 0:
     with common.one_line(_KEPT):
       console.print(f"\n{front.text(searches)}", markup=False)
-      files.write_json(workdir / FRONT_FILE, front.content(searches))
-      files.write_bytes(workdir / FRONT_PAGE, front.page(searches, workdir).encode())
-      console.print(f"files   {workdir}/: {FRONT_FILE}, {FRONT_PAGE}", markup=False)
+      files.write_json(workdir / front.FILE, front.content(searches))
+      files.write_bytes(workdir / front.PAGE, front.page(searches, workdir).encode())
+      console.print(f"files   {workdir}/: {front.FILE}, {front.PAGE}", markup=False)
 
 
 def search_in(

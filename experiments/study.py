@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from experiments import common, study_figures, study_search, study_text
 from nas_submod import files
+from nas_submod.evaluation.evaluator import EvaluationError
 from nas_submod.workdir import locked
 
 TABLE = flags.DEFINE_string("table", None, "CSV file of trained networks, instead of a config.")
@@ -75,6 +76,8 @@ def main(config: ConfigDict) -> None:
       study_figures.write(found, workdir)
   except ValueError as error:
     return common.fail(error)
+  except EvaluationError as error:
+    return common.fail(error, 1)
   return None
 
 

@@ -9,7 +9,7 @@ network have seeds of its own, so the noise of different networks is independent
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -79,7 +79,7 @@ def study(
   setup = search.make_setup(config)
   design = draw(setup, sizes.chains)
   networks, objects = distinct(setup, design.masks)
-  scores = evaluate(config, networks, sizes.trainings, workdir, tell)
+  scores = evaluate(config, dict(enumerate(networks)), sizes.trainings, workdir / "short", tell)
   good = np.isfinite(scores).all(axis=1)
   kept = good[objects]
   if not kept[0]:
@@ -97,9 +97,9 @@ def study(
   }
   if longer:
     in_chains = np.unique(objects[np.concatenate(design.chains)])
-    ranked = np.random.default_rng(SEED).permutation(in_chains)[: longer.networks]
+    ranked = sorted(in_chains.tolist(), key=_place)[: longer.networks]
     long_config = with_longer(config, longer.times)
-    asked = [networks[number] for number in ranked]
+    asked = {number: networks[number] for number in ranked}
     long = evaluate(long_config, asked, 1, workdir / "longer", tell)[:, 0]
     ended = good[ranked] & np.isfinite(long)
     short, long = scores[ranked][ended], long[ended]
@@ -146,7 +146,7 @@ def draw(setup: search.Setup, chains: int) -> Design:
 
 def evaluate(
   config: ConfigDict,
-  architectures: Sequence[tuple[int, ...]],
+  architectures: Mapping[int, tuple[int, ...]],
   trainings: int,
   workdir: pathlib.Path,
   tell: Callable[[str], None],
@@ -154,6 +154,13 @@ def evaluate(
   """Trains canonical networks, or reads what is known from the workdir; scores `[K, trainings]`.
 
   The score of a failed training is -inf.
+
+  Args:
+    config: The config.
+    architectures: The networks by their number, which decides their seeds.
+    trainings: Trainings of each.
+    workdir: The folder.
+    tell: Called with a line now and then.
   """
   setup = search.make_setup(config)
   plain, named = plain_of(config.to_dict()), inputs.of_search(setup)
@@ -166,7 +173,7 @@ def evaluate(
   jobs = [
     Job(architecture, number + repeat * _SEEDS_APART, full=True)
     for repeat in range(trainings)
-    for number, architecture in enumerate(architectures)
+    for number, architecture in architectures.items()
   ]
   scores: list[float] = []
   missing = [job for job in jobs if not journal.get(setup.space.key(job[0]), job.replicate)]
@@ -223,6 +230,11 @@ def with_longer(config: ConfigDict, times: float) -> ConfigDict:
   train.milestones = tuple(milestone * times for milestone in train.milestones)
   train.warmup_steps = round(train.warmup_steps * times)
   return this
+
+
+def _place(number: int) -> float:
+  """A random place of a network that does not depend on how many others there are."""
+  return float(np.random.default_rng((SEED, number)).random())
 
 
 def _error(values: Sequence[float]) -> float:

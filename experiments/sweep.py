@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import common, config_file
+from experiments import common, config_file, search
 from nas_submod.files import fingerprint
 from nas_submod.validation import first_line
 
@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
   """
   path = common.config_path()
   entries = _entries(path)
-  base = [sys.executable, "-m", "experiments.search", *_passed(sys.argv[1:])]
+  base = [sys.executable, "-m", search.__name__, *_passed(sys.argv[1:])]
   return [
     [*base, *(f"--config.{key}={value}" for key, value in entry.items()), _workdir(entry)]
     for entry in entries

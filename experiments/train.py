@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from experiments import common
 from nas_submod import allocation, data, files, identity, parallel, preemption, trained
 from nas_submod.evaluation.evaluator import has_diverged
-from nas_submod.fields import check_config, check_crops
+from nas_submod.fields import check_config, check_sizes
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.search import inputs, make_setup, sharing
@@ -47,7 +47,7 @@ def main(config: ConfigDict) -> None:
       allocation.keep_freed_memory()
     check_config(config, ("seed", "space", "data", "final"))
     space = spaces.from_config(config.space)
-    check_crops(config, space.image_shape)
+    check_sizes(config, space.image_shape)
     wanted = ARCHITECTURE.value or config.get("architecture")
     if not wanted:
       raise ValueError("--architecture is missing: give a result.json, a name, a line or numbers")

@@ -247,13 +247,20 @@ def _check_stage(place: str, stage: Any) -> None:
   check_section(place, stage, _STAGE)
 
 
-def check_crops(config: Any, image_shape: tuple[int, int, int]) -> None:
-  """Checks that a random shift leaves a part of the image.
+def check_sizes(config: Any, image_shape: tuple[int, int, int]) -> None:
+  """Checks that images are scaled to the size of the space, and that a shift leaves a part of them.
 
   Raises:
-    ValueError: If `crop_padding` is larger than the image.
+    ValueError: If `image_size` is another one, or `crop_padding` is larger than the image.
   """
   side, given = min(image_shape[:2]), dict(config.items())
+  size = dict(given["data"].items()).get("image_size")
+  # Before any image is read: scaled to a wrong size, all of them may not fit the memory.
+  if size and (size, size) != tuple(image_shape[:2]):
+    raise ValueError(
+      f"config.data.image_size is {size}, config.space.image_shape is {tuple(image_shape)}: set "
+      "one of them to the other"
+    )
   for name in ("train", "final"):
     padding = dict((given.get(name) or {}).items()).get("crop_padding") or 0
     if padding > side:

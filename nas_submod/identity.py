@@ -41,7 +41,9 @@ def of_evaluations(config: Mapping[str, Any]) -> Plain:
   }
   if train.get("inherit_steps"):
     names = ("optimizer", "options", "replicates")
-    part |= {"search": {name: search.get(name) for name in names}, "score": config.get("score")}
+    order = {name: search.get(name) for name in names}
+    # What is off is not what is missing: that is the default of the optimizer.
+    part |= {"search": _explicit(order), "score": config.get("score")}
   if train.get("inherit_steps") or len(evaluation) > 1:
     part |= {name: config.get(name) for name in ("budget", "resources")}
   return part
@@ -77,7 +79,7 @@ def settled(config: Mapping[str, Any]) -> Plain:
   if "space" in config:
     config["space"] = _explicit(config["space"])
   evaluation = _section(config, "evaluation")
-  guides = (_section(config, "search").get("options") or {}).get("features") == "shared_weights"
+  guides = _section(_section(config, "search"), "options").get("features") == "shared_weights"
   if not guides and evaluation.get("method") in (None, "training"):
     return config | {"evaluation": {"method": "training"}}
   method = "training, guided by shared weights" if guides else evaluation["method"]
@@ -95,9 +97,9 @@ def fingerprint_of(settings: Plain, inputs: Mapping[str, str]) -> str:
 
 
 def _explicit(content: Any) -> Any:
-  """Plain content whose zeros are text: in a space, what is missing is not off.
+  """Plain content whose zeros are text, where what is missing is not off.
 
-  It is then the field of the known space.
+  In a space it is the field of the known space, among options the default of the optimizer.
   """
   if isinstance(content, Mapping):
     return {key: _explicit(value) for key, value in content.items() if value is not None}

@@ -101,7 +101,7 @@ def check_workdir(
     )
   if inputs is None:
     return
-  if known is None and before is not None:
+  if before is not None and (known is None or (inputs and not known)):
     raise ValueError(
       f"workdir {path} has no {INPUTS_FILE}, so nothing says which images it belongs to, as in "
       "an older version: put it back, or take another --workdir"

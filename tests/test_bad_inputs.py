@@ -91,6 +91,7 @@ def line(**changes):
   return json.dumps(row | changes).encode()
 
 
+SEARCH = '{"space": 0, "search": 0, "seed": 0, "data": 0, "train": 0}'
 BAD = [
   # Fields that are unknown or missing.
   (config, {"serach": 3}, 'unknown field config.serach. Did you mean "search"? Allowed: '),
@@ -151,6 +152,7 @@ BAD = [
     "image_size; data have 10 classes",
   ),
   (config, {"train.flip": 3, "train.momentum": 2}, "False; and config.train.momentum is 2; allow"),
+  (config, {"data.image_size": 8_192}, "config.data.image_size is 8192, config.space.image_shape"),
   (config, {"space.image_shape": [9, 9, 1]}, "images are (8, 8, 1), space tiny takes (9, 9, 1)"),
   # Data.
   (config, {"data.validation_size": 3}, "validation_size=3 is not possible"),
@@ -262,8 +264,10 @@ BAD = [
   (finished_search, {}, "config.json cannot be read (No such file or directory): is "),
   (finished_search, {"config.json": "{}"}, "result.json cannot be read (No such file"),
   (finished_search, {"config.json": "{}", "result.json": "{"}, "result.json is damaged"),
-  (finished_search, {"config.json": "{}", "result.json": "{}"}, "result.json has no architecture"),
-  (finished_search, {"config.json": "{}", "result.json": "[]"}, "result.json has no "),
+  (finished_search, {"config.json": "{}", "result.json": "{}"}, "config.json has no data: it is"),
+  (finished_search, {"config.json": SEARCH, "result.json": "{}"}, "result.json has no architectur"),
+  (finished_search, {"config.json": SEARCH, "result.json": "[]"}, "result.json is damaged, it"),
+  (finished_search, {"config.json": "[]", "result.json": "{}"}, "config.json is damaged, it is no"),
 ]
 
 

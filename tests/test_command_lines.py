@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from experiments import common, config_file, sweep
 from experiments.common import config_flags  # noqa: F401 (defines the flag --flagfile)
@@ -70,6 +71,7 @@ def test_a_package_of_the_same_name_does_not_hide_the_installed_configs(tmp_path
 
 def test_a_sweep_passes_on_the_flags_of_its_searches():
   given = [f"{DIGITS}:smoke", "--config.budget.params=9", "--cpu_devices=1", "--config.seed", "2"]
+  assert {"pareto", "dry_run", "verbose"} <= set(flags.FLAGS)
   own = ["--run", "--workdir=runs/sweep", "--workdir", "runs/sweep", "--norun", "--run=true"]
   assert sweep._passed([*given[:1], *own, *given[1:]]) == given
 

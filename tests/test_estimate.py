@@ -177,3 +177,19 @@ def test_a_log_gets_a_line_a_minute_while_trainings_run(monkeypatch):
       display.progress(second / 150)
   said = [line.split()[0] for line in out.getvalue().splitlines()[1:]]
   assert said == ["0:00", "1:00", "2:00"]
+
+
+def test_a_narrow_terminal_folds_numbers():
+  """A number that is cut short is another number."""
+  config = tiny_config.get_config()
+  config.space.name = "mine [/v2]"  # no markup
+  watch = live._Watch(make_setup(config))
+  row = {"run": "madds", "step": 10, "value": -2.2345, "tie": False}
+  watch.accepted(row | {"resources": {"params": 117_184, "madds": 117_184}})
+  out = io.StringIO()
+  Console(file=out, width=40).print(watch.table())
+  printed = out.getvalue()
+  assert "…" not in printed and "mine [/v2]" in printed
+  rows = [line.split("│") for line in printed.splitlines() if "│" in line]
+  values, costs = ("".join(row[place].strip() for row in rows) for place in (3, 4))
+  assert values == "-2.2345" and costs.startswith("117,184")

@@ -383,6 +383,7 @@ def test_a_layer_that_does_not_say_what_it_does_is_named_before_any_work(export,
     ("train/data.json", "{}", "data.json is damaged"),
     ("train/data.json", {"mean": [1.0]}, "the data are not those of the training: mean ["),
     ("train/data.json", {"classes": list("abcdefghij")}, "classes ('0', '1', "),
+    ("train/inputs.json", {"test labels": "9"}, "not those of the training: test labels "),
   ],
 )
 def test_damaged_runs_are_refused(run, export, tmp_path, file, content, message):

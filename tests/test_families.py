@@ -21,7 +21,11 @@ SPACE = spaces.get("mlperf_tiny")
   ("family", "width", "params"),
   # With 10 classes. ResNet-20 has 269,722 with shortcuts that learn nothing; two 1x1 convolutions
   # with batch norm add 2,752. Torchvision's MobileNetV2 has 3,504,872 with 1,000 classes.
-  [("resnet20", 16, 269_722 + 2_752), ("mobilenet_v2", 64, 3_504_872 - 990 * 1_281)],
+  [
+    ("resnet20", 16, 269_722 + 2_752),
+    ("mobilenet_v2", 64, 3_504_872 - 990 * 1_281),
+    ("mobilenet_v2_stride_2", 64, 3_504_872 - 990 * 1_281),
+  ],
 )
 def test_families_of_the_published_width_have_the_published_parameters(
   family, width, params, space

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from nas_submod.fields import check_config, check_crops
+from nas_submod.fields import check_config, check_sizes
 from tests import tiny_config
 from tests.test_config_files import FILES, TRAININGS
 
@@ -106,6 +106,6 @@ def test_none_is_a_missing_field_only_where_fields_are_unset():
 
 
 def test_a_shift_leaves_a_part_of_the_image():
-  check_crops(changed("train.crop_padding", 8), (8, 9, 1))
+  check_sizes(changed("train.crop_padding", 8), (8, 9, 1))
   with pytest.raises(ValueError, match=r"final.crop_padding is 9; allowed: 0 to 8, the side of"):
-    check_crops(changed("final.crop_padding", 9), (8, 9, 1))
+    check_sizes(changed("final.crop_padding", 9), (8, 9, 1))

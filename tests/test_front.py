@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from experiments import report
 from nas_submod import files, search
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.report import finished, front
@@ -81,14 +82,15 @@ def searches(tmp_path_factory):
 def made_of(name, budget, *finalists):
   """A search with these finalists: madds and scores of each."""
   rows = [
-    {"architecture": [0, 0, 1, 0], "resources": {"madds": madds}, "value": sum(scores) / 2}
+    {"architecture": [int(madds), 0, 1, 0], "resources": {"madds": madds}, "value": sum(scores) / 2}
     | {"scores": scores, "standard_error": 0.0, "text": name, "tie": False}
     for madds, scores in finalists
   ]
   result = {
+    "score": "negative_loss",
     "budget": {"madds": budget},
     "finalists": rows,
-    "signal": {"replicate_standard_deviation": 0.1},
+    "signal": {"replicate_standard_deviation": 0.1, "replicates": 8},
   }
   return finished.make(name, tiny_config.get_config(), result, [])
 
@@ -104,7 +106,8 @@ def test_a_point_is_the_best_finalist_of_all_that_fit():
   )
   assert [point.found for point in points] == ["small", "small", "large", "huge"]
   assert [point.row["value"] for point in points] == pytest.approx([0.55, 0.55, 0.56, 0.905])
-  assert [point.tie for point in points] == [False, True, True, False]
+  notes = ["", "the same network", "tie with the smaller one", ""]
+  assert [point.note for point in points] == notes
 
 
 def test_references_are_trained_where_they_fit_and_compared(searches):
@@ -123,6 +126,15 @@ def test_the_page_and_the_text_have_all_points(searches, tmp_path):
     assert f"{point.row['value']:.4f}".replace("-", "\N{MINUS SIGN}") in page
   assert f"reference {REFERENCE}" in page and f"reference {REFERENCE}" in text
   assert json.dumps(front.content(searches), allow_nan=False)
+
+
+def test_the_page_is_written_again_from_the_folder(searches, capsys):
+  folder = files.local_path(searches[0].name).parent
+  files.write_json(folder / front.FILE, front.content(searches))
+  report.main(["", str(folder)])
+  assert (folder / front.PAGE).read_text() == front.page(searches, folder)
+  assert (folder / "figures" / "front_params.svg").exists()
+  assert capsys.readouterr().out == f"{folder}/: front.html, figures/\n"
 
 
 @pytest.mark.slow

@@ -223,20 +223,34 @@ def test_fresh_seeds_are_those_of_the_answer():
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
-def test_a_difference_is_certain_where_welchs_test_rejects(shift):
+def test_a_difference_is_certain_where_students_test_rejects(shift):
   rng = np.random.default_rng(0)
   for _ in range(20):
-    first, second = rng.normal(shift, 1, 4).tolist(), rng.normal(0, 2, 6).tolist()
-    found = finished.difference(first, second, noise=math.nan)
-    expected = stats.ttest_ind(first, second, equal_var=False, alternative="greater")
+    first, second = rng.normal(shift, 1, 4).tolist(), rng.normal(0, 1, 6).tolist()
+    pooled = math.sqrt((3 * np.var(first, ddof=1) + 5 * np.var(second, ddof=1)) / 8)
+    found = finished.difference(first, second, finished.Noise(pooled, 8))
+    expected = stats.ttest_ind(first, second, alternative="greater")
     assert found.certain == (expected.pvalue < 0.05)
     np.testing.assert_allclose(found.value / found.error, expected.statistic)
 
 
 def test_single_scores_have_the_noise_of_others():
-  found = finished.difference([1.0], [0.0], noise=0.5)
+  noise = finished.Noise(0.5, 20)
+  found = finished.difference([1.0], [0.0], noise)
   np.testing.assert_allclose(found.error, math.sqrt(0.5))
-  assert not found.certain and finished.difference([2.0], [0.0], noise=0.5).certain
+  assert not found.certain and finished.difference([2.0], [0.0], noise).certain
+  assert not finished.difference([2.0], [0.0], finished.Noise(math.nan, 0)).certain
+
+
+def test_noise_is_pooled_over_searches(found, other):
+  """Each network has as many fresh seeds, so its variance counts alike."""
+  signals = [search.result["signal"] for search in (found, other)]
+  noise, count = finished.noise_of(found, other), len(found.finalists[0]["scores"])
+  freedom = sum(signal["replicates"] for signal in signals) * (count - 1) / count
+  assert noise.freedom == freedom
+  squares = [s["replicates"] * s["replicate_standard_deviation"] ** 2 for s in signals]
+  total = sum(signal["replicates"] for signal in signals)
+  np.testing.assert_allclose(noise.deviation**2, sum(squares) / total)
 
 
 def test_runs_with_one_path_share_it(found):
@@ -286,7 +300,7 @@ def test_what_beats_the_answer_is_said(found, other):
   lead = np.mean(finished.answer_scores(found)) - np.mean(finished.answer_scores(other))
   assert f"{lead:+.4f}".replace("-", "\N{MINUS SIGN}") in sentence
   assert (kind == "Better") == finished.difference(
-    finished.answer_scores(found), finished.answer_scores(other), math.nan
+    finished.answer_scores(found), finished.answer_scores(other), finished.noise_of(found, other)
   ).certain
 
 

@@ -90,6 +90,7 @@ INHERITS = {"train.inherit_steps": 4}
     (SHARED, {"budget.params": 900.0}, "budget.params is 1000.0 there and 900.0 here"),
     (INHERITS, {"search.max_evaluations": 9}, ""),
     (INHERITS, {"search.optimizer": "greedy"}, "search.optimizer is 'rcas' there"),
+    (INHERITS, {"search.options": {"lazy": False}}, "search.options.lazy is None there"),
   ],
 )
 def test_what_does_not_change_the_value_of_an_evaluation_may_change(

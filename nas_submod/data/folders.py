@@ -16,6 +16,7 @@ import numpy as np
 
 from nas_submod.data.pixels import SUFFIXES, decode, mode_of
 from nas_submod.data.source import Source
+from nas_submod.files import local_path
 from nas_submod.validation import listed
 
 # Names of folders by what they hold, in any case of letters.
@@ -49,7 +50,7 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
     ValueError: As `find_folder`.
   """
   del data_dir
-  location = pathlib.Path(path).expanduser()
+  location = local_path(path)
   folder = find_folder(location)
 
   def source(split: str, notes: tuple[str, ...]) -> Source:

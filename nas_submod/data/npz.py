@@ -19,6 +19,7 @@ import numpy as np
 
 from nas_submod.data import labels
 from nas_submod.data.source import Source
+from nas_submod.files import local_path
 from nas_submod.validation import first_line
 
 # Names of images and labels; a split stands in the braces. Without one they are to train on.
@@ -68,7 +69,7 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
     ValueError: The file is missing or damaged, or lacks an array, or an array is not usable.
   """
   del data_dir
-  location = pathlib.Path(path).expanduser()
+  location = local_path(path)
   if not location.is_file():
     raise ValueError(f"no file {location}: npz:PATH takes one npz file")
   with location.open("rb") as file:

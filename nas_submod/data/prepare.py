@@ -15,6 +15,7 @@ from nas_submod.data import pixels
 from nas_submod.data.folders import Folder, find_folder
 from nas_submod.data.sources import KINDS
 from nas_submod.data.tfds_sets import find_builder
+from nas_submod.files import local_path
 from nas_submod.validation import first_line
 
 
@@ -71,7 +72,7 @@ def builder(path: str, data_dir: str | None) -> ImageFolder:
     ValueError: The folder holds no images by class, its name is not allowed or taken by a known
       source, or `data_dir` already has a set of this name.
   """
-  location = pathlib.Path(path).expanduser().resolve()
+  location = local_path(path).resolve()
   name = location.name
   taken = {"digits", *KINDS, *tfds.list_builders(with_community_datasets=False)}
   if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in taken:

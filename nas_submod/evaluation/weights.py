@@ -66,9 +66,15 @@ class WeightStore:
     except ValueError as error:
       raise MissingWeightsError(str(error)) from error
     content = parallel.broadcast(own or b"")
-    found: dict[str, Any] = flax.serialization.msgpack_restore(content)
-    layers = [[Variables(*layer) for layer in stage] for stage in found["layers"]]
-    return Weights(found["stem"], layers)
+    try:
+      found: dict[str, Any] = flax.serialization.msgpack_restore(content)
+      layers = [[Variables(*layer) for layer in stage] for stage in found["layers"]]
+      return Weights(found["stem"], layers)
+    except Exception as error:  # The library raises many kinds.
+      where = f"the weights of {key}" if self._folder is None else self._path(self._folder, key)
+      raise MissingWeightsError(
+        f"{where} is damaged: put it back, or start again in another --workdir"
+      ) from error
 
   def delete(self, key: str) -> None:
     """Deletes the weights of a network, if they are there."""

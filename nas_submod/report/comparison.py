@@ -18,15 +18,18 @@ from nas_submod.report.finished import (
   Finished,
   accuracy,
   answer_scores,
-  deviation,
   difference,
+  noise_of,
   real,
   score_name,
 )
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
 from nas_submod.report.text import number
+from nas_submod.workdir import first_difference
 
-_SEEDS = ("seed", "data.split_seed")  # Searches that differ in these alone are repetitions.
+_SEEDS = ("seed",)  # Searches that differ in it alone are repetitions.
+# Fields of `config.train` that do not change how finalists are trained.
+_OF_SEARCH = ("steps_per_call", "inherit_steps", "screen_steps")
 _DATA = ("validation images", "validation labels")  # what a value is measured on
 
 
@@ -34,12 +37,13 @@ def check(searches: Sequence[Finished]) -> None:
   """Checks that the values of searches can be compared.
 
   Raises:
-    ValueError: If two of them have other scores, or other images to measure them on.
+    ValueError: If two of them have other scores, other images to measure them on, or other
+      trainings.
   """
   first = searches[0]
   for other in searches[1:]:
     pair = f"{first.name} and {other.name} cannot be compared"
-    scores = first.config["score"], other.config["score"]
+    scores = first.result["score"], other.result["score"]
     if scores[0] != scores[1]:
       raise ValueError(f"{pair}: their scores are {scores[0]} and {scores[1]}")
     if first.inputs and other.inputs:
@@ -48,6 +52,13 @@ def check(searches: Sequence[Finished]) -> None:
       same = first.config["data"] == other.config["data"]
     if not same:
       raise ValueError(f"{pair}: they measure on other validation images (config.data)")
+    trains = [
+      {name: value for name, value in search.config["train"].items() if name not in _OF_SEARCH}
+      for search in (first, other)
+    ]
+    if different := first_difference(*trains, "config.train"):
+      name, one, two = different
+      raise ValueError(f"{pair}: their {name} are {one} and {two}")
 
 
 def labels_of(searches: Sequence[Finished]) -> list[str]:
@@ -136,7 +147,7 @@ def _first_sentence(searches: Sequence[Finished], labels: Sequence[str], best: F
 
 
 def _lead(best: Finished, other: Finished) -> Any:
-  return difference(answer_scores(best), answer_scores(other), deviation(other))
+  return difference(answer_scores(best), answer_scores(other), noise_of(best, other))
 
 
 def _table(

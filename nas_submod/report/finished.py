@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 from scipy import stats
 
@@ -96,7 +95,7 @@ def make(
     tuple(evaluations),
     spaces.from_config(config["space"]),
     table,
-    score_named(config["score"]),
+    score_named(result["score"]),
     inputs or {},
     notes,
   )
@@ -131,9 +130,15 @@ def read(workdir: str | os.PathLike) -> Finished:
       f"{error.filename} cannot be read ({error.strerror}): is {path} the --workdir of a search, "
       "and did it end? The same search command continues it"
     ) from error
-  missing = {"path", "finalists", "signal", "architecture", "budget"} - set(result)
-  if missing:
-    raise ValueError(f"{path / RESULT_FILE} has no {min(missing)}: it is not that of a search")
+  needed = {
+    CONFIG_FILE: (config, {"space", "search", "seed", "data", "train"}),
+    RESULT_FILE: (result, {"path", "finalists", "signal", "architecture", "budget", "score"}),
+  }
+  for name, (content, fields) in needed.items():
+    if not isinstance(content, dict):
+      raise ValueError(f"{path / name} is damaged, it is no JSON object")
+    if missing := fields - set(content):
+      raise ValueError(f"{path / name} has no {min(missing)}: it is not that of a search")
   inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
   return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
 
@@ -145,7 +150,7 @@ def real(value: float | None, missing: float = math.nan) -> float:
 
 def score_name(search: Finished) -> str:
   """The score in words."""
-  return str(search.config["score"]).replace("_", " ")
+  return str(search.result["score"]).replace("_", " ")
 
 
 def fresh_replicates(search: Finished) -> range:
@@ -216,6 +221,29 @@ def deviation(search: Finished) -> float:
   return real(search.result["signal"]["replicate_standard_deviation"])
 
 
+class Noise(NamedTuple):
+  """The noise of a training.
+
+  Attributes:
+    deviation: Standard deviation between seeds; NaN if unknown.
+    freedom: Degrees of freedom that it was estimated with.
+  """
+
+  deviation: float
+  freedom: float
+
+
+def noise_of(*searches: Finished) -> Noise:
+  """The noise of searches: the variances between seeds of the networks of all, pooled."""
+  squares = freedom = 0.0
+  for search in searches:
+    each = len(search.finalists[0]["scores"])
+    own = search.result["signal"]["replicates"] * (each - 1) / each
+    if own and math.isfinite(deviation(search)):
+      squares, freedom = squares + own * deviation(search) ** 2, freedom + own
+  return Noise(math.sqrt(squares / freedom) if freedom else math.nan, freedom)
+
+
 class Difference(NamedTuple):
   """How far one network is ahead of another.
 
@@ -230,22 +258,19 @@ class Difference(NamedTuple):
   certain: bool
 
 
-def difference(first: Sequence[float], second: Sequence[float], noise: float) -> Difference:
-  """How far `first` is ahead of `second`: Welch's test, one-sided, at 95%.
+def difference(first: Sequence[float], second: Sequence[float], noise: Noise) -> Difference:
+  """How far `first` is ahead of `second`: Student's t, one-sided, at 95%.
+
+  The variance is pooled over many networks, as for the ties of finalists: the scores of two
+  networks alone are too few to know it.
 
   Args:
     first: Scores of a network.
     second: Scores of another one.
-    noise: Standard deviation of a single score, which replaces that of fewer than two scores.
+    noise: That of a single score.
   """
-  parts = []  # Variance of the mean, and degrees of freedom.
-  for scores in (first, second):
-    many = len(scores) > 1
-    variance = float(np.var(scores, ddof=1)) if many else noise**2
-    parts.append((variance / len(scores), len(scores) - 1 if many else math.inf))
   value = mean(first) - mean(second)
-  error = math.sqrt(sum(variance for variance, _ in parts))
+  error = noise.deviation * math.sqrt(1 / len(first) + 1 / len(second))
   if not error > 0:
     return Difference(value, error, error == 0 and value > 0)
-  freedom = error**4 / max(sum(v**2 / degrees for v, degrees in parts), 1e-300)
-  return Difference(value, error, value > stats.t.ppf(0.95, min(freedom, 1e9)) * error)
+  return Difference(value, error, value > stats.t.ppf(0.95, noise.freedom) * error)

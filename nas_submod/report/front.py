@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nas_submod.files import local_path
-from nas_submod.report import network
+from nas_submod.report import finished, network
 from nas_submod.report.comparison import labels_of
 from nas_submod.report.document import document, figure, section
 from nas_submod.report.figure import INK, LINES, SURFACE, Plot, legend, new_figure, short, style
-from nas_submod.report.finished import Finished, deviation, difference, real, score_name
+from nas_submod.report.finished import Finished, difference, noise_of, real, score_name
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
 from nas_submod.report.markup import network as blocks_of
 from nas_submod.report.page import PAGE_FILE
 from nas_submod.report.text import number
+
+FILE, PAGE = "front.json", "front.html"
 
 
 class Point(NamedTuple):
@@ -27,12 +29,19 @@ class Point(NamedTuple):
     found: The name of the search that found it. A network found within a smaller budget may be the
       best within a larger one too.
     tie: Whether it may be no better than the point before it, within the noise.
+    same: Whether it is the network of the point before it.
   """
 
   budget: Mapping[str, int | float]
   row: Mapping[str, Any]
   found: str
   tie: bool
+  same: bool
+
+  @property
+  def note(self) -> str:
+    """How it compares with the point before it; empty if it is better."""
+    return "the same network" if self.same else "tie with the smaller one" if self.tie else ""
 
 
 def points(searches: Sequence[Finished]) -> list[Point]:
@@ -51,9 +60,10 @@ def points(searches: Sequence[Finished]) -> list[Point]:
     before = found[-1].row if found else None
     tie = (
       before is not None
-      and not difference(_scores(row), _scores(before), deviation(search)).certain
+      and not difference(_scores(row), _scores(before), noise_of(*searches)).certain
     )
-    found.append(Point(budget, row, label, tie))
+    same = before is not None and row["architecture"] == before["architecture"]
+    found.append(Point(budget, row, label, tie, same))
   return found
 
 
@@ -67,9 +77,10 @@ def content(searches: Sequence[Finished]) -> dict[str, Any]:
   """The front as plain values, for a file."""
   shown = ("architecture", "text", "resources", "value", "standard_error")
   return {
-    "score": searches[0].config["score"],
+    "score": searches[0].result["score"],
     "points": [
-      {"budget": dict(p.budget), "found_in": p.found, "tie_with_smaller": p.tie}
+      {"budget": dict(p.budget), "found_in": p.found}
+      | {"tie_with_smaller": p.tie, "same_as_smaller": p.same}
       | {name: p.row[name] for name in shown}
       for p in points(searches)
     ],
@@ -81,11 +92,8 @@ def text(searches: Sequence[Finished]) -> str:
   """The front for a terminal."""
   lines = [f"front: the best network within each budget, by {score_name(searches[0])}"]
   for point in points(searches):
-    note = "; a tie with the smaller one" if point.tie else ""
-    lines += [
-      _limits(point.budget),
-      f"  {_value(point.row)}  {point.row['text']}  ({point.found}{note})",
-    ]
+    notes = "; ".join(filter(None, (point.found, point.note)))
+    lines += [_limits(point.budget), f"  {_value(point.row)}  {point.row['text']}  ({notes})"]
   for row in references(searches):
     used = ", ".join(f"{n} {number(row['resources'][n])}" for n in searches[0].result["budget"])
     lines += [f"reference {row['name']}: {used}", f"  {_value(row)}  {row['text']}"]
@@ -102,6 +110,18 @@ def all_plots(searches: Sequence[Finished]) -> list[Plot]:
     for place, point in enumerate(found)
   ]
   return [*(_against(searches, found, name) for name in searches[0].result["budget"]), *drawings]
+
+
+def read(folder: pathlib.Path) -> list[Finished]:
+  """The searches of the folder of a front, the smallest budget first.
+
+  Raises:
+    ValueError: If there are none, or one did not end.
+  """
+  inner = sorted(folder.glob("budget_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+  if not inner:
+    raise ValueError(f"{folder} has {FILE} and no folders budget_1, budget_2 and so on")
+  return [finished.read(path) for path in inner]
 
 
 def page(searches: Sequence[Finished], folder: pathlib.Path) -> str:
@@ -172,7 +192,7 @@ def _table(searches: Sequence[Finished], folder: pathlib.Path) -> Markup:
     (
       _limits(point.budget),
       with_error(real(point.row["value"]), real(point.row["standard_error"])),
-      "tie with the smaller one" if point.tie else "",
+      point.note,
       Markup(f'<a href="{escape(pages[point.found])}">{escape(point.found)}</a>'),
       *(number(point.row["resources"][name]) for name in names),
       blocks_of(searches[0].space, point.row["architecture"]),

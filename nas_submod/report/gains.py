@@ -76,8 +76,8 @@ def gain_map(search: Finished) -> Plot:
   what = (
     "Mean gain of adding the block, over all measured pairs of networks with and without it"
     if paired
-    else "Mean value of the measured networks with the block there, less the mean of all: no gain, "
-    "since no network was measured with and without a block"
+    else "Mean value of the measured networks with the block there, minus the mean of all. This is "
+    "not a gain: no two measured networks differ in one block only"
   )
   rows = tuple(
     (

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from rich.console import Console, Group
@@ -126,9 +127,11 @@ class _Watch:
 
   def table(self) -> Group:
     """The live table."""
-    table = Table(title=f"{self.setup.space.name}: {self.setup.config['score']}")
+    table = Table(title=Text(f"{self.setup.space.name}: {self.setup.config['score']}"))
     for column in ("run", "step", "value", *self.setup.budget):
-      table.add_column(column, justify="left" if column == "run" else "right")
+      # Folded in a narrow terminal: a number that is cut short is another number.
+      justify: Any = "left" if column == "run" else "right"
+      table.add_column(Text(column), justify=justify, overflow="fold")
     for row in self.rows.values():
       costs = [
         f"{number(row['resources'][name])} ({row['resources'][name] / limit:.0%})"

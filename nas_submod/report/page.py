@@ -88,7 +88,9 @@ def _answer(
   seeds = len(search.finalists[0]["scores"])
   yield element("p", value, class_="value")
   words = f"{score_name(search)}: mean and standard error of {seeds} fresh seeds"
-  if search.config["score"] != "accuracy" and math.isfinite(known := accuracy(search)):
+  if (rivals := len(search.finalists)) > 1:
+    words += f", which chose it among {rivals} finalists and flatter it a little"
+  if search.result["score"] != "accuracy" and math.isfinite(known := accuracy(search)):
     words += f"; accuracy {known:.1%} on the validation images"
   yield element("p", words, class_="soft")
   yield _budgets(result)

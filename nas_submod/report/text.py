@@ -65,7 +65,7 @@ def room_left(result: Mapping[str, Any]) -> str:
     return "no budget binds: every position has a block"
   if result["binding"]:
     return ""
-  return "no budget binds: another block would fit, but none that was tried did better"
+  return "no budget binds: another block would fit, but the search chose this network"
 
 
 def bound_line(search: Finished) -> str:

@@ -9,8 +9,8 @@ from nas_submod.report.finished import (
   Difference,
   Finished,
   answer_scores,
-  deviation,
   difference,
+  noise_of,
   real,
   start_scores,
 )
@@ -43,18 +43,20 @@ def verdicts(
   if search.space.key(result["architecture"]) == search.space.key(search.space.start):
     yield Verdict(OPEN, "No gain:", "the answer is the start network.")
   elif start := start_scores(search):
-    found = difference(answer_scores(search), start, deviation(search))
+    found = difference(answer_scores(search), start, noise_of(search))
     yield compared(found, f"the start network ({_trainings(start)})")
   for row in result.get("references", ()):
     if not math.isfinite(real(row["value"])):
       continue
     scores = [real(score) for score in row["scores"]]
-    found = difference(answer_scores(search), scores, deviation(search))
+    found = difference(answer_scores(search), scores, noise_of(search))
     yield compared(found, f"the reference {row['name']} ({_trainings(scores)})")
   for other in others:
     counts = other.result["evaluations"]
     spent = f"{other.result['optimizer']}, {counts['journal'] - counts['scored']} trainings"
-    found = difference(answer_scores(search), answer_scores(other), deviation(other))
+    if other.result["budget"] != result["budget"]:
+      spent += ", other budgets"
+    found = difference(answer_scores(search), answer_scores(other), noise_of(search, other))
     yield compared(found, f"the answer of {other.name} ({spent})")
   rest = search.finalists[1:]
   if ties := sum(row["tie"] for row in rest):
@@ -62,15 +64,22 @@ def verdicts(
     yield Verdict(OPEN, "Tie:", f"{words} may be better within the noise.")
   elif rest:
     yield Verdict(GOOD, "Ahead", "of all other finalists, beyond the noise.")
-  ratio = result["signal"]["ratio"]
-  if ratio is not None:
-    kind = GOOD if ratio < _SMALL_NOISE else OPEN
-    yield Verdict(kind, "Noise:", f"that of one training is {ratio:.2f} of the gain of a block.")
+  gain, noise = result["signal"]["mean_gain_of_first_additions"], noise_of(search).deviation
+  if gain is None and math.isfinite(noise):
+    yield Verdict(PLAIN, "Noise:", f"the score of one training varies by {noise:.4f}.")
+  elif gain is not None and gain <= 0:
+    yield Verdict(OPEN, "Noise:", "the first blocks gain nothing that fresh seeds confirm.")
+  elif gain is not None and math.isfinite(noise):
+    kind = GOOD if noise < _SMALL_NOISE * gain else OPEN
+    words = f"the score of one training varies by {noise / gain:.2f} times what a block gains."
+    yield Verdict(kind, "Noise:", words)
   answer = search.space.key(result["architecture"])
   path = next((c for c in chains if any(_key(search, s) == answer for s in c.steps)), None)
   doubts = [step.doubt for step in path.steps if step.doubt is not None] if path else []
   if any(doubts):
-    words = f"in {sum(doubts)} of {len(doubts)} steps of its path another block may be as good."
+    words = (
+      f"at {sum(doubts)} of {len(doubts)} steps noise hides which of the two best blocks wins."
+    )
     yield Verdict(OPEN, "Doubt:", words)
   if failed := sum(e.metrics is None for e in search.evaluations):
     yield Verdict(OPEN, "Failed:", f"{failed} of {len(search.evaluations)} evaluations, see below.")

@@ -3,7 +3,7 @@
 import ast
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,10 @@ def of_search(setup: Setup) -> dict[str, str]:
   """What decides a search beside its config, see `inputs_of`; no test image does."""
   splits = ("train", "validation")
   config, table = setup.config, setup.resources
-  return inputs_of(config, setup.data, splits, setup.space, table, setup.budget)
+  found = inputs_of(config, setup.data, splits, setup.space, table, setup.budget)
+  if config["train"].get("inherit_steps"):  # Then the order of trainings decides their values.
+    found |= _codes([config["search"]["optimizer"]])
+  return found
 
 
 def inputs_of(
@@ -60,11 +63,16 @@ def inputs_of(
     )
   options = (config.get("space") or {}).get("options") or ()
   named = [option.get("block") for option in options if hasattr(option, "get")]
-  for names, kind in ((named, ""), (given.values(), identity.OF_COSTS)):
-    for name in names:
-      module = name.partition(":")[0] if isinstance(name, str) and ":" in name else ""
-      if code := _code(module):
-        found[f"{kind}code of {module}"] = code
+  return found | _codes(named) | _codes(given.values(), identity.OF_COSTS)
+
+
+def _codes(names: Iterable[Any], kind: str = "") -> dict[str, str]:
+  """The fingerprints of the modules of `module:function`; other names have none."""
+  found = {}
+  for name in names:
+    module = name.partition(":")[0] if isinstance(name, str) and ":" in name else ""
+    if code := _code(module):
+      found[f"{kind}code of {module}"] = code
   return found
 
 

@@ -14,7 +14,7 @@ from nas_submod import parallel, precision, resources, training
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, Evaluation, Score, score_named
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.shared_weights.settings import method_of
-from nas_submod.fields import check_config, check_crops
+from nas_submod.fields import check_config, check_sizes
 from nas_submod.networks import architectures, spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import Optimizer, catalog
@@ -88,7 +88,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
       f"config.space has {space.elements:,} elements, {space.positions:,} positions times "
       f"{len(space.options):,} options; allowed: up to {_MOST_ELEMENTS:,}"
     )
-  check_crops(config, space.image_shape)
+  check_sizes(config, space.image_shape)
   table = resources.from_config(config.get("resources"))
   budget = resources.check_budget(space, config["budget"], table)
   method = method_of(config)

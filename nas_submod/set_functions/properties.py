@@ -39,7 +39,7 @@ class Violations(NamedTuple):
     negative: How many are negative, whatever the noise.
     found: How many are negative beyond the noise.
     median: Median size of those found; NaN if none is.
-    least: Size from which a violation with the median error is found.
+    least: Size of a violation with the median error that is found half of the time.
   """
 
   checked: int

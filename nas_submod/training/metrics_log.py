@@ -45,7 +45,7 @@ class MetricsLog:
       try:
         found = json.loads(line)
         found["step"] + 0
-      except (ValueError, TypeError, KeyError) as error:
+      except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
           f"{self._path}: line {number} holds no step: {line[:80]!r}; delete the line"
         ) from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -153,7 +154,10 @@ def test_a_read_only_folder(finished, disk, tmp_path):
 def test_a_full_standard_output(finished):
   """The work is done, and the exit status says that nobody read of it."""
   search = command("search", f"--workdir={finished}")
+  buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
   with open("/dev/full", "w") as full:
-    done = subprocess.run(search, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+      search, cwd=ROOT, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True
+    )
   assert done.returncode == 1 and done.stderr.count("\n") == 1
   assert "No space left on device" in done.stderr

@@ -19,18 +19,18 @@ that fits is the default.
 
 The programs are compiled one after another, each printed as it is done: seconds to lower and
 compile, code, memory of a device (arguments with the images, results, temporary arrays, code)
-against the chip's, flops and bytes of a step by the compiler's count, and the larger of flops /
-peak and bytes / bandwidth, a lower bound. The compiler counts the body of a loop once and of a
-switch the dearest branch, so the row of `train` is no bound for a network; that of `alone` is. The
-last line estimates the search by it. The command exits with 1 if a program other than `final` holds
-a collective operation, or a program does not fit.
+against the chip's, flops and bytes of one chip by the compiler's count, and for a single step the
+larger of flops / peak and bytes / bandwidth, an estimate of its least time. In the other programs
+the compiler counts the body of a loop once and of a switch the dearest branch, so their flops and
+bytes are too low. The last line estimates the search by `alone`. The command exits with 1 if a
+program other than `final` holds a collective operation, or a program does not fit.
 
 libtpu prints errors about missing workers first. They mean that there is no TPU.
 """
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -43,6 +43,7 @@ from benchmarks.tpu_programs import SEARCH, Chip, Target
 from experiments import common
 from nas_submod import compilation
 from nas_submod.search.estimate import estimate
+from nas_submod.validation import first_line
 
 TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "Kind and shape of the slice.")
 PROGRAMS = flags.DEFINE_list("programs", None, "Programs to compile; all by default.")
@@ -52,8 +53,11 @@ IMAGES = flags.DEFINE_integer(
 )
 
 
+STEPS = ("alone", "final")  # programs of one step
+
+
 class Row(NamedTuple):
-  """What the compiler says of a program. Bytes are those of a device, flops those of a step."""
+  """What the compiler says of a program; bytes and flops are those of one device."""
 
   lower: float
   compile: float
@@ -97,6 +101,8 @@ HEAD = """\
 def line(name: str, row: Row, chip: Chip) -> str:
   """A line of the table, in Markdown."""
   by = "flops" if row.flops / chip.flops > row.moved / chip.bandwidth else "bytes"
+  # Of the others the compiler counts the body of a loop once.
+  bound = (f"{1e3 * row.bound(chip):.3f}", by) if name in STEPS else ("-", "-")
   found = ", ".join(f"{count} {kind}" for kind, count in row.collectives.items()) or "none"
   cells = [
     name,
@@ -107,8 +113,7 @@ def line(name: str, row: Row, chip: Chip) -> str:
     f"{row.memory / chip.memory:.1%}",
     f"{row.flops / 1e9:.2f}",
     f"{row.moved / 1e6:.1f}",
-    f"{1e3 * row.bound(chip):.3f}",
-    by,
+    *bound,
     found,
   ]
   return f"| {' | '.join(cells)} |"
@@ -136,8 +141,16 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
   return text
 
 
-def fault(rows: dict[str, Row], chip: Chip) -> str | None:
-  """Says what a program has that it must not have; None if all are well."""
+def fault(rows: dict[str, Row], chip: Chip, too_large: Sequence[str] = ()) -> str | None:
+  """Says what a program has that it must not have; None if all are well.
+
+  Args:
+    rows: What was measured.
+    chip: The kind of chip.
+    too_large: Programs that the compiler refused because of their memory.
+  """
+  if too_large:
+    return f"{too_large[0]} does not fit the memory of a chip"
   for name, row in rows.items():
     if name != "final" and row.collectives:
       return f"{name} holds a collective operation; its devices must not communicate"
@@ -161,13 +174,21 @@ def main(config: ConfigDict) -> None:
   network = target.setup.space.text(target.architecture)
   print(f"{TOPOLOGY.value}: {len(target.devices)} x {target.devices[0].device_kind}")
   print(f"alone and final: {network}\n\n{HEAD}", flush=True)
-  rows = {}
+  rows: dict[str, Row] = {}
+  too_large = []
   for name in wanted:
-    rows[name] = measure(programs[name])
-    print(line(name, rows[name], target.chip), flush=True)
+    try:
+      rows[name] = measure(programs[name])
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      too_large.append(name)
+      print(f"| {name} | does not fit: {first_line(error)} |", flush=True)
+    else:
+      print(line(name, rows[name], target.chip), flush=True)
   if "alone" in rows:
     print(f"\n{estimated(target, rows)}")
-  found = fault(rows, target.chip)
+  found = fault(rows, target.chip, too_large)
   return common.fail(found, 1) if found else None
 
 

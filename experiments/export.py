@@ -95,14 +95,14 @@ def _trained(workdir: pathlib.Path) -> Subject:
   images, no_data = _data(network.config)
   if images is not None:
     check_fit(network.space, images)
-    now = {"mean": images.mean, "std": images.std, "classes": images.class_names}
-    before = {"mean": network.mean, "std": network.std, "classes": network.classes}
+    now: dict[str, Any] = {"mean": images.mean, "std": images.std, "classes": images.class_names}
+    before: dict[str, Any] = {"mean": network.mean, "std": network.std, "classes": network.classes}
     named = workdir / trained.FOLDER / INPUTS_FILE
     if named.exists():  # It has more, such as code of the user's own.
       now |= fingerprint.of_splits(images, ("train", "validation", "test"))
       before |= read_json(named)
     for name, found in now.items():
-      if not np.array_equal(found, before.get(name)):
+      if not np.array_equal(found, before.get(name, "unknown")):
         raise ValueError(
           f"the data are not those of the training: {name} {found}, not {before.get(name)}; "
           "--nodata exports without them"

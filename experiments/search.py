@@ -7,6 +7,7 @@ of `config.front`, and reuses what it knows; front.html of the workdir shows all
 """
 
 import contextlib
+import functools
 import pathlib
 import time
 from collections.abc import Sequence
@@ -46,11 +47,13 @@ def main(config: ConfigDict) -> None:
       configs = {workdir / name: this for name, this in front_search.configs(config).items()}
     setups: dict[pathlib.Path, search.Setup] = {}
     for folder, this in configs.items():
-      setup = search.make_setup(this)
+      setup = parallel.on_all_processes(functools.partial(search.make_setup, this))
       first = next(iter(setups.values()), setup)
       setups[folder] = setup._replace(data=first.data)  # The same images, once in memory.
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: _identity(setup) for folder, setup in setups.items()}
+    for _, _, named in folders.values():
+      inputs.check_same_everywhere(named)
 
     def check() -> None:
       for folder, content in folders.items():

@@ -55,7 +55,7 @@ def main(config: ConfigDict) -> None:
     named = parallel.on_first_process(lambda: architectures.read(space, wanted))
     sent = parallel.broadcast(json.dumps([int(option) for option in named or ()]).encode())
     architecture: list[int] = json.loads(sent)
-    images = data.load(config.data, may_stream=True)
+    images = parallel.on_all_processes(lambda: data.load(config.data, may_stream=True))
     common.print_notes(console, images)
     # All checks come before a workdir is made.
     final.check(space, images, config)
@@ -68,6 +68,7 @@ def main(config: ConfigDict) -> None:
     facts = {"command": command, **trained.data_facts(images)}
     splits = ("train", "validation", "test")
     files_named = inputs.inputs_of(run_config["config"], images, splits, space)
+    inputs.check_same_everywhere(files_named)
     lock = contextlib.ExitStack()  # It ends with the process.
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
     decides = identity.of_training

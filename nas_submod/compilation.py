@@ -78,19 +78,22 @@ def options_for(platform: str) -> dict[str, str | bool]:
   return {"xla_backend_optimization_level": "1"} if platform == "cpu" else {}
 
 
-def compile_together(*lower: Callable[[], jax.stages.Lowered]) -> list[jax.stages.Compiled]:
-  """Lowers and compiles programs for this process's devices, in parallel.
+def compile_together(
+  *lower: Callable[[], jax.stages.Lowered], platform: str
+) -> list[jax.stages.Compiled]:
+  """Lowers and compiles programs in parallel.
 
   The logs of this thread count all programs, and the time until the last one is compiled.
 
   Args:
     lower: Functions that each trace and lower one program.
+    platform: The platform of their devices, such as "cpu".
 
   Returns:
     The compiled programs, in the order of `lower`.
   """
   began = time.perf_counter()
-  options = options_for(jax.default_backend())
+  options = options_for(platform)
 
   def counted(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled, int]:
     log = CompilationLog()  # The logs of the calling thread do not see this thread's events.

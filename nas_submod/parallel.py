@@ -82,25 +82,34 @@ def start_processes(
     raise ValueError(f"the processes cannot be joined: {error}") from error
 
 
+def on_all_processes(function: Callable[[], Any]) -> Any:
+  """Calls a function on every process; returns its result.
+
+  Raises:
+    ValueError: On all processes, if the function raises one or OSError on any of them.
+  """
+  result, error = None, None
+  try:
+    result = function()
+  except (ValueError, OSError) as raised:  # Raised below: the others wait for what follows.
+    error = raised if isinstance(raised, ValueError) else ValueError(str(raised))
+  if jax.process_count() > 1:
+    failed = gather(np.array([error is not None]))
+    if failed.any() and error is None:
+      names = ", ".join(map(str, np.flatnonzero(failed)))
+      error = ValueError(f"process {names} stopped with an error; see its output")
+  if error is not None:
+    raise error
+  return result
+
+
 def on_first_process(function: Callable[[], Any]) -> Any:
   """Calls a function on process 0 only; returns its result there and None elsewhere.
 
   Raises:
     ValueError: On all processes, if the function raises one or OSError on process 0.
   """
-  result, error = None, None
-  if jax.process_index() == 0:
-    try:
-      result = function()
-    except (ValueError, OSError) as raised:  # Raised below: the others wait for the broadcast.
-      error = raised if isinstance(raised, ValueError) else ValueError(str(raised))
-  if jax.process_count() > 1:
-    failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
-    if failed and error is None:
-      error = ValueError("process 0 stopped with an error; see its output")
-  if error is not None:
-    raise error
-  return result
+  return on_all_processes(lambda: function() if jax.process_index() == 0 else None)
 
 
 def broadcast(content: bytes) -> bytes:

@@ -1,10 +1,14 @@
 """A stand-in for gcloud: refuses what the real one would, and writes down each call.
 
 Commands, flags and the number of arguments are those of cloud.google.com/sdk/gcloud/reference, read
-in November 2026. Calls go to the file of GCLOUD_LOG, one a line. `storage ls` prints KEPT.
+in November 2026. Calls go to the file of GCLOUD_LOG, one a line. The bucket gs://bucket is the
+folder of GCLOUD_BUCKET; without it, nothing is kept there. A copy that ends in a folder with the
+file "full" fails half way, after its first file.
 """
 
 import os
+import pathlib
+import shutil
 import sys
 
 _SSH = (
@@ -27,6 +31,8 @@ COMMANDS = {
     "no-clobber preserve-posix recursive skip-if-dest-has-newer-mtime skip-unsupported",
     (2, 2),
   ),
+  "storage cat": ("display-url range", (1, 100)),
+  "storage cp": ("continue-on-error no-clobber recursive", (2, 100)),
   "storage ls": ("all-versions buckets full json long recursive readable-sizes", (0, 100)),
 }
 _EVERYWHERE = "account configuration format help project quiet verbosity"
@@ -52,10 +58,44 @@ def fault(words: list[str]) -> str | None:
   return None
 
 
+def _place(path: str) -> pathlib.Path:
+  return pathlib.Path(path.replace("gs://bucket", os.environ.get("GCLOUD_BUCKET", "/nonexistent")))
+
+
+def copy(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Makes a folder equal to another one, file by file."""
+  names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+  for number, name in enumerate(names):
+    if number and (target / "full").exists():
+      sys.exit("ERROR: the host went away")
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / name, target / name)
+  for path in target.rglob("*"):
+    if path.is_file() and path.relative_to(target) not in names:
+      path.unlink()
+
+
+def act(words: list[str]) -> None:
+  """Does what a call for the bucket does."""
+  what, *paths = [word for word in words if not word.startswith("--")]
+  first = _place(paths[0])
+  if what == "rsync" and first.is_dir():
+    copy(first, _place(paths[1]))
+  elif what == "cp":
+    _place(paths[1]).write_text(sys.stdin.read())
+  elif what == "cat":
+    if not first.exists():
+      sys.exit("ERROR: matched no objects")
+    print(first.read_text(), end="")
+  elif what == "ls" and first.is_dir():
+    for path in sorted(first.iterdir()):
+      print(f"{paths[0].rstrip('/')}/{path.name}{'/' * path.is_dir()}")
+
+
 if __name__ == "__main__":
   if found := fault(sys.argv[1:]):
     sys.exit(f"ERROR: (gcloud) {found}")
   with open(os.environ["GCLOUD_LOG"], "a", encoding="utf-8") as log:
     log.write(" ".join(["gcloud", *sys.argv[1:]]).replace("\n", " ") + "\n")
-  if sys.argv[1:3] == ["storage", "ls"]:
-    print(os.environ.get("KEPT", ""))
+  if sys.argv[1] == "storage":
+    act(sys.argv[2:])

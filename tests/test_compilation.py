@@ -45,7 +45,7 @@ def test_programs_compiled_together_are_counted_in_the_calling_thread():
   outer, inner = compilation.CompilationLog(), compilation.CompilationLog()
   with outer.counting(), inner.counting():
     compiled = compilation.compile_together(
-      *(functools.partial(program.lower, x) for program in programs)
+      *(functools.partial(program.lower, x) for program in programs), platform="cpu"
     )
   products = [float(program(x).sum()) for program in compiled]
   assert products == [10.0, 15.0, 20.0]
@@ -55,7 +55,7 @@ def test_programs_compiled_together_are_counted_in_the_calling_thread():
 
 def test_an_error_in_one_program_is_raised():
   with pytest.raises(ZeroDivisionError):
-    compilation.compile_together(lambda: 1 / 0, lambda: None)
+    compilation.compile_together(lambda: 1 / 0, lambda: None, platform="cpu")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_an_interrupt_does_not_wait_for_the_compiler():
   main = threading.main_thread().ident
   threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
   with pytest.raises(KeyboardInterrupt):
-    compilation.compile_together(lower)
+    compilation.compile_together(lower, platform="cpu")
   assert not ended.is_set()
   release.set()
 

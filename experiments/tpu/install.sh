@@ -3,7 +3,7 @@
 source "$(dirname "$0")/settings.sh"
 archive="$(mktemp -d)/nas_submod.tar.gz"
 trap 'rm -rf "$(dirname "$archive")"' EXIT
-run git archive --format=tar.gz --output="$archive" HEAD
+run git -C "$(dirname "$0")/../.." archive --format=tar.gz --output="$archive" HEAD
 run gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:" --zone="$ZONE" --worker=all
 # The images of Cloud TPU have Python 3.10; uv brings a newer one.
 on all "mkdir -p nas_submod && tar xzf nas_submod.tar.gz -C nas_submod && cd nas_submod \

@@ -21,15 +21,23 @@ if [[ -n "$BUCKET" ]]; then
   # Compiled programs are kept in the bucket, where every host and the next TPU find them.
   python="JAX_COMPILATION_CACHE_DIR=$BUCKET/programs $python"
   # Only process 0 writes, and it runs on worker 0. A run on its disk is newer than the bucket's.
-  keep="gcloud storage rsync --recursive runs/$name $BUCKET/$name"
+  # The host may go in the middle of a copy. So copies take turns in the folders a and b, and the
+  # object `whole` names the one that is whole.
+  kept="$BUCKET/$name"
+  keep="to=a; test \"\$(gcloud storage cat $kept/whole 2> /dev/null)\" != a || to=b; \
+gcloud storage rsync --recursive --delete-unmatched-destination-objects runs/$name $kept/\$to \
+&& echo \$to | gcloud storage cp - $kept/whole"
   part="runs/$name.part"
+  # A failure to list ends the launch: it must not look like a bucket without the run.
   on 0 "cd nas_submod && (kill \$(cat $name.sync) 2> /dev/null || true) \
-&& kept=\$(gcloud storage ls $BUCKET) \
-&& if test ! -d runs/$name && echo \"\$kept\" | grep -qx $BUCKET/$name/; then \
-rm -rf $part && mkdir -p $part && gcloud storage rsync --recursive $BUCKET/$name $part \
-&& mv $part runs/$name; fi \
+&& runs=\$(gcloud storage ls $BUCKET) \
+&& if test ! -d runs/$name && echo \"\$runs\" | grep -qx $kept/; then \
+inner=\$(gcloud storage ls $kept/) \
+&& if echo \"\$inner\" | grep -qx $kept/whole; then \
+from=\$(gcloud storage cat $kept/whole) && rm -rf $part && mkdir -p $part \
+&& gcloud storage rsync --recursive $kept/\$from $part && mv $part runs/$name; fi; fi \
 && (nohup sh -c 'echo \$\$ > $name.sync; while sleep 300; do $keep; done' > sync.log 2>&1 &)"
   # The trap keeps the shell alive on SIGTERM, to copy the last checkpoint before the host goes.
-  python="trap : TERM; $python; test ! -d runs/$name || $keep"
+  python="trap : TERM; $python; test ! -d runs/$name || { $keep; }"
 fi
 on all "cd nas_submod && (nohup sh -c $(printf '%q' "$python") > $name.log 2>&1 &)"

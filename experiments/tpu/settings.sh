@@ -5,6 +5,7 @@ set -euo pipefail
 : "${ACCELERATOR_TYPE:=v5litepod-16}" # four hosts; v5litepod-8 is one host
 : "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"
 : "${BUCKET:=}" # gs://NAME keeps runs when the TPU is preempted
+BUCKET="${BUCKET%/}"
 
 dry_run=false
 arguments=()

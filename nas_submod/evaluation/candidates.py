@@ -197,6 +197,7 @@ class Trainer:
         states, seeds, architectures, orders, lengths, *self._train, np.int32(0)
       ),
       lambda: programs.evaluate.lower(states, architectures, *self._validation),
+      platform=jax.local_devices()[0].platform,  # Candidates are mapped over these.
     )
 
   def _order(self, replicate: int) -> np.ndarray:

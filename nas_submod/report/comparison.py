@@ -52,11 +52,11 @@ def check(searches: Sequence[Finished]) -> None:
       same = first.config["data"] == other.config["data"]
     if not same:
       raise ValueError(f"{pair}: they measure on other validation images (config.data)")
-    trains = [
+    one_train, other_train = (
       {name: value for name, value in search.config["train"].items() if name not in _OF_SEARCH}
       for search in (first, other)
-    ]
-    if different := first_difference(*trains, "config.train"):
+    )
+    if different := first_difference(one_train, other_train, "config.train"):
       name, one, two = different
       raise ValueError(f"{pair}: their {name} are {one} and {two}")
 

@@ -1,6 +1,7 @@
 """What decides a result beside the config: the files that it names but does not hold."""
 
 import ast
+import json
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nas_submod import identity, resources
+from nas_submod import identity, parallel, resources
 from nas_submod.data import fingerprint
 from nas_submod.data.loading import Data
 from nas_submod.files import fingerprint as digits_of
@@ -64,6 +65,25 @@ def inputs_of(
   options = (config.get("space") or {}).get("options") or ()
   named = [option.get("block") for option in options if hasattr(option, "get")]
   return found | _codes(named) | _codes(given.values(), identity.OF_COSTS)
+
+
+def check_same_everywhere(named: Mapping[str, str]) -> None:
+  """Checks that every process has the same inputs as process 0: each host reads its own copy.
+
+  Raises:
+    ValueError: On all processes, if one has others.
+  """
+  first: dict[str, str] = json.loads(parallel.broadcast(json.dumps(named).encode()))
+
+  def compare() -> None:
+    for name in first.keys() | named.keys():
+      if first.get(name) != named.get(name):
+        raise ValueError(
+          f"{name} on process {jax.process_index()} are {named.get(name)}, on process 0 "
+          f"{first.get(name)}: copy the same data to every host"
+        )
+
+  parallel.on_all_processes(compare)
 
 
 def _codes(names: Iterable[Any], kind: str = "") -> dict[str, str]:

@@ -147,12 +147,8 @@ def measure_jit(config: ConfigDict) -> dict[str, Any]:
 
 def measure_torch(config: ConfigDict, name: str) -> dict[str, Any]:
   """Measures PyTorch; its networks must have as many parameters as ours."""
-  import torch
-
   from benchmarks import pytorch_networks
 
-  if not torch.cuda.is_available():
-    allocation.keep_freed_memory()  # As for JAX, a program each.
   space, data, config, architectures = settings(config)
   for architecture in architectures:
     ours = resources.network_cost(space, architecture)["params"]
@@ -166,13 +162,13 @@ def measure_torch(config: ConfigDict, name: str) -> dict[str, Any]:
 
 def measure(config: ConfigDict, name: str) -> dict[str, Any]:
   """Measures a method in this process; `peak` is device memory, on a CPU that of the process."""
+  if not name.startswith("ours"):
+    allocation.keep_freed_memory()  # As experiments.train does.
   if name.startswith("torch"):
     found = measure_torch(config, name)
   else:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", (cores or 1) if name.startswith("ours") else 1)
-    if not name.startswith("ours") and jax.default_backend() == "cpu":
-      allocation.keep_freed_memory()  # As experiments.train does.
     found = measure_ours(config) if name.startswith("ours") else measure_jit(config)
     found["peak"] = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     found["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"

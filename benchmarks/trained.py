@@ -145,8 +145,6 @@ def main(config: ConfigDict) -> None:
     for network in compared.values():
       final.check(network.space, images, config)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in compared}
-    if jax.default_backend() == "cpu":
-      allocation.keep_freed_memory()
     for seed in range(config.seed, config.seed + SEEDS.value):
       for name, network in compared.items():
         folder = common.workdir() / folder_of(name, network, images, config) / str(seed)
@@ -190,4 +188,5 @@ def main(config: ConfigDict) -> None:
 
 
 if __name__ == "__main__":
+  allocation.keep_freed_memory()
   common.run(main)

@@ -43,8 +43,6 @@ def main(config: ConfigDict) -> None:
   _quiet_given_up_writes()
   try:
     console = common.start_console(takes_notice=True)
-    if jax.default_backend() == "cpu":
-      allocation.keep_freed_memory()
     check_config(config, ("seed", "space", "data", "final"))
     space = spaces.from_config(config.space)
     check_sizes(config, space.image_shape)
@@ -129,4 +127,5 @@ def _quiet_given_up_writes() -> None:
 
 
 if __name__ == "__main__":
+  allocation.keep_freed_memory()
   common.run(main)

@@ -12,6 +12,9 @@ _NEVER = -1
 def keep_freed_memory() -> bool:
   """Makes glibc keep freed memory for the next request; other C libraries stay as they are.
 
+  Call it at the very start, before JAX has a device: a thread that has already asked for memory
+  keeps a place of its own, where this has no effect.
+
   XLA's CPU programs ask for their temporary memory anew in each call. By default glibc gives large
   pieces back to the system, which clears every page again at its first use. The memory of a process
   then never shrinks.

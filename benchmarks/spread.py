@@ -6,12 +6,17 @@ import numpy as np
 
 
 def with_deviation(values: Sequence[float], digits: int) -> str:
-  """Formats the mean and the standard deviation; NaN for one value."""
-  deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-  return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+  """Formats the mean and the standard deviation; one value stands alone."""
+  return _pair(values, digits, 1)
 
 
 def with_error(values: Sequence[float], digits: int) -> str:
-  """Formats the mean and its standard error; NaN for one value."""
-  error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-  return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
+  """Formats the mean and its standard error; one value stands alone."""
+  return _pair(values, digits, len(values) ** 0.5)
+
+
+def _pair(values: Sequence[float], digits: int, divisor: float) -> str:
+  mean = f"{np.mean(values):.{digits}f}"
+  if len(values) < 2:
+    return mean
+  return f"{mean} ± {np.std(values, ddof=1) / divisor:.{digits}f}"

@@ -122,15 +122,19 @@ def int8_accuracy(
   return float(files.read_json(kept)["accuracy"])
 
 
+def label(name: str) -> str:
+  """The name of a network in the table; that of a file is that of its search."""
+  return pathlib.Path(name).parent.name if name.endswith(".json") else name
+
+
 def folder_of(name: str, network: Network, images: data.Data, config: ConfigDict) -> str:
   """The name of the folder of a network's trainings; what decides their results decides it."""
-  short = pathlib.Path(name).parent.name if name.endswith(".json") else name
   decides = [
     repr(network),
     repr(sorted(config.final.to_dict().items())),
     repr(fingerprint.of_splits(images, ("train", "validation", "test"))),
   ]
-  words = re.sub("[^a-z0-9]+", "_", short.lower())[:40]
+  words = re.sub("[^a-z0-9]+", "_", label(name).lower())[:40]
   return f"{words}_{files.fingerprint(*map(str.encode, decides))}"
 
 
@@ -166,7 +170,9 @@ def main(config: ConfigDict) -> None:
   kinds = {"test accuracy": [[100 * r["test"]["accuracy"] for r in each] for each in rows.values()]}
   if INT8.value:
     kinds["in int8"] = [[100 * r["int8"] for r in each] for each in rows.values()]
-  of_kinds = [column for kind in kinds for column in (f"{kind}, %", f"ahead of {next(iter(rows))}")]
+  of_kinds = [
+    column for kind in kinds for column in (f"{kind}, %", f"ahead of {label(next(iter(rows)))}")
+  ]
   of_copies = [f"{name}, TFLite Micro" for name in copies]
   for column in ("", *costs, *of_copies, *of_kinds, "images a second"):
     table.add_column(column, justify="right", overflow="fold")
@@ -178,12 +184,12 @@ def main(config: ConfigDict) -> None:
       gaps = np.subtract(accuracies[place], accuracies[0]).tolist()
       cells += [with_deviation(accuracies[place], 2), with_error(gaps, 2) if place else ""]
     speeds = [result["images_per_second"] or float("nan") for result in results]
-    table.add_row(name, *cells, f"{np.mean(speeds):.0f}")
+    table.add_row(label(name), *cells, f"{np.mean(speeds):.0f}")
   console = Console(width=180, highlight=False)
   console.print(table)
   console.print("accuracy: mean and standard deviation; ahead: paired by seed, standard error")
   for name, network in compared.items():
-    console.print(f"{name}: {network.space.text(network.architecture)}", markup=False)
+    console.print(f"{label(name)}: {network.space.text(network.architecture)}", markup=False)
   return None
 
 

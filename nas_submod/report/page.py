@@ -86,12 +86,14 @@ def _answer(
   result = search.result
   value = with_error(real(result["value"]), real(result["standard_error"]))
   seeds = len(search.finalists[0]["scores"])
-  yield element("p", value, class_="value")
+  known = accuracy(search)
+  shows_accuracy = result["score"] != "accuracy" and math.isfinite(known)
+  yield element("p", f"{known:.1%} accuracy" if shows_accuracy else value, class_="value")
   words = f"{score_name(search)}: mean and standard error of {seeds} fresh seeds"
+  if shows_accuracy:
+    words = f"on the validation images after a short training. {value} {words}"
   if (rivals := len(search.finalists)) > 1:
     words += f", which chose it among {rivals} finalists and flatter it a little"
-  if search.result["score"] != "accuracy" and math.isfinite(known := accuracy(search)):
-    words += f"; accuracy {known:.1%} on the validation images"
   yield element("p", words, class_="soft")
   yield _budgets(result)
   items = [

@@ -31,7 +31,7 @@ def free_port():
 def start(digits_npz):
   """A function that starts a command in several processes, each with several CPU devices."""
 
-  def start(workdir, processes, devices, *flags, module="train"):
+  def start(workdir, processes, devices, *flags, module="train", of_process=None):
     command = [sys.executable, "-m", f"experiments.{module}", "--config=tests/tiny_config.py"]
     command += [f"--config.data.source=npz:{digits_npz}", f"--cpu_devices={devices}"]
     command += [f"--workdir={workdir}", *flags]
@@ -42,6 +42,7 @@ def start(digits_npz):
     started = []
     for i in range(processes):
       own = [f"--process_id={i}"] if processes > 1 else []
+      own += (of_process or {}).get(i, [])
       environment = os.environ | {"JAX_PLATFORMS": "cpu"}
       with (workdir / f"output{i}.txt").open("w") as out:
         started.append(
@@ -136,6 +137,27 @@ def test_an_error_on_process_0_ends_all_processes(start, tmp_path):
   finish(processes, tmp_path, code=2)
   assert "holds another run" in (tmp_path / "output0.txt").read_text()
   assert "process 0 stopped with an error" in (tmp_path / "output1.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["train", "search"])
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_hosts_that_lack_data_or_have_others_end_all(
+  start, tmp_path, digits_npz, module, is_missing
+):
+  """Each host reads its own copy, of which this one is another."""
+  copy = tmp_path / "copy.npz"
+  if not is_missing:
+    with np.load(digits_npz) as arrays:
+      content = dict(arrays)
+    content["x_train"] = 255 - content["x_train"]
+    np.savez(copy, **content)
+  own = {1: [f"--config.data.source=npz:{copy}"]}
+  flags = training(20) if module == "train" else []
+  finish(start(tmp_path, 2, 1, *flags, module=module, of_process=own), tmp_path, code=2)
+  first, second = ((tmp_path / f"output{i}.txt").read_text() for i in range(2))
+  assert "process 1 stopped with an error; see its output" in first
+  assert ("no file" if is_missing else "training images on process 1 are ") in second
 
 
 @pytest.mark.slow

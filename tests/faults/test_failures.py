@@ -1,7 +1,9 @@
 """Candidates that fail, and two commands at once in one workdir."""
 
 import json
+import os
 import random
+import signal
 import subprocess
 
 import numpy as np
@@ -88,3 +90,52 @@ def test_two_commands_at_once(tmp_path):
   assert outcome(tmp_path / "both") == outcome(tmp_path / "alone")
   assert trainings(tmp_path / "both") == trainings(tmp_path / "alone")
   assert json.loads((tmp_path / "both" / "result.json").read_text())["evaluations"]["failed"] == 0
+
+
+_NO_PORT = "--distributed", "--coordinator_address=localhost", "--num_processes=2", "--process_id=0"
+
+
+@pytest.mark.parametrize(
+  ("flags", "environment", "words"),
+  [
+    ((), {"JAX_PLATFORMS": "cuda"}, "JAX finds no device with JAX_PLATFORMS=cuda"),
+    (_NO_PORT, {}, "--coordinator_address is 'localhost'; allowed: host:port"),
+  ],
+)
+def test_a_machine_that_cannot_start_says_so_in_one_line(flags, environment, words, tmp_path):
+  search = command("search", *flags, f"--workdir={tmp_path / 'run'}")
+  done = subprocess.run(
+    search, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=100
+  )
+  assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_closed_pipe_ends_silently(tmp_path):
+  process = subprocess.Popen(
+    command("search", f"--workdir={tmp_path}", "--cpu_devices=1"),
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline()
+  process.stdout.close()
+  assert process.wait(timeout=300) in (1, 141)  # rich ends with 1 by itself.
+  assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_search_that_is_stopped_says_so_in_one_line(number, code, tmp_path):
+  process = subprocess.Popen(
+    command("search", f"--workdir={tmp_path}", "--cpu_devices=1"),
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline()  # Nothing is trained yet.
+  process.send_signal(number)
+  _, said = process.communicate(timeout=300)
+  assert process.returncode == code and said.startswith("stopped; the same command continues")
+  assert said.count("\n") == 1

@@ -1,7 +1,7 @@
 """CIFAR-10 within the parameters, multiply-adds and memory of MLPerf Tiny's image classifier.
 
-Claim: within the costs of ResNet-8, the reference network, the search finds a network as accurate as
-one drawn by hand, with fewer multiply-adds.
+Claim: within the costs of ResNet-8, the reference network, the search finds a network as accurate
+as one drawn by hand, with fewer multiply-adds.
 Expected: 84.85% test accuracy after 15 epochs, 84.74% of the one drawn by hand (one training each;
 docs/benchmarks.md). The search takes about 70 minutes on two cores.
 Commands:

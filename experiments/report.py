@@ -10,7 +10,6 @@ What belongs into a folder that cannot be written comes into one of its name in 
 """
 
 import os
-import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -20,7 +19,6 @@ from nas_submod import files
 from nas_submod.report import comparison, figure, finished, front, page, steps
 
 OUTPUT = flags.DEFINE_string("output", "runs/comparison", "Folder of a comparison.")
-FIGURES = "figures"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,7 +29,10 @@ def main(argv: Sequence[str]) -> None:
     return common.fail("no folder is given; allowed: the --workdir of one or more searches")
   try:
     if len(folders) == 1 and (files.local_path(folders[0]) / front.FILE).exists():
-      return _write_front(files.local_path(folders[0]))
+      folder = files.local_path(folders[0])
+      front.write(folder)
+      print(f"{folder}/: {front.PAGE}, {figure.FIGURES}/")
+      return None
     output = files.local_path(OUTPUT.value)
     searches = [finished.read(folder) for folder in folders]
     if len(searches) > 1:
@@ -46,28 +47,16 @@ def main(argv: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
       others = [other for other in searches if other is not search]
       page.write_page(search, folder / page.PAGE_FILE, others)
-      _save(page.all_plots(search, steps.chains(search)), folder)
-      print(f"{folder}/: {page.PAGE_FILE}, {FIGURES}/")
+      figure.save_all(page.all_plots(search, steps.chains(search)), folder)
+      print(f"{folder}/: {page.PAGE_FILE}, {figure.FIGURES}/")
     if len(searches) > 1:
       output.mkdir(parents=True, exist_ok=True)
       files.write_bytes(output / page.PAGE_FILE, comparison.page(searches, output).encode())
-      _save(comparison.all_plots(searches), output)
-      print(f"{output}/: {page.PAGE_FILE}, {FIGURES}/")
+      figure.save_all(comparison.all_plots(searches), output)
+      print(f"{output}/: {page.PAGE_FILE}, {figure.FIGURES}/")
   except ValueError as error:
     return common.fail(error)
-
-
-def _write_front(folder: pathlib.Path) -> None:
-  searches = front.read(folder)
-  files.write_bytes(folder / front.PAGE, front.page(searches, folder).encode())
-  _save(front.all_plots(searches), folder)
-  print(f"{folder}/: {front.PAGE}, {FIGURES}/")
-
-
-def _save(plots: Sequence[figure.Plot], folder: pathlib.Path) -> None:
-  (folder / FIGURES).mkdir(exist_ok=True)
-  for plot in plots:
-    figure.save(plot, folder / FIGURES)
+  return None
 
 
 if __name__ == "__main__":

@@ -207,7 +207,10 @@ def test_wrong_architecture_is_refused(tmp_path):
 @pytest.mark.parametrize(
   ("flag", "words"),
   [
-    ("--config.data.image_size=10", "images are (10, 10, 1), space tiny takes (8, 8, 1)"),
+    (
+      "--config.data.image_size=10",
+      "config.data.image_size is 10, config.space.image_shape is (8, 8, 1): set one",
+    ),
     ("--config.final.log_every=0", "config.final.log_every is 0"),
   ],
 )

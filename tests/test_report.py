@@ -179,7 +179,7 @@ def made_of(values, start=". | e2"):
   last = max(replicate for _, replicate, _ in values)
   rows += [Evaluation("0.0|1.0", last + 1 + i, {"accuracy": 0.5}, 2.0, 12) for i in range(2)]
   finalist = {"architecture": [0, 0, 1, 0], "value": 0.5, "scores": [0.5, 0.5]}
-  result = {"finalists": [finalist], "seconds": {}, "path": []}
+  result = {"score": "accuracy", "finalists": [finalist], "seconds": {}, "path": []}
   return finished.make("made", config, result, rows)
 
 
@@ -316,12 +316,15 @@ def test_a_comparison_ranks_and_averages(found, other, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"score": "accuracy"}, "their scores are negative_loss and accuracy"),
-    ({"data": {"source": "npz:x"}}, "measure on other validation images"),
+    ({"result": {"score": "accuracy"}}, "their scores are negative_loss and accuracy"),
+    ({"config": {"data": {"source": "npz:x"}}}, "measure on other validation images"),
+    ({"config": {"train": {"steps": 9}}}, "their config.train.steps are 12 and 9"),
   ],
 )
 def test_what_cannot_be_compared_is_refused(found, changes, message):
-  changed = found._replace(config=found.config | changes)
+  changed = found._replace(
+    config=found.config | changes.get("config", {}), result=found.result | changes.get("result", {})
+  )
   with pytest.raises(ValueError, match=message):
     comparison.check([found, changed])
 

@@ -3,7 +3,7 @@
 import io
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -32,6 +32,8 @@ THEME: Mapping[str, tuple[str, str]] = {
 }
 INK, SOFT, RULE, SURFACE, PANEL, *LINES = (light for light, _ in THEME.values())
 BETTER, WORSE = LINES[:2]  # of a gain
+
+FIGURES = "figures"  # the folder of figures
 
 _STYLE: Any = {
   "font.family": "sans-serif",
@@ -149,6 +151,13 @@ def save(plot: Plot, folder: pathlib.Path) -> list[pathlib.Path]:
   for path, content in zip(paths, found.values()):
     write_bytes(path, content)
   return paths
+
+
+def save_all(plots: Sequence[Plot], folder: pathlib.Path) -> None:
+  """Writes figures into the folder `FIGURES` of a folder, see `save`."""
+  (folder / FIGURES).mkdir(exist_ok=True)
+  for plot in plots:
+    save(plot, folder / FIGURES)
 
 
 def _svg(figure: Figure, **options: Any) -> str:

@@ -6,11 +6,21 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nas_submod.files import local_path
+from nas_submod.files import local_path, write_bytes
 from nas_submod.report import finished, network
 from nas_submod.report.comparison import labels_of
 from nas_submod.report.document import document, figure, section
-from nas_submod.report.figure import INK, LINES, SURFACE, Plot, legend, new_figure, short, style
+from nas_submod.report.figure import (
+  INK,
+  LINES,
+  SURFACE,
+  Plot,
+  legend,
+  new_figure,
+  save_all,
+  short,
+  style,
+)
 from nas_submod.report.finished import Finished, difference, noise_of, real, score_name
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
 from nas_submod.report.markup import network as blocks_of
@@ -122,6 +132,17 @@ def read(folder: pathlib.Path) -> list[Finished]:
   if not inner:
     raise ValueError(f"{folder} has {FILE} and no folders budget_1, budget_2 and so on")
   return [finished.read(path) for path in inner]
+
+
+def write(folder: pathlib.Path) -> None:
+  """Writes the page of the folder of a front, and its figures.
+
+  Raises:
+    ValueError: As `read`.
+  """
+  searches = read(folder)
+  write_bytes(folder / PAGE, page(searches, folder).encode())
+  save_all(all_plots(searches), folder)
 
 
 def page(searches: Sequence[Finished], folder: pathlib.Path) -> str:

@@ -175,6 +175,7 @@ def test_random_search_and_sweep(tmp_path):
   assert len([t for t in trainings(tmp_path) if t[1] == 0]) <= 6
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own_searches(tmp_path):
   own = "examples.new_optimizer:simulated_annealing"
   flags = f"--config.search.optimizer={own}", '--config.search.options={"evaluations": 6}'

@@ -126,6 +126,7 @@ def guided_config(**options):
   return config
 
 
+@pytest.mark.slow
 def test_the_surrogate_chooses_what_to_train_from_a_scored_pool(tmp_path):
   setup = search.make_setup(guided_config())
   scores = {}

@@ -32,6 +32,7 @@ def sum_and_peak(mask):
   return jnp.stack([COSTS @ mask, (PEAKS * mask).max()])
 
 
+@pytest.mark.slow
 def test_a_resource_without_a_price_only_limits():
   """Element 3 has too high a peak. Others whose peak is reached cost none of it."""
   value = jnp.array([1.0, 3.0, 4.0, 9.0])

@@ -76,7 +76,7 @@ def check_same_everywhere(named: Mapping[str, str]) -> None:
   first: dict[str, str] = json.loads(parallel.broadcast(json.dumps(named).encode()))
 
   def compare() -> None:
-    for name in first.keys() | named.keys():
+    for name in {**first, **named}:
       if first.get(name) != named.get(name):
         raise ValueError(
           f"{name} on process {jax.process_index()} are {named.get(name)}, on process 0 "

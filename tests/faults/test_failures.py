@@ -111,15 +111,23 @@ def test_a_machine_that_cannot_start_says_so_in_one_line(flags, environment, wor
   assert not (tmp_path / "run").exists()
 
 
-def test_a_closed_pipe_ends_silently(tmp_path):
+def started(workdir):
+  """A search that has printed its first line: nothing is trained yet."""
   process = subprocess.Popen(
-    command("search", f"--workdir={tmp_path}", "--cpu_devices=1"),
+    command("search", f"--workdir={workdir}", "--cpu_devices=1"),
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    # A shell starts what runs in the background with SIGINT ignored.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   assert process.stdout.readline()
+  return process
+
+
+def test_a_closed_pipe_ends_silently(tmp_path):
+  process = started(tmp_path)
   process.stdout.close()
   with process.stderr:
     assert process.stderr.read() == ""
@@ -128,16 +136,7 @@ def test_a_closed_pipe_ends_silently(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_search_that_is_stopped_says_so_in_one_line(number, code, tmp_path):
-  process = subprocess.Popen(
-    command("search", f"--workdir={tmp_path}", "--cpu_devices=1"),
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    # A shell starts what runs in the background with SIGINT ignored.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-  )
-  assert process.stdout.readline()  # Nothing is trained yet.
+  process = started(tmp_path)
   process.send_signal(number)
   _, said = process.communicate(timeout=300)
   assert process.returncode == code and said.startswith("stopped; the same command continues")

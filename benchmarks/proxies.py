@@ -55,17 +55,12 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
   duration = "epochs" if train.epochs else "steps"
   shorter = train[duration] / 3 if train.epochs else third
   milestones = tuple(milestone / 3 for milestone in train.milestones)
-  both = {"train.inherit_steps": third, "train.screen_steps": max(third // 4, 1)}
-  race = {"search.options": {"race": [1, 3, 6]}}
   return {
     "plain": {},
     _LOSSES: {"score": "negative_train_loss"},
     "short": {f"train.{duration}": shorter, "train.milestones": milestones},
-    "inherit": {"train.inherit_steps": third},
     "screen": {"train.screen_steps": quarter},
-    "race": race,
-    "inherit and screen": both,
-    "inherit and screen to two finalists": both | {"search.finalists": 2},
+    "race": {"search.options": {"race": [1, 3, 6]}},
   }
 
 
@@ -116,7 +111,7 @@ def open_log(config: ConfigDict, folder: pathlib.Path) -> Journal:
 
 def trained(setup: Setup, log: Journal) -> Objective:
   """The set function of a search, by training."""
-  evaluator = TrainingEvaluator(setup.space, setup.data, setup.config, log.weights)
+  evaluator = TrainingEvaluator(setup.space, setup.data, setup.config)
   return search.objective_for(setup, evaluator, log)[0]
 
 
@@ -124,11 +119,6 @@ def measure(config: ConfigDict, networks: Sequence[tuple[int, ...]], log: Journa
   """Measures networks as a search would. `[N]`."""
   setup = make_setup(config)
   objective = trained(setup, log)
-  sizes = [np.count_nonzero(network) for network in networks]
-  if config.train.inherit_steps:  # Parents are of earlier calls.
-    for size in sorted(set(sizes)):
-      level = [network for network, own in zip(networks, sizes) if own == size]
-      objective.scores(level, [[0]] * len(level))
   values = np.array(objective.scores(networks, [[0]] * len(networks)))[:, 0]
   if _races(config):  # As in a search, where these are the first to be trained.
     return race_first_step(setup, objective, networks)
@@ -179,8 +169,8 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   for column in ("", "steps a network", f"rank correlation with {REFERENCES.value} other seeds"):
     table.add_column(column, justify="right")
   for name, changes in chosen_ways(config, steps).items():
-    if name.startswith("inherit ") or (_races(changed(config, 0, changes)) and not first):
-      continue  # Chains are measured in small calls, contests and races are of large ones.
+    if _races(changed(config, 0, changes)) and not first:
+      continue  # The networks of chains are not all compared in one step.
     found, taken = [], []
     for seed in range(SEEDS.value):
       # The losses of the plain trainings are known already.
@@ -208,7 +198,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   log = open_log(config, workdir)
   path = workdir / "result.json"
   if not path.exists():
-    evaluator = TrainingEvaluator(setup.space, setup.data, config, log.weights)
+    evaluator = TrainingEvaluator(setup.space, setup.data, config)
     files.write_json(path, search.run(setup, evaluator, log))
   result = files.read_json(path)
   fresh = setup.most_measurements * config.search.replicates
@@ -237,7 +227,7 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
     for seed in range(SEEDS.value):
       rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
       console.print(f"{name} {seed}: {rows[name][-1]}")
-  for cost_of in [name for name in ("plain", "inherit and screen") if name in rows]:
+  for cost_of in [name for name in ("plain", "short") if name in rows]:
     name = f"random at the cost of {cost_of}"
     rows[name] = []
     for seed in range(SEEDS.value):

@@ -88,7 +88,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Runs a search and judges its answer; keeps both in the workdir."""
   setup = make_setup(config)
   log = Journal(make_workdir(workdir, config.to_dict()) / JOURNAL_FILE)
-  train = TrainingEvaluator(setup.space, setup.data, config, log.weights)
+  train = TrainingEvaluator(setup.space, setup.data, config)
   path = workdir / "result.json"
   if not path.exists():
     evaluator = search.evaluator_with_shared_weights(setup, train, workdir)

@@ -81,9 +81,6 @@ def get_config(mode: str = "") -> ConfigDict:
     "flip": False,
     "steps_per_call": 1_000,
     "dtype": "float32",  # or bfloat16, of everything between images and logits
-    # Above 0, a candidate starts from the trained weights of a network with one block less, and
-    # trains for this many steps. Finalists start from new weights. The answer may change.
-    "inherit_steps": 0,
     # Above 0, all networks of a large call (the first additions) train for this many steps, and
     # only the better half is trained in full. The answer may change.
     "screen_steps": 0,
@@ -112,7 +109,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "pool": 512,  # networks that are scored for surrogate to choose from
   }
   # The training of the network that was found.
-  only_short = ("steps_per_call", "inherit_steps", "screen_steps")
+  only_short = ("steps_per_call", "screen_steps")
   config.final = {name: config.train[name] for name in config.train if name not in only_short} | {
     "steps": 0,
     "epochs": 100.0,

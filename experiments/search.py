@@ -138,9 +138,7 @@ def run(
   try:
     common.interrupt_on_sigterm()
     with live.live(setup, console) as display:
-      training = TrainingEvaluator(
-        setup.space, setup.data, setup.config, journal.weights, display.progress
-      )
+      training = TrainingEvaluator(setup.space, setup.data, setup.config, display.progress)
       began = time.perf_counter()
       evaluator = search.evaluator_with_shared_weights(
         setup, training, workdir, display.sharing, display.progress

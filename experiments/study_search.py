@@ -168,7 +168,7 @@ def evaluate(
   make_workdir(workdir, plain, decides, named)
   made_by = identity.fingerprint_of(decides(plain), named)
   journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
-  trainer = TrainingEvaluator(setup.space, setup.data, config, journal.weights)
+  trainer = TrainingEvaluator(setup.space, setup.data, config)
   evaluator = Journaled(trainer, setup.space, journal)
   jobs = [
     Job(architecture, number + repeat * _SEEDS_APART, full=True)

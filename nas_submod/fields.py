@@ -102,7 +102,6 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
   "train": _RECIPE
   | {
     "steps_per_call": whole(1),
-    "inherit_steps": whole(0).optional,
     "screen_steps": whole(0).optional,
   },
   "final": _RECIPE

@@ -26,25 +26,19 @@ _RHYTHM = ("steps_per_call", "checkpoint_every", "log_every", "keep_checkpoints"
 def of_evaluations(config: Mapping[str, Any]) -> Plain:
   """The part of a plain config that decides the values of evaluations.
 
-  The search is no part of it, unless networks inherit weights: then the order of trainings counts.
-  Budgets are none, unless weights are shared: those are of the networks within the budgets.
+  The search is no part of it, and budgets are none unless weights are shared: those are of the
+  networks within the budgets.
   """
   config = settled(config)
-  train, search = _section(config, "train"), _section(config, "search")
   evaluation = _section(config, "evaluation")
   part = {
     "evaluation": _without(evaluation, ("pool",)),
     "seed": config.get("seed"),
     "space": config.get("space"),
     "data": _without(_section(config, "data"), _PLACES),
-    "train": _without(train, _RHYTHM),
+    "train": _without(_section(config, "train"), _RHYTHM),
   }
-  if train.get("inherit_steps"):
-    names = ("optimizer", "options", "replicates")
-    order = {name: search.get(name) for name in names}
-    # What is off is not what is missing: that is the default of the optimizer.
-    part |= {"search": _explicit(order), "score": config.get("score")}
-  if train.get("inherit_steps") or len(evaluation) > 1:
+  if len(evaluation) > 1:
     part |= {name: config.get(name) for name in ("budget", "resources")}
   return part
 

@@ -116,7 +116,6 @@ BAD = [
   (config, {"train.batch_size": 5000}, "batch_size 5000 is not possible"),
   (config, {"train.epochs": 2.0}, "set exactly one"),
   (config, {"train.crop_padding": 9}, "config.train.crop_padding is 9; allowed: 0 to 8"),
-  (config, {"train.inherit_steps": 13}, "config.train.inherit_steps is 13; allowed: 0 (off) to 12"),
   (config, {"train.screen_steps": 12}, "config.train.screen_steps is 12; allowed: 0 (off) to"),
   # Budgets and resources.
   (config, {"budget": {}}, "config.budget is empty; allowed: params, madds, flash, memory"),

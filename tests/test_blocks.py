@@ -95,20 +95,6 @@ def test_depthwise_separable_has_no_rectifier_at_its_end(stride):
   np.testing.assert_allclose(found, y if stride == 2 else x + y, rtol=1e-5, atol=1e-4)
 
 
-def test_new_blocks_can_start_as_the_identity_and_learn():
-  x = jax.random.normal(jax.random.key(1), (2, 5, 5, 4))
-  for name, expected in (("residual", jax.nn.relu(x)), ("separable", x)):
-    block, _ = BLOCKS[name]
-    params, state = block.init(jax.random.key(0))
-    silent = block.to_identity(params)
-    y, _ = block.apply(silent, state, x, True)
-    np.testing.assert_array_equal(y, expected)
-    gradient = jax.grad(lambda p: jnp.square(block.apply(p, state, x, True)[0] - 1).sum())(silent)  # noqa: B023
-    assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
-  for name in ("residual_strided", "residual_wider", "separable_strided"):
-    assert BLOCKS[name][0].to_identity is None
-
-
 def test_every_built_in_block_can_be_traced():
   for name, (block, _) in BLOCKS.items():
     graph = layers.trace_of(block, (6, 6, 4))

@@ -161,13 +161,9 @@ def test_hosts_that_lack_data_or_have_others_end_all(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inherit_steps", [0, 4])
-def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(
-  start, tmp_path, inherit_steps
-):
+def test_two_processes_of_two_devices_search_as_one_device_killed_or_not(start, tmp_path):
   one, two = tmp_path / "one", tmp_path / "two"
   flags = ["--config.data.train_size=200", "--config.data.validation_size=100"]
-  flags.append(f"--config.train.inherit_steps={inherit_steps}")
   (alone,) = start(one, 1, 1, *flags, module="search")
   processes = start(two, 2, 2, *flags, module="search")
   wait_for_trainings(processes, two, 8)

@@ -195,31 +195,3 @@ def test_residual_and_skip():
 def test_impossible_convolutions(arguments, message):
   with pytest.raises(ValueError, match=message):
     layers.conv(**arguments)
-
-
-def test_a_residual_block_can_start_as_the_identity_and_learn():
-  block = blocks.inverted_residual(4, 4, 1, expansion=3, squeeze_excite=True)
-  params, state = block.init(jax.random.key(0))
-  silent = block.to_identity(params)
-  x = jax.random.normal(jax.random.key(1), (2, 5, 5, 4))
-
-  @jax.jit
-  def step(params):
-    def loss(params):
-      y, _ = block.apply(params, state, x, True)
-      return jnp.square(y - 1).sum(), y
-
-    (value, y), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-    return value, y, jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
-
-  value, y, learned = step(silent)
-  np.testing.assert_array_equal(y, x)
-  assert step(learned)[0] < value
-  norm = learned[0][-1][1]
-  assert jnp.all(norm["scale"] != 0)
-
-
-def test_only_an_identity_skip_can_be_the_identity():
-  strided, wider = LAYERS["strided_block"], LAYERS["wider_block"]
-  assert strided.to_identity is None and strided.to_zero is not None
-  assert wider.to_identity is None

@@ -12,7 +12,6 @@ import pytest
 from nas_submod.data.loading import Data, Split
 from nas_submod.evaluation import candidates, training_evaluator
 from nas_submod.evaluation.evaluator import Evaluation, EvaluationError, Job, score_named
-from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
@@ -55,12 +54,9 @@ class Trained(NamedTuple):
 def make(journal, **train):
   settings = CONFIG | {"steps": 6, "steps_per_call": 4} | train
   config = {"seed": 0, "train": settings}
-  evaluator = TrainingEvaluator(SPACE, make_data(), config, journal.weights)
+  evaluator = TrainingEvaluator(SPACE, make_data(), config)
   counts = Journaled(evaluator, SPACE, journal)
-  wrapped = counts
-  if steps := train.get("inherit_steps"):
-    wrapped = Inheriting(counts, SPACE, journal, SCORE, steps)
-  return Trained(Objective(SPACE, wrapped, SCORE), counts, evaluator)
+  return Trained(Objective(SPACE, counts, SCORE), counts, evaluator)
 
 
 def masks(*architectures):
@@ -133,11 +129,11 @@ def faulty(shared, monkeypatch, error, fails=lambda job, step: job.architecture 
   train, asked = shared.evaluator._trainer.train, []
   train([Job(EMPTY, 9, steps=1)], {})  # Compiles.
 
-  def raises(jobs, weights):
+  def raises(jobs):
     asked.append([(job.architecture, job.steps) for job in jobs])
     if any(fails(job, len(asked)) for job in jobs):
       raise error
-    return train(jobs, weights)
+    return train(jobs)
 
   monkeypatch.setattr(shared.evaluator._trainer, "train", raises)
   return Journaled(shared.evaluator, SPACE, Journal(None)), asked
@@ -242,12 +238,6 @@ def test_an_error_of_another_process_counts_here_too(kind, raises, shared, monke
   else:
     [found] = counts([Job(EMPTY, 9)])
     assert found.metrics is None and found.cause == "another process says why"
-
-
-def test_inheriting_without_a_store_of_weights_is_refused():
-  config = {"seed": 0, "train": CONFIG | {"steps": 6, "steps_per_call": 4, "inherit_steps": 3}}
-  with pytest.raises(ValueError, match="inherit_steps needs a store of weights"):
-    TrainingEvaluator(SPACE, make_data(), config)
 
 
 def test_an_evaluator_must_give_the_metric_of_the_score():

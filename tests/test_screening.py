@@ -1,46 +1,35 @@
-"""Screening and inheriting: decisions depend neither on devices nor on a kill."""
+"""Screening: decisions depend neither on devices nor on a kill."""
 
 import numpy as np
 import pytest
 
 from nas_submod import parallel, search
-from nas_submod.evaluation import inherit, screening
+from nas_submod.evaluation import screening
 from nas_submod.evaluation.evaluator import Job, score_named
-from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.screening import Screened
 from tests import tiny_config
-from tests.evaluators import computed_by_parent
+from tests.evaluators import computed_by_steps
 from tests.test_search import outcome as decisions
 
 SCORE = score_named("negative_loss")
 
 
-@pytest.mark.parametrize(
-  ("optimizer", "options", "screen_steps"),
-  [("rcas", {}, 0), ("rcas", {}, 2), ("greedy", {"race": (1, 3)}, 0)],
-)
-def test_decisions_depend_neither_on_devices_nor_on_a_kill(
-  optimizer, options, screen_steps, monkeypatch
-):
-  monkeypatch.setattr(inherit, "_KEPT", 8)
+def test_decisions_depend_neither_on_devices_nor_on_a_kill(monkeypatch):
   monkeypatch.setattr(screening, "LARGE_CALL", 3)
   config = tiny_config.get_config()
-  config.search.optimizer, config.search.options = optimizer, options
-  config.train.inherit_steps, config.train.screen_steps = 4, screen_steps
+  config.search.optimizer, config.train.screen_steps = "rcas", 2
   config.budget = {"params": 3_000, "madds": 20_000}
 
   def run(log):
     setup = search.make_setup(config)
-    return decisions(search.run(setup, computed_by_parent(setup.space, log), log))
+    return decisions(search.run(setup, computed_by_steps(setup.space), log))
 
   results = []
   for devices in (1, 8):
     monkeypatch.setattr(parallel, "device_count", lambda devices=devices: devices)
     results.append(run(log := Journal(None)))
-    inherited = [e for e in log if e.parent is not None]
-    assert len(inherited) > 5 and {e.steps for e in inherited} == {4, screen_steps or 4}
-    assert any(e.replicate == -1 for e in log) == bool(screen_steps)
+    assert any(e.replicate == -1 for e in log)
   assert results[0] | {"devices": ""} == results[1] | {"devices": ""}
   for thirds in (1, 2):
     part = Journal(None)
@@ -58,7 +47,7 @@ def test_a_large_call_is_screened_and_its_better_half_trains_in_full(gain_of_ste
 
   def make():
     log = Journal(None)
-    counts = Journaled(computed_by_parent(space, log, gain_of_steps=gain_of_steps), space, log)
+    counts = Journaled(computed_by_steps(space, gain_of_steps), space, log)
     return Screened(counts, SCORE, 3), counts, log
 
   screened, counts, log = make()
@@ -79,20 +68,3 @@ def test_a_large_call_is_screened_and_its_better_half_trains_in_full(gain_of_ste
   loser = jobs[int(np.flatnonzero(~full)[0])]
   screened([loser._replace(replicate=7, full=True)])  # A finalist trains in full.
   assert [(e.replicate, e.steps) for e in list(log)[13:]] == [(7, 12)]
-
-
-def test_a_screened_out_network_is_no_parent():
-  space = search.make_setup(tiny_config.get_config()).space
-  log = Journal(None)
-  counts = Journaled(computed_by_parent(space, log), space, log)
-  inheriting = Inheriting(counts, space, log, SCORE, 6)
-  screened = Screened(inheriting, SCORE, 3)
-  screened([Job((0, 0, 1, 0), 0)])
-  networks = [(o, p, 1, q) for o in (1, 2) for p in (1, 2) for q in (0, 1, 2)]
-  jobs = [Job(network, 0) for network in networks]
-  screened(jobs)
-  winners = {space.key(n) for n in networks if log.get(space.key(n), 0) is not None}
-  assert 0 < len(winners) < len(networks)
-  kept = set(inheriting._ancestors._kept)
-  assert kept == winners | {space.key((0, 0, 1, 0))}
-  assert set(log.weights._memory) == kept

@@ -106,12 +106,11 @@ def test_brute_force_of_too_many_elements_is_refused_before_any_training():
     make_setup(config)
 
 
-@pytest.mark.parametrize("shortened", ["screen_steps", "inherit_steps"])
-def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(shortened, monkeypatch):
+def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(monkeypatch):
   monkeypatch.setattr(screening, "LARGE_CALL", 3)
   config = config_of("greedy")
   config.budget = {"params": 3_000, "madds": 20_000}
-  config.train[shortened] = 4
+  config.train.screen_steps = 4
   setup = make_setup(config)
   log = Journal(None)
   result = search.run(setup, computed(setup.space), log)

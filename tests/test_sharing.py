@@ -216,7 +216,6 @@ def test_the_plan_says_what_is_shared():
       {"search.optimizer": "surrogate", "search.options": {"features": "tests.tiny_config:sweep"}},
       "features 'tests.tiny_config:sweep': too many positional arguments; allowed: a function sp",
     ),
-    ({"train.inherit_steps": 4}, "config.train.inherit_steps must be 0 with shared weights"),
     (
       {"search.optimizer": "surrogate", "search.options": {"features": "shared_weights"}},
       "as one of config.search.options.features it needs the method training",

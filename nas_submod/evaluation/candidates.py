@@ -12,7 +12,6 @@ from nas_submod import networks, parallel, training
 from nas_submod.compilation import compile_together
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import Job
-from nas_submod.evaluation.weights import Weights, collect, graft
 from nas_submod.networks.search_space import SearchSpace
 
 EVAL_BATCH = 256  # images of a step of `evaluate`
@@ -106,28 +105,26 @@ class Trainer:
     on_progress: Callable[[float], None],
   ):
     """Puts the data on the devices; compiles nothing yet. Arguments as for `TrainingEvaluator`."""
-    self._space, self._on_progress = space, on_progress
+    self._on_progress = on_progress
     self._seed = config["seed"]
     self._steps_per_call = config["train"]["steps_per_call"]
     self._time_limit = (config.get("search") or {}).get("time_limit") or 0
     self.recipe = training.recipe(config["train"], data)
-    self._network = networks.build_universal(space)
+    self._programs = make_candidate_programs(space, self.recipe)
     self._train = parallel.copy_to_devices(data.train)
     self._validation = parallel.copy_to_devices(training.batches(data.validation, EVAL_BATCH))
     self._orders: dict[int, np.ndarray] = {}
     self._compiled: list[jax.stages.Compiled] = []
 
-  def train(
-    self, jobs: Sequence[Job], weights: Mapping[str, Weights]
-  ) -> tuple[training.TrainState, training.Metrics]:
+  def train(self, jobs: Sequence[Job]) -> tuple[jax.Array, training.Metrics]:
     """Trains networks, and evaluates them on the validation split.
 
     Args:
       jobs: At most one per device, of all processes.
-      weights: The weights of all parents.
 
     Returns:
-      The states after training and the metrics, on the devices of this process.
+      The sum of the training losses over all steps in nats, `[D]`, and the metrics of the
+      validation images, on the devices of this process.
 
     Raises:
       TooLongError: If it takes longer than the time limit, without compiling.
@@ -144,8 +141,6 @@ class Trainer:
       self._compiled = self._compile(seeds, architectures, orders, lengths)
     start, train, evaluate = self._compiled
     states = start(seeds, architectures)
-    if weights:
-      states = self._grafted(states, jobs, weights)
     steps, chunk, began = int(np.max(lengths)), self._steps_per_call, time.perf_counter()
     if self._time_limit:
       chunk = min(chunk, -(-steps // _CHECKS))
@@ -157,35 +152,18 @@ class Trainer:
       self._on_progress(stop / steps)
     metrics = evaluate(states, architectures, *self._validation)
     jax.block_until_ready(metrics)  # An error of the device is raised here, not later.
-    return states.replace(optimizer=()), metrics
+    return states.loss_sum, metrics
 
   @property
   def is_compiled(self) -> bool:
     """Whether the programs are compiled, so that an error is not one of every network."""
     return bool(self._compiled)
 
-  def weights(self, states: training.TrainState, row: int, job: Job) -> Weights:
-    """The weights of one network that `train` returned, as NumPy arrays."""
-    return collect(self._network, _row(states.best_variables, row), job.architecture)
-
-  def _grafted(
-    self, states: training.TrainState, jobs: Sequence[Job], weights: Mapping[str, Weights]
-  ) -> training.TrainState:
-    """The initial states, with the weights that networks inherit from their parents."""
-    variables = jax.tree.map(np.array, states.best_variables)
-    for row, job in enumerate(jobs):
-      if job.parent is not None:
-        parent = self._space.from_key(job.parent)
-        own = _row(variables, row)
-        graft(self._network, own, job.architecture, weights[job.parent], parent)
-    return states.replace(**parallel.rows_to_devices(variables._asdict()))
-
   def _compile(
     self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
   ) -> list[jax.stages.Compiled]:
     """Compiles the programs for arguments of these shapes."""
-    programs = make_candidate_programs(self._space, self.recipe)
-    start = programs.start.lower(seeds, architectures)
+    start = self._programs.start.lower(seeds, architectures)
     # With several processes pmap lowers only for arrays, not for shapes. The arrays of this process
     # suffice, because the program maps over its devices only.
     states = parallel.rows_to_devices(
@@ -193,10 +171,10 @@ class Trainer:
     )
     return compile_together(
       lambda: start,
-      lambda: programs.train.lower(
+      lambda: self._programs.train.lower(
         states, seeds, architectures, orders, lengths, *self._train, np.int32(0)
       ),
-      lambda: programs.evaluate.lower(states, architectures, *self._validation),
+      lambda: self._programs.evaluate.lower(states, architectures, *self._validation),
       platform=jax.local_devices()[0].platform,  # Candidates are mapped over these.
     )
 
@@ -207,8 +185,3 @@ class Trainer:
         (self._seed, replicate), size, self.recipe.batch_size, self.recipe.steps
       )
     return self._orders[replicate]
-
-
-def _row(tree: Any, row: int) -> Any:
-  """One candidate's row of arrays `[D, ...]`."""
-  return jax.tree.map(lambda leaf: leaf[row], tree)

@@ -1,7 +1,7 @@
 """Jobs, evaluations, and the evaluator: the function that turns the first into the second.
 
-`TrainingEvaluator` trains networks on devices. `Journaled`, `Inheriting` and `Screened` wrap an
-evaluator and are evaluators themselves. A table of known accuracies is one too.
+`TrainingEvaluator` trains networks on devices. `Journaled` and `Screened` wrap an evaluator and are
+evaluators themselves. A table of known accuracies is one too.
 """
 
 import math
@@ -28,14 +28,12 @@ class Job(NamedTuple):
     replicate: Seed of the initial values and of the data order. Equal replicates of different
       networks share both. -1 is a short training with the seed of 0, used for screening; -2 is a
       score by shared weights of a network that is also trained.
-    parent: Key of the network whose weights the training starts from; None for fresh values.
     steps: Length of the training; None for the full length.
-    full: Train the full length from fresh values, whatever a wrapper could save.
+    full: Train the full length, whatever a wrapper could save.
   """
 
   architecture: tuple[int, ...]
   replicate: int
-  parent: str | None = None
   steps: int | None = None
   full: bool = False
 
@@ -49,7 +47,6 @@ class Evaluation(NamedTuple):
     metrics: `accuracy`, and `loss` and `train_loss` in nats; None if the training failed.
     seconds: Wall time of the round, without compiling, divided by the networks of the round.
     steps: Steps of the training.
-    parent: As in `Job`.
     cause: Why the training failed; None if it did not.
     method: One of `METHODS`; a score with shared weights takes no training of its own.
   """
@@ -59,7 +56,6 @@ class Evaluation(NamedTuple):
   metrics: Mapping[str, float] | None
   seconds: float
   steps: int = 0
-  parent: str | None = None
   cause: str | None = None
   method: str = TRAINING
 

@@ -4,7 +4,6 @@ It is an append-only file with one line for each evaluation, see `rows`. A searc
 of its config and its journal: run again, it reads the values and goes on.
 """
 
-import functools
 import json
 import math
 import pathlib
@@ -20,12 +19,10 @@ from nas_submod.evaluation.evaluator import (
   Evaluator,
   Job,
 )
-from nas_submod.evaluation.weights import WeightStore
 from nas_submod.files import append_lines, read_lines
 from nas_submod.networks.search_space import SearchSpace
 
 JOURNAL_FILE = "evaluations.jsonl"
-_WEIGHTS_FOLDER = "weights"
 
 
 class Journal:
@@ -52,11 +49,6 @@ class Journal:
     self._evaluations: dict[tuple[str, int], Evaluation] = {}
     if path is not None and path.exists():
       self._read(path)
-
-  @functools.cached_property
-  def weights(self) -> WeightStore:
-    """The weights of networks that others start from, beside the file or in memory."""
-    return WeightStore(self._path and self._path.with_name(_WEIGHTS_FOLDER))
 
   def _read(self, path: pathlib.Path) -> None:
     for number, line in enumerate(read_lines(path), 1):

@@ -29,6 +29,8 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
   if not isinstance(row, dict):
     raise ValueError("it is no JSON object")
   made_by = row.pop("made_by", "")
+  if row.pop("parent", None) is not None:  # Earlier versions had networks that inherit weights.
+    raise ValueError("its network started from the weights of another; trainings now start fresh")
   missing = [name for name in Evaluation._fields if name not in row]
   if missing := [name for name in missing if name not in Evaluation._field_defaults]:
     raise ValueError(f"it lacks {', '.join(missing)}")
@@ -51,7 +53,6 @@ _FIELDS = {
   "metrics": Field("finite numbers by name, or null", _are_metrics),
   "seconds": FROM_ZERO,
   "steps": whole(0),
-  "parent": _TEXT_OR_NULL,
   "cause": _TEXT_OR_NULL,
   "method": one_of(*METHODS),
 }

@@ -15,7 +15,6 @@ from nas_submod.compilation import CompilationLog, uncounted
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.candidates import TooLongError, Trainer
 from nas_submod.evaluation.evaluator import Evaluation, EvaluationError, Job, has_diverged
-from nas_submod.evaluation.weights import Weights, WeightStore
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import check_fit
 from nas_submod.validation import first_line
@@ -34,7 +33,6 @@ class TrainingEvaluator:
     space: SearchSpace,
     data: Data,
     config: Mapping[str, Any],
-    weights: WeightStore | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
   ):
     """Puts the data on the devices; compiles nothing yet.
@@ -42,21 +40,15 @@ class TrainingEvaluator:
     Args:
       space: The space; images and classes must be those of the data.
       data: Splits as NumPy arrays.
-      config: `seed`, and `train` (see `training.recipe`) with `steps_per_call`. If `inherit_steps`
-        is above 0, the weights of replicate 0 of each network are kept for its children. A
-        `time_limit` of `search` above 0 is the largest number of seconds of a training.
-      weights: Where weights are kept; needed with `inherit_steps`.
+      config: `seed`, and `train` (see `training.recipe`) with `steps_per_call`. A `time_limit` of
+        `search` above 0 is the largest number of seconds of a training.
       on_progress: Called with the share of the round that is done.
 
     Raises:
-      ValueError: If data and space do not fit, a setting is unknown, or weights are missing.
+      ValueError: If data and space do not fit, or a setting is unknown.
     """
     check_fit(space, data)
-    inherits = config["train"].get("inherit_steps", 0) > 0
-    if inherits and weights is None:
-      raise ValueError("config.train.inherit_steps needs a store of weights: journal.weights")
     self._space = space
-    self._weights = weights if inherits else None
     self._trainer = Trainer(space, data, config, on_progress)
 
   def __call__(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
@@ -74,15 +66,12 @@ class TrainingEvaluator:
 
   def _round(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
     """Trains up to one network a device; after an error each network of the round alone."""
-    parents = dict.fromkeys(job.parent for job in jobs if job.parent is not None)
-    store = self._weights
-    weights = {} if store is None else {parent: store.read(parent) for parent in parents}
     began, compiling = time.perf_counter(), CompilationLog()
     cause, trained = "", None
     for _ in range(2):  # One more try, after a single one; outside `except`, which keeps arrays.
       try:
         with compiling.counting():
-          trained = self._train(jobs, weights)
+          trained = self._train(jobs)
         break
       except _TrainingError as error:
         cause = cause or str(error)
@@ -94,35 +83,29 @@ class TrainingEvaluator:
       self._check_another(cause)
       seconds = time.perf_counter() - began - compiling.seconds
       key = self._space.key(jobs[0].architecture)
-      yield Evaluation(key, jobs[0].replicate, None, seconds, 0, jobs[0].parent, cause=cause)
+      yield Evaluation(key, jobs[0].replicate, None, seconds, 0, cause=cause)
       return
-    states, metrics = trained
-    if store is None:
-      states = states.replace(params=(), state=())
-    states, metrics = _gather((states, metrics))
+    loss_sums, metrics = _gather(trained)
     seconds = time.perf_counter() - began - compiling.seconds
     for row, job in enumerate(jobs):
       examples, steps = int(metrics.examples[row]), job.steps or 0
       found = {
         "accuracy": int(metrics.correct[row]) / examples,
         "loss": float(metrics.loss[row]) / examples,
-        "train_loss": float(states.loss_sum[row]) / steps,
+        "train_loss": float(loss_sums[row]) / steps,
       }
       diverged = has_diverged(found)
       key = self._space.key(job.architecture)
-      if store is not None and job.replicate == 0 and not diverged and not job.full:
-        store.write(key, self._trainer.weights(states, row, job))
       yield Evaluation(
         key=key,
         replicate=job.replicate,
         metrics=None if diverged else found,
         seconds=seconds / len(jobs),
         steps=steps,
-        parent=job.parent,
         cause="diverged" if diverged else None,
       )
 
-  def _train(self, jobs: Sequence[Job], weights: Mapping[str, Weights]) -> tuple[Any, Any]:
+  def _train(self, jobs: Sequence[Job]) -> tuple[Any, Any]:
     """As `Trainer.train`.
 
     Raises:
@@ -132,7 +115,7 @@ class TrainingEvaluator:
     """
     error: Exception | None = None
     try:
-      trained = self._trainer.train(jobs, weights)
+      trained = self._trainer.train(jobs)
     except Exception as raised:
       error = raised
     kind = _FINE if error is None else _FAILED
@@ -161,7 +144,7 @@ class TrainingEvaluator:
     """
     start = tuple(int(option) for option in self._space.canonical(np.array(self._space.start)))
     try:
-      self._train([Job(start, 0, steps=1, full=True)], {})
+      self._train([Job(start, 0, steps=1, full=True)])
     except _TrainingError:
       raise EvaluationError(f"no network can be trained any more: {cause}") from None
 

@@ -148,8 +148,7 @@ def residual(cin: int, cout: int, stride: int, *, kernel: int = 3) -> Layer:
   """The basic residual block of ResNet (He et al. 2016): two convolutions with batch norm.
 
   Rectifiers stand behind the first convolution and behind the addition. If the shape changes, the
-  shortcut is a 1x1 convolution with batch norm. Otherwise the block can start as the identity of
-  inputs that are not negative, such as those from another rectifier; negative numbers become 0.
+  shortcut is a 1x1 convolution with batch norm.
 
   Args:
     cin: Input channels.
@@ -160,14 +159,9 @@ def residual(cin: int, cout: int, stride: int, *, kernel: int = 3) -> Layer:
   branch = layers.serial(
     conv_bn(cin, cout, kernel, stride), conv_bn(cout, cout, kernel, active=False)
   )
-  if stride != 1 or cin != cout:
-    shortcut = conv_bn(cin, cout, stride=stride, active=False)
-    return layers.serial(layers.residual(branch, shortcut), layers.relu())
-  added = layers.residual(branch)
-  to_identity = added.to_identity
-  assert to_identity is not None  # Batch norm ends the branch.
-  block = layers.serial(added, layers.relu())
-  return block._replace(to_identity=lambda params: (to_identity(params[0]), params[1]))
+  same = stride == 1 and cin == cout
+  shortcut = None if same else conv_bn(cin, cout, stride=stride, active=False)
+  return layers.serial(layers.residual(branch, shortcut), layers.relu())
 
 
 def depthwise_separable(

@@ -21,8 +21,6 @@ class Choice(NamedTuple):
       Applies the first `count` of N layers in a row, which must keep the shape of x. The others
       take no time.
     unpack: `(Variables of vectors, index as an int) -> Variables` of the chosen layer.
-    identity_factors: `index as an int -> [P]` of 0 and 1. Parameters multiplied by them make the
-      layer return its input, and it can still learn. None if the layer cannot be the identity.
   """
 
   sizes: tuple[int, int]
@@ -30,7 +28,6 @@ class Choice(NamedTuple):
   apply: Callable[..., tuple[jax.Array, jax.Array]]
   apply_row: Callable[..., tuple[jax.Array, jax.Array]]
   unpack: Callable[[Variables, int], Variables]
-  identity_factors: Callable[[int], np.ndarray | None]
 
 
 def choose(options: Sequence[Layer]) -> Choice:
@@ -73,15 +70,7 @@ def choose(options: Sequence[Layer]) -> Choice:
     form = forms[index]
     return Variables(_unpack(variables.params, form.params), _unpack(variables.state, form.state))
 
-  def identity_factors(index):
-    to_identity = options[index].to_identity
-    if to_identity is None:
-      return None
-    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), forms[index].params)
-    factors = [leaf.ravel() for leaf in jax.tree.leaves(to_identity(ones))]
-    return np.concatenate([*factors, np.ones(params_size - _size(ones), np.float32)])
-
-  return Choice((params_size, state_size), init, apply, apply_row, unpack, identity_factors)
+  return Choice((params_size, state_size), init, apply, apply_row, unpack)
 
 
 def _switch(

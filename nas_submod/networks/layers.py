@@ -40,9 +40,6 @@ class Layer(NamedTuple):
     cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
       all learned numbers. Madds are the multiply-adds of the convolutions for one image, as in the
       paper: without batch norm and classifier.
-    to_zero: None, or `params -> params`, each multiplied by 0 or 1, so that the layer returns zeros
-      but can still learn.
-    to_identity: None, or `params -> params` in the same way, so that it returns its input.
     trace: `shape of one example -> Graph` of its operations. None for a layer that cannot say: it
       trains and searches, but export and peak memory refuse it.
   """
@@ -50,8 +47,6 @@ class Layer(NamedTuple):
   init: Callable[..., Variables]
   apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
   cost: Callable[[Shape], tuple[Shape, Cost]]
-  to_zero: Callable[[Params], Params] | None = None
-  to_identity: Callable[[Params], Params] | None = None
   trace: Callable[[Shape], Graph] | None = None
 
 
@@ -59,7 +54,6 @@ def traced(
   init: Callable[..., Variables],
   apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]],
   trace: Callable[[Shape], Graph],
-  to_zero: Callable[[Params], Params] | None = None,
 ) -> Layer:
   """A layer whose cost follows from its trace."""
 
@@ -67,7 +61,7 @@ def traced(
     found = trace(shape)
     return found.output_shape, found.cost()
 
-  return Layer(init, apply, cost, to_zero, trace=trace)
+  return Layer(init, apply, cost, trace)
 
 
 def trace_of(layer: Layer, shape: Shape) -> Graph:
@@ -206,13 +200,10 @@ def batch_norm(channels: int, epsilon: float = 1e-5) -> Layer:
     weight = BATCH_NORM_MOMENTUM
     return y, jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, state, moved)
 
-  def to_zero(params):
-    return jax.tree.map(lambda leaf: 0 * leaf, params)
-
   def trace(shape):
     return graph.start(shape).add("batch_norm", params=2 * channels, epsilon=epsilon)
 
-  return traced(init, apply, trace, to_zero)
+  return traced(init, apply, trace)
 
 
 def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:
@@ -251,10 +242,7 @@ def serial(*layers: Layer) -> Layer:
       found = found.then(trace_of(layer, found.output_shape), index)
     return found
 
-  last_to_zero = layers[-1].to_zero if layers else None
-  if last_to_zero is None:
-    return traced(init, apply, trace)
-  return traced(init, apply, trace, lambda params: (*params[:-1], last_to_zero(params[-1])))
+  return traced(init, apply, trace)
 
 
 def _parallel(
@@ -281,11 +269,7 @@ def _parallel(
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
   """`branch(x) + shortcut(x)`; the shortcut is the identity by default (He et al. 2016)."""
-  layer = _parallel(branch, identity() if shortcut is None else shortcut, jnp.add, "add")
-  to_zero = branch.to_zero
-  if shortcut is not None or to_zero is None:
-    return layer
-  return layer._replace(to_identity=lambda params: (to_zero(params[0]), params[1]))
+  return _parallel(branch, identity() if shortcut is None else shortcut, jnp.add, "add")
 
 
 def squeeze_excite(channels: int, reduction: int = 4) -> Layer:

@@ -25,35 +25,11 @@ from nas_submod.networks.single import (
   head,
   opening_block,
   opening_options,
-  opening_stride,
   output_shape,
   predecessors,
   stem,
   walk,
 )
-
-
-class Place(NamedTuple):
-  """The place of a layer in the universal network.
-
-  Attributes:
-    part: Index of its vectors among parameters and states.
-    slot: Its row in the part; None if the part is one vector.
-    choice: The layers that are possible in this place.
-    option: Index of the layer in `choice`.
-    form: Option, input channels, output channels and stride. Layers of equal form are equal.
-  """
-
-  part: int
-  slot: int | None
-  choice: Choice
-  option: int
-  form: tuple[int, int, int, int]
-
-  def of(self, variables: Variables) -> Variables:
-    """The vectors of the layer, from those of the universal network."""
-    vectors = (field[self.part] for field in variables)
-    return Variables(*(v if self.slot is None else v[self.slot] for v in vectors))
 
 
 class Part(NamedTuple):
@@ -78,7 +54,6 @@ class Universal(NamedTuple):
       at the same values.
     apply: `(params, state, architecture, x, train) -> (logits, state)`.
     specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
-    places: `architecture -> ` the places of its layers: a list for each stage, one for the head.
     stem: The layers before the stages, the first entry of params and state.
     parts: The parts after the stem, in the order of the other entries of params and state.
     indices: `architecture -> ` the layers that it chooses in each part, `[]` or `[slots]` ints;
@@ -88,7 +63,6 @@ class Universal(NamedTuple):
   init: Callable[[jax.Array, jax.Array], Variables]
   apply: Callable[[Params, State, jax.Array, jax.Array, bool], tuple[jax.Array, State]]
   specialize: Callable[[Variables, Sequence[int]], Variables]
-  places: Callable[[Sequence[int]], list[list[Place]]]
   stem: Layer
   parts: tuple[Part, ...]
   indices: Callable[[jax.Array], tuple[jax.Array, ...]]
@@ -214,34 +188,22 @@ def build_universal(space: SearchSpace) -> Universal:
     chosen = [step[1:] for step in layers_of(architecture)]
     return tuple(index for pair in chosen for index in pair if index is not None)
 
-  def places(architecture):
-    *steps, end = walk(space, np.array(space.check(architecture)))
-    found = []
-    for number, predecessor, opening, others in steps:
-      form, part = stages[number], 1 + 2 * number
-      predecessor, opening = int(predecessor), int(opening)
-      *_, channels = form.output
-      filled = []
-      if has_opening(space, number, opening):
-        index = int(form.opening_index[predecessor, opening])
-        *_, cin = output_shape(space, predecessor)
-        of_opening = opening, cin, channels, opening_stride(space, number, predecessor)
-        filled.append(Place(part, None, form.opening, index, of_opening))
-      for slot, option in enumerate(others.tolist()):
-        if option:
-          of_other = option, channels, channels, 1
-          filled.append(Place(part + 1, slot, form.others, option, of_other))
-      found.append(filled)
-    before_head = int(end.predecessor)
-    of_head = 0, output_shape(space, before_head)[-1], space.classes, 1
-    head = Place(1 + 2 * len(stages), None, last, int(last_index[before_head]), of_head)
-    return [*found, [head]]
-
   def specialize(variables, architecture):
-    *found, (head_found,) = [
-      [place.choice.unpack(place.of(variables), place.option) for place in stage]
-      for stage in places(architecture)
-    ]
+    *steps, end = walk(space, np.array(space.check(architecture)))
+    vectors = iter([Variables(*pair) for pair in zip(variables.params[1:], variables.state[1:])])
+    found = []
+    for form, step in zip(stages, steps):
+      of_opening, of_others = next(vectors), next(vectors)
+      filled = []
+      if has_opening(space, step.stage, int(step.opening)):
+        index = int(form.opening_index[int(step.predecessor), int(step.opening)])
+        filled.append(form.opening.unpack(of_opening, index))
+      for slot, option in enumerate(step.others.tolist()):
+        if option:
+          row = Variables(of_others.params[slot], of_others.state[slot])
+          filled.append(form.others.unpack(row, option))
+      found.append(filled)
+    head_found = last.unpack(next(vectors), int(last_index[int(end.predecessor)]))
 
     def collect(field):
       blocks_found = tuple(tuple(getattr(layer, field) for layer in stage) for stage in found)
@@ -258,4 +220,4 @@ def build_universal(space: SearchSpace) -> Universal:
     )
   ]
   parts.append(Part(last, len(last_inputs), None))
-  return Universal(init, apply, specialize, places, first, tuple(parts), indices)
+  return Universal(init, apply, specialize, first, tuple(parts), indices)

@@ -29,7 +29,7 @@ from nas_submod.workdir import first_difference
 
 _SEEDS = ("seed",)  # Searches that differ in it alone are repetitions.
 # Fields of `config.train` that do not change how finalists are trained.
-_OF_SEARCH = ("steps_per_call", "inherit_steps", "screen_steps")
+_OF_SEARCH = ("steps_per_call", "screen_steps")
 _DATA = ("validation images", "validation labels")  # what a value is measured on
 
 

@@ -25,13 +25,12 @@ def describe(setup: Setup) -> str:
   start = network_cost(space, space.start)
   train = setup.config["train"]
   steps = training.recipe(train, data).steps
-  inherited, screening = (train.get(f"{kind}_steps", 0) for kind in ("inherit", "screen"))
+  screening = train.get("screen_steps", 0)
   name, expected = setup.config["search"]["optimizer"], estimate(setup)
   if expected.search is None or expected.scored is None:
     guess = "set config.search.max_evaluations to limit it"
   else:
-    all_steps = expected.short * screening + expected.final * steps
-    all_steps += expected.search * (inherited or steps)
+    all_steps = expected.short * screening + (expected.search + expected.final) * steps
     typical = _typical_madds(setup)
     work = _PASSES * train["batch_size"] * all_steps * np.mean([start["madds"], typical])
     work += _shared_work(setup, expected.scored, start["madds"], typical)
@@ -51,7 +50,6 @@ def describe(setup: Setup) -> str:
       f"optimizer  {name}" + (f": runs {', '.join(setup.runs)}" if len(setup.runs) > 1 else ""),
       *([f"first step {_candidates(setup, expected)}"] if setup.grows else []),
       f"training   {steps} steps of {train['batch_size']} images a network"
-      + (f", {inherited} of one that inherits" if inherited else "")
       + (f", {screening} for all of a large call" if screening else ""),
       *([_shared(setup, expected)] if setup.shares else []),
       *([f"references {', '.join(left_out)}: over the budgets, left out"] if left_out else []),
@@ -98,7 +96,7 @@ def _candidates(setup: Setup, expected: Estimate) -> str:
 def _trainings(setup: Setup, expected: Estimate) -> str:
   """The number of trainings of the search and of its finalists."""
   train = setup.config["train"]
-  whole = " in full" if train.get("screen_steps", 0) and not train.get("inherit_steps", 0) else ""
+  whole = " in full" if train.get("screen_steps", 0) else ""
   if expected.search is None:
     told = f"more than 1,000 trainings{whole}"
   elif not expected.search:

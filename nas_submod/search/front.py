@@ -30,7 +30,7 @@ def configs(config: ConfigDict) -> dict[str, ConfigDict]:
   if "budget" in identity.of_evaluations(plain_of(config.to_dict())):
     raise ValueError(
       "--pareto needs values that do not depend on the budgets; allowed: "
-      'config.evaluation.method "training" and config.train.inherit_steps 0'
+      'config.evaluation.method "training"'
     )
   whole = _limits(config.budget)
   budgets = [_budget(entry, whole, f"config.front[{place}]") for place, entry in enumerate(given)]

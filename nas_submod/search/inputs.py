@@ -21,11 +21,7 @@ from nas_submod.search.setup import Setup
 def of_search(setup: Setup) -> dict[str, str]:
   """What decides a search beside its config, see `inputs_of`; no test image does."""
   splits = ("train", "validation")
-  config, table = setup.config, setup.resources
-  found = inputs_of(config, setup.data, splits, setup.space, table, setup.budget)
-  if config["train"].get("inherit_steps"):  # Then the order of trainings decides their values.
-    found |= _codes([config["search"]["optimizer"]])
-  return found
+  return inputs_of(setup.config, setup.data, splits, setup.space, setup.resources, setup.budget)
 
 
 def inputs_of(

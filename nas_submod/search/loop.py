@@ -5,7 +5,7 @@ not merely the luckiest. It is a pure function of the config and the journal. Th
 
   optimizers.maximize    asks for masks (optimizers/drivers/host.py)
   Objective              masks to jobs, evaluations to values
-  Screened, Inheriting   save trainings, if the config says so
+  Screened               saves trainings, if the config says so
   Journaled              looks up what is known, writes down what is new
   SharedWeights          scores networks without training them, if the config says so
   TrainingEvaluator      trains a network on each device
@@ -22,7 +22,6 @@ import numpy as np
 from nas_submod import optimizers, parallel, resources
 from nas_submod.compilation import CompilationLog
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, TRAINING, Evaluator
-from nas_submod.evaluation.inherit import Inheriting
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.screening import Screened
@@ -139,8 +138,7 @@ def run(
   architecture = np.array(best["architecture"])
   # Shortened trainings score too low, and scores with shared weights are on another scale than
   # those of finalists, so they give no bound.
-  shortened = any(config["train"].get(name, 0) for name in ("inherit_steps", "screen_steps"))
-  unbounded = shortened or method_of(config) == SHARED_WEIGHTS
+  unbounded = config["train"].get("screen_steps", 0) > 0 or method_of(config) == SHARED_WEIGHTS
   total = time.perf_counter() - began
   seconds = {
     "compile": compiled.seconds,
@@ -189,12 +187,9 @@ def objective_for(
 
   The evaluator is wrapped by the journal, and by what the config says to save trainings.
   """
-  train = setup.config["train"]
   counts = Journaled(evaluator, setup.space, journal)
   wrapped: Evaluator = counts
-  if steps := train.get("inherit_steps", 0):
-    wrapped = Inheriting(wrapped, setup.space, journal, setup.score, steps)
-  if steps := train.get("screen_steps", 0):
+  if steps := setup.config["train"].get("screen_steps", 0):
     wrapped = Screened(wrapped, setup.score, steps)
   return Objective(setup.space, wrapped, setup.score), counts
 

@@ -121,7 +121,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
       f"config.evaluation.pool is {config['evaluation']['pool']}; allowed: from {asked}, the "
       "networks that the surrogate chooses"
     )
-  check_less_training(config, training.recipe(config["train"], data).steps)
+  check_screening(config, training.recipe(config["train"], data).steps)
   if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
     raise ValueError(
       f"config.train.screen_steps measures a network once, but {search['optimizer']} measures "
@@ -185,10 +185,9 @@ def make_optimizer(
     ValueError: If the optimizer or one of its options is unknown or not allowed.
   """
   search, train = config["search"], config["train"]
-  trains_less = train.get("inherit_steps", 0) or train.get("screen_steps", 0)
-  # Speculative sets count against a limit, and others inherit from them: then the answer depends on
-  # how many are asked in a round, which must not depend on the devices.
-  fixed = trains_less or search["max_evaluations"]
+  # Speculative sets count against a limit and are screened: then the answer depends on how many are
+  # asked in a round, which must not depend on the devices.
+  fixed = train.get("screen_steps", 0) or search["max_evaluations"]
   width = FIXED_BATCH if fixed else parallel.device_count()
   if isinstance(name := options.get("features"), str):
     options = {**options, "features": _features(name, space)}
@@ -239,33 +238,21 @@ def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) 
       "shared weights have no training loss of a network: config.score must be negative_loss or "
       "accuracy"
     )
-  for name in ("inherit_steps", "screen_steps"):
-    if config["train"].get(name, 0):
-      raise ValueError(f"config.train.{name} must be 0 with shared weights")
+  if config["train"].get("screen_steps", 0):
+    raise ValueError("config.train.screen_steps must be 0 with shared weights")
   shared_settings.from_config(config, data)
 
 
-def check_less_training(config: Mapping[str, Any], steps: int) -> None:
-  """Checks `inherit_steps` and `screen_steps` of `config.train` against the full length, `steps`.
+def check_screening(config: Mapping[str, Any], steps: int) -> None:
+  """Checks `screen_steps` of `config.train` against `steps`, the length of a training.
 
   Raises:
-    ValueError: If one is out of range, or another setting excludes it.
+    ValueError: If it is out of range, or another setting excludes it.
   """
-  inherit_steps, screen_steps = (
-    config["train"].get(n, 0) for n in ("inherit_steps", "screen_steps")
-  )
-  if not 0 <= inherit_steps <= steps:
+  screen_steps = config["train"].get("screen_steps", 0)
+  if not 0 <= screen_steps < steps:
     raise ValueError(
-      f"config.train.inherit_steps is {inherit_steps}; allowed: 0 (off) to {steps}, the full length"
-    )
-  if inherit_steps and config["score"] == "negative_train_loss":
-    raise ValueError(
-      "config.score=negative_train_loss compares whole trainings: set config.train.inherit_steps=0"
-    )
-  full = inherit_steps or steps
-  if not 0 <= screen_steps < full:
-    raise ValueError(
-      f"config.train.screen_steps is {screen_steps}; allowed: 0 (off) to below {full}, the steps "
+      f"config.train.screen_steps is {screen_steps}; allowed: 0 (off) to below {steps}, the steps "
       "of a whole training"
     )
   if screen_steps and config["search"]["replicates"] > 1:

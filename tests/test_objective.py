@@ -127,7 +127,7 @@ TOO_LARGE = (1, 1, 1, 1)
 def faulty(shared, monkeypatch, error, fails=lambda job, step: job.architecture == TOO_LARGE):
   """Trainings raise an error for some jobs; returns the evaluator with counts, and the calls."""
   train, asked = shared.evaluator._trainer.train, []
-  train([Job(EMPTY, 9, steps=1)], {})  # Compiles.
+  train([Job(EMPTY, 9, steps=1)])  # Compiles.
 
   def raises(jobs):
     asked.append([(job.architecture, job.steps) for job in jobs])

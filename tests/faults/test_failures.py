@@ -37,14 +37,14 @@ def test_a_tenth_of_the_candidates_fails(tmp_path):
   def draw(job):
     return random.Random(repr(job.architecture)).random() if job.architecture != start else 1.0
 
-  def failing(jobs, weights):
+  def failing(jobs):
     again = all(job in tried for job in jobs)
     tried.update(jobs)
     if any(draw(job) < (0.1 if again else 0.2) for job in jobs):
       raise RuntimeError("a fault\nof this network")
-    return train(jobs, weights)
+    return train(jobs)
 
-  train([evaluator_job(setup)], {})  # Compiles.
+  train([evaluator_job(setup)])  # Compiles.
   evaluator._trainer.train = failing
   result = search.run(setup, evaluator, journal)
   assert np.isfinite(result["value"])

@@ -158,12 +158,16 @@ def test_dry_run_says_what_would_be_done_and_trains_nothing(tmp_path):
   assert not (tmp_path / "none").exists()
 
 
-def test_random_search_and_sweep(tmp_path):
+def test_a_sweep_prints_one_command_a_search(tmp_path):
   flags = "--cpu_devices=1", "--config.budget.params=900"
   first, second = call("sweep", f"--workdir={tmp_path}", *flags).splitlines()
   for command, entry in ((first, "seed=1"), (second, "seed=2_search.optimizer=random_search")):
     assert f"experiments.search {CONFIG} {' '.join(flags)} --config.seed=" in command
     assert command.endswith(f" --workdir={tmp_path}/{entry}")
+
+
+@pytest.mark.slow
+def test_random_search_by_a_flag(tmp_path):
   call(
     "search",
     f"--workdir={tmp_path}",

@@ -128,6 +128,7 @@ def test_universal_network_is_the_dedicated_network():
   check_agreement(SPACES["small"], architectures, 4)
 
 
+@pytest.mark.slow
 def test_universal_network_of_residual_and_separable_blocks_is_the_dedicated_network():
   # The residual block follows another block, and opens the stage that changes the shape.
   check_agreement(SPACES["residual"], np.array([[2, 1, 1, 2]], np.int32), 4)

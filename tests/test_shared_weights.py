@@ -248,14 +248,10 @@ def test_scores_of_stores_are_averaged(setup, stored, metrics, held):
   assert int(together.examples) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "optimizer",
-  [
-    ns.optimizers.greedy("joint"),
-    pytest.param(
-      ns.optimizers.partial_enumeration(ns.optimizers.greedy(), 1), marks=pytest.mark.slow
-    ),
-  ],
+  [ns.optimizers.greedy("joint"), ns.optimizers.partial_enumeration(ns.optimizers.greedy(), 1)],
 )
 def test_a_search_is_one_program_and_finds_what_the_host_finds(
   setup, metrics, held, optimizer, compilations

@@ -22,7 +22,7 @@ SETTINGS = {
   "sequences": (instances.sequences, lambda seed: instances.sequence_function),
 }
 # The surrogate compiles for half a minute with each.
-SLOW = [("surrogate", "coverage"), ("surrogate", "facility")]
+SLOW = [("surrogate", setting) for setting in ("coverage", "facility", "table")]
 EVERY_PAIR = pytest.mark.parametrize(
   ("entry", "setting"),
   [

@@ -69,7 +69,7 @@ def get_config(mode: str = "") -> ConfigDict:
     }
   )
   config.evaluation.update({"statistics_images": 640, "pool": 256})
-  config.final.update(recipe | {"epochs": 60.0, "learning_rate": 0.1})
+  config.final.update(recipe | {"epochs": 60.0, "learning_rate": 0.3})
   if mode == "half":
     config.space.image_shape = (16, 16, 3)
     config.data.image_size = 16

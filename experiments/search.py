@@ -61,8 +61,10 @@ def main(config: ConfigDict) -> None:
 
     parallel.on_first_process(check)
     if DRY_RUN.value:
-      for setup in setups.values():
+      for folder, setup in setups.items():
         console.print(dry_run.describe(setup), markup=False)
+        if kept := len(Journal(folder / JOURNAL_FILE)):
+          console.print(f"journal    {kept:,} evaluations in {folder} are used again", markup=False)
       return
   except ValueError as error:
     return common.fail(error)

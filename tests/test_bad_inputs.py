@@ -119,7 +119,7 @@ BAD = [
   (config, {"train.screen_steps": 12}, "config.train.screen_steps is 12; allowed: 0 (off) to"),
   # Budgets and resources.
   (config, {"budget": {}}, "config.budget is empty; allowed: params, madds, flash, memory"),
-  (config, {"budget.params": 10.0}, "start set is over budget: params"),
+  (config, {"budget.params": 10.0}, "is over budget: params"),
   (config, {"budget.madds": 0.0}, "config.budget.madds is 0.0; allowed are positive numbers"),
   (config, {"budget.joules": 3.0}, "unknown resource 'joules' in config.budget; allowed: params"),
   (config, {"budget.latency_ms": 3.0}, "config.budget.latency_ms needs a table of latencies"),

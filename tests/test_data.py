@@ -43,11 +43,11 @@ def test_stratify_draws_evenly_or_says_what_is_allowed(counts, size, leave, seed
       more = sum(each + 1 <= count - leave for count in counts)
       possible |= set(range(each * len(counts), each * len(counts) + more + 1))
   if size not in possible:
-    with pytest.raises(ValueError, match=rf"^val={size} is not possible: [^\n]*$") as error:
+    with pytest.raises(ValueError, match=rf"^data.val={size} is not possible: [^\n]*$") as error:
       stratify(labels, size, seed, name="val", leave=leave)
     if possible:
       assert f"allowed are {min(possible)} (" in str(error.value)
-      assert f"to {max(possible)} (" in str(error.value)
+      assert f"to {max(possible)} of the {len(labels)} images (" in str(error.value)
     return
   chosen, rest = stratify(labels, size, seed, leave=leave)
   drawn = per_class(labels[chosen], len(counts))
@@ -163,7 +163,10 @@ def test_validation_images_depend_on_the_seed(tmp_path):
       {"validation_size": 3},
       r"validation_size=3 .* allowed are 4 \(one image of each class\) to 36",
     ),
-    ({"validation_size": 37}, r"to 36 \(evenly over 4 classes; class 0 has 10 images, 1 of which"),
+    (
+      {"validation_size": 37},
+      r"to 36 of the 40 images \(evenly over 4 classes; class 0 has 10 images, 1 of which",
+    ),
     ({"train_size": 37}, r"train_size=37 is not possible: allowed are 4 .* to 36"),
     ({"test_size": 9}, r"test_size=9 is not possible: allowed are 4 .* to 8"),
     ({"validation_size": None}, "data.validation_size is not given"),
@@ -212,3 +215,9 @@ def test_only_requested_images_are_read(tmp_path):
   assert test is None
   Image.open(tmp_path / "train" / "a" / "1.png").resize((3, 3)).save(tmp_path / "train/a/1.png")
   assert source.read_images(train, np.array([0, 2, 5]), None).shape == (3, 6, 6, 3)
+
+
+def test_the_path_of_an_npz_file_is_a_source(tmp_path):
+  source = save(tmp_path)
+  named, alone = (data.load(config(s, 8)) for s in (source, source.removeprefix("npz:")))
+  assert rows(named.validation.images) == rows(alone.validation.images)

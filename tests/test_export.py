@@ -128,6 +128,24 @@ def test_every_format_is_written_and_right_on_all_test_images(run, exported):
   assert nodes["Conv"] == len(kernels) and "Transpose" not in nodes
 
 
+def test_the_card_says_how_a_microcontroller_runs_the_file(exported):
+  folder, content, _ = exported
+  interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(
+    str(folder / "model_int8.tflite")
+  )
+  ends = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+  (scale, zero), (of_logits, zero_of_logits) = (end["quantization"] for end in ends)
+  facts = content["formats"]["tflite_int8"]
+  assert facts["quantization"] == {
+    "input": [pytest.approx(scale), zero],
+    "output": [pytest.approx(of_logits), zero_of_logits],
+  }
+  card = (folder / "MODEL_CARD.md").read_text()
+  assert f"resolver: {', '.join(sorted(facts['nodes']))}. Input: int8, `round(x / " in card
+  assert f"Logits: `(output - {zero_of_logits}) * " in card
+  assert f"Tensor arena: {facts['arena_bytes']:,} bytes" in card
+
+
 def _kernels(params):
   if isinstance(params, dict):
     return [params["kernel"]] if "kernel" in params else []

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_submod as ns
+from configs import own_data
 from nas_submod import networks, resources
 from nas_submod.networks import architectures as named_architectures
 from nas_submod.networks import layers, spaces
@@ -251,7 +252,8 @@ def test_budgets_keep_their_fractions():
     ),
     (
       {"params": 9e9, "memory": 300.5},
-      "the start set is over budget: memory 512 > 300.5 (the smallest network: 512); allow at",
+      "the start set '. . . . | . . . . | e3 . . .' is over budget: memory 512 > 300.5; raise the "
+      "budget, or start with fewer blocks",
     ),
   ],
 )
@@ -519,3 +521,21 @@ def test_bounds_over_a_space_are_those_of_all_its_networks(name, fields):
         if costs[alone] > limit >= costs[having].min():
           hidden.add((stage, position == space.stage_slices[stage].start, option))
     assert set(feasibility.opened_by_others(space, table, limit)) == hidden
+
+
+def test_all_budgets_that_the_start_exceeds_are_named_and_what_other_start_helps():
+  config = own_data.get_config()
+  config.space.start = ". | . | ."
+  space = spaces.from_config(config.space)
+  with pytest.raises(ValueError) as error:
+    resources.check_budget(space, {"params": 10, "madds": 9e9, "memory": 60e3})
+  least = min(
+    resources.network_cost(space, space.parse(text))["memory"]
+    for text in (". | e3 | e3", ". | e3 | .", ". | . | e3", "e3 | e3 | e3")
+  )
+  params, memory = (resources.network_cost(space, space.start)[n] for n in ("params", "memory"))
+  assert str(error.value) == (
+    f"the start set '. . . . | . . . . | . . . .' is over budget: params {params:,} > 10, "
+    f"memory {memory:,} > 60,000; raise these budgets, or start with more blocks "
+    f"(memory falls to {least:,})"
+  )

@@ -34,7 +34,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   """Opens a data source.
 
   Args:
-    source: A name or "KIND:PATH" of `KINDS`, or the name of a TFDS set, such as "digits".
+    source: A name or "KIND:PATH" of `KINDS`, the path of an npz file, or the name of a TFDS set,
+      such as "digits".
     data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Returns:
@@ -44,6 +45,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     ValueError: There is no such source, or it holds no labelled images.
   """
   name, _, path = source.partition(":")
+  if not path and source.endswith(".npz"):
+    name, path = "npz", source
   if name not in KINDS:
     try:
       return tfds_sets.open_source(source, data_dir)

@@ -31,17 +31,17 @@ def stratify(
   scarcest = int(np.argmin(counts))
   if spare[scarcest] < 1:
     raise ValueError(
-      f"{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at least "
-      f"{1 + leave} are needed"
+      f"data.{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at "
+      f"least {1 + leave} are needed"
     )
   least = int(np.min(spare))
   largest = least * classes + int(np.sum(spare > least))
   if not classes <= size <= largest:
     left = f", {leave} of which must be left" if leave else ""
     raise ValueError(
-      f"{name}={size} is not possible: allowed are {classes} (one image of each class) to "
-      f"{largest} (evenly over {classes} classes; class {scarcest} has {counts[scarcest]} "
-      f"images{left})"
+      f"data.{name}={size} is not possible: allowed are {classes} (one image of each class) to "
+      f"{largest} of the {len(labels):,} images (evenly over {classes} classes; class {scarcest} "
+      f"has {counts[scarcest]} images{left})"
     )
   each, extra = divmod(size, classes)
   quota = np.full(classes, each)

@@ -157,4 +157,7 @@ def _not_prepared(name: str, builder: Any) -> str:
       f"{name} is in {builder.data_dir}, but not as array_record: prepare it into another data_dir"
     )
   command = f"python -m experiments.prepare --dataset={name} --data_dir={builder.data_dir_root}"
-  return f"{name} is not prepared in {builder.data_dir_root}: {command}"
+  return (
+    f"{name} is not prepared in {builder.data_dir_root}: {command} (after pip install "
+    "-e '.[tfds]'); images of your own are npz:PATH or folder:PATH"
+  )

@@ -174,8 +174,8 @@ def _protocol(content: Mapping[str, Any]) -> str:
     "bytes: of the file. weights: kernels and biases, 1 byte a kernel number and 4 a bias in int8, "
     "4 bytes each in float32.",
     "accuracy, agree (same prediction as JAX) and largest difference of logits (also relative to "
-    "the largest logit): on all test images, or the number given, evenly spaced among them, by the "
-    "runtime of the file.",
+    "the largest logit; in int8 it may be large although predictions agree): on all test images, "
+    "or the number given, evenly spaced among them, by the runtime of the file.",
     f"ms: one image, one thread, on {content['versions']['machine']}; the files run in turn, "
     f"{content['latency']['sweeps']} sweeps, 10th percentile of the thread's time.",
     "arena: bytes of activations in TFLite Micro, with the padded copies that TFLite makes. The "
@@ -197,7 +197,26 @@ def _use(content: Mapping[str, Any]) -> str:
   ]
   if "onnx" in content["formats"]:
     lines.append("With onnxruntime, numpy and pillow alone: `python classify.py IMAGE`.")
+  if int8 := content["formats"].get("tflite_int8"):
+    lines.append(_on_a_board(int8))
   return "\n\n".join(lines)
+
+
+def _on_a_board(facts: Mapping[str, Any]) -> str:
+  """How TFLite Micro runs the int8 file."""
+  (scale, zero), (of_logits, zero_of_logits) = facts["quantization"].values()
+  arena = ""
+  if facts["arena_bytes"] is not None:
+    arena = (
+      f" Tensor arena: {facts['arena_bytes']:,} bytes of activations, and up to "
+      f"{facts['persistent_bytes']:,} of the graph."
+    )
+  return (
+    f"With TFLite Micro: `xxd -i {facts['file']} > model.h` makes a C array. Operations for the "
+    f"resolver: {', '.join(sorted(facts['nodes']))}. Input: int8, "
+    f"`round(x / {scale:.9g}) + {zero}` of the x above, cut to -128..127. Logits: "
+    f"`(output - {zero_of_logits}) * {of_logits:.9g}`.{arena}"
+  )
 
 
 def _made(content: Mapping[str, Any]) -> str:

@@ -188,6 +188,22 @@ def nodes(path: str | pathlib.Path) -> dict[str, int]:
   )
 
 
+def quantization(path: str | pathlib.Path) -> dict[str, tuple[float, int]]:
+  """The scale and the number of zero of `input` and `output` of an int8 file.
+
+  A number x is stored as `round(x / scale) + zero`.
+
+  Raises:
+    ValueError: If the file cannot be read.
+  """
+  [graph] = read(path).subgraphs
+  ends = {"input": graph.tensors[graph.inputs[0]], "output": graph.tensors[graph.outputs[0]]}
+  return {
+    name: (float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
+    for name, tensor in ends.items()
+  }
+
+
 def metadata(path: str | pathlib.Path) -> dict[str, str]:
   """The metadata of a TFLite file, as `write_tflite` stored it.
 

@@ -90,7 +90,7 @@ def _candidates(setup: Setup, expected: Estimate) -> str:
   """The number of networks of one block more, and how many of them a limit leaves."""
   left = (setup.config["search"]["max_evaluations"] or expected.candidates + 1) - 1
   limited = f", {left} of them within the limit" if left < expected.candidates else ""
-  return f"{expected.candidates} distinct candidates{limited}"
+  return f"{expected.candidates} distinct candidate{'s'[expected.candidates == 1 :]}{limited}"
 
 
 def _trainings(setup: Setup, expected: Estimate) -> str:

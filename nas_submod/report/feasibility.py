@@ -73,11 +73,11 @@ def _notes(space: SearchSpace, resource: Resource, limit: float) -> list[str]:
   costs, notes = resource.table(space), []
   places = list(least_with(space, costs))
   if never := _grouped(space, forbidden(space, costs, limit), places):
-    notes.append(f"never      {resource.name} allows no {never}")
+    notes.append(f"never      {resource.name} rules out {never}")
   if late := _grouped(space, opened_by_others(space, costs, limit), places):
     notes.append(
-      f"no bound   {resource.name} allows {late} in larger networks only, so that a search starts "
-      "without them and knows no upper bound"
+      f"no bound   {resource.name} allows {late} beside other blocks only: the search starts "
+      "without them and states no upper bound"
     )
   return notes
 

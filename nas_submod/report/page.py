@@ -93,7 +93,9 @@ def _answer(
   if shows_accuracy:
     words = f"on the validation images after a short training. {value} {words}"
   if (rivals := len(search.finalists)) > 1:
-    words += f", which chose it among {rivals} finalists and flatter it a little"
+    words += (
+      f". The same seeds chose it among {rivals} finalists, so the value is slightly optimistic"
+    )
   yield element("p", words, class_="soft")
   yield _budgets(result)
   items = [

@@ -96,7 +96,7 @@ def noise(search: Finished, chains: Sequence[steps.Chain]) -> Markup:
   rows = [
     ("noise", sentence(text.noise_line(search))),
     ("finalists", f"{sum(row['tie'] for row in search.finalists)} may be better than the answer"),
-    *([("steps in doubt", doubts)] if made else []),
+    *([("steps in doubt, all paths", doubts)] if made else []),
     ("upper bound", sentence(text.bound_line(search))),
   ]
   return table(("what", "found"), rows, "Noise and ties", class_="words")

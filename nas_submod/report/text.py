@@ -78,7 +78,7 @@ def bound_line(search: Finished) -> str:
   if math.isnan(bound):
     return "none: not every block was measured on its own"
   if bound >= largest:
-    return f"none: the measured gains allow {largest:g}, the largest possible score"
+    return f"none: the one from the measured gains is {largest:g}, which no score exceeds anyway"
   if bound < real(result["value"]):
     return f"none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
   return (
@@ -175,7 +175,7 @@ def summary(search: Finished, verbose: bool = False) -> str:
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(rows[0]['scores'])} fresh seeds)",
-      "finalists, trained again with fresh seeds (tie: may be better within the noise):",
+      "finalists, trained again with fresh seeds (tie: not told apart from the best):",
       *others,
       *(["references, trained alike:", *references] if references else []),
       "",

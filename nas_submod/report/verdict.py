@@ -61,7 +61,7 @@ def verdicts(
   rest = search.finalists[1:]
   if ties := sum(row["tie"] for row in rest):
     words = f"{ties} of the {len(rest)} other finalists" if len(rest) > 1 else "the other finalist"
-    yield Verdict(OPEN, "Tie:", f"{words} may be better within the noise.")
+    yield Verdict(OPEN, "Tie:", f"{words} cannot be told apart from it by these trainings.")
   elif rest:
     yield Verdict(GOOD, "Ahead", "of all other finalists, beyond the noise.")
   gain, noise = result["signal"]["mean_gain_of_first_additions"], noise_of(search).deviation
@@ -78,7 +78,8 @@ def verdicts(
   doubts = [step.doubt for step in path.steps if step.doubt is not None] if path else []
   if any(doubts):
     words = (
-      f"at {sum(doubts)} of {len(doubts)} steps noise hides which of the two best blocks wins."
+      f"at {sum(doubts)} of {len(doubts)} steps of its path noise hides which of the two best "
+      "blocks wins."
     )
     yield Verdict(OPEN, "Doubt:", words)
   if failed := sum(e.metrics is None for e in search.evaluations):

@@ -66,15 +66,26 @@ def check_budget(
   for resource in named(tuple(checked), table):
     cost_of(resource, space)  # Raises if the resource does not apply to the space.
   start = network_cost(space, space.start, table)
-  for name, limit in checked.items():
-    if start[name] > limit:
-      least = least_and_most(space, costs(space))[0] if (costs := table[name].table) else None
-      smallest = f" (the smallest network: {least:,})" if least is not None else ""
-      raise ValueError(
-        f"the start set is over budget: {name} {start[name]:,} > {limit:,}{smallest}; "
-        f"allow at least {start[name]:,} or start smaller"
-      )
+  if over := {name: start[name] for name, limit in checked.items() if start[name] > limit}:
+    told = ", ".join(f"{name} {cost:,} > {checked[name]:,}" for name, cost in over.items())
+    raise ValueError(
+      f"the start set {space.text(space.start)!r} is over budget: {told}; raise "
+      f"{'these budgets' if len(over) > 1 else 'the budget'}{_other_starts(space, over, table)}"
+    )
   return checked
+
+
+def _other_starts(space: SearchSpace, over: Mapping[str, int | float], table: Table) -> str:
+  """What else helps a start set that is over budget, by its costs that are."""
+  helps = []
+  if any(space.start):
+    helps.append("start with fewer blocks")
+  for name, cost in over.items():
+    costs = table[name].table
+    # A block with few channels early in a network can make the whole network cheaper.
+    if costs and (least := least_and_most(space, costs(space))[0]) < cost:
+      helps.append(f"start with more blocks ({name} falls to {least:,})")
+  return "".join(f", or {way}" for way in helps)
 
 
 def _positive(name: str, value: Any) -> int | float:

@@ -8,8 +8,8 @@ the mean of other plain trainings. The networks form chains that grow by one blo
 --first_additions they are the start network with one more block, which greedy compares first; a
 race ranks them by the means of the replicates of its first step. With --search whole searches run
 in each way, and each answer is trained to completion and tested. Random search gets the training
-steps of another row. Finalists are fully trained in every row; their steps are counted separately.
-The same command resumes a stopped run.
+steps of the plain searches. Finalists are fully trained in every row; their steps are counted
+separately. The same command resumes a stopped run.
 """
 
 import pathlib
@@ -218,7 +218,7 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 
 def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> Table:
-  """Runs searches in each way, and random search at the cost of two of them."""
+  """Runs searches in each way, and random search at the cost of the plain ones."""
   setup = make_setup(config)
   steps = training.recipe(config.train, setup.data).steps
   rows: dict[str, list[dict[str, float]]] = {}
@@ -227,7 +227,7 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
     for seed in range(SEEDS.value):
       rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
       console.print(f"{name} {seed}: {rows[name][-1]}")
-  for cost_of in [name for name in ("plain", "short") if name in rows]:
+  for cost_of in [name for name in ("plain",) if name in rows]:
     name = f"random at the cost of {cost_of}"
     rows[name] = []
     for seed in range(SEEDS.value):

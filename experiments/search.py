@@ -63,8 +63,12 @@ def main(config: ConfigDict) -> None:
     if DRY_RUN.value:
       for folder, setup in setups.items():
         console.print(dry_run.describe(setup), markup=False)
-        if kept := len(Journal(folder / JOURNAL_FILE)):
-          console.print(f"journal    {kept:,} evaluations in {folder} are used again", markup=False)
+        if kept := parallel.on_first_process(functools.partial(_kept, folder, setup)):
+          console.print(
+            f"journal    {kept:,} evaluations are in {folder}; those of them that the search asks "
+            "for are not made again",
+            markup=False,
+          )
       return
   except ValueError as error:
     return common.fail(error)
@@ -125,6 +129,13 @@ def search_in(
     except ValueError as error:  # A file in the workdir was damaged or replaced.
       common.fail(f"{error}{_KEPT}")
     return found, journal
+
+
+def _kept(folder: pathlib.Path, setup: search.Setup) -> int:
+  """The number of evaluations in a folder that may not exist."""
+  plain, decides, files_named = _identity(setup)
+  made_by = identity.fingerprint_of(decides(plain), files_named)
+  return len(Journal(folder / JOURNAL_FILE, made_by, setup.check))
 
 
 def _identity(setup: search.Setup) -> tuple[Any, Any, Any]:

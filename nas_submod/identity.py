@@ -91,10 +91,7 @@ def fingerprint_of(settings: Plain, inputs: Mapping[str, str]) -> str:
 
 
 def _explicit(content: Any) -> Any:
-  """Plain content whose zeros are text, where what is missing is not off.
-
-  In a space it is the field of the known space, among options the default of the optimizer.
-  """
+  """A plain space whose zeros are text: a missing field is not off, but that of the known space."""
   if isinstance(content, Mapping):
     return {key: _explicit(value) for key, value in content.items() if value is not None}
   if isinstance(content, list | tuple):

@@ -1,5 +1,6 @@
 """Npz files, digits, stratified splits, and errors of `config.data`."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def test_stratify_draws_evenly_or_says_what_is_allowed(counts, size, leave, seed
       more = sum(each + 1 <= count - leave for count in counts)
       possible |= set(range(each * len(counts), each * len(counts) + more + 1))
   if size not in possible:
-    with pytest.raises(ValueError, match=rf"^data.val={size} is not possible: [^\n]*$") as error:
+    with pytest.raises(ValueError, match=rf"^val={size} is not possible: [^\n]*$") as error:
       stratify(labels, size, seed, name="val", leave=leave)
     if possible:
       assert f"allowed are {min(possible)} (" in str(error.value)
@@ -219,5 +220,8 @@ def test_only_requested_images_are_read(tmp_path):
 
 def test_the_path_of_an_npz_file_is_a_source(tmp_path):
   source = save(tmp_path)
-  named, alone = (data.load(config(s, 8)) for s in (source, source.removeprefix("npz:")))
-  assert rows(named.validation.images) == rows(alone.validation.images)
+  expected = rows(data.load(config(source, 8)).validation.images)
+  path = pathlib.Path(source.removeprefix("npz:"))
+  assert rows(data.load(config(str(path), 8)).validation.images) == expected
+  other = path.rename(tmp_path / "run:1.NPZ")
+  assert rows(data.load(config(str(other), 8)).validation.images) == expected

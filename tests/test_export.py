@@ -142,7 +142,8 @@ def test_the_card_says_how_a_microcontroller_runs_the_file(exported):
   }
   card = (folder / "MODEL_CARD.md").read_text()
   assert f"resolver: {', '.join(sorted(facts['nodes']))}. Input: int8, `round(x / " in card
-  assert f"Logits: `(output - {zero_of_logits}) * " in card
+  sign = "+" if zero_of_logits <= 0 else "-"
+  assert f"Logits: `(output {sign} {abs(zero_of_logits)}) * " in card
   assert f"Tensor arena: {facts['arena_bytes']:,} bytes" in card
 
 

@@ -105,10 +105,15 @@ JOURNAL = b"".join(
   json.dumps(rows.content(evaluation, "a1")).encode() + b"\n"
   for evaluation in (
     Evaluation("0.0|1.0", 0, {"loss": 1.5, "accuracy": 0.5}, 0.25, 12),
-    Evaluation("0.0|1.1", 1, None, 0.25, 12, "0.0|1.0", "diverged"),
+    Evaluation("0.0|1.1", 1, None, 0.25, 12, cause="diverged"),
   )
 )
 TABLE = "\n".join(["part,milliseconds", *(f"{p.name},0.5" for p in parts(SPACE)), ""]).encode()
+
+
+def test_the_journal_that_is_damaged_here_is_whole(tmp_path):
+  (tmp_path / "whole.jsonl").write_bytes(JOURNAL)
+  assert len(Journal(tmp_path / "whole.jsonl", "a1", lambda e: SPACE.from_key(e.key))) == 2
 
 
 @many

@@ -81,7 +81,7 @@ def test_rankings_and_searches_of_a_tiny_space(tmp_path):
     searches = proxies.search_all(
       tiny_config.get_config(), tmp_path / "search", proxies.Console(quiet=True)
     )
-    assert searches.row_count == 7
+    assert searches.row_count == 6
 
 
 def test_ways_are_chosen_by_name():

@@ -167,7 +167,10 @@ def test_there_is_no_bound_where_an_option_fits_beside_others_only():
   config.budget = resources.budgets(params=2_500)
   setup = make_setup(config)
   # Behind another block of the last stage, a block has fewer input channels.
-  assert "no bound   params allows e4g2se later in stage 3 in larger" in dry_run.describe(setup)
+  assert (
+    "no bound   params allows e4g2se later in stage 3 beside other blocks only"
+    in dry_run.describe(setup)
+  )
   result = search.run(setup, computed(setup.space))
   assert result["upper_bound"] is None and result["violations"]["monotonicity_checked"] > 0
   assert "bound   none: not every block was measured" in summary(setup, result)

@@ -177,11 +177,11 @@ def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
     test_part, rest = _draw_test_images(fields, test, classes), np.arange(len(labels))
   seed = fields.split_seed
   chosen, left = stratify(
-    labels[rest], fields.validation_size, (seed, 1), name="validation_size", leave=1
+    labels[rest], fields.validation_size, (seed, 1), name="data.validation_size", leave=1
   )
   validation, rest = rest[chosen], rest[left]
   if fields.train_size is not None:
-    chosen, _ = stratify(labels[rest], fields.train_size, (seed, 2), name="train_size")
+    chosen, _ = stratify(labels[rest], fields.train_size, (seed, 2), name="data.train_size")
     rest = rest[chosen]
   return (_Part(train, rest, labels), _Part(train, validation, labels), test_part), classes
 
@@ -192,7 +192,7 @@ def _draw_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part:
   if fields.test_size is None:
     return _Part(test, np.arange(len(labels)), labels)
   _check_every_class(test, labels, classes)
-  chosen, _ = stratify(labels, fields.test_size, (fields.split_seed, 0), name="test_size")
+  chosen, _ = stratify(labels, fields.test_size, (fields.split_seed, 0), name="data.test_size")
   return _Part(test, chosen, labels)
 
 
@@ -204,7 +204,7 @@ def _take_test_images(fields: ConfigDict, labels: np.ndarray) -> tuple[np.ndarra
       "many, evenly over classes, from the training images"
     )
   # Two of each class must be left: one to validate and one to train on.
-  return stratify(labels, fields.test_size, (fields.split_seed, 0), name="test_size", leave=2)
+  return stratify(labels, fields.test_size, (fields.split_seed, 0), name="data.test_size", leave=2)
 
 
 def _check_equal_shapes(splits: list[Split], parts: tuple[_Part, ...]) -> None:

@@ -31,7 +31,7 @@ def stratify(
   scarcest = int(np.argmin(counts))
   if spare[scarcest] < 1:
     raise ValueError(
-      f"data.{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at "
+      f"{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at "
       f"least {1 + leave} are needed"
     )
   least = int(np.min(spare))
@@ -39,7 +39,7 @@ def stratify(
   if not classes <= size <= largest:
     left = f", {leave} of which must be left" if leave else ""
     raise ValueError(
-      f"data.{name}={size} is not possible: allowed are {classes} (one image of each class) to "
+      f"{name}={size} is not possible: allowed are {classes} (one image of each class) to "
       f"{largest} of the {len(labels):,} images (evenly over {classes} classes; class {scarcest} "
       f"has {counts[scarcest]} images{left})"
     )

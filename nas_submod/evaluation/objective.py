@@ -26,7 +26,7 @@ class Objective:
     Args:
       architectures: Any form. Shape `[K, positions]`.
       replicates: The replicates of each, `K` sequences.
-      full: Train the full length from fresh values, whatever could be saved.
+      full: Train the full length, whatever could be saved.
 
     Returns:
       For each architecture its evaluations in the order asked.

@@ -29,8 +29,7 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
   if not isinstance(row, dict):
     raise ValueError("it is no JSON object")
   made_by = row.pop("made_by", "")
-  if row.pop("parent", None) is not None:  # Earlier versions had networks that inherit weights.
-    raise ValueError("its network started from the weights of another; trainings now start fresh")
+  row.pop("parent", None)  # Of earlier versions.
   missing = [name for name in Evaluation._fields if name not in row]
   if missing := [name for name in missing if name not in Evaluation._field_defaults]:
     raise ValueError(f"it lacks {', '.join(missing)}")

@@ -190,7 +190,7 @@ def _protocol(content: Mapping[str, Any]) -> str:
 
 def _use(content: Mapping[str, Any]) -> str:
   lines = [
-    "Input: `(pixels 0..255 - mean) / std`, by channel, with "
+    "Input: `x = (pixels 0..255 - mean) / std`, by channel, with "
     f"mean `{content['network']['mean']}` and std `{content['network']['std']}`. ONNX takes "
     "`[batch, C, H, W]`, TFLite `[1, H, W, C]`, StableHLO `[batch, H, W, C]`. Output: logits in "
     "the order of the classes. The metadata of each file has all of this."
@@ -204,19 +204,24 @@ def _use(content: Mapping[str, Any]) -> str:
 
 def _on_a_board(facts: Mapping[str, Any]) -> str:
   """How TFLite Micro runs the int8 file."""
-  (scale, zero), (of_logits, zero_of_logits) = facts["quantization"].values()
+  scale, zero = facts["quantization"]["input"]
+  of_logits, zero_of_logits = facts["quantization"]["output"]
   arena = ""
-  if facts["arena_bytes"] is not None:
+  if facts["arena_bytes"] is not None and "persistent_bytes" in facts:
     arena = (
       f" Tensor arena: {facts['arena_bytes']:,} bytes of activations, and up to "
       f"{facts['persistent_bytes']:,} of the graph."
     )
   return (
-    f"With TFLite Micro: `xxd -i {facts['file']} > model.h` makes a C array. Operations for the "
-    f"resolver: {', '.join(sorted(facts['nodes']))}. Input: int8, "
-    f"`round(x / {scale:.9g}) + {zero}` of the x above, cut to -128..127. Logits: "
-    f"`(output - {zero_of_logits}) * {of_logits:.9g}`.{arena}"
+    f"With TFLite Micro: `xxd -i {facts['file']} > model.h` makes a C array; declare it "
+    f"`alignas(16) const`. Operations for the resolver: {', '.join(sorted(facts['nodes']))}. "
+    f"Input: int8, `round(x / {scale:.9g}){_plus(zero)}`, cut to -128..127. Logits: "
+    f"`(output{_plus(-zero_of_logits)}) * {of_logits:.9g}`.{arena}"
   )
+
+
+def _plus(number: int) -> str:
+  return f" {'-' if number < 0 else '+'} {abs(number)}"
 
 
 def _made(content: Mapping[str, Any]) -> str:

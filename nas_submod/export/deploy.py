@@ -11,7 +11,7 @@ import numpy as np
 
 from nas_submod import files
 from nas_submod.data.loading import Split
-from nas_submod.export import card, classify, measured, tflite_file, tflite_runtimes, timing, verify
+from nas_submod.export import card, classify, measured, tflite_runtimes, timing, verify
 from nas_submod.export.extras import package
 from nas_submod.export.formats import FORMATS, Choice
 from nas_submod.export.model import Model, make_model
@@ -152,14 +152,13 @@ def _file_facts(name: str, loaded: _Loaded, model: Model) -> dict[str, Any]:
   """What is known of a file without running it."""
   form = FORMATS[name]
   kernels, biases = weights_of(model.graph)
-  ends = tflite_file.quantization(loaded.path) if name == "tflite_int8" else None
   return {
     "file": form.file,
     "runtime": form.runtime,
     "bytes": loaded.path.stat().st_size,
     "weight_bytes": (1 if form.source else 4) * kernels + 4 * biases,
     "nodes": form.nodes(loaded.path) if form.nodes else None,
-    "quantization": ends,
+    "quantization": form.quantization(loaded.path) if form.quantization else None,
     "comparison": None,
     "latency_ms": None,
     "arena_bytes": None,

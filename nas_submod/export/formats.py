@@ -31,6 +31,8 @@ class Format(NamedTuple):
     source: The float format that is quantised; "" for a float format.
     quantize: `(float file, int8 file, calibration images)`; None for a float format.
     nodes: The operations in a file by kind; None where nobody counts them.
+    quantization: The scale and the zero of `input` and `output` of an int8 file that takes and
+      returns int8; None for other formats.
     prepare: Makes a function that runs the file once, to be timed; None where that says little.
     checked: The most test images to check it on; None: all.
   """
@@ -43,6 +45,7 @@ class Format(NamedTuple):
   source: str = ""
   quantize: Callable[[pathlib.Path, pathlib.Path, np.ndarray], None] | None = None
   nodes: Callable[[pathlib.Path], dict[str, int]] | None = None
+  quantization: Callable[[pathlib.Path], dict[str, tuple[float, int]]] | None = None
   prepare: Callable[[pathlib.Path, int], Callable[[], None]] | None = None
   checked: int | None = None
 
@@ -87,6 +90,7 @@ FORMATS: Mapping[str, Format] = {
     source="tflite",
     quantize=tflite_file.quantize_tflite,
     nodes=tflite_file.nodes,
+    quantization=tflite_file.quantization,
     prepare=timing.prepare_litert,
   ),
   "stablehlo": Format(

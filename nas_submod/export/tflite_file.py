@@ -194,14 +194,17 @@ def quantization(path: str | pathlib.Path) -> dict[str, tuple[float, int]]:
   A number x is stored as `round(x / scale) + zero`.
 
   Raises:
-    ValueError: If the file cannot be read.
+    ValueError: If the file cannot be read, or its input or output is no int8.
   """
   [graph] = read(path).subgraphs
   ends = {"input": graph.tensors[graph.inputs[0]], "output": graph.tensors[graph.outputs[0]]}
-  return {
-    name: (float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
-    for name, tensor in ends.items()
-  }
+  found = {}
+  for name, tensor in ends.items():
+    settings = tensor.quantization
+    if settings is None or settings.scale is None:
+      raise ValueError(f"{path} is no int8 file: its {name} is float32")
+    found[name] = float(settings.scale[0]), int(settings.zeroPoint[0])
+  return found
 
 
 def metadata(path: str | pathlib.Path) -> dict[str, str]:

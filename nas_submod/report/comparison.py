@@ -219,8 +219,15 @@ def _differences(searches: Sequence[Finished], labels: Sequence[str]) -> Markup:
 
 
 def _differing(flat: Sequence[Mapping[str, str]]) -> list[str]:
+  """Names of the fields that differ; a missing field is off."""
   names = dict.fromkeys(name for fields in flat for name in fields)
-  return [name for name in names if len({fields.get(name) for fields in flat}) > 1]
+  off = {"0", "0.0", "false", '""'}
+
+  def values(name: str) -> set[str | None]:
+    found = (fields.get(name) for fields in flat)
+    return {None if value in off else value for value in found}
+
+  return [name for name in names if len(values(name)) > 1]
 
 
 def _flat(config: Mapping[str, Any], name: str = "") -> dict[str, str]:

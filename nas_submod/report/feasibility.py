@@ -68,7 +68,7 @@ def _random_networks(space: SearchSpace) -> np.ndarray:
 
 
 def _notes(space: SearchSpace, resource: Resource, limit: float) -> list[str]:
-  """Which options the limit forbids, and which it allows in larger networks only."""
+  """Which options the limit forbids, and which it allows beside other blocks only."""
   assert resource.table is not None
   costs, notes = resource.table(space), []
   places = list(least_with(space, costs))

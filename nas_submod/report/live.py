@@ -83,7 +83,7 @@ class _Watch:
     made = {"pool": counts.scored, "finalists": counts.trained}.get(self.phase, made)
     if not made and not share:
       self.line = f"{self.phase}: compiling one program for all networks, which takes minutes"
-      self.line += "; stopped before its end, it begins anew"
+      self.line += "; if stopped now, it starts over"
       return
     self.line = f"{self.phase}: trained {counts.trained}"
     self.line += f", scored {counts.scored}" if counts.scored else ""

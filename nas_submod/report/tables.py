@@ -95,7 +95,10 @@ def noise(search: Finished, chains: Sequence[steps.Chain]) -> Markup:
   doubts = f"{sum(map(bool, (step.doubt for step in made)))} of {len(made)}"
   rows = [
     ("noise", sentence(text.noise_line(search))),
-    ("finalists", f"{sum(row['tie'] for row in search.finalists)} may be better than the answer"),
+    (
+      "finalists",
+      f"{sum(row['tie'] for row in search.finalists)} cannot be told apart from the answer",
+    ),
     *([("steps in doubt, all paths", doubts)] if made else []),
     ("upper bound", sentence(text.bound_line(search))),
   ]

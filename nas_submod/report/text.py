@@ -78,7 +78,7 @@ def bound_line(search: Finished) -> str:
   if math.isnan(bound):
     return "none: not every block was measured on its own"
   if bound >= largest:
-    return f"none: the one from the measured gains is {largest:g}, which no score exceeds anyway"
+    return f"none: the measured gains allow {bound:.4f}, and no score exceeds {largest:g} anyway"
   if bound < real(result["value"]):
     return f"none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
   return (

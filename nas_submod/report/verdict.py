@@ -61,7 +61,7 @@ def verdicts(
   rest = search.finalists[1:]
   if ties := sum(row["tie"] for row in rest):
     words = f"{ties} of the {len(rest)} other finalists" if len(rest) > 1 else "the other finalist"
-    yield Verdict(OPEN, "Tie:", f"{words} cannot be told apart from it by these trainings.")
+    yield Verdict(OPEN, "Tie:", f"{words} cannot be told apart from the answer.")
   elif rest:
     yield Verdict(GOOD, "Ahead", "of all other finalists, beyond the noise.")
   gain, noise = result["signal"]["mean_gain_of_first_additions"], noise_of(search).deviation

@@ -66,26 +66,24 @@ def check_budget(
   for resource in named(tuple(checked), table):
     cost_of(resource, space)  # Raises if the resource does not apply to the space.
   start = network_cost(space, space.start, table)
-  if over := {name: start[name] for name, limit in checked.items() if start[name] > limit}:
-    told = ", ".join(f"{name} {cost:,} > {checked[name]:,}" for name, cost in over.items())
+  if over := {name: limit for name, limit in checked.items() if start[name] > limit}:
+    told = ", ".join(f"{name} {start[name]:,} > {limit:,}" for name, limit in over.items())
     raise ValueError(
       f"the start set {space.text(space.start)!r} is over budget: {told}; raise "
-      f"{'these budgets' if len(over) > 1 else 'the budget'}{_other_starts(space, over, table)}"
+      f"{'these budgets' if len(over) > 1 else 'the budget'}{_other_start(space, over, table)}"
     )
   return checked
 
 
-def _other_starts(space: SearchSpace, over: Mapping[str, int | float], table: Table) -> str:
-  """What else helps a start set that is over budget, by its costs that are."""
-  helps = []
-  if any(space.start):
-    helps.append("start with fewer blocks")
-  for name, cost in over.items():
-    costs = table[name].table
-    # A block with few channels early in a network can make the whole network cheaper.
-    if costs and (least := least_and_most(space, costs(space))[0]) < cost:
-      helps.append(f"start with more blocks ({name} falls to {least:,})")
-  return "".join(f", or {way}" for way in helps)
+def _other_start(space: SearchSpace, limits: Mapping[str, int | float], table: Table) -> str:
+  """What else may help a start set that exceeds these limits."""
+  tables = {name: table[name].table for name in limits}
+  least = {name: least_and_most(space, t(space))[0] for name, t in tables.items() if t}
+  # A block with few channels early in a network can make the whole network cheaper.
+  if all(least.get(name, math.inf) <= limit for name, limit in limits.items()):
+    costs = ", ".join(f"{name} {cost:,}" for name, cost in least.items())
+    return f", or start with more blocks: they can lower the cost to {costs}"
+  return ", or try to start with fewer blocks" if any(space.start) else ""
 
 
 def _positive(name: str, value: Any) -> int | float:

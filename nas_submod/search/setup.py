@@ -185,7 +185,7 @@ def make_optimizer(
     ValueError: If the optimizer or one of its options is unknown or not allowed.
   """
   search, train = config["search"], config["train"]
-  # Speculative sets count against a limit and are screened: then the answer depends on how many are
+  # Speculative sets count against a limit, or are screened: then the answer depends on how many are
   # asked in a round, which must not depend on the devices.
   fixed = train.get("screen_steps", 0) or search["max_evaluations"]
   width = FIXED_BATCH if fixed else parallel.device_count()

@@ -112,7 +112,7 @@ def _of_store(config: Mapping[str, Any]) -> dict[str, Any]:
   evaluation = (config.get("evaluation") or {}) | {"method": SHARED_WEIGHTS}
   part = identity.of_evaluations({**config, "evaluation": evaluation})
   of_store = {name: part["evaluation"].get(name) for name in ("store", "least_share")}
-  return {**part, "evaluation": of_store, "search": None, "score": None}
+  return {**part, "evaluation": of_store}
 
 
 def _plain(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ CostFunction = Callable[[Any], jax.Array]
 Canonical = Callable[[Any], jax.Array]
 
 # Shares of the budget, for costs that are not whole numbers. Float32 sums depend on their order, so
-# an addition must keep a distance from the limit of whole sets.
+# an addition has a tighter tolerance than a whole set.
 _ADDITION_TOLERANCE = 1e-6
 _SET_TOLERANCE = 2 * _ADDITION_TOLERANCE
 
@@ -43,8 +43,8 @@ class Problem:
 
   Costs are compared exactly (int32) if all are whole numbers and each resource sums to less than
   2^31. Otherwise (float32) additions may exceed a budget by 1e-6 of it and whole sets by 2e-6, so
-  that the order of summation never makes an addition infeasible. Matrix products in the functions
-  have full float32 precision on every platform, unless the functions set another.
+  that rounding never makes a set infeasible after an allowed addition. Matrix products in the
+  functions have full float32 precision on every platform, unless the functions set another.
 
   Attributes:
     groups: Group of each element, negative if unrestricted. `[n]` int.
@@ -75,14 +75,14 @@ class Problem:
       groups: Group of each element, negative if unrestricted. `[n]` int.
       cost: Nonnegative cost of each element, `[n, m]`, or `[n]` for one resource. If the cost of a
         set is not a sum, a traceable function `mask [n] -> [m]`: nonnegative, or NaN for a set
-        that does not fit. Pass the same function object again to avoid a recompilation.
+        that does not fit. Pass the same function object again to avoid recompilation.
       budget: Nonnegative, may be infinite. `[m]` or a number.
       required: The required set, `[n]` bool; empty if None. Searches start there.
       canonical: None, or a traceable function `mask [n] -> mask [n]`. Sets with equal canonical
         masks have the same value and the same cost.
       priced: For each resource, whether greedy rules use its marginal costs as prices; None for
-        all. A resource that is no sum over elements, such as a peak, only limits: most elements add
-        nothing to it.
+        all. A resource that is not a sum over elements, such as a peak, is only a limit: most
+        elements add nothing to it.
 
     Raises:
       ValueError: If a shape or dtype is wrong, a number is NaN, negative or beyond float32, a
@@ -192,7 +192,7 @@ class Problem:
 
   @property
   def limit(self) -> jax.Array:
-    """Most that a feasible set may use, `[m]`: the budget, plus a tolerance if costs are floats."""
+    """The most that a feasible set may use, `[m]`: the budget, with a tolerance for float costs."""
     return self._limit(_SET_TOLERANCE)
 
   def _limit(self, tolerance: float) -> jax.Array:
@@ -200,7 +200,7 @@ class Problem:
     return self.budget * (1 + tolerance) if inexact else self.budget
 
   def feasible(self, mask: Mask) -> jax.Array:
-    """Whether `mask [n]` holds `required`, at most one element per group, and fits. `[]` bool."""
+    """Whether `mask [n]` satisfies the budgets, the groups and `required`. `[]` bool."""
     mask = jnp.asarray(mask)
     one_per_group = jnp.all(self._group_sizes(mask) <= 1)
     return one_per_group & jnp.all(mask | ~self.required) & self.within_budget(self.cost(mask))
@@ -303,7 +303,7 @@ def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
 def same_sets(left: jax.Array, right: jax.Array) -> jax.Array:
   """Whether sets of `left [L, n]` and `right [R, n]`, of 0 and 1, are equal. `[L, R]` bool.
 
-  Two sets are equal if both sizes equal the size of their intersection. So one matrix product
+  Two sets are equal if both sizes equal the size of their intersection, so one matrix product
   compares all pairs.
   """
   left, right = left.astype(jnp.float32), right.astype(jnp.float32)

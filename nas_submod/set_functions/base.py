@@ -23,8 +23,8 @@ State = Any  # what a function remembers of a set so that gains are cheap
 class SetFunction:
   """A traceable set function over `n` elements.
 
-  A pytree of its members, each a `Partial`. Their arrays are arguments of a program, not constants
-  of it. An array that several members share is passed once.
+  It is a pytree of its members, each a `Partial`. Their arrays are arguments of a program, not
+  constants. An array that several members share is passed once.
 
   Attributes:
     value: `mask [n] -> []`.
@@ -74,7 +74,7 @@ class SetFunction:
 
   @property
   def selective(self) -> bool:
-    """Whether the gain of one element is cheaper than those of all."""
+    """Whether the gain of one element is cheaper than the gains of all."""
     return self.gain is not None and getattr(self.gain, "func", None) is not _one_of_all
 
   def check(self, n: int | None = None, seed: int = 0) -> None:
@@ -151,7 +151,7 @@ class SetFunction:
       raise ValueError(f"add must return a state as init does: {changed}")
 
   def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Leaves, each once; static are the members' structure, the places of leaves, and `n`."""
+    """Leaves, each once; static fields: the members' structure, the places of leaves, `n`."""
     # By identity: a shared array is one argument of a program, not a copy for each member.
     leaves, structure = jax.tree.flatten([getattr(self, name) for name in _MEMBERS])
     distinct = {id(leaf): leaf for leaf in leaves}
@@ -173,7 +173,7 @@ def as_argument(function: Callable[..., Any]) -> Any:
 
 
 def changed_leaves(before: Any, after: Any) -> str:
-  """Names the leaves of a state whose dtype or shape differs afterwards; empty if none does."""
+  """Names the leaves of a state whose dtype or shape has changed; empty if none has."""
 
   def forms_of(state: Any) -> dict[str, str]:
     return {

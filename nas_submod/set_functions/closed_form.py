@@ -115,9 +115,9 @@ def table(values: Any) -> SetFunction:
 
 
 def on_host(function: Callable[[Any], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
-  """A traceable function as one for the host driver, `masks [K, n] -> values [K]`.
+  """Adapts a traceable function to the host driver: `masks [K, n] -> values [K]`.
 
-  Batches are padded to powers of two, which keeps compilations few.
+  Batches are padded to powers of two, which limits the compilations.
   """
   function = as_argument(function)
 

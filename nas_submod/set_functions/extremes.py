@@ -1,7 +1,7 @@
 """Submodularity ratio and curvature of a measured set function, with confidence intervals.
 
 Both are extremes of ratios of gains. The least of many noisy ratios is far too low, so each ratio
-has a confidence interval (Fieller 1954); all of them hold together (Bonferroni), and so their least
+has a confidence interval (Fieller 1954). The intervals hold jointly (Bonferroni), so their least
 ends bound the least true ratio.
 """
 
@@ -13,8 +13,8 @@ import scipy.stats
 from nas_submod.set_functions.measured import Measured, covariance, packed
 
 CONFIDENCE = 0.95
-_ROUNDING = 1e-6  # of the largest denominator; a smaller one is none
-_PRECISION = 2.0  # A denominator counts if it is this many times half of its interval.
+_ROUNDING = 1e-6  # share of the largest denominator; smaller ones do not count
+_PRECISION = 2.0  # A ratio counts if its denominator is this many half-widths of its interval.
 
 
 class Extreme(NamedTuple):
@@ -25,8 +25,8 @@ class Extreme(NamedTuple):
     low: Lower end of the confidence interval.
     high: Upper end.
     median: Median ratio.
-    used: Ratios whose denominator is known to within a half; only these count.
-    checked: All ratios.
+    used: Number of ratios whose denominator is known to within a half; only they count.
+    checked: Number of ratios.
   """
 
   value: float
@@ -40,8 +40,8 @@ class Extreme(NamedTuple):
 def submodularity_ratio(measured: Measured, after: np.ndarray) -> Extreme:
   """The least (sum of single gains) / (gain of all together), Das and Kempe 2011.
 
-  Over all measured A and B, A a subset of B, whose two or more further elements are all measured
-  beside A. At least 1 if and only if F is submodular on them.
+  Over all measured A and B where B adds two or more elements to A, each also measured with A alone.
+  At least 1 if and only if F is submodular on them.
   """
   masks, values, errors, objects, freedom = measured
   sets, found = packed(masks), [np.empty((0, 5))]
@@ -70,7 +70,7 @@ def curvature(measured: Measured, after: np.ndarray, start: int = 0) -> Extreme:
   """The largest share of an element's gain at the set `start` that it loses at a larger set.
 
   1 - (gain at a set) / (gain at `start`): 0 if F is additive, 1 if an element may gain nothing,
-  above 1 if it may harm. The fields are those of the largest share.
+  above 1 if it may harm. The fields describe the largest share.
   """
   smaller, element = np.nonzero(after >= 0)
   kept = (smaller != start) & (after[start, element] >= 0)
@@ -93,7 +93,7 @@ def curvature(measured: Measured, after: np.ndarray, start: int = 0) -> Extreme:
 def _least_ratio(terms: np.ndarray, freedom: float) -> Extreme:
   """The least of `Q` ratios with its interval.
 
-  The interval of a ratio is where `numerator - c denominator` is within its error (Fieller 1954).
+  The interval is all c with `numerator - c denominator` within its error of 0 (Fieller 1954).
 
   Args:
     terms: Numerators, denominators, their variances and their covariance. `[Q, 5]`.

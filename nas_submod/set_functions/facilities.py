@@ -1,4 +1,4 @@
-"""Facility location, with kernels that XLA makes fast for many sets on a CPU."""
+"""Facility location, with kernels that XLA compiles well for many sets on a CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +58,7 @@ def _vmapped_on_cpu_as(of_sets: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 
 def _larger(left, right):
-  # `jnp.maximum` also looks for NaN, which makes three operations on a CPU. Service is never NaN.
+  # `jnp.maximum` also checks for NaN: three operations on a CPU. Service is never NaN.
   return jnp.where(left > right, left, right)
 
 
@@ -86,9 +86,9 @@ def _facility_value(service, mask):
 def _facility_gains_of_sets(service, served):
   def serve_next(gains, customers):
     offers, had = customers
-    # One subtraction for all customers: their service with the element, less that without it. It
-    # rounds a gain by up to 4e-7 of F, less than `ties.ROUNDING`, below which gains tie. A gain of
-    # zero is exactly 0, because both sums add the same numbers in the same order.
+    # One subtraction for all customers: their service with the element minus without it. It rounds
+    # a gain by up to 4e-7 of F, less than `ties.ROUNDING`, within which gains tie. A gain of zero
+    # is exactly 0, because both sums add the same numbers in the same order.
     would_have = [_larger(offered, have[:, None]) for offered, have in zip(offers, had)]
     return gains + (_in_pairs(jnp.add, would_have) - _in_pairs(jnp.add, had)[:, None]), None
 
@@ -97,17 +97,17 @@ def _facility_gains_of_sets(service, served):
 
 
 def _dealt(rows, hands):
-  """Deals rows `[K, ...]` to `hands` in turn; hands that run short get rows of 0.
+  """Splits rows `[K, ...]` into `hands` arrays, row by row in turn; pads with rows of 0.
 
   Callers pass the number of hands that was fastest in `benchmarks.set_functions`.
   """
   padded = jnp.pad(rows, [(0, -rows.shape[0] % hands), *[(0, 0)] * (rows.ndim - 1)])
-  # The barriers make XLA deal the service once, before the loop of a run, not in every step.
+  # The barriers make XLA split the service once, before the loop of a run, not in every step.
   return tuple(jax.lax.optimization_barrier(padded[hand::hands]) for hand in range(hands))
 
 
 def _in_pairs(operation, rows):
-  """Reduces arrays pairwise; their number is a power of two."""
+  """Reduces a list of arrays pairwise; its length is a power of two."""
   while len(rows) > 1:
     rows = [operation(left, right) for left, right in zip(rows[::2], rows[1::2])]
   return rows[0]

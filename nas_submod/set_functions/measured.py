@@ -1,4 +1,4 @@
-"""A set function as measurements with noise: values, errors, and which sets are one object."""
+"""A set function given by noisy measurements: values, errors, and which sets are one object."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of the values at A and A + e, and at A, A + e, A + f and A + e + f.
+# Weights of the values at A and A + e, and at A, A + e, A + f and A + e + f.
 WEIGHTS = {2: np.array([-1.0, 1.0]), 4: np.array([-1.0, 1.0, 1.0, -1.0])}
-_LEAST_FREEDOM = 100  # degrees of freedom of a noise
+_LEAST_FREEDOM = 100  # degrees of freedom of a noise estimate
 
 
 class Measured(NamedTuple):
@@ -31,12 +31,11 @@ class Measured(NamedTuple):
 
 
 def measured(masks: np.ndarray, samples: np.ndarray, objects: np.ndarray) -> Measured:
-  """A set function from `r` measurements of each object; the noise is that of sets of near sizes.
+  """A set function from `r` measurements of each object; noise is pooled over similar sizes.
 
   Args:
     masks: The sets, all different. `[K, n]` bool.
-    samples: Measurements, equal for sets of one object. One of each, r = 1, counts as exact.
-      `[K, r]`.
+    samples: Measurements, equal for sets of one object. If r = 1 they count as exact. `[K, r]`.
     objects: As in `Measured`.
   """
   numbers, first, inverse = np.unique(objects, return_index=True, return_inverse=True)
@@ -47,15 +46,15 @@ def measured(masks: np.ndarray, samples: np.ndarray, objects: np.ndarray) -> Mea
 
 
 def pooled_errors(samples: np.ndarray, strata: Sequence[int]) -> tuple[np.ndarray, float]:
-  """Standard errors of the means of `samples [K, r]`, of noise pooled over neighbouring strata.
+  """Standard errors of the means of `samples [K, r]`, from noise pooled over neighbouring strata.
 
   Args:
-    samples: Measurements of each object; each object once. r > 1.
-    strata: An ordered number of each, such as its size: objects of near numbers are about as
-      noisy. `[K]`.
+    samples: Measurements, one row for each object. r > 1.
+    strata: A number for each object, such as its size; objects with close numbers have similar
+      noise. `[K]`.
 
   Returns:
-    The errors `[K]`, and the fewest degrees of freedom of one of them.
+    The errors `[K]`, and the smallest of their degrees of freedom.
   """
   variances, repeats = samples.var(axis=1, ddof=1), samples.shape[1]
   order = np.argsort(strata, kind="stable")
@@ -73,7 +72,7 @@ def pooled_errors(samples: np.ndarray, strata: Sequence[int]) -> tuple[np.ndarra
 
 
 def additions(masks: np.ndarray) -> np.ndarray:
-  """The row of each set of `masks [K, n]` with each element added, `[K, n]`; -1 if not there."""
+  """The row of each set of `masks [K, n]` with each element added, `[K, n]`; -1 if missing."""
   n = masks.shape[1]
   codes = [int.from_bytes(row.tobytes(), "little") for row in packed(masks)]
   row_of = {code: row for row, code in enumerate(codes)}

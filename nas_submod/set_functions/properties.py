@@ -1,9 +1,9 @@
 """How far a measured set function is from monotone and submodular, beyond its noise.
 
-A gain that is truly zero is measured below zero half of the time, so counts of single negative
-gains say little. Here a violation counts if a test against the noise finds it. Benjamini and
-Hochberg (1995) choose the level, so that among the violations found a share of at most `RATE` is
-false in expectation; if there is none at all, one is found with at most that probability.
+A gain that is truly zero is measured below zero half of the time, so counts of negative gains say
+little. Here a violation counts if a test against the noise finds it. The level of the test follows
+Benjamini and Hochberg (1995): in expectation at most a share `RATE` of the violations found is
+false, and if there are none, the probability of finding one is at most `RATE`.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import scipy.stats
 from nas_submod.set_functions.measured import WEIGHTS, Measured, covariance, packed
 
 RATE = 0.05  # expected share of false violations among those found
-_ROUNDING = 1e-6  # of the largest value; a smaller difference is none
+_ROUNDING = 1e-6  # share of the largest value; a smaller difference is 0
 
 
 class Contrasts(NamedTuple):
@@ -38,8 +38,8 @@ class Violations(NamedTuple):
     checked: Number of contrasts.
     negative: How many are negative, whatever the noise.
     found: How many are negative beyond the noise.
-    median: Median size of those found; NaN if none is.
-    least: Size of a violation with the median error that is found half of the time.
+    median: Median size of the violations found; NaN if none.
+    least: Size at which a violation with the median error is found half of the time.
   """
 
   checked: int
@@ -50,13 +50,13 @@ class Violations(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-  """What one measurement says of the contrasts that the others say are negative.
+  """Contrasts that are negative in the mean of all measurements but one, tested on that one.
 
   Attributes:
-    selected: How many are negative in the others; mean over the measurements left out.
+    selected: Number of these contrasts; mean over the measurements left out.
     negative: Share of them that is negative in the one left out.
-    mean: Their mean in the one left out. It has no bias: above 0 they are not violations in the
-      mean.
+    mean: Their mean in the one left out. It is unbiased: above 0, they are not violations on
+      average.
     least: The least such mean of one measurement left out.
     most: The largest.
   """
@@ -69,11 +69,11 @@ class HeldOut(NamedTuple):
 
 
 class Growth(NamedTuple):
-  """Means over random additions. `[k]` each, from no addition on; gains have one entry less.
+  """Means after 0, 1, ... random additions. `[k]` each; `gains` has one entry less.
 
   Attributes:
-    values: Mean value after as many additions.
-    errors: Standard errors of the means by the noise of the values.
+    values: Mean values.
+    errors: Standard errors of the means from noise.
     deviations: Standard deviation of the values among sets.
     gains: Mean gain of each further addition.
   """
@@ -87,8 +87,8 @@ class Growth(NamedTuple):
 def random_additions(of: Measured, after: np.ndarray, start: int = 0) -> Growth:
   """The exact means over random additions to the set `start`.
 
-  Each addition is any measured one of `after [K, n]` with equal probability. A mean is over the
-  additions that can still be made.
+  Each addition is drawn uniformly from the measured ones of `after [K, n]`. Sets without a further
+  addition have no part in the later means.
   """
   possible = (after >= 0).sum(axis=1)
   small, element = np.nonzero(after >= 0)
@@ -113,7 +113,7 @@ def random_additions(of: Measured, after: np.ndarray, start: int = 0) -> Growth:
 def single_gains(after: np.ndarray) -> np.ndarray:
   """Rows of A and A + e for every addition of `after [K, n]`. `[Q, 2]`.
 
-  Their contrast F(A+e) - F(A) is the gain. F is monotone if none is negative.
+  Their contrast F(A+e) - F(A) is the gain. F is monotone if no gain is negative.
   """
   smaller, element = np.nonzero(after >= 0)
   return np.stack([smaller, after[smaller, element]], axis=1)
@@ -122,8 +122,8 @@ def single_gains(after: np.ndarray) -> np.ndarray:
 def squares(after: np.ndarray) -> np.ndarray:
   """Rows of A, A + e, A + f and A + e + f wherever all four are measured. `[Q, 4]`.
 
-  Their contrast F(A+e) + F(A+f) - F(A) - F(A+e+f) is what f gains less because e is there. F is
-  submodular if and only if none is negative.
+  Their contrast F(A+e) + F(A+f) - F(A) - F(A+e+f) is the gain that f loses because e is there. F
+  is submodular if and only if no contrast is negative.
   """
   found = [np.empty((0, 4), int)]
   for e, with_any in enumerate(after.T):
@@ -136,7 +136,7 @@ def squares(after: np.ndarray) -> np.ndarray:
 
 
 def contrasts(of: Measured, rows: np.ndarray) -> Contrasts:
-  """The contrasts of `single_gains` or `squares`; a difference by rounding is 0."""
+  """The contrasts of `single_gains` or `squares`; a difference within rounding is 0."""
   estimates = of.values[rows] @ WEIGHTS[rows.shape[1]]
   rounding = _ROUNDING * np.abs(of.values).max()
   estimates = np.where(np.abs(estimates) > rounding, estimates, 0.0)
@@ -190,7 +190,7 @@ def beyond_noise(found: Contrasts, rate: float = RATE) -> np.ndarray:
 
 
 def held_out(samples: np.ndarray, rows: np.ndarray) -> HeldOut:
-  """Compares each measurement of `samples [K, r]` with the mean of the others, on contrasts."""
+  """Compares contrasts in each measurement of `samples [K, r]` and in the mean of the others."""
   each = samples.T[:, rows] @ WEIGHTS[rows.shape[1]]
   repeats = len(each)
   selected, negative, means = [], [], []
@@ -214,7 +214,7 @@ def false_positives(
   """Share of simulations in which a function without any violation has one beyond the noise.
 
   The function is constant, so every contrast is zero, the hardest case. Its noise is drawn from
-  the residuals of `samples [K, r]` over their errors, so their true distribution counts.
+  the residuals of `samples [K, r]` over their errors, not from a normal distribution.
   """
   repeats = samples.shape[1]
   errors = of.errors * np.sqrt(repeats)

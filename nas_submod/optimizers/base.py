@@ -15,7 +15,7 @@ class Optimizer(NamedTuple):
   """Pure functions over a state of fixed shapes, as in optax. A round asks for `B` sets.
 
   The first set asked is the required set (`surrogate`: the largest set), and every set asked is
-  feasible. A value of -inf says that a set could not be measured; it is never chosen. States are
+  feasible. A value of -inf means that the set could not be measured; it is never chosen. States are
   NamedTuples with a field `problem`, so `ask(state)` needs no other argument.
 
   Attributes:
@@ -24,16 +24,16 @@ class Optimizer(NamedTuple):
       first. Rows that are not valid are ignored. 10,000 rounds in a row without a valid row are an
       error.
     tell: `(state, values [B]) -> (state, info)`. With `replicates` it takes `standard_errors [B]`
-      as a third argument; they are NaN where unknown: one measurement without a stated error, or a
-      value of -inf.
+      as a third argument; they are NaN if unknown: for one measurement without a stated error, or
+      a value of -inf.
     done: `state -> []` bool.
     best: `state -> (mask [n], value [])`, the best answer so far, at any time.
     replicates: None, or `state -> [B]` int: the number `k` of measurements that each asked set
       needs in total. `tell` gets the mean of the first `k`, even if there are more. So a value does
-      not depend on what other runs inside the optimizer asked.
+      not depend on which sets other runs inside the optimizer asked.
     solve: None, or `(problem, value, rng) -> Outcome`, a faster way to the same answer. The driver
       uses it instead of rounds if `value` is traceable and evaluations are not limited. If F is not
-      submodular, a lazy optimizer may answer another set, because it bounds gains by other values.
+      submodular, a lazy optimizer may return another set, because it bounds gains by other values.
   """
 
   init: Callable[..., State]
@@ -46,13 +46,13 @@ class Optimizer(NamedTuple):
 
 
 class Info(NamedTuple):
-  """Progress of an optimizer in a round. It has `R` runs inside: one for each rule or seed.
+  """Progress of an optimizer in a round. Each of its `R` runs is for one rule or seed.
 
   Attributes:
     accepted: Whether the run took a step. Its first step is to the required set. `[R]` bool.
     masks: The current set of each run. `[R, n]` bool.
     values: Its value. `[R]`.
-    ties: Whether noise leaves open that another element was better. `[R]` bool, or None if the
+    ties: Whether another element may have been better, given the noise. `[R]` bool, or None if the
       optimizer does not judge it.
   """
 
@@ -100,11 +100,11 @@ class Step(NamedTuple):
 
   Attributes:
     run: Which of the optimizer's runs.
-    mask: The set it went to. `[n]` bool.
+    mask: The set reached. `[n]` bool.
     value: Its value.
     cost: Its cost. `[m]`.
     evaluations: Evaluations made until then.
-    tie: Whether noise leaves open that another element was better.
+    tie: Whether another element may have been better, given the noise.
   """
 
   run: int
@@ -137,7 +137,7 @@ class Result(NamedTuple):
 
   Attributes:
     mask: The optimizer's answer, feasible. `[n]` bool. A better set may have been measured: greedy
-      answers the end of its path, not the best single element.
+      returns the end of its path, not the best single element.
     value: Its value, the mean of all its measurements.
     standard_error: Standard error of the value: 0 if exact, NaN if unknown (one measurement, no
       stated error).
@@ -168,7 +168,7 @@ class Result(NamedTuple):
   done: bool = True
 
   def __str__(self) -> str:
-    """A summary in lines of text; `repr` has every field."""
+    """A summary in a few lines; `repr` has every field."""
     error = f" ± {self.standard_error:.3g}" * (self.standard_error > 0)  # not where it is NaN
     noise = {None: ", of unknown noise", 0: ""}.get(self.ties, f", ties with {self.ties}")
     noisy = "" if self.standard_error == 0 else " (ignoring noise)"

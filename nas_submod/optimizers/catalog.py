@@ -33,12 +33,12 @@ class Entry(NamedTuple):
     constructor: Makes it.
     defaults: `(width, resource names) -> arguments` that a config need not give; `width` is the
       number of sets that can be evaluated at once. The resources are those with a price.
-    runs: Names of the runs inside, from the resource names; None for its own name alone.
+    runs: `resource names -> names of the runs inside`; None if its own name is the only one.
     grows: Whether it first measures every single addition to the required set.
     asks_all: Whether it measures every feasible set.
-    completes: Whether it completes an inner optimizer, named by the option `inner`.
+    completes: Whether it wraps an inner optimizer, named by the option `inner`.
     inner_width: The `width` of the inner optimizer; None for the same.
-    extra_run: Name of a run that is added to those of the inner optimizer; "" for none.
+    extra_run: Name of a run added to the runs of the inner optimizer; "" for none.
   """
 
   constructor: Callable[..., Optimizer]
@@ -89,11 +89,11 @@ class NamedOptimizer(NamedTuple):
 
   Attributes:
     optimizer: The optimizer.
-    runs: Names of the runs inside, repeated if there are more.
+    runs: Names of the runs inside; if there are more runs, the names repeat.
     grows: As in `Entry`.
     asks_all: As in `Entry`.
-    evaluations: Sets that it asks at most, by an argument; None if nothing bounds them.
-    measurements: Measurements of one network at most, without a limit.
+    evaluations: The most sets that it asks, by an argument; None if there is no bound.
+    measurements: The most measurements of one network, if evaluations are not limited.
   """
 
   optimizer: Optimizer
@@ -111,8 +111,8 @@ def make(
 
   Args:
     name: A key of `CATALOG`, or `module:function`.
-    options: Its arguments. An optimizer that completes another one takes the name of that as
-      `inner` ("rcas" by default), and hands it the options that are not its own.
+    options: Its arguments. An optimizer that wraps another one takes the other's name as `inner`
+      ("rcas" by default), and passes on the options that are not its own.
     resource_names: The budgets whose resources have a price, see `Problem.priced`.
     width: Number of sets that can be evaluated at once.
 
@@ -145,7 +145,7 @@ def make(
     return inner._replace(optimizer=optimizer, runs=runs, grows=False, evaluations=evaluations)
   measurements = 1
   if optimizer.replicates is not None:
-    # A race says how often it measures; others as often as they evaluate.
+    # A race states how often it measures a network; others may use every evaluation for it.
     races = name in CATALOG and given.get("race")
     measurements = max(given["race"]) if races else evaluations or _MANY_MEASUREMENTS
   runs = entry.runs(resource_names) if entry.runs else (name.rpartition(":")[2],)
@@ -156,7 +156,7 @@ def entry_of(name: str) -> Entry:
   """The entry of an optimizer, or one for a user's constructor.
 
   Raises:
-    ValueError: If there is none of that name.
+    ValueError: If there is no optimizer of that name.
   """
   if isinstance(name, str) and name in CATALOG:
     return CATALOG[name]
@@ -164,7 +164,7 @@ def entry_of(name: str) -> Entry:
 
 
 def users_constructor(name: str, others: Sequence[str]) -> Callable[..., Any]:
-  """Imports the constructor `module:function`; `others` are the names that are allowed besides.
+  """Imports the constructor `module:function`; `others` are the other names allowed.
 
   Raises:
     ValueError: If the module cannot be imported or has no such function.

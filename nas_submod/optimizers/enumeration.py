@@ -32,7 +32,7 @@ class EnumerationState(NamedTuple):
     rng: Random key of seed 0.
     seeds: Elements of each seed, n for none; the feasible seeds first. `[K, depth]` int.
     feasible_seeds: Number of feasible seeds. `[]` int.
-    begin: The first seed of the chunk under way. `[]` int.
+    begin: The first seed of the current chunk. `[]` int.
     required: The seeds of the chunk as required sets. `[C, n]` bool.
     inner: State of the inner optimizer for each of them. Its `problem` fields are None, so that the
       problem is not stored once per seed.
@@ -51,18 +51,18 @@ class EnumerationState(NamedTuple):
 
 @constructor
 def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) -> Optimizer:
-  """Completes every feasible set of at most `depth` added elements by `inner`; the best wins.
+  """Completes every feasible set of at most `depth` added elements with `inner`; the best wins.
 
-  Shares of the optimum with one knapsack and monotone submodular F: density greedy has 1 - 1/e from
-  depth 3 (Sviridenko 2004) or depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai
-  2021), and no more than 1/2 from depth 1. `greedy_plus_max` has 0.617 from depth 1 (Feldman,
-  Nutov, Shoham 2023). The inner optimizer runs O(n^depth) times. With a traceable function the
-  seeds are vmapped and split over all devices.
+  Shares of the optimum with one knapsack and monotone submodular F: density greedy reaches 1 - 1/e
+  from depth 3 (Sviridenko 2004) or depth 2 (Feldman, Nutov, Shoham 2023; Kulik, Schwartz, Shachnai
+  2021), and at most 1/2 from depth 1. `greedy_plus_max` reaches 0.617 from depth 1 (Feldman, Nutov,
+  Shoham 2023). The inner optimizer runs O(n^depth) times. With a traceable function the seeds are
+  vmapped and split over all devices.
 
   Args:
     inner: The optimizer that completes a seed, which it sees as the required set.
-    depth: Most elements of a seed, 0 to 3.
-    chunk: Seeds completed at the same time; None for as many as a million numbers describe.
+    depth: The most elements of a seed, 0 to 3.
+    chunk: Seeds completed at the same time; None for as many as fit a million numbers of state.
 
   Returns:
     The optimizer. Its `init` raises ValueError if there are more than two million seeds.
@@ -215,10 +215,10 @@ def complete_seed(inner: Optimizer, shared: Any, lane: jax.Array) -> Outcome:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]:
-  """All sets of at most `depth` elements `[K, depth]`, feasible ones first, and their number `[]`.
+  """Sets of at most `depth` elements `[K, depth]`, feasible ones first, and the number of these.
 
-  The empty set comes first, then the most expensive ones. Seeds of one chunk then take about as
-  many steps, and none waits long for another.
+  The empty set comes first, then the most expensive sets. The seeds of a chunk then take about the
+  same number of steps, so none waits long for another.
   """
   n = problem.n
   sizes = [math.comb(n, size) for size in range(depth + 1)]
@@ -237,7 +237,7 @@ def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]
   budget = problem.budget.astype(jnp.float32)
 
   def left_of_budgets(elements: jax.Array) -> jax.Array:
-    """Sum of the shares left of all budgets; infinite if the set is no feasible seed."""
+    """Sum of the unused shares of all budgets; infinite if the set is not a feasible seed."""
     mask = _seed_set(problem, elements)
     used = jnp.where(budget > 0, problem.cost(mask) / jnp.maximum(budget, 1e-30), 0.0)
     overlaps = jnp.append(problem.required, False)[elements].any()

@@ -1,4 +1,4 @@
-"""The feasible sets that free knowledge puts first: the deepest and the largest ones."""
+"""The feasible sets to measure first: the deepest and the largest by cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,17 @@ from nas_submod.optimizers.random_sets import random_set
 from nas_submod.problem import Problem
 
 _STARTS = 8  # climbs for each criterion
-_STEPS, _PROPOSALS = 64, 16  # of a climb, and neighbours tried in a step
+_STEPS, _PROPOSALS = 64, 16  # steps of a climb, and neighbours tried in a step
 _TIE = 1e-3  # weight of the other criteria
 
 
 def largest_sets(problem: Problem) -> jax.Array:
-  """Finds feasible sets that are the largest ones, each by one criterion.
+  """Finds the largest feasible set by each criterion, approximately.
 
   The criteria are the number of elements of the canonical set, each cost, and the sum of the costs
-  as shares of their budgets. An infinite budget has no part in that sum. Of equal sets the one
-  that is larger by the other criteria wins. Sets are found by climbs from random maximal sets and
-  from a set of cheap elements, so they are near the largest ones, and may be equal. The function is
-  traceable and deterministic.
+  as shares of their budgets. An infinite budget has no part in that sum. The other criteria break
+  ties. Sets are found by climbs from random maximal sets and from a set of cheap elements, so they
+  are only near the largest ones, and may be equal. The function is traceable and deterministic.
 
   Args:
     problem: The problem, of `m` resources.
@@ -68,8 +67,8 @@ def largest_of(problem: Problem, masks: jax.Array) -> jax.Array:
 def first_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
   """Chooses the sets that a model measures first: largest and random maximal ones in turn.
 
-  A monotone F is largest at maximal sets. The largest ones say what free knowledge is worth, the
-  random ones what the elements are. The jointly largest set comes first. Sets may be equal.
+  A monotone F is largest at maximal sets. The largest ones show the effect of costs and sizes, the
+  random ones the effect of elements. The jointly largest set comes first. Sets may be equal.
 
   Args:
     problem: The problem.
@@ -85,7 +84,7 @@ def first_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
 
 
 def in_turn(large: jax.Array, others: jax.Array) -> jax.Array:
-  """Puts the jointly largest set first, then another one, then the deepest, and so on.
+  """Alternates large and other sets: the jointly largest, another, the deepest, and so on.
 
   Args:
     large: The largest sets, in the order of `largest_sets`. `[m + 2, n]`.
@@ -136,6 +135,6 @@ def _filled(problem: Problem, mask: jax.Array) -> jax.Array:
 
 
 def _bounded(problem: Problem) -> jax.Array:
-  """Which budgets are finite; a whole-number one that is not is the largest int. `[m]` bool."""
+  """Which budgets are finite; an infinite whole-number one is the largest int. `[m]` bool."""
   dtype = problem.budget.dtype
   return problem.budget < (jnp.iinfo(dtype).max if jnp.issubdtype(dtype, jnp.integer) else jnp.inf)

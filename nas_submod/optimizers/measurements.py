@@ -45,13 +45,13 @@ class Measurements:
   def measure(
     self, masks: np.ndarray, keys: list[bytes], replicates: np.ndarray, allowance: int
   ) -> bool:
-    """Measures each set until it has its replicates; measures all that is missing in one call.
+    """Measures each set until it has its replicates, all sets in one call.
 
     Args:
       masks: Sets, most urgent first. `[K, n]` bool.
       keys: Their keys, equal for sets that are the same object. `[K]`.
       replicates: Measurements that each set needs in total. `[K]` int.
-      allowance: Most measurements that may be made.
+      allowance: The most measurements that may be made.
 
     Returns:
       Whether the allowance was too small.

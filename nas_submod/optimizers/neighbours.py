@@ -26,7 +26,7 @@ def drop(mask: jax.Array, free: jax.Array, chance: jax.Array) -> jax.Array:
 
 
 def counterparts(problem: Problem) -> tuple[jax.Array, jax.Array]:
-  """The element that holds i's place in j's group `[n, n]` int, and whether it exists `[n, n]`."""
+  """The element at i's place, but in j's group, `[n, n]` int, and whether it exists `[n, n]`."""
   groups, n = problem.groups, problem.n
   rank = (same_group(problem) & jnp.tri(n, k=-1, dtype=bool)).sum(axis=1)
   place = jnp.where(groups >= 0, groups, n)
@@ -38,8 +38,8 @@ def counterparts(problem: Problem) -> tuple[jax.Array, jax.Array]:
 def random_neighbour(problem: Problem, mask: jax.Array, chances: jax.Array) -> jax.Array:
   """A random neighbour of a set: one or two elements toggled, perhaps one more dropped.
 
-  A required element is neither toggled nor dropped, but its rivals may displace it. Dropping makes
-  room when a budget is used up. The neighbour `[n]` may be infeasible or equal to `mask [n]`;
+  A required element is neither toggled nor dropped, but others of its group may replace it. A drop
+  makes room when a budget is used up. The neighbour `[n]` may be infeasible or equal to `mask [n]`;
   `chances [5]` are uniform in [0, 1).
   """
 

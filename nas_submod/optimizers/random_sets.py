@@ -43,9 +43,9 @@ class RandomState(NamedTuple):
 def random_search(evaluations: int = 1000, batch: int = 1, stop: float = 0.1) -> Optimizer:
   """Measures random feasible sets near the budgets, each distinct set once.
 
-  A draw adds random elements that fit to the required set until none fits; before each addition
-  it ends with probability `stop`. For a monotone F this is far stronger than uniform draws, and a
-  smaller `stop` is stronger. The first set is the required one.
+  A draw extends the required set by random elements until none fits; before each addition it ends
+  with probability `stop`. For a monotone F this is far stronger than uniform draws, and a smaller
+  `stop` is stronger. The first set is the required one.
 
   Args:
     evaluations: Sets to measure.
@@ -117,7 +117,7 @@ def check_stop(stop: float) -> None:
 
 
 def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
-  """Draws a feasible set `[n]` by adding random elements that fit to the required ones.
+  """Draws a feasible set `[n]`: extends the required set by random elements that fit.
 
   The draw ends before each addition with probability `stop`; 0 gives maximal sets.
   """

@@ -72,7 +72,7 @@ def _read(path: pathlib.Path) -> list[tuple[list[int], float, float]]:
   for number, line in enumerate(files.read_lines(path)):
     try:
       row = json.loads(line)
-      # JSON has no infinity and no NaN: null.
+      # JSON has no infinity or NaN: both are null.
       value, error = row["value"], row["standard_error"]
       value = -math.inf if value is None else float(value)
       rows.append((list(row["set"]), value, math.nan if error is None else float(error)))

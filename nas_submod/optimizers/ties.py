@@ -2,8 +2,8 @@
 
 Two programs may sum the same numbers in different orders, so the values of a set may differ in
 their last digits. Choices must not depend on these digits: else they would depend on the driver,
-on the batch, and on when a gain was measured. So a value is better only if it is better by more
-than rounding, and the first of several ties wins.
+the batch, and the time when a gain was measured. So a value is better only if it is better by more
+than rounding, and the first of tied values wins.
 """
 
 import jax

@@ -1,1 +1,1 @@
-"""Bayesian optimisation of set functions: `surrogate` fits a Gaussian process and asks by it."""
+"""Bayesian optimisation of set functions: `surrogate` chooses sets by a Gaussian process."""

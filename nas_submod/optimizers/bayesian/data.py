@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from nas_submod.optimizers.bayesian.kernel import Features
 from nas_submod.problem import first_of_equal, same_sets
 
-_DEEPEST = 3.0  # units
+_DEEPEST = 3.0  # units below the median
 _ROUNDING = 1e-10  # warped variances up to here are rounding, not noise
 
 
@@ -49,7 +49,7 @@ class Targets(NamedTuple):
 
 
 def locate(data: Data, features: Features) -> tuple[jax.Array, jax.Array]:
-  """Finds the row of the data of each of `K` sets, `E` if none, and marks first occurrences."""
+  """Finds the row of each of `K` sets in the data, `E` if none, and marks first occurrences."""
   used = data.counts > 0
   same = same_sets(features.elements, data.features.elements) & used
   row = jnp.where(same.any(axis=1), jnp.argmax(same, axis=1), len(used))
@@ -67,9 +67,9 @@ def record(
   """Records the values of a round; a value is the mean of all measurements of its set.
 
   Args:
-    data: The measurements before.
-    masks: The sets asked. `[B, n]` bool.
-    valid: Which of them were. `[B]` bool.
+    data: The earlier measurements.
+    masks: The sets of the round. `[B, n]` bool.
+    valid: Which of them were asked. `[B]` bool.
     features: Their features.
     values: Mean of all measurements of each. `[B]`.
     standard_errors: Its standard error, NaN if unknown. `[B]`.
@@ -96,10 +96,10 @@ def record(
 def warp(data: Data) -> Targets:
   """Centres the values at their median, and compresses those below it.
 
-  The unit is the root mean square of the values above the median. Below it a logarithm, and a bound
-  of `_DEEPEST` units, keep bad networks from setting the scale of the good ones. Failures (-inf)
-  are put below the worst. Ranks in place of the lower values, as in half-rank warping (Song et al.
-  2024, "The Vizier Gaussian process bandit algorithm"), lose what few values say of the trend.
+  The unit is the root mean square of the values above the median. Below the median, a logarithm and
+  a bound of `_DEEPEST` units keep bad networks from setting the scale of the good ones. Failures
+  (-inf) are put below the worst value. Half-rank warping (Song et al. 2024, "The Vizier Gaussian
+  process bandit algorithm") ranks the lower values, which loses the trend that few values show.
   """
   used = data.counts > 0
   finite = used & jnp.isfinite(data.values)
@@ -116,8 +116,8 @@ def warp(data: Data) -> Targets:
   known_noise = finite & (data.variances >= 0)
   variances = jnp.where(known_noise, data.variances / scale**2, 0.0)
   freedom = jnp.where(known_noise & upper, jnp.maximum(data.counts - 1, 1), 0)
-  # An equal repeat may be chance where distinct sets have equal values too, as few validation
-  # images allow few distinct accuracies. There it takes two.
+  # An equal repeat may be chance if distinct sets have equal values too: few validation images
+  # allow few distinct accuracies. Then it takes two.
   stated = known_noise & (data.counts == 1)
   equal = finite[:, None] & (data.values[:, None] == data.values) & ~jnp.eye(len(used), dtype=bool)
   repeats = jnp.where(known_noise, data.counts - 1, 0).sum()

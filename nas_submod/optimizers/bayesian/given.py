@@ -1,4 +1,4 @@
-"""What a user gives `surrogate` besides a problem: features of sets, and a pool of candidates."""
+"""Optional inputs of `surrogate`: features of sets, and a pool of candidates."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ class Given(NamedTuple):
     """The sets of the pool. `[K, n]` bool.
 
     Raises:
-      ValueError: If they are sets of another number of elements.
+      ValueError: If the sets have another number of elements than the problem.
     """
     assert self.pool is not None
     if self.pool.array.shape[1] != problem.n:
@@ -54,7 +54,7 @@ class Given(NamedTuple):
     return jnp.asarray(self.pool.array)
 
   def values(self, problem: Problem, masks: jax.Array) -> jax.Array | None:
-    """Features of sets `masks [L, n]`, `[L, g]`, or None. A table holds those of the pool alone.
+    """Features of sets `masks [L, n]`, `[L, g]`, or None. With a table, `masks` must be the pool.
 
     Raises:
       ValueError: If the function is not traceable or returns another shape.

@@ -1,21 +1,21 @@
 """The kernel of a Gaussian process over sets, for functions with diminishing returns.
 
-F is a constant, plus linear functions of the elements and of what is known without a measurement,
-plus interactions:
+F is a constant, plus linear functions of the elements and of "free" features, known without a
+measurement, plus interactions:
 
   k(S, S') = 1 + sum_b a_b <S, S'>_b + s exp(-sum_b r_b |S - S'|_b^2) + d [S = S'].
 
 The sum is over blocks b of features:
   - the elements;
-  - the level of the element chosen in each group, its rank by cost: a random walk over the levels,
-    so neighbouring widths or depths share information;
+  - the level of the element chosen in each group (its rank by cost), by a random walk over the
+    levels, so neighbouring widths or depths share information;
   - logarithms of the costs;
   - logarithms of the size and of the sum of the levels;
   - logarithms of the number of elements of each kind. A kind is all elements of one cost;
-  - if there are any, features that the user gives, such as a score by shared weights.
+  - features that the user gives, if any, such as a score from shared weights.
 
-The linear part is the mean of F given what is free. Each block has a variance `a_b` of its own, so
-the data decide how much it says: where costs say nothing, their variance shrinks to nothing. A
+The linear part is the mean of F given the free features. Each block has its own variance `a_b`, so
+the data decide how much it counts: if costs say nothing, their variance shrinks to zero. A
 nonnegative combination of the blocks of logarithms is monotone submodular (concave over modular;
 Bilmes and Bai 2017, "Deep submodular functions"). The interactions s and the nugget d model the
 rest. All parameters, noise included, are set to the mode of their posterior (Rasmussen and Williams
@@ -40,7 +40,7 @@ class Encoding(NamedTuple):
 
   Attributes:
     levels: Rank by cost within the group, in (0, 1]; 0 for elements without a group. `[n]`.
-    steps: 1 if f is in the group of e and not dearer: e is reached by the step to f. `[n, n]`.
+    steps: 1 if f is in the group of e and costs no more: the walk to e takes step f. `[n, n]`.
     shared: Number of steps that e and f share. `[n, n]`.
     kinds: 1 if the element is of this kind, else 0. `[n, _KINDS]`.
     unit: Cost that counts as one, per resource. `[m]`.
@@ -82,8 +82,8 @@ class Hyperparameters(NamedTuple):
 def encode(problem: Problem, samples: jax.Array, given: jax.Array | None = None) -> Encoding:
   """Computes the encoding from costs of single elements and from random sets.
 
-  Scales are those of maximal sets, among which the best ones are. What is constant there has the
-  scale of smaller sets.
+  Scales come from maximal sets, because the best sets are maximal. A feature that is constant there
+  gets its scale from smaller sets.
 
   Args:
     problem: The problem.
@@ -99,7 +99,7 @@ def encode(problem: Problem, samples: jax.Array, given: jax.Array | None = None)
   cheaper = mates & (total[None, :] < total[:, None] * (1 - 1e-6))
   rank = 1 + cheaper.sum(axis=1)
   equal_rank = mates & (rank[:, None] == rank)
-  first = jnp.argmax(equal_rank, axis=1) == jnp.arange(problem.n)  # stands for its equals
+  first = jnp.argmax(equal_rank, axis=1) == jnp.arange(problem.n)  # represents its equals
 
   equal = jnp.abs(alone[:, None] - alone).max(axis=-1, initial=0) < 1e-6
   kind_of = jnp.argmax(equal, axis=1)
@@ -154,7 +154,7 @@ def _distances(encoding: Encoding, features: Features) -> jax.Array:
 def featurize(
   problem: Problem, encoding: Encoding, masks: jax.Array, given: jax.Array | None = None
 ) -> Features:
-  """Computes the features of sets `masks [K, n]`, with those that the user gives `[K, g]`."""
+  """Computes the features of sets `masks [K, n]`, including the user's `given [K, g]`."""
   masks = jax.vmap(problem.canonical_form)(masks)
   elements = masks.astype(jnp.float32)
   costs = jax.vmap(problem.cost)(masks).astype(jnp.float32) / encoding.unit
@@ -165,7 +165,7 @@ def featurize(
 
 
 def inner_products(encoding: Encoding, left: Features, right: Features) -> jax.Array:
-  """Computes the inner products of `L` and `R` sets in each block. `[B, L, R]`."""
+  """Computes the inner products of `L` with `R` sets in each block. `[B, L, R]`."""
   near = right.elements @ encoding.shared
   elements = jnp.stack([left.elements @ right.elements.T, left.elements @ near.T])
   free = jnp.einsum("bd,ld,rd->blr", encoding.members, left.free, right.free)

@@ -1,4 +1,4 @@
-"""Which candidates to measure: those of the largest knowledge gradient."""
+"""The choice of candidates to measure, by the largest knowledge gradient."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def choose(
   candidates: jax.Array,
   batch: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Chooses the sets of the largest knowledge gradient, one after the other.
+  """Chooses the sets with the largest knowledge gradient, one after the other.
 
   Measuring x moves the posterior means by covariance[:, x] / sqrt(variance[x] + noise) times a
   standard normal. The worth of x is the expected rise of the best mean among `answers` and x. The
@@ -38,7 +38,7 @@ def choose(
     eligible = answers[:, None] | jnp.eye(len(mean), dtype=bool)
     future = jnp.where(eligible[:, :, None], future, -jnp.inf).max(axis=0)
     worth = future @ (_WEIGHTS / _WEIGHTS.sum())
-    worth += 1e-4 * jnp.sqrt(variance)  # decides for the least known set if nothing has worth
+    worth += 1e-4 * jnp.sqrt(variance)  # picks the least known set if nothing has worth
     worth = jnp.where(candidates, worth, -jnp.inf)
     winner = jnp.argmax(worth)
     covariance -= jnp.outer(move[:, winner], move[:, winner])

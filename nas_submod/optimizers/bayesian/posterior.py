@@ -19,16 +19,16 @@ from nas_submod.optimizers.bayesian.kernel import (
 )
 
 _FLOOR = 3e-4  # added to variances of measurements, warped; keeps float32 Cholesky stable
-_STEPS = 8  # of the fit in a round
-# Short memories: each round has new data and few steps. A covariance that is not positive definite
-# in float32 gives a NaN gradient, which Adam's memory would keep. A nearly singular one gives a
-# huge gradient, which would shrink the steps that follow. `eps` keeps gradients that are mere
-# rounding from making full steps.
+_STEPS = 8  # steps of the fit in a round
+# Adam's moving averages are short: each round has new data and few steps. A covariance that is not
+# positive definite in float32 gives a NaN gradient, which would stay in the averages. A nearly
+# singular one gives a huge gradient, which would shrink the next steps. `eps` prevents full steps
+# on gradients that are mere rounding.
 _DESCENT = optax.chain(
   optax.zero_nans(), optax.clip(20.0), optax.adam(0.1, b1=0.8, b2=0.9, eps=1e-3)
 )
 
-# Of the logarithms; the same for each block.
+# Prior of the logarithms; the same for each block.
 PRIOR_MEAN = Hyperparameters(
   additive=np.log(0.5),
   rates=np.log(0.3),
@@ -87,8 +87,8 @@ def _covariance(
 def _whiten(covariance: jax.Array) -> jax.Array:
   """Computes the inverse of the Cholesky factor of `covariance [E, E]`, lower triangular.
 
-  These are the only two calls of LAPACK, and they run one after the other: under vmap on a CPU
-  two concurrent calls may wait for each other's threads forever (jaxlib 0.10).
+  These are the only two LAPACK calls, and they run one after the other: under vmap on a CPU, two
+  concurrent calls may wait for each other's threads forever (jaxlib 0.10).
   """
   factor = jnp.linalg.cholesky(covariance)
   return solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
@@ -187,7 +187,7 @@ def covariances(
 ) -> jax.Array:
   """Prior covariances `[L, R]`, without the nugget, of `left` with `right`.
 
-  If `right` is None it is the data, and covariances with free rows are 0.
+  If `right` is None, it is the data, and covariances with free rows are 0.
   """
   if right is None:
     products = inner_products(encoding, left, posterior.features)

@@ -1,6 +1,6 @@
-"""Bayesian optimisation of sets with a model of diminishing returns and of free knowledge.
+"""Bayesian optimisation of sets with a model of diminishing returns and of free features.
 
-The first sets are large ones by each cost, in turn with random maximal ones. Then each round
+The first sets are the largest by each cost, alternating with random maximal ones. Then each round
   1. fits the Gaussian process of `kernel.py` to all measurements (`posterior.py`),
   2. draws functions from its posterior and climbs them within the budgets (`thompson.py`),
   3. asks the candidates with the largest knowledge gradient (Frazier, Powell and Dayanik 2009).
@@ -84,27 +84,27 @@ def surrogate(
   features: Callable[[jax.Array], jax.Array] | ArrayLike | None = None,
   pool: ArrayLike | None = None,
 ) -> Optimizer:
-  """Bayesian optimisation: measures the sets of the largest knowledge gradient.
+  """Bayesian optimisation: measures the sets with the largest knowledge gradient.
 
-  It may ask a set again, to separate noise from signal. The answer is the measured set of the best
-  posterior mean. F counts as exact once two repeats agree to the last digit, or if standard errors
-  of 0 are reported; then few sets or none are repeated.
+  It may ask a set again, to separate noise from signal. The answer is the measured set with the
+  best posterior mean. F counts as exact once two repeats agree to the last digit, or if standard
+  errors of 0 are reported; then few or no sets are repeated.
 
   Args:
     evaluations: Largest number of measurements; the state has a row for each.
     batch: Sets asked in a round.
-    design: Sets measured before the model is used: the largest ones in turn with random maximal
-      ones. With a pool, all are of the pool; with its features, those of the largest first feature
-      are among them.
-    features: What else is known of a set, such as a score by shared weights. A traceable function
+    design: Sets measured before the model is used: the largest, alternating with random maximal
+      ones. With a pool, all come from the pool; with its features, they include the sets with the
+      largest first feature.
+    features: Prior knowledge of a set, such as a score from shared weights. A traceable function
       `mask [n] -> [g]` or `-> []` of the canonical mask, or with a pool its values, `[K, g]` or
-      `[K]`. They are standardised, and join the kernel as a block of their own. Values that are not
-      finite count as unknown.
+      `[K]`. They are standardised, and form a block of the kernel. Values that are not finite count
+      as unknown.
     pool: The only sets that may be asked, `[K, n]` bool; None for all feasible sets. Infeasible
-      ones are left out. It is for features that take too long for every neighbour of a set.
+      ones are left out. Use it if features of every neighbour of a set would take too long.
 
   Returns:
-    The optimizer. Equal arguments give one object, so an array is best passed again as it was.
+    The optimizer. Equal arguments, arrays included, give the same object.
 
   Raises:
     ValueError: If an argument has a wrong type, shape or value.
@@ -137,7 +137,7 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
       encoding = encode(problem, masks[some], None if values is None else values[some])
       pool = Pool(masks, featurize(problem, encoding, masks, values), allowed)
       others = order[:design]
-      if values is not None:  # A score that says something is used from the first sets on.
+      if values is not None:  # An informative score helps from the first sets on.
         best = jnp.argsort(jnp.where(allowed & jnp.isfinite(values[:, 0]), -values[:, 0], jnp.inf))
         best = best[jnp.arange(design) % allowed.sum().clip(1)]
         others = jnp.stack([best, others], axis=1).reshape(-1)[:design]

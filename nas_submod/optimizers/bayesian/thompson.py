@@ -45,7 +45,7 @@ class Draws(NamedTuple):
 
 
 class Pool(NamedTuple):
-  """The only sets that may be asked: masks `[K, n]`, their features, whether feasible `[K]`."""
+  """The only sets that may be asked: masks `[K, n]`, features, whether they are feasible `[K]`."""
 
   masks: jax.Array
   features: Features
@@ -57,8 +57,8 @@ def draw(
 ) -> tuple[Waves, Draws]:
   """Draws functions from the posterior by pathwise conditioning (Wilson et al. 2020).
 
-  A draw is a function from the prior plus weighted covariances with the data, and the weights make
-  it agree with the data. The function from the prior has random linear weights and random waves
+  A draw is a function from the prior plus weighted covariances with the data; the weights make it
+  agree with the data. The function from the prior has random linear weights and random waves
   (Rahimi and Recht 2007). `boldness [C]` scales each draw's deviation from the posterior mean.
   Returns the waves that all draws share, and the draws.
   """

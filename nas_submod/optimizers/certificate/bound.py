@@ -1,16 +1,16 @@
-"""Certificate of a run: an upper bound on every feasible set, and violations of its assumptions.
+"""Certificate of a run: an upper bound on the optimum, and violations of its assumptions.
 
 If F is submodular, the gain of an element at a measured set A bounds its gain at every superset of
-A. If F is also monotone, every feasible T has at most F(S) plus the gains of its elements at S, for
-each measured S. The bound relaxes the choice of T: one element of each group; with additive costs
-also a fractional (multiple-choice) knapsack of each resource alone, by its Lagrangian dual. The
-result is the smallest bound over all S. Sources: Leskovec et al. 2007 for the bound from data, Tang
-et al. 2021 for knapsacks. If additions lowered F, the bound uses only the gains at the required
-set. Every T contains it, so that bound needs no monotonicity.
+A. If F is also monotone, F(T) of every feasible T is at most F(S) plus the gains of the elements of
+T at S, for each measured S. The bound relaxes the choice of T to one element of each group; with
+additive costs also to a fractional (multiple-choice) knapsack of each resource alone, by its
+Lagrangian dual. The result is the smallest bound over all S. Sources: Leskovec et al. 2007 for the
+bound from data, Tang et al. 2021 for knapsacks. If additions lowered F, only the gains at the
+required set are used. Every T contains that set, so its bound needs no monotonicity.
 
 The same measurements show how far F is from these assumptions. Noisy values enter as means, so the
-bound is as uncertain as they are; as the smallest of many it is biased low. A check fails only if
-it fails by more than 1.645 standard errors (one-sided 95%).
+bound is as uncertain as they are; as the smallest of many bounds it is biased low. A check fails
+only beyond 1.645 standard errors (one-sided 95%).
 """
 
 from collections.abc import Callable
@@ -143,7 +143,7 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
 
 
 def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> float:
-  """The smallest bound over sets with `values [S]` where elements gain at most `weights [S, n]`."""
+  """The smallest bound over sets of `values [S]`, where elements gain at most `weights [S, n]`."""
   groups = np.asarray(problem.groups)
   grouped = bool((groups >= 0).any())
   if grouped:
@@ -153,7 +153,7 @@ def _least_bound(problem: Problem, values: np.ndarray, weights: np.ndarray) -> f
     sizes = np.diff(np.append(starts, groups.size))
 
   def of_groups(worth, cost):
-    """Total worth and total cost of the best element of each group, if positive. `[S]` each."""
+    """Total worth and total cost of each group's best element, if positive. `[S]` each."""
     if not grouped:
       return np.maximum(worth, 0).sum(axis=1), (worth > 0) @ cost
     worth, cost = worth[:, order], cost[order]

@@ -43,7 +43,7 @@ class Gains(NamedTuple):
 def addable(problem: Problem) -> jax.Array:
   """Elements that a feasible set may hold besides the required ones, `[n]` bool.
 
-  The tolerance is that of whole sets, which exceeds that of additions.
+  It uses the tolerance of whole sets, the larger one.
   """
   return problem.replace(budget=problem.limit).additions(problem.required).fits
 
@@ -51,7 +51,7 @@ def addable(problem: Problem) -> jax.Array:
 def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray) -> Gains:
   """Gains of a traceable `value` at the required set and at the answer `mask [n]`.
 
-  At the answer, elements that do not fit are measured too. If one of them loses, the function is
+  At the answer, elements that do not fit are measured too. If one of them lowers the value, F is
   not monotone, or not defined beyond the budgets; then only the required set is returned.
   """
   fits, masks, values, gains = jax.device_get(_gains_at_ends(problem, as_argument(value), mask))
@@ -92,7 +92,7 @@ def _gains_at_ends(problem, value, mask):
 def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
   """Gains of all elements at the sets asked, wherever both values are known.
 
-  Uses at most 2048 sets: those with the most known gains, and among equals those of the highest
+  At most 2048 sets are used: the ones with the most known gains and, among equals, the highest
   values. The first 128 of them also take the values of canonically equal sets.
   """
   masks, keys, values, errors = _known_sets(problem, measurements)
@@ -144,7 +144,7 @@ def _pairs(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _same_additions(problem: Problem, masks: np.ndarray, keys: list[bytes]) -> np.ndarray:
-  """Row of the set equal to each of `masks [S, n]` with each element, `[S, n]`; -1 if none."""
+  """Row of the set equal to each of `masks [S, n]` plus each element, `[S, n]`; -1 if none."""
   row_of: dict[bytes, int] = {}
   for row, key in enumerate(keys):
     row_of.setdefault(key, row)
@@ -164,5 +164,5 @@ def _canonical_additions(problem, masks):
   forms = jax.vmap(jax.vmap(problem.canonical_form))(
     masks[:, None] | jnp.eye(problem.n, dtype=bool)
   )
-  # Two elements of a group have no canonical form.
+  # A set with two elements of a group has no canonical form.
   return forms, masks | (masks[:, :, None] & same_group(problem)).any(axis=1)

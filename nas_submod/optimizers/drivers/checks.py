@@ -55,7 +55,7 @@ def check_optimizer(optimizer: Any) -> None:
       raise ValueError(f"{name} of the optimizer must be a function{or_none}, got {function!r}")
 
 
-@jax.jit  # it caches the shapes
+@jax.jit  # caches the shapes
 @full_precision()
 def _evaluate(value, mask):
   return value(mask)
@@ -70,7 +70,7 @@ def is_feasible(problem: Problem, mask: Any) -> jax.Array:
 
 
 def infeasible(did: str, mask: np.ndarray | None = None) -> ValueError:
-  """The error for an optimizer that asked for, or answered, an infeasible set."""
+  """The error for an optimizer that asked for, or returned, an infeasible set."""
   return ValueError(f"the optimizer {did} a set that is not feasible{_of(mask)}")
 
 
@@ -108,7 +108,7 @@ def idle_rounds(idle: jax.Array, valid: jax.Array, before: State, after: State) 
   """Counts the rounds in a row that asked for nothing, `[]` int.
 
   `idle []` is the count before the round, `valid [B]` marks the rows asked in it. A round that also
-  left the state unchanged counts as all of them: no later one can differ.
+  left the state unchanged sets the count to the limit: no later round can differ.
   """
 
   def equal(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -195,7 +195,7 @@ def _check_form(array: jax.Array, kind: Any, *shape: int) -> None:
 
 @contextlib.contextmanager
 def _must_return(required: str, answer: Any) -> Iterator[None]:
-  """Raises ValueError where a check fails, with what is required and the `answer`, on one line."""
+  """Raises a ValueError of one line if a check fails: what is required, and the `answer`."""
   try:
     yield
   except (AttributeError, TypeError, ValueError) as error:

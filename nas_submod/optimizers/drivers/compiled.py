@@ -78,15 +78,15 @@ def drive(
   Args:
     optimizer: The optimizer.
     problem: The problem.
-    value: `mask [n] -> value []`. Another function object compiles again. Arrays in a
+    value: `mask [n] -> value []`. Another function object is compiled anew. Arrays in a
       `jax.tree_util.Partial` or a `SetFunction` are arguments of the program, not constants.
     rng: Random key.
-    limit: Most sets that may be asked, `[]` int.
+    limit: The most sets that may be asked, `[]` int.
 
   Returns:
     The outcome.
   """
-  # Programs are cached by optimizer. Without `solve`, which they do not use, more share a program.
+  # Programs are cached by optimizer. They do not use `solve`; without it, more share a program.
   return _drive(optimizer._replace(solve=None), problem, as_argument(value), rng, limit)
 
 
@@ -98,7 +98,7 @@ def drive_round_by_round(
   limit: int,
   callback: Callback,
 ) -> Outcome:
-  """Runs the optimizer with a program for each round, and calls `callback` after it."""
+  """Runs the optimizer with a program for each round, and calls `callback` after each."""
   optimizer, value = optimizer._replace(solve=None), as_argument(value)
   run, unfinished = _start(optimizer, problem, rng, limit)
   while unfinished:
@@ -164,7 +164,7 @@ def _play_round(optimizer, problem, value, limit, run):
 @full_precision()
 def _outcome(optimizer, problem, value, run):
   mask, stated = checks.best(optimizer, problem, run.state)
-  # As on the host, a wrong value stated by the optimizer gives way to the value of the set.
+  # As on the host, the value of the set replaces a wrong value stated by the optimizer.
   measured = value(mask).astype(jnp.float32)
   ended = checks.done(optimizer, run.state)
   agrees = jnp.isneginf(stated) | jnp.isclose(stated, measured, rtol=1e-5)

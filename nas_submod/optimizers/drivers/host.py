@@ -57,7 +57,7 @@ def maximize_on_host(
       answers[row] = measurements.pooled(key, count)
     state, info, costs, question = advance(problem, state, question, *answers.T)
     info, costs, question = jax.device_get((info, costs, question))
-    # In the round that the limit cuts, runs may step to sets that were not measured.
+    # In a round cut by the limit, runs may step to sets that were not measured.
     steps = steps_of(info, costs, measurements.total)
     trace += [step for step in steps if not (cut and np.isneginf(step.value))]
     if callback is not None:

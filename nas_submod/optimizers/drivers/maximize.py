@@ -33,13 +33,13 @@ def maximize(
       products have full float32 precision on every platform, unless it sets another. Differences
       up to 1e-6 of a value are ties: if gains are that small, subtract a constant from F.
     optimizer: Any optimizer of `nas_submod.optimizers`.
-    max_evaluations: Most measurements on the host; most sets asked of a traceable function, repeats
-      included. None sets no limit. On the host a set that is already measured costs nothing, so a
+    max_evaluations: The most measurements on the host; the most sets asked of a traceable function,
+      repeats included. None for no limit. On the host a set that is already measured is free, so a
       limit does not end an optimizer that is never done.
     seed: Seed of the optimizer's randomness, from 0 to 2**32 - 1.
     traceable: Whether `value` is traceable. The whole run is then one compiled program.
     callback: Called after each round with `(round, info, state)`. With a traceable function each
-      round is then a program, and the optimizer's `solve` is not used.
+      round is then its own program, and the optimizer's `solve` is not used.
 
   Returns:
     The optimizer's answer, and how it was found.

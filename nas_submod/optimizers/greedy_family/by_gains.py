@@ -1,4 +1,4 @@
-"""Greedy on set functions that give gains: the same decisions, without a value per set."""
+"""Greedy on set functions with gains: the same decisions, without a value for each set."""
 
 import functools
 from collections.abc import Callable
@@ -37,9 +37,9 @@ _LAZY_BATCH = 64  # gains measured together; decisions do not depend on it, 512 
 def solve_by_gains(
   problem: Problem, function: SetFunction, rng: jax.Array, rules: jax.Array, options: Options
 ) -> Outcome:
-  """Runs greedy by `rules [R, 1 + m]` without a `canonical` function; the best path wins.
+  """Runs greedy by `rules [R, 1 + m]` if `problem.canonical` is None; the best path wins.
 
-  An evaluation of the outcome is one gain of one element.
+  An evaluation in the outcome is one gain of one element.
   """
   keys = jax.random.split(rng, rules.shape[0])
   solve = functools.partial(_solve_all if options.sample is None else _solve_sampled, problem)
@@ -60,7 +60,7 @@ def solve_by_gains(
 
 
 class _GainsPath(NamedTuple):
-  """A path that measures all candidates, with fewer fields than a `GreedyPath`: faster steps.
+  """A path that measures all candidates, with fewer fields than `GreedyPath` for faster steps.
 
   Attributes:
     outcome: The outcome so far.
@@ -116,7 +116,7 @@ def _solve_all(
     return additions.fits, rate, additions.fits.sum()
 
   def step(path: _GainsPath, measure: Callable[[SetFunction, _GainsPath], _Best]) -> _GainsPath:
-    """Adds the best element; if none is accepted the path ends, and its set is not used."""
+    """Adds the best element; if it is not accepted, the path ends and the set is not used."""
     gains, element, lower, scale, measured = measure(function, path)
     outcome, after = path.outcome, path.value + gains
     accepted = lower > LOWEST
@@ -129,7 +129,7 @@ def _solve_all(
       mask=jnp.where(better, path.mask.at[candidate].set(True), outcome.mask),
       value=jnp.where(better, after[candidate], outcome.value),
       evaluations=outcome.evaluations + measured,
-      rounds=outcome.rounds + (path.left > 0),  # nothing may fit in the first step
+      rounds=outcome.rounds + (path.left > 0),  # perhaps nothing fits in the first step
       finite=outcome.finite & ~jnp.isnan(lower),
     )
     candidates, rate, left = candidates_of(added)
@@ -140,7 +140,7 @@ def _solve_all(
       value=value,
       scale=jnp.maximum(scale, jnp.abs(value)),
       state=with_element(path.state, element),
-      # Gains of elements that did not fit may be meaningless, so they are no bounds.
+      # Gains of elements that did not fit may be meaningless, so they are not bounds.
       bounds=None if path.bounds is None else jnp.where(path.candidates, gains, path.bounds),
       candidates=candidates,
       rate=rate,
@@ -161,7 +161,7 @@ def _solve_all(
 
 
 def _measure_all(function: SetFunction, path: _GainsPath, first: bool = False) -> _Best:
-  """Measures every element, so the best of them is decided."""
+  """Measures every element, so the best one is known."""
   assert function.gains is not None
   gains, scale = _finite(function.gains(path.state)), path.scale
   if first:
@@ -171,7 +171,7 @@ def _measure_all(function: SetFunction, path: _GainsPath, first: bool = False) -
 
 
 def _measure_lazily(function: SetFunction, path: _GainsPath) -> _Best:
-  """Measures the elements of the highest known density, and all if those do not decide."""
+  """Measures the elements of the highest known density, and all if these do not decide."""
   assert function.gain is not None and path.bounds is not None
   size = path.mask.size
   count = min(_LAZY_BATCH, size)
@@ -225,7 +225,7 @@ def _solve_sampled(
 def _measure_sample(
   function: SetFunction, options: Options, path: GreedyPath, state: Any
 ) -> tuple[GreedyPath, jax.Array, jax.Array]:
-  """Measures the candidates and adds the best; also whether it did, and how many there were."""
+  """Measures the candidates and adds the best; also returns whether it did, and their number."""
   assert function.gain is not None
   elements, valid = next_elements(path, options)
   gains = _finite(jax.vmap(function.gain, (None, 0))(state, elements))

@@ -45,9 +45,9 @@ def settle(
 ) -> tuple[GreedyPath, jax.Array]:
   """Records measured gains and adds the best element once no unmeasured one could beat it.
 
-  Measurements that the decision does not need leave no trace in the path. All are `[B]`: elements,
-  whether they are valid, gains, and values of F with each. Returns the path, and whether an element
-  was added, `[]` bool.
+  Measurements that the decision does not need leave no trace in the path. All arrays are `[B]`: the
+  elements, whether they are valid, their gains, and F with each. Returns the path, and whether an
+  element was added, `[]` bool.
   """
   decision = decide(path, path.gain, elements, valid, gains, options.lazy)
   path = record(path, elements, decision.used, gains, values)
@@ -66,7 +66,7 @@ def settle(
 
 
 class Decision(NamedTuple):
-  """The decision of the measured elements; final if `safe`.
+  """The decision from the measured elements; final if `safe`.
 
   Attributes:
     used: The measurements that it needs. `[B]` bool.
@@ -89,14 +89,14 @@ def decide(
   gains: jax.Array,
   one_by_one: bool,
 ) -> Decision:
-  """The first decision that the `valid` ones of the measured elements `[B]` allow.
+  """The first decision that the `valid` measured elements `[B]` allow.
 
   The best element is the lowest of those whose density ties with the highest under rounding. With
-  `one_by_one` the first elements may decide without the others. `bounds [n]` bound gains that are
-  not measured yet.
+  `one_by_one` the first elements may decide without the others. `bounds [n]` are upper bounds on
+  gains not measured yet.
   """
   places, size = jnp.arange(elements.size), path.mask.size
-  target = jnp.where(valid, elements, size)  # rows that do not exist are written nowhere
+  target = jnp.where(valid, elements, size)  # invalid rows are written nowhere
   place = jnp.full(size, elements.size).at[target].set(places, mode="drop")
   gain = path.gain.at[target].set(gains, mode="drop")
   rate, scale = per_price(path.price), _scale(path, valid, gains)
@@ -117,7 +117,7 @@ def decide(
   total = valid.sum()
   if not one_by_one:
     return look(total)[1]
-  # An element without a bound could be the best, so all of these are needed at once.
+  # An element without a bound could be the best, so all such are needed at once.
   first = jnp.clip(jnp.sum(valid & (bounds[elements] == jnp.inf)), 1)
   return jax.lax.while_loop(
     lambda carry: ~carry[1].safe & (carry[0] < total), lambda carry: look(carry[0] + 1), look(first)

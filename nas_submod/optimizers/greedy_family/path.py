@@ -22,8 +22,8 @@ class GreedyPath(NamedTuple):
     steps: Elements added; -1 before the required set is measured. `[]` int.
     mask: The current set. `[n]` bool.
     value: F(mask). `[]`.
-    scale: Largest |F| on the path and largest gain of the first step. Rounding is relative to it.
-      `[]`.
+    scale: The largest of |F| on the path and the gains of the first step. Rounding is relative to
+      it. `[]`.
     gain: Last measured F(S + e) - F(S), at this or an earlier set; +inf if never measured. `[n]`.
     after: F(mask + e) where `fresh`. `[n]`.
     fresh: Whether the gain was measured at this set. `[n]` bool.
@@ -99,7 +99,7 @@ class Densities(NamedTuple):
 
 def densities(gain: jax.Array, rate: jax.Array, scale: jax.Array) -> Densities:
   """Densities of gains `[n]` at rates `per_price [n]`; `scale []` as in `GreedyPath`."""
-  # Each term is rounded by itself, because the sum of both may overflow float32.
+  # The terms are scaled one by one, because the sum of both may overflow float32.
   room = ties.ROUNDING * scale + ties.ROUNDING * jnp.minimum(jnp.abs(gain), -LOWEST)
   gain = jnp.where(jnp.abs(gain) <= room, 0.0, gain)  # a gain within rounding is no gain
   computed = density(gain, rate)
@@ -183,7 +183,7 @@ def open_steps(
 
 
 def in_turns(rows: jax.Array) -> jax.Array:
-  """`[R, B, ...]` of `R` paths as `[B * R, ...]`: a round cut short is fair to all of them."""
+  """Interleaves `[R, B, ...]` of `R` paths to `[B * R, ...]`, so a cut round is fair to all."""
   return jnp.swapaxes(rows, 0, 1).reshape(-1, *rows.shape[2:])
 
 
@@ -211,7 +211,7 @@ def within_batch(valid: jax.Array, first_step: jax.Array, options: Options) -> j
 def most_promising(
   gain: jax.Array, rate: jax.Array, candidates: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array]:
-  """The `candidates [n]` of the highest density `[B]`, and whether there are so many `[B]`."""
+  """The `candidates [n]` of the highest density `[B]`, and whether each exists `[B]`."""
   key = jnp.where(candidates, density(gain, rate), -jnp.inf)
   # Without the barriers XLA's CPU compiler fuses the selection into a sort, ten times slower.
   keys, elements = map(jax.lax.optimization_barrier, jax.lax.top_k(key, count))
@@ -236,7 +236,7 @@ def ask_path(path: GreedyPath, options: Options) -> tuple[jax.Array, jax.Array]:
 def gains_of(path: GreedyPath, values: jax.Array) -> jax.Array:
   """Finite gains of sets of `values [B]` over the current set. `[B]`.
 
-  If F(mask) could not be measured, the values stand for their gains.
+  If F(mask) could not be measured, the values serve as gains.
   """
   gains = values - jnp.where(path.value == -jnp.inf, 0.0, path.value)
   return jnp.where(values == -jnp.inf, LOWEST, jnp.clip(gains, LOWEST, -LOWEST))
@@ -260,7 +260,7 @@ def add_element(
 
 
 def best_of_path(path: GreedyPath) -> tuple[jax.Array, jax.Array]:
-  """The best set `[n]` and its value, including sets measured for the step under way."""
+  """The best set `[n]` and its value, including sets measured for the current step."""
   after = jnp.where(path.fresh & path.candidates, path.after, -jnp.inf)
   element = ties.first_largest(after)
   ahead = ties.beats(after[element], path.best_value)

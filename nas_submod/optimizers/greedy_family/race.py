@@ -1,10 +1,10 @@
 """One greedy path that races: what to measure next and how often, and when a step is decided.
 
-Every step is a race over rungs. All candidates are measured with the replicates of the first rung,
-those that could still be the best with the replicates of the second, and so on. Then the element
-of the best mean density is added. An element could be the best unless the leader is significantly
-ahead of it: one-sided 95% of Student's t, with one noise variance pooled from all replicates of the
-path. The test takes differences as unpaired, which is cautious if replicates share randomness.
+Every step is a race over rungs. All candidates get the replicates of the first rung, those that
+could still be the best get the replicates of the second, and so on. Then the element with the best
+mean density is added. An element could be the best unless the leader is significantly ahead of it:
+one-sided 95% of Student's t, with one noise variance pooled from all replicates of the path. The
+test treats samples as unpaired, which is conservative if replicates share randomness.
 """
 
 import functools
@@ -41,7 +41,7 @@ class Race(NamedTuple):
   Attributes:
     path: The path; its values and gains are means.
     replicates_here: Replicates of F(mask), 0 before the required set is measured. `[]` int.
-    rung: The rung under way, from 0. `[]` int.
+    rung: The current rung, from 0. `[]` int.
     contenders: Elements to measure in this rung; unused in the first. `[n]` bool.
     replicates: Replicates of F(mask + e), 0 where not `path.fresh`. `[n]` int.
     error: Standard error of F(mask + e); NaN if unknown. `[n]`.
@@ -70,7 +70,7 @@ class Standing(NamedTuple):
 
   Attributes:
     squares, freedom: As in `Race`, with the measurements at this set.
-    leader: The element of the best mean density in this rung. `[]` int.
+    leader: The element with the best mean density in this rung. `[]` int.
     lower: Lower bound of its density under rounding. `[]`.
     rivals: Other elements that could be the best. `[n]` bool.
   """
@@ -101,8 +101,8 @@ def start_race(problem: Problem, rng: jax.Array) -> Race:
 
 def _next_elements(race: Race, options: Options) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Elements to measure `[B]`, which of them to ask `[B]`, and bounds of all gains `[n]`."""
-  # A gain of an earlier set bounds a gain only up to its noise and the leader's. While the noise
-  # is unknown it is no bound.
+  # A gain at an earlier set is a bound only up to its noise and the leader's. While the noise is
+  # unknown, it is no bound.
   variance = race.gain_variance + 1 / options.replicates_per_rung[0]
   variance += 1 / jnp.maximum(race.replicates_here, 1)
   margin = jnp.nan_to_num(race.noise, nan=jnp.inf) * jnp.sqrt(variance)
@@ -126,12 +126,12 @@ def ask_race(race: Race, options: Options) -> tuple[jax.Array, jax.Array, jax.Ar
 
 
 def _of_rung(race: Race, options: Options) -> jax.Array:
-  """Replicates in total of a candidate in the rung under way."""
+  """Total replicates of a candidate in the current rung."""
   return jnp.array(options.replicates_per_rung)[race.rung]
 
 
 def _of_required(race: Race, options: Options) -> jax.Array:
-  """Replicates of the required set: as of the first rung, then of the last if noise is unknown."""
+  """Total replicates of the required set: the first rung's, then the last's if noise is unknown."""
   first, *_, last = options.replicates_per_rung
   return jnp.where(race.replicates_here == 0, first, last)
 
@@ -237,7 +237,7 @@ def _step(race: Race, standing: Standing) -> tuple[Race, jax.Array]:
 
 
 def _variance(count: jax.Array, error: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Variance of one measurement times degrees of freedom, and these; both 0 where unknown."""
+  """Variance of one measurement times degrees of freedom, and the latter; both 0 where unknown."""
   known = (count > 0) & jnp.isfinite(error)
   freedom = jnp.where(known, jnp.maximum(count - 1, 1), 0).astype(jnp.float32)
   return freedom * count * jnp.where(known, error, 0) ** 2, freedom
@@ -261,8 +261,8 @@ def _judge(race: Race) -> Standing:
   noise = _noise(squares, freedom)
   in_race = jnp.where(race.rung == 0, path.fresh, race.contenders) & path.fresh
   leader, lower = best_of(densities(path.gain, per_price(path.price), path.scale), in_race)
-  # Densities are compared crosswise, gain times the other's price, in units of the larger price:
-  # a quotient by a tiny price would overflow.
+  # Densities are compared by cross-multiplication, gain times the other's price, in units of the
+  # larger price: a quotient by a tiny price would overflow.
   price = jnp.where(path.gain[leader] > 0, path.price, 1.0)
   price = jnp.maximum(price, SMALLEST_PRICE)
   larger = jnp.maximum(price, price[leader])

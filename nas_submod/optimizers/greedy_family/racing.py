@@ -1,10 +1,10 @@
 """Greedy paths that race their candidates: replicates go where a choice is in doubt.
 
-`race` describes the race of a step. The answer is raced in the end too: some sets of the paths were
-measured once and others many times, and the largest of such means is most often one of the least
-known. Finalists are the best set of each path and the set at its end. They are measured with the
-replicates of the second rung, those that could still be the best with the replicates of the third,
-and so on. Without noise the optimizer is plain greedy.
+`race.py` describes the race of a step. A final race decides the answer: some sets of the paths were
+measured once and others many times, and the largest of such means most often has few measurements.
+Finalists are the best set of each path and the set at its end. They get the replicates of the
+second rung, those that could still be the best get the replicates of the third, and so on. Without
+noise the optimizer is plain greedy.
 """
 
 import functools
@@ -34,9 +34,9 @@ class Finalists(NamedTuple):
 
   Attributes:
     masks: The best set of each path, then the set at the end of each. `[2 R, n]` bool.
-    values: Their means; -inf if an equal number of replicates put them behind. `[2 R]`.
+    values: Their means; -inf for those that an earlier rung ruled out. `[2 R]`.
     contenders: Finalists to measure once the paths are over, equal sets once. `[2 R]` bool.
-    rung: The rung under way, from 1. `[]` int.
+    rung: The current rung, from 1. `[]` int.
   """
 
   masks: jax.Array
@@ -116,7 +116,7 @@ def _are_over(races: Race) -> jax.Array:
 
 
 def _finalists(problem: Problem, races: Race) -> Finalists:
-  """The finalists as the paths are now. Without noise none has to be measured again."""
+  """The current finalists of the paths. Without noise none has to be measured again."""
   bests, best_values = jax.vmap(best_of_path)(races.path)
   masks = jnp.concatenate([bests, races.path.mask])
   values = jnp.concatenate([best_values, races.path.value])
@@ -131,7 +131,7 @@ def _compare(
 ) -> Finalists:
   """Records means `values [2 R]` of the contenders after their rung.
 
-  `noise []` is that of a `Race`. If no contender could be measured, the earlier values stay.
+  `noise []` is as in `Race`. If no contender could be measured, the earlier values stay.
   """
   values = jnp.where(finalists.contenders, values, -jnp.inf)
   margin = noise * jnp.sqrt(2 / jnp.array(replicates_per_rung)[finalists.rung])

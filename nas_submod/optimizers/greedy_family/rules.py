@@ -1,8 +1,8 @@
 """Greedy algorithms: every rule, eager or lazy, batched, several rules at once.
 
 A rule sets the price of an element at a set: `offset + weights . marginal_cost`. Greedy adds the
-element of the largest gain per price that still fits, until nothing fits. Resources that
-`Problem.priced` leaves out have no price: they only limit.
+element with the largest gain per price that still fits, until nothing fits. Resources that
+`Problem.priced` leaves out have no price: they are only limits.
 """
 
 import functools
@@ -52,17 +52,17 @@ def greedy(
   race: tuple[int, ...] | None = None,
   wide_start: bool = False,
 ) -> Optimizer:
-  """Adds the element of the largest gain per price, until nothing fits.
+  """Adds the element with the largest gain per price, until nothing fits.
 
   With one knapsack and monotone submodular F, the better of `density:0` and the best single element
-  has 0.427 of the optimum (Feldman, Nutov, Shoham 2023). With groups alone `unit` has 1/2 (Fisher,
-  Nemhauser, Wolsey 1978). Lazy (Minoux 1978) gives the same set for submodular F. A free element
-  counts as costing 1e-20. Elements without gain come last.
+  reaches 0.427 of the optimum (Feldman, Nutov, Shoham 2023). With groups alone `unit` reaches 1/2
+  (Fisher, Nemhauser, Wolsey 1978). Lazy greedy (Minoux 1978) gives the same set for submodular F. A
+  free element counts as costing 1e-20. Elements without gain come last.
 
   Args:
     rule: "unit" (every price is 1), "density:i" (units of resource i), or "joint" (the sum of the
       shares of all budgets). Resources without a price (`Problem.priced`) have no density and no
-      part in "joint", which is "unit" without any.
+      part in "joint", which equals "unit" if none has a price.
     lazy: Measure only elements whose last known density could still be the best.
     batch: Sets asked in a round, None for all. It changes neither the decisions nor their order:
       measurements that a decision does not need are not used.
@@ -86,11 +86,11 @@ def rcas(
   race: tuple[int, ...] | None = None,
   wide_start: bool = False,
 ) -> Optimizer:
-  """Runs greedy by unit, by the density of every priced resource, and joint; the best wins.
+  """Runs greedy with "unit", "density:i" for each priced resource, and "joint"; the best wins.
 
-  All rules but the joint one are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets those
-  may get 1/k of the optimum; the joint rule does not fail there. All run at once: a round asks
-  `rules x batch` sets. Resources are priced by `Problem.priced`; without any, only "unit" runs.
+  All rules but the joint one are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets they
+  may reach only 1/k of the optimum; the joint rule does not fail there. All run at once: a round
+  asks `rules x batch` sets. If no resource is priced (`Problem.priced`), only "unit" runs.
 
   Args:
     lazy: As for `greedy`.
@@ -130,13 +130,13 @@ def stochastic_greedy(
 def greedy_plus_max(
   rule: str = "joint", batch: int | None = 1, wide_start: bool = False
 ) -> Optimizer:
-  """Runs density greedy whose answer may be any set it measured: Greedy+Max.
+  """Greedy+Max: density greedy whose answer may be any set that it measured.
 
   Every set of the path is thus also completed by its best single element. With one knapsack and
-  monotone submodular F it has 1/2 of the optimum (Yaroslavtsev, Zhou, Avdiukhin 2020).
+  monotone submodular F it reaches 1/2 of the optimum (Yaroslavtsev, Zhou, Avdiukhin 2020).
 
   Args:
-    rule: As for `greedy`; the ratio holds for the density of the one resource.
+    rule: As for `greedy`; the 1/2 holds for the density of the one resource.
     batch: As for `greedy`.
     wide_start: As for `greedy`.
 
@@ -188,7 +188,7 @@ def make_greedy(
     # Gains do not tell which elements lead to the same canonical set.
     if isinstance(value, SetFunction) and value.incremental and problem.canonical is None:
       weights = _all_price_weights(rules, problem)
-      # They are static arguments that a run by gains does not use.
+      # These options are static, and a run by gains does not use them.
       shared = options._replace(batch=1, wide_start=False)
       return solve_by_gains(problem, value, rng, weights, shared)
     return drive(protocol, problem, value, rng)

@@ -13,7 +13,7 @@ _MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"
 # By name of the space. From Xiong et al. 2019: "rcnet" is in Table 2 (CIFAR-100) and Table 3
 # (ImageNet), "rcnet_b" in Table 3. "rcnet_adapted" is CIFAR-100's network moved to ImageNet, from
 # Table 5 of the supplement. "resnet8" is the image classifier of MLPerf Tiny (Banbury et al. 2021).
-# "by_hand" was drawn without a search, within the parameters, multiply-adds and "int8" memory of
+# "by_hand" was designed without a search, within the parameters, multiply-adds and "int8" memory of
 # resnet8.
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
   "rcnet_cifar100": {
@@ -38,7 +38,7 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
 
 
 def read(space: SearchSpace, text: str) -> tuple[int, ...]:
-  """The architecture of a text.
+  """Reads an architecture from text.
 
   Args:
     space: The space.

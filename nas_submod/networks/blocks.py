@@ -147,8 +147,8 @@ def inverted_residual(
 def residual(cin: int, cout: int, stride: int, *, kernel: int = 3) -> Layer:
   """The basic residual block of ResNet (He et al. 2016): two convolutions with batch norm.
 
-  Rectifiers stand behind the first convolution and behind the addition. If the shape changes, the
-  shortcut is a 1x1 convolution with batch norm.
+  Rectifiers follow the first convolution and the addition. If the shape changes, the shortcut is a
+  1x1 convolution with batch norm.
 
   Args:
     cin: Input channels.
@@ -167,10 +167,10 @@ def residual(cin: int, cout: int, stride: int, *, kernel: int = 3) -> Layer:
 def depthwise_separable(
   cin: int, cout: int, stride: int, *, kernel: int = 3, squeeze_excite: bool = False
 ) -> Layer:
-  """A depthwise and a 1x1 convolution: the inverted residual of expansion 1 without its first one.
+  """An inverted residual of expansion 1 without its first convolution: depthwise, then 1x1.
 
-  It is MobileNetV2's first block and the SepConv of MnasNet (Tan et al. 2019). Unlike MobileNetV1,
-  it has no rectifier at its end, and adds its input if the shapes agree.
+  It is MobileNetV2's first block and the SepConv of MnasNet (Tan et al. 2019). Unlike MobileNetV1's
+  block, it does not end with a rectifier, and it adds its input if the shapes agree.
 
   Args:
     cin: Input channels.
@@ -187,18 +187,18 @@ def depthwise_separable(
   return layers.residual(branch) if stride == 1 and cin == cout else branch
 
 
-# The built-in blocks by their name in a config, with how the default name of an option begins.
+# The built-in blocks by their name in a config, with the prefix of the option's default name.
 BLOCKS: Mapping[str, tuple[Callable[..., Layer], str]] = {
   "inverted_residual": (inverted_residual, "e{expansion}"),
   "residual": (residual, "res"),
   "depthwise_separable": (depthwise_separable, "ds"),
 }
-# Settings in default names of options, with their letter, unless they have the usual value.
+# Settings that default names of options show with a letter, unless they have the usual value.
 _IN_NAMES = (("kernel", "k", 3), ("expand_groups", "g", 1), ("project_groups", "p", 1))
 
 
 def option(block: Any = "inverted_residual", name: str | None = None, **settings: Any) -> Option:
-  """An option from its entry in a config.
+  """Makes an option from its entry in a config.
 
   The default name of a built-in block looks like `e6k5g2p2se`, `res` or `dsk5`: the block, the
   kernel unless 3, the groups of the first (g) and last (p) convolution unless 1, `se` for

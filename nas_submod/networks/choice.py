@@ -11,7 +11,7 @@ from nas_submod.networks.layers import Layer, Variables
 
 
 class Choice(NamedTuple):
-  """Several layers in one. Its parameters and its state are vectors, long enough for each layer.
+  """Several layers in one. Its parameters and its state are vectors, long enough for any layer.
 
   Attributes:
     sizes: Lengths `(P, S)` of the two vectors.
@@ -80,10 +80,10 @@ def _switch(
   state: jax.Array,
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`branches[index](params, state, x) -> (y, state)`, differentiable in params and x by y alone.
+  """`branches[index](params, state, x) -> (y, state)`; gradients flow from y to params and x only.
 
-  The custom gradient computes the branch again, because JAX would store the residuals of every
-  branch. It traces in half the time of `jax.checkpoint` around the switch.
+  The custom gradient recomputes the branch, because JAX would store the residuals of every branch.
+  It traces in half the time of `jax.checkpoint` around the switch.
   """
 
   @jax.custom_vjp
@@ -110,7 +110,7 @@ def _switch_row(
   state: jax.Array,
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Applies `_switch` for the first `count` indices in a row; its gradient goes back the same way.
+  """Applies `_switch` for the first `count` indices in a row; the gradient visits them in reverse.
 
   JAX cannot differentiate a loop of dynamic length in reverse, so the forward pass stores the input
   of each slot for the custom gradient.
@@ -157,10 +157,7 @@ def _switch_row(
 
 
 def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any]]:
-  """For each branch, the function from params, state, x and the cotangent of y to two cotangents.
-
-  They are the cotangents of params and of x.
-  """
+  """For each branch, `(params, state, x, cotangent of y) -> (cotangents of params and of x)`."""
 
   def pull(branch):
     def gradient(params, state, x, cotangent):
@@ -173,12 +170,12 @@ def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any
 
 
 def _size(form: Any) -> int:
-  """Numbers in all leaves."""
+  """Total size of the leaves."""
   return sum(leaf.size for leaf in jax.tree.leaves(form))
 
 
 def _pack(tree: Any, size: int) -> jax.Array:
-  """Concatenates the leaves to a vector, and pads it with zeros."""
+  """Concatenates the leaves into a vector, and pads it with zeros."""
   leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
   used = sum(leaf.size for leaf in leaves)
   return jnp.concatenate([*leaves, jnp.zeros(size - used)])
@@ -199,7 +196,7 @@ def _unpack(vector: jax.Array, form: Any) -> Any:
 
   def backward(_, gradients):
     # Not a concatenation: XLA's CPU compiler would fuse a sum into it, such as the gradient of a
-    # bias, and compute the sum again for every number of the vector.
+    # bias, and recompute the sum for every number of the vector.
     packed, begin = jnp.zeros_like(vector), 0
     for gradient in gradients:
       packed = jax.lax.dynamic_update_slice(packed, gradient.ravel(), (begin,))

@@ -2,10 +2,10 @@
 
 On CPUs, XLA's convolutions inside loops and branches are an order of magnitude slower than the same
 sums written as matrix products and shifted multiply-adds. Accelerators have fast convolutions, but
-XLA's GPU compiler times several algorithms for each one. This takes minutes in a program with many
-convolutions, and without it they run an order of magnitude slower. Products compile and run faster
-there too, so 1x1 convolutions of few groups are products on every backend. `python -m
-benchmarks.convolutions` measures this.
+XLA's GPU compiler autotunes each one. Autotuning takes minutes in a program with many convolutions;
+without it they run an order of magnitude slower. Matrix products compile and run faster there too,
+so 1x1 convolutions of few groups are products on every backend. `python -m benchmarks.convolutions`
+measures this.
 """
 
 import functools
@@ -73,7 +73,7 @@ def convolve_by_products(
 def _by_platform(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
   """Convolves by products on CPUs, by the primitive elsewhere.
 
-  The custom gradient chooses again. JAX would differentiate both ways, and store what each needs.
+  The custom gradient chooses again; JAX would differentiate both, and store the residuals of both.
   """
   return jax.lax.platform_dependent(
     x,
@@ -102,7 +102,7 @@ def _by_platform_backward(stride: int, groups: int, inputs: Any, gradient: jax.A
 _by_platform.defvjp(_by_platform_forward, _by_platform_backward)
 
 
-# With at most this many groups, each group has its own product. It takes half the time of one
+# With at most this many groups, each group has its own product. This takes half the time of one
 # batched product, but longer to compile.
 _MOST_PRODUCTS = 8
 
@@ -111,8 +111,8 @@ _MOST_PRODUCTS = 8
 def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
   """`x @ weights` of shapes `[..., I]` and `[I, O]`, with a custom gradient of the weights.
 
-  JAX would differentiate to the transpose of `gradient.T @ x`, and XLA's CPU compiler stores the
-  large transposed gradient.
+  JAX's own gradient is a transpose of `gradient.T @ x`, and XLA's CPU compiler stores the large
+  transposed gradient.
   """
   return x @ weights
 
@@ -157,8 +157,8 @@ def _multiply_add(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
 def _depthwise(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
   """`_multiply_add` with a custom gradient of the taps.
 
-  JAX would differentiate to a reduction of a product for every tap. XLA's CPU compiler fuses these
-  into a loop that it does not vectorise.
+  JAX's own gradient is a reduction of a product for every tap. XLA's CPU compiler fuses these into
+  a loop that it does not vectorise.
   """
   return _multiply_add(x, taps, stride)
 
@@ -175,7 +175,7 @@ def _depthwise_backward(stride: int, inputs: Any, gradient: jax.Array) -> Any:
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
-# Numbers in all running sums of a block: a megabyte, which stays in the cache of a core.
+# Numbers in the running sums of a block: a megabyte, which stays in the cache of a core.
 _BLOCK = 1 << 18
 
 

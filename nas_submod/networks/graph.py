@@ -1,7 +1,7 @@
 """The operations of a layer, as data: for costs, peak memory, export and latency.
 
 `Layer.trace` maps the shape of one example to a `Graph`. Tensor 0 is the input of a graph, and
-operation i makes tensor `i + 1`. A shape is that of one example, without the batch.
+operation i makes tensor `i + 1`. Shapes are of one example, without the batch axis.
 """
 
 from collections.abc import Callable
@@ -30,19 +30,19 @@ class Operation(NamedTuple):
 
   Attributes:
     kind: A key of `KINDS`.
-    inputs: Numbers of the tensors it reads.
-    shape: Shape of the tensor it makes.
+    inputs: Numbers of the tensors that it reads.
+    shape: Shape of the tensor that it makes.
     path: Where its values are in the parameters and the state of the traced layer: an index for
       each `serial` or `residual` around it. A convolution has `kernel [K, K, cin / groups, cout]`
-      and perhaps `bias [cout]`; batch norm has `scale`, `bias` and, in the state, `mean` and `var`,
+      and maybe `bias [cout]`; batch norm has `scale`, `bias` and, in the state, `mean` and `var`,
       all `[C]`; a dense layer has `kernel [cin, cout]` and `bias [cout]`.
-    params: Learned numbers.
+    params: Learned parameters.
     madds: Multiply-adds that count as a cost.
     kernel: Side of the kernel of a convolution, in pixels.
     stride: Its step, in pixels.
     groups: Groups of a convolution or a shuffle.
     bias: Whether a convolution has a bias of its own.
-    epsilon: What batch norm adds to the variance.
+    epsilon: Number that batch norm adds to the variance.
     norm: After `fuse`: the path of the batch norm that a convolution absorbed, or None.
     norm_epsilon: Its epsilon.
     active: After `fuse`: whether the rectifier is part of the operation.
@@ -104,7 +104,7 @@ class Graph(NamedTuple):
     """The graph followed by a part, whose paths begin with an index.
 
     Args:
-      part: Its input has the shape of the tensor it reads.
+      part: The part; its input has the shape of the tensor it reads.
       index: Place of the part in the parameters and the state.
       tensor: The tensor that it reads; by default the output.
     """
@@ -124,7 +124,7 @@ class Graph(NamedTuple):
     return [i for i, operation in enumerate(self.operations) if tensor in operation.inputs]
 
   def cost(self) -> dict[str, int]:
-    """Learned numbers, and the multiply-adds of the convolutions for one image."""
+    """Learned parameters, and multiply-adds of the convolutions for one image."""
     return {
       name: sum(getattr(operation, name) for operation in self.operations)
       for name in ("params", "madds")
@@ -139,8 +139,8 @@ def start(shape: Shape) -> Graph:
 def fuse(graph: Graph) -> Graph:
   """The graph as a device runs it.
 
-  A batch norm becomes part of the convolution before it, and a rectifier part of the convolution,
-  the dense layer or the addition before it, unless another operation reads the tensor between.
+  A batch norm merges into the convolution before it, and a rectifier into the convolution, dense
+  layer or addition before it, unless another operation reads the tensor between them.
   """
   operations: list[Operation] = []
   renamed = {0: 0}
@@ -165,7 +165,7 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _absorbing(kind: str) -> Callable[[Operation], bool] | None:
-  """Which operations take one of this kind into themselves; None if none does."""
+  """A test for operations that absorb one of this kind; None if none does."""
   if kind == "batch_norm":
     return lambda before: before.kind == "conv" and before.norm is None and not before.active
   if kind == "relu":

@@ -35,13 +35,13 @@ class Layer(NamedTuple):
       `draw(rng, shape)`, so constant draws give its mean and scale.
     apply: `(params, state, x, train) -> (y, state)`. If `train` is true, batch norm uses the
       statistics of the batch and updates the running ones; if false, it uses the running ones. If
-      `train` is the name of a mapped axis, the batch is sharded over that axis; differentiate
-      inside the mapped function then.
-    cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`. Params are
-      all learned numbers. Madds are the multiply-adds of the convolutions for one image, as in the
-      paper: without batch norm and classifier.
-    trace: `shape of one example -> Graph` of its operations. None for a layer that cannot say: it
-      trains and searches, but export and peak memory refuse it.
+      `train` is the name of a mapped axis, the batch is sharded over that axis; then differentiate
+      inside the mapped function.
+    cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`: all learned
+      parameters, and the multiply-adds of the convolutions for one image, as in the paper: without
+      batch norm and classifier.
+    trace: `shape of one example -> Graph` of its operations. None if unknown: training and search
+      take such a layer, but export and peak memory reject it.
   """
 
   init: Callable[..., Variables]
@@ -84,7 +84,7 @@ def parameter_free(
   Args:
     function: `x [B, ...] -> y [B, ...]`.
     output_shape: Maps the shape of one input example to that of its output.
-    kind: The operation that it is, a key of `graph.KINDS`; "" for a layer without trace.
+    kind: Its kind of operation, a key of `graph.KINDS`; "" for a layer without trace.
     **fields: Fields of that operation.
   """
   layer = Layer(
@@ -100,7 +100,7 @@ def parameter_free(
 
 
 def identity() -> Layer:
-  """Returns its input."""
+  """The layer that returns its input."""
   return parameter_free(lambda x: x)._replace(trace=graph.start)
 
 
@@ -129,7 +129,7 @@ def channel_shuffle(groups: int) -> Layer:
 def conv(
   cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> Layer:
-  """A 2-d convolution with padding `(kernel - 1) / 2`; its kernel starts He-normal by fan out.
+  """A 2-d convolution with padding `(kernel - 1) / 2`, initialised He-normal by fan-out.
 
   Args:
     cin: Input channels.

@@ -21,7 +21,7 @@ def normalize_batch(
 ) -> tuple[jax.Array, ...]:
   """Normalises `x [..., C]` by the mean and variance of the batch.
 
-  The custom gradient (Ioffe and Szegedy 2015) needs two passes fewer than the one of JAX.
+  The custom gradient (Ioffe and Szegedy 2015) needs two passes fewer than JAX's own.
 
   Returns:
     The normalised array, the mean and the variance; the last two `[C]`, without gradients.

@@ -13,13 +13,13 @@ class Part(NamedTuple):
   """A layer at a place of a space.
 
   Attributes:
-    name: "stem", "stage2/from_stage1/e6" (first position of stage 2, behind stage 1), "stage2/e6"
+    name: "stem", "stage2/from_stage1/e6" (first position of stage 2, after stage 1), "stage2/e6"
       (its other positions) or "head/from_stage3". Stages count from 1; option "." is the projection
       of an empty first position.
     layer: The layer.
     shape: Height, width and channels of its input.
     stage: The number of its stage from 0, the number of stages for a head, -1 for the stem.
-    predecessor: What feeds it, as `predecessors` counts; None for the stem and other positions.
+    predecessor: The stage that feeds it, as in `predecessors`; None for stem and later positions.
     option: Its option, 0 for the projection; None for stem and head.
   """
 
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 def parts(space: SearchSpace) -> tuple[Part, ...]:
-  """All parts of a space. An empty position is none, unless it is a projection.
+  """All parts of a space. An empty position has no part, unless it is a projection.
 
   A network has the stem, a part for each block and projection, and a head.
   """

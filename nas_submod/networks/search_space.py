@@ -1,6 +1,6 @@
 """A search space: stages of positions, and the options for each position.
 
-An architecture gives an option to every position: integers `[positions]`, 0 for an empty position,
+An architecture has an option for each position: integers `[positions]`, 0 for an empty position,
 `i` for `options[i - 1]`. As a set it is a mask over the elements (position, option), `n =
 positions * len(options)`. As text it is one line: `e6 e3 . | e6 . .`. Empty positions do not
 change the network, so the canonical form pushes the blocks of every stage to the left.
@@ -28,7 +28,7 @@ class Stage:
     channels: Output channels of every block.
     positions: The largest number of blocks.
     stride: Stride of the first block, 1 or 2; the others have stride 1. An empty stage without
-      projection passes its stride on: it multiplies that of the next block.
+      projection passes its stride on: it multiplies the next block's stride.
     projection: Whether an empty first position becomes a 1x1 convolution and batch norm with the
       stage's channels and stride (NAS-Bench-Macro), instead of nothing (RCNet). The canonical form
       then leaves the first position where it is.
@@ -114,7 +114,7 @@ class SearchSpace:
     return np.asarray(self.mask(self.start))
 
   def needs_block(self, stage: int) -> bool:
-    """Whether every network has a block in this stage: the start set has, and no projection."""
+    """Whether every network has a block here: the start set has one, and there is no projection."""
     return not self.stages[stage].projection and any(self.start[self.stage_slices[stage]])
 
   def may_be_empty(self, stage: int) -> bool:
@@ -200,7 +200,7 @@ class SearchSpace:
     return " | ".join(" ".join(words[where]) for where in self.stage_slices)
 
   def parse(self, text: str) -> tuple[int, ...]:
-    """The architecture of a text, the inverse of `text`.
+    """Reads an architecture from text, the inverse of `text`.
 
     A stage may omit empty positions at its end.
 

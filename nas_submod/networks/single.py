@@ -47,7 +47,7 @@ def output_shape(space: SearchSpace, predecessor: int) -> tuple[int, int, int]:
 
 
 def opening_stride(space: SearchSpace, stage: int, predecessor: int) -> int:
-  """Stride of the first block of a stage: empty stages since the predecessor pass theirs on."""
+  """Stride of the first block of a stage: its own times those of the empty stages before it."""
   return math.prod(skipped.stride for skipped in space.stages[predecessor : stage + 1])
 
 
@@ -77,7 +77,7 @@ def opening_block(space: SearchSpace, stage: int, predecessor: int, option: int)
 
 
 class Step(NamedTuple):
-  """A stage of one network, or its head. Arrays have the shape of the architectures walked.
+  """A stage of one network, or its head. Arrays share the leading axes of the architectures.
 
   Attributes:
     stage: Its number; `len(stages)` is the head.
@@ -110,7 +110,7 @@ def walk(space: SearchSpace, architecture: Any) -> Iterator[Step]:
 
 
 def has_opening(space: SearchSpace, stage: int, option: Any) -> Any:
-  """Whether a layer stands at the first position of a stage: a block, or the projection."""
+  """Whether the first position of a stage has a layer: a block, or the projection."""
   return (option > 0) | space.stages[stage].projection
 
 

@@ -82,14 +82,14 @@ def mlperf_tiny() -> SearchSpace:
 
   The resolution falls with the first block of 24 or 32 channels, and again with the first of 40 or
   64, so a network chooses its widths and how early it works on small images. The start network has
-  no block.
+  no blocks.
 
   The image classifier of MLPerf Tiny (Banbury et al. 2021), `architectures.ARCHITECTURES`
   "resnet8", is a network of this space. It has 77,706 parameters with batch norm folded into the
   convolutions. The reference's Keras file holds 78,666: its 1x1 shortcuts have a bias and no batch
-  norm. Its other seven convolutions, of 240 channels together, have a bias and four numbers of
-  batch norm a channel, so 4 x 240 = 960 more. Here every convolution has batch norm and no bias:
-  78,042 learned numbers. Folded, both are the same network.
+  norm. Its other seven convolutions, with 240 channels in total, have a bias and four batch norm
+  numbers per channel, so 4 x 240 = 960 more. Here every convolution has batch norm and no bias:
+  78,042 learned parameters. Folded, both are the same network.
   """
   return SearchSpace(
     name="mlperf_tiny",
@@ -121,7 +121,7 @@ SPACES: Mapping[str, Callable[[], SearchSpace]] = {
 
 @functools.cache
 def get(name: str) -> SearchSpace:
-  """The known space of a name.
+  """The known space with this name.
 
   Raises:
     ValueError: If it is unknown.

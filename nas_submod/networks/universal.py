@@ -1,10 +1,10 @@
 """The universal network: one program for every set, with the architecture as data.
 
-A position is a `lax.switch` over layers. Its parameters are one vector, long enough for each layer.
-The opening position of a stage reads the output of the predecessor of the stage. Stages that may be
-empty leave several possible predecessors, so their outputs travel together, one array of each
-shape. The other positions have equal shapes, so a loop runs the filled ones, and empty ones take no
-time.
+A position is a `lax.switch` over layers. Its parameters are one vector, long enough for any layer.
+The opening position of a stage reads the output of the predecessor of the stage. If stages may be
+empty, there are several possible predecessors, so their outputs are carried along, one array for
+each shape. The other positions have equal shapes, so a loop runs the filled ones, and empty ones
+take no time.
 """
 
 import functools
@@ -56,7 +56,7 @@ class Universal(NamedTuple):
     specialize: `(variables, architecture) -> Variables` of `build(space, architecture)`.
     stem: The layers before the stages, the first entry of params and state.
     parts: The parts after the stem, in the order of the other entries of params and state.
-    indices: `architecture -> ` the layers that it chooses in each part, `[]` or `[slots]` ints;
+    indices: `architecture -> layers` that it chooses in each part, `[]` or `[slots]` ints;
       traceable.
   """
 
@@ -69,7 +69,7 @@ class Universal(NamedTuple):
 
 
 def _inputs(space: SearchSpace, stage: int) -> tuple[Shape, ...]:
-  """The different shapes that the predecessors of a stage make."""
+  """The distinct output shapes of the predecessors of a stage."""
   return tuple(dict.fromkeys(output_shape(space, p) for p in predecessors(space, stage)))
 
 
@@ -110,7 +110,7 @@ class _Stage(NamedTuple):
 def _stage(space: SearchSpace, index: int) -> _Stage:
   inputs, output = _inputs(space, index), output_shape(space, index + 1)
   opening: list[Layer] = []
-  # Equal layers share a branch, because compile time grows with the branches.
+  # Equal layers share a branch, because compile time grows with the number of branches.
   known: dict[tuple[Shape | None, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
   for predecessor in predecessors(space, index):

@@ -1,7 +1,7 @@
 """Costs of networks, and the budgets that limit them.
 
-A resource of your own is named in `config.resources`, see `from_config`. One of the package is a
-file here with a `Resource`, and a line in `settings.from_config`.
+Name a resource of your own in `config.resources`, see `from_config`. To add one to the package, add
+a file with a `Resource` here and a line in `settings.from_config`.
 """
 
 from nas_submod.resources.base import NotApplicableError, Resource

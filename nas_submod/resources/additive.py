@@ -14,8 +14,8 @@ from nas_submod.resources.table import in_words, tabulate, tabulated
 def weights_of(graph: Graph) -> tuple[int, int]:
   """Numbers in the kernels and in the biases of a fused graph, as an exported file stores them.
 
-  Every convolution and dense layer has a bias. A batch norm that no convolution absorbed is a scale
-  and a bias.
+  Every convolution and dense layer has a bias. A batch norm that no convolution absorbed counts as
+  a scale and a bias.
   """
   kernels = biases = 0
   for operation in graph.operations:
@@ -30,7 +30,7 @@ def weights_of(graph: Graph) -> tuple[int, int]:
 
 
 def fused_graph(name: str, part: Part) -> Graph:
-  """The fused graph of a part of a network, for the resource of a name.
+  """The fused graph of a part of a network, for the resource `name`.
 
   Raises:
     NotApplicableError: If a layer in it has no trace.
@@ -61,7 +61,7 @@ def _reported(name: str, unit: str) -> Resource:
 
 
 def _of_weights(name: str, unit: str, kernel: int, bias: int) -> Resource:
-  """The numbers of the kernels and biases of an exported network, by these weights."""
+  """Numbers in exported kernels times `kernel`, plus numbers in exported biases times `bias`."""
 
   def measure(part):
     return np.dot(weights_of(fused_graph(name, part)), (kernel, bias))
@@ -74,7 +74,7 @@ PARAMS = {
   "learned": _reported("params", "learned numbers"),
   "folded": _of_weights("params", "numbers, batch norm folded", 1, 1),
 }
-# Biases stay 32-bit integers beside 8-bit kernels.
+# Biases stay 32-bit integers if kernels are 8-bit.
 FLASH = {
   "int8": _of_weights("flash", "bytes of weights, int8", 1, 4),
   "float32": _of_weights("flash", "bytes of weights, float32", 4, 4),

@@ -9,7 +9,7 @@ CostFunction = Callable[[Any], Any]  # mask [..., n] -> cost [...]
 
 
 class NotApplicableError(ValueError):
-  """A resource is not known for a space; reports leave it out, a budget of it is refused."""
+  """A resource does not apply to a space: reports omit it, and a budget for it is rejected."""
 
 
 class Resource(NamedTuple):
@@ -19,15 +19,15 @@ class Resource(NamedTuple):
 
   Attributes:
     name: Its name in a budget.
-    unit: Its unit, for people.
-    cost: `space -> (mask [..., n] -> cost [...])`, or NotApplicableError for the space. The masks
-      are valid sets. NumPy masks give int64 or float64. JAX masks give int32 or float32, and are
+    unit: Its unit, in words.
+    cost: `space -> (mask [..., n] -> cost [...])`; may raise NotApplicableError. The masks are
+      valid sets. NumPy masks give int64 or float64. JAX masks give int32 or float32, and are
       traceable. Whole numbers are exact: a cost that may exceed int32 raises ValueError for JAX
       masks. A larger set must not cost less, or the upper bound of a search does not hold.
     scaled: None, or `space -> (divisor, cost / divisor)` for whole numbers that may exceed int32.
-      The quotients are whole, and fit int32; otherwise ValueError.
+      The quotients are whole, and fit int32; otherwise it raises ValueError.
     additive: Whether the cost adds up over blocks. Then greedy rules may use it as a price;
-      otherwise it only limits.
+      otherwise it is only a limit.
     table: None, or `space -> resources.table.CostTable`: the costs of all parts. It tells which
       networks a budget allows before a search.
   """

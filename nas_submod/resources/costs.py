@@ -41,8 +41,8 @@ def network_cost(
     table: The resources, see `from_config`.
 
   Returns:
-    By name of the resource, such as `{"params": int, "madds": int}`, without those that are not
-    known for the space.
+    Costs by name, such as `{"params": int, "madds": int}`, without resources that do not apply to
+    the space.
 
   Raises:
     ValueError: If the architecture does not belong to the space.
@@ -61,7 +61,7 @@ def network_cost(
 def network_costs(
   space: SearchSpace, architectures: Any, names: Sequence[str], table: Table = RESOURCES
 ) -> np.ndarray:
-  """Costs of many networks, exact, on the host.
+  """The exact costs of many networks, on the host.
 
   Args:
     space: The space.
@@ -93,7 +93,7 @@ def mask_cost(space: SearchSpace, names: Sequence[str], table: Table = RESOURCES
 
 @functools.cache
 def stack(costs: tuple[CostFunction, ...]) -> CostFunction:
-  """Joins m functions `mask [..., n] -> [...]` to one that returns `[..., m]`."""
+  """Joins m functions `mask [..., n] -> [...]` into one that returns `[..., m]`."""
 
   def cost(mask):
     module = jnp if isinstance(mask, jax.Array) else np

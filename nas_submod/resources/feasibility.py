@@ -1,7 +1,7 @@
 """Which networks a budget allows: exact bounds over a whole space, by dynamic programming.
 
-All networks here contain the start set. A stage feeds the next one that is not empty, so the costs
-of the stages before and after a block depend on one number each: the predecessor.
+All networks here contain the start set. A stage feeds the next one that is not empty, so the cost
+before a block and the cost after it each depend on one number only: the predecessor.
 """
 
 import functools
@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
   Attributes:
     stage: Its stage, counted from 0.
-    first: Whether it is the first position of the stage, or one behind it.
+    first: Whether it is the first position of the stage, or a later one.
     option: The option there.
   """
 
@@ -41,19 +41,19 @@ def least_and_most(space: SearchSpace, table: CostTable) -> tuple[int | float, i
 
 @functools.cache
 def least_with(space: SearchSpace, table: CostTable) -> dict[Place, int | float]:
-  """The cost of the cheapest network with an option at a place, for all that networks may have."""
+  """The cost of the cheapest network with an option at a place, for all possible places."""
   return dict(_Bounds(space, table, min).with_places())
 
 
 def forbidden(space: SearchSpace, table: CostTable, limit: float) -> list[Place]:
-  """The options that no network within a limit has at a place."""
+  """The places, with their options, that no network within a limit has."""
   return [place for place, least in least_with(space, table).items() if least > limit]
 
 
 def opened_by_others(space: SearchSpace, table: CostTable, limit: float) -> list[Place]:
-  """Options that exceed a limit beside the start set, but not in a larger network.
+  """Options that exceed a limit when added to the start set, but not in a larger network.
 
-  There are none where a larger set never costs less.
+  There are none if a larger set never costs less.
   """
   found = []
   least = dict(_Bounds(space, table, min).with_places(besides_start=True))
@@ -72,17 +72,17 @@ def opened_by_others(space: SearchSpace, table: CostTable, limit: float) -> list
 
 
 def _places(space: SearchSpace, stage: int, is_first: bool, option: int) -> list[Place]:
-  """Where the canonical form may have a block that a set has at a free position of the stage."""
+  """The places where the canonical form may have a block from a free position of the stage."""
   if is_first:
     return [Place(stage, True, option)]
-  # Without projection a block moves to the front if nothing stands there.
+  # Without projection a block moves to the front if the front is empty.
   held = space.start[space.stage_slices[stage].start]
   fronts = (False,) if held or space.stages[stage].projection else (False, True)
   return [Place(stage, first, option) for first in fronts]
 
 
 class _Bounds:
-  """The best cost over networks that contain the start set, as a fold over the stages."""
+  """The best cost over networks that contain the start set, computed stage by stage."""
 
   def __init__(self, space: SearchSpace, table: CostTable, best: Best):
     self._space, self._table, self._best = space, table, best
@@ -92,7 +92,7 @@ class _Bounds:
     return self._join(self._table.stem.item(), self._from()[0][0])
 
   def with_places(self, besides_start: bool = False) -> Iterator[tuple[Place, int | float]]:
-    """The best cost of a network with an option at a place, perhaps besides the start set's."""
+    """Each place and its best cost; with `besides_start`, its block is added to the start set."""
     space, table = self._space, self._table
     until, behind = self._until(), self._from()
     for stage, where in enumerate(space.stage_slices):
@@ -153,7 +153,7 @@ class _Bounds:
     return found
 
   def _from(self) -> list[dict[int, int | float]]:
-    """The best cost of each stage, those behind it and the head, by predecessor."""
+    """The best cost of each stage, the later stages and the head, by predecessor."""
     count = len(self._space.stages)
     heads = networks.predecessors(self._space, count)
     found = [{p: self._table.head[p].item() for p in heads}]

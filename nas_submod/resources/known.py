@@ -1,4 +1,4 @@
-"""The resources of a search that sets none of its own."""
+"""The default resources of a search."""
 
 from collections.abc import Mapping
 

@@ -16,7 +16,7 @@ from nas_submod.resources.costs import cost_of, named, network_cost, stack
 from nas_submod.resources.feasibility import least_and_most
 from nas_submod.resources.known import RESOURCES, Table
 
-# Fields of every config, so that flags set them; a latency needs a table.
+# Fields of every config, so that flags can set them; a latency needs a table.
 _FIELDS = (*RESOURCES, "latency_ms")
 _NO_LATENCIES = (
   "config.budget.latency_ms needs a table of latencies: python -m experiments.measure_latency "
@@ -25,10 +25,10 @@ _NO_LATENCIES = (
 
 
 def budgets(**limits: float) -> dict[str, Any]:
-  """Fields of `config.budget`: a float for each resource, of which some have a limit.
+  """Fields of `config.budget`: one for each resource, with its limit if it has one.
 
-  The others are unset, but may be set by a flag. Floats, so that a flag may be a fraction. A name
-  that is not known is a resource of your own, see `from_config`.
+  The others are unset, but a flag may set them. They are floats, so that a flag may be a fraction.
+  An unknown name is a resource of your own, see `from_config`.
   """
   unset = {name: placeholder(float) for name in _FIELDS}
   return unset | {name: float(limit) for name, limit in limits.items()}
@@ -76,7 +76,7 @@ def check_budget(
 
 
 def _other_start(space: SearchSpace, limits: Mapping[str, int | float], table: Table) -> str:
-  """What else may help a start set that exceeds these limits."""
+  """Advice on another start set, for one that exceeds these limits."""
   tables = {name: table[name].table for name in limits}
   least = {name: least_and_most(space, t(space))[0] for name, t in tables.items() if t}
   # A block with few channels early in a network can make the whole network cheaper.
@@ -98,8 +98,8 @@ def knapsacks(
 ) -> tuple[CostFunction, np.ndarray]:
   """The knapsack constraints of a budget, for `Problem(cost=..., budget=...)`.
 
-  Whole costs are compared exactly. Those that may exceed int32 are counted in larger units, their
-  greatest common divisor.
+  Whole-number costs are compared exactly. If they may exceed int32, the unit is their greatest
+  common divisor.
 
   Args:
     space: The space.
@@ -122,14 +122,14 @@ def knapsacks(
     costs.append(cost)
     limits.append(limit)
   if not all(whole):
-    # Beside float32 costs, whole ones become float32 too, and Problem would allow a tolerance.
+    # With float32 costs, whole ones become float32 too, and Problem would allow a tolerance.
     costs = [_exact(c, limit) if w else c for c, limit, w in zip(costs, limits, whole)]
   return stack(tuple(costs)), np.array(limits)
 
 
 @functools.cache
 def _exact(cost: CostFunction, limit: int) -> CostFunction:
-  """The cost as float32, at least twice the limit where it is above it as a whole number."""
+  """The whole-number cost as float32; above the limit, at least twice the limit."""
 
   def of_mask(mask):
     units = jnp.asarray(cost(mask))

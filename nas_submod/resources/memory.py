@@ -1,4 +1,4 @@
-"""Peak memory: the bytes of all activations that are alive at the same time, at most."""
+"""Peak memory: the most bytes of activations that are alive at the same time."""
 
 import functools
 import math
@@ -11,14 +11,14 @@ from nas_submod.resources.table import tabulate, tabulated
 
 
 def peak_numbers(graph: Graph, padded: bool = False) -> int:
-  """Numbers alive at the same time, at most, while a fused graph runs.
+  """The most numbers alive at the same time while a fused graph runs.
 
-  Operations run in their order, each out of place. Alive at one are its inputs, its output, and
-  every earlier tensor that a later one reads. The input of the graph counts.
+  Operations run in order, none in place. During an operation, its inputs, its output, and every
+  earlier tensor that a later operation reads are alive. The input of the graph counts.
 
   Args:
     graph: From `graph.fuse`, so that a batch norm or a rectifier takes no memory of its own.
-    padded: Whether a convolution first copies its input with zeros around it where the padding of
+    padded: Whether a convolution first copies its input with zeros around it if the padding of
       TFLite differs from that of `layers.conv`.
   """
   last_read = {tensor: i for i, o in enumerate(graph.operations) for tensor in o.inputs}
@@ -41,10 +41,10 @@ def peak_numbers(graph: Graph, padded: bool = False) -> int:
 
 
 def _padded_copy(shape: Shape, kernel: int, stride: int) -> int:
-  """Size of the padded copy of an image; 0 if the padding SAME of TFLite is that of a layer.
+  """Size of the padded copy of an image; 0 if TFLite's padding SAME equals a layer's padding.
 
-  A layer pads `(kernel - 1) / 2` on each side. SAME adds as few zeros as make the output of the
-  same size: half of them, rounded down, above and to the left.
+  A layer pads `(kernel - 1) / 2` on each side. SAME adds the fewest zeros that give the same output
+  size: half of them, rounded down, above and to the left.
   """
   edge = kernel // 2
   height, width, channels = shape
@@ -55,11 +55,11 @@ def _padded_copy(shape: Shape, kernel: int, stride: int) -> int:
 
 
 def _peak(unit: str, number: int, padded: bool = False) -> Resource:
-  """The resource, with `number` bytes a number.
+  """The resource, with `number` bytes per number.
 
-  One tensor alone passes from a part of a network to the next, so the peak of a network is the
+  Only one tensor passes from a part of a network to the next, so the peak of a network is the
   largest peak of a part. A part that begins with a batch norm or a rectifier counts it as a step of
-  its own, though the part before may absorb it; the peak may then be lower.
+  its own, though the part before may absorb it; the true peak may then be lower.
   """
 
   def measure(part):

@@ -18,7 +18,7 @@ from nas_submod.validation import first_line, imported
 
 _CHOICES = {"params": PARAMS, "flash": FLASH, "memory": MEMORY}
 DEFAULTS = {"params": "learned", "flash": "int8", "memory": "int8"}
-_TAKEN = ("madds", "latency_ms")  # resources without a setting of their name
+_TAKEN = ("madds", "latency_ms")  # resources without a setting of the same name
 
 
 def from_config(settings: Mapping[str, Any] | None) -> Table:
@@ -36,15 +36,15 @@ def from_config(settings: Mapping[str, Any] | None) -> Table:
     the same objects, so that programs are compiled once.
 
   Raises:
-    ValueError: If a setting is wrong, one of your own cannot be imported, or the table of latencies
-      is wrong.
+    ValueError: If a setting or the table of latencies is wrong, or a resource of your own cannot be
+      imported.
   """
   given = {name: value for name, value in dict(settings or {}).items() if value is not None}
   chosen = {name: _chosen(name, given.pop(name, DEFAULTS[name])) for name in _CHOICES}
   table = {"params": chosen["params"], "madds": MADDS}
   table |= {"flash": chosen["flash"], "memory": chosen["memory"]}
   if (path := given.pop("latency", None)) is not None:
-    # Reading tables is no part of a search without one.
+    # A search without a table does not import its reader.
     latency = importlib.import_module("nas_submod.resources.latency")
     table["latency_ms"] = latency.from_table(path)
   for name, value in given.items():
@@ -88,11 +88,11 @@ def _resource_of(name: str, found: Any) -> Resource:
 
 
 def _check(name: str, space: SearchSpace, of_mask: Callable[[Any], Any]) -> None:
-  """Checks the cost function of a user on the start set, as NumPy and as JAX.
+  """Checks a user's cost function on the start set, in NumPy and in JAX.
 
   Raises:
-    ValueError: If it is no function, or its result has the wrong shape, is no finite number from 0,
-      cannot be traced, or is another one in JAX.
+    ValueError: If it is not a function, or its result has the wrong shape, is negative or not
+      finite, cannot be traced, or differs in JAX.
   """
   form = f"the cost of {name} must be a function mask [..., n] -> cost [...]"
   if not callable(of_mask):

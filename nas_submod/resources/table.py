@@ -27,7 +27,7 @@ Measure = Callable[[Part], int | float]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CostTable:
-  """Costs of the parts of a space, int64 or float64. `networks.predecessors` numbers them.
+  """Costs of the parts of a space, int64 or float64. Indices are as in `networks.predecessors`.
 
   Attributes:
     stem: `[]`.
@@ -49,7 +49,7 @@ class CostTable:
     module = jnp if isinstance(mask, jax.Array) else np
     stem, opening, other, head = (module.asarray(part) for part in self.parts)
     *steps, end = networks.walk(space, space.architecture(mask))
-    # Few gathers of many entries: each one more takes XLA time to compile.
+    # Few gathers of many entries: XLA takes time to compile each gather.
     stages = np.arange(len(steps))
     of_others = np.repeat(stages, [stage.positions - 1 for stage in space.stages])
     predecessors = module.stack([step.predecessor for step in steps], -1)
@@ -67,7 +67,7 @@ class CostTable:
     return self.stem, self.opening, self.other, self.head
 
   def most(self, space: SearchSpace) -> int | float:
-    """An upper bound of the cost of every network: the most expensive part at each position."""
+    """An upper bound on the cost of every network: the most expensive part at each position."""
     if self.combine == "max":
       return max(part.max().item() for part in self.parts if part.size)
     openings = self.opening.max((1, 2)).sum()
@@ -88,7 +88,7 @@ def tabulate(
   Args:
     space: The space.
     measure: The cost of one part.
-    combine: How the costs of parts make that of a network.
+    combine: How the costs of parts make the cost of a network.
     dtype: `np.int64` or `np.float64`.
 
   Raises:
@@ -119,7 +119,7 @@ def in_words(part: Part) -> str:
 
 
 def _check_shape(space: SearchSpace, part: Part) -> None:
-  """Raises ValueError if a block changes the shape of an image otherwise than its stage says."""
+  """Raises ValueError if the output shape of a block is not the shape of its stage."""
   after = networks.output_shape(space, part.stage + 1)
   shape, _ = part.layer.cost(part.shape)
   if tuple(shape) != after:

@@ -1,4 +1,4 @@
-"""Latency in milliseconds, from a table: measured here, or by others. See docs/latency.md."""
+"""Latency in milliseconds, from a table measured here or by others. See docs/latency.md."""
 
 import functools
 import pathlib
@@ -27,7 +27,7 @@ def from_table(table: str) -> Resource:
 
   Raises:
     ValueError: If the file cannot be read, holds a wrong number, or the device is unknown or not
-      chosen. The resource raises it for a space of which parts are missing in the table.
+      chosen. The resource raises it for a space with parts that the table lacks.
   """
   if not isinstance(table, str):
     raise ValueError(f"config.resources.latency is {table!r}; allowed: the path of a table")
@@ -74,9 +74,9 @@ def _rows(file: _File) -> Sheet:
 
 @functools.cache
 def _resource(*files: _File) -> Resource:
-  """The resource of files, the first before the second: the same object if nothing has changed.
+  """The resource of files, where the first overrides the second.
 
-  Its programs are then compiled once.
+  Equal files give the same object, so its programs are compiled once.
   """
   readers = [_reader(_rows(file)) for file in reversed(files)]
 
@@ -89,7 +89,7 @@ def _resource(*files: _File) -> Resource:
 
 
 def _reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
-  """The function from a space to the milliseconds of those parts that a file knows, by name."""
+  """The function from a space to the milliseconds of the parts that a file knows, by name."""
   for style in _STYLES:
     if style.is_style(sheet):
       return style.reader(sheet)

@@ -1,4 +1,4 @@
-"""Tables by block and size, as those of ProxylessNAS and Once-for-all."""
+"""Tables by block and size, such as those of ProxylessNAS and Once-for-all."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from nas_submod.resources.latency.sheet import Row, Sheet, keep
 
 COLUMNS = ("op", "input", "output", "expand", "kernel", "stride", "mean_ms")
 _BLOCK = "expanded_conv"
-_KINDS = (_BLOCK, "Conv", "AvgPool", "Logits")  # How an op begins.
+_KINDS = (_BLOCK, "Conv", "AvgPool", "Logits")  # Prefixes of ops.
 
 
 def is_style(sheet: Sheet) -> bool:
@@ -22,13 +22,13 @@ def is_style(sheet: Sheet) -> bool:
 def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   """The function from a space to the milliseconds of its parts, by name.
 
-  Rows of op `expanded_conv` are inverted residuals, without the first 1x1 convolution if their
-  inner channels are those of the input. `expand` holds inner channels if no row's is below the
-  channels of its input, otherwise ratios. `idskip` says whether the input is added, `se` whether
-  there is a gate, `hs` whether a hard swish stands for the rectifier, which blocks here have not.
+  Rows of op `expanded_conv` are inverted residuals, without the first 1x1 convolution if there are
+  as many inner channels as input channels. `expand` holds inner channels if it is at least the
+  input channels in every row, otherwise ratios. `idskip` says whether the input is added, `se`
+  whether there is a gate, `hs` whether hard swish replaces the rectifier, which no block here does.
   Rows `Conv...` are convolutions: 3x3 if their input is an image of 3 channels or less, otherwise
-  1x1. `AvgPool...` is the pool; `Logits` the classifier, and the pool with it where its input is an
-  image. A part is the sum of its pieces.
+  1x1. `AvgPool...` is the pool. `Logits` is the classifier, with the pool if its input is an image.
+  A part is the sum of its pieces.
 
   Raises:
     ValueError: If the file lacks a column, holds a wrong number, or names a block twice. The
@@ -69,7 +69,7 @@ def _table(rows: list[Row]) -> dict[Piece, float]:
 
 
 def _described(row: Row, are_channels: bool) -> tuple[object, list[Piece]]:
-  """What tells a row from others, and the layers that it describes; none if none here is one."""
+  """The key of a row, and the layers that it describes; empty if no layer here matches."""
   op = row.values["op"]
   kind = next((kind for kind in _KINDS if op.startswith(kind)), "")
   if not kind:
@@ -105,7 +105,7 @@ def _block(
   squeeze_excite: bool,
   hard_swish: bool,
 ) -> Layer | None:
-  """The block of a row; None if no block here is it."""
+  """The block of a row; None if no block here matches."""
   adds = stride == 1 and cin == cout
   if hard_swish or is_added != adds or not inner or inner % cin or not kernel % 2 or not stride:
     return None

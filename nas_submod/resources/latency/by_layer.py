@@ -1,9 +1,9 @@
-"""Tables by layer and option, relative to skipping the layer, as those of FBNet's space.
+"""Tables by layer and option, relative to skipping the layer, such as those of FBNet's space.
 
-A row is the latency of an option less that of the skip, and `base_ms` is the latency of the network
-of skips alone, with stem and head. The skip is the identity, or a 1x1 convolution where the shape
-changes (HW-NAS-Bench; the numbers of `eyeriss` agree: the first layer's `k3_e1`, with 16 output
-channels, and the second's, with 24, differ by the 1x1 convolution of 16 channels alone).
+A row is the latency of an option minus the latency of the skip. `base_ms` is the latency of the
+network of skips only, with stem and head. The skip is the identity, or a 1x1 convolution if the
+shape changes (HW-NAS-Bench; the numbers of `eyeriss` agree: the first layer's `k3_e1`, with 16
+output channels, and the second's, with 24, differ only by the 1x1 convolution of 16 channels).
 """
 
 import functools
@@ -48,14 +48,14 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   """The function from a space to the milliseconds of its parts, by name.
 
   A position of a space matches the rows of its shape; `base_ms` counts as the stem. Blocks match by
-  kernel, expansion and groups. They are inverted residuals with the first 1x1 convolution, also for
-  expansion 1; both 1x1 convolutions have the groups; the input is added where the shapes agree, and
-  nothing where they do not. A shuffle is not looked at: the tables do not tell.
+  kernel, expansion and groups. They are inverted residuals with the first 1x1 convolution, even for
+  expansion 1. Both 1x1 convolutions have the groups. The input is added if the shapes agree;
+  otherwise nothing is added. A shuffle is ignored, because the tables do not mention it.
 
   Raises:
     ValueError: If the file lacks a column or a layer, holds a wrong number, or has different
-      numbers for the same shape and option. The function raises it if the space changes shapes
-      elsewhere than the table.
+      numbers for the same shape and option. The function raises it if the space and the table
+      change shapes at different places.
   """
   if missing := [column for column in COLUMNS if column not in sheet.columns]:
     raise ValueError(f"latency table {sheet.path} lacks the column {', '.join(missing)}")
@@ -108,7 +108,7 @@ def _option(row: Row) -> _Option | None:
 def _check_skeleton(sheet: Sheet, layers: list[_Shape], space: SearchSpace) -> None:
   """Raises ValueError if a space does not change shapes where the layers of a table do.
 
-  Otherwise `base_ms` would hold other 1x1 convolutions than the network of the space.
+  Then `base_ms` would include other 1x1 convolutions than the network of the space.
   """
   own = []
   for part in parts(space):
@@ -153,7 +153,7 @@ def _pieces(row: Row, shape: _Shape, option: _Option) -> list[Piece]:
 def _milliseconds(
   part: Part, layers: list[_Shape], known: dict[Piece, float], space: SearchSpace
 ) -> float | None:
-  """The milliseconds of a block, or those of a head or a projection, which `base_ms` holds."""
+  """The milliseconds of a block; 0 for a head or projection in `base_ms`; None if unknown."""
   if part.option is None:
     is_last = part.shape[-1] == layers[-1].cout
     return 0.0 if is_last and part.predecessor is not None else None

@@ -1,7 +1,7 @@
-"""Whole networks from their parts: predictions, and the correction.
+"""Latency of networks from their parts: predictions, and the correction.
 
 Calling a program takes time, and a network is called once, not once for each of its parts. Latency
-is therefore the sum over the parts, less a correction for each part but the first, the stem.
+is therefore the sum over the parts, minus a correction for each part but the first, the stem.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,8 @@ def predict(
   Args:
     space: The space.
     keys: The networks, see `SearchSpace.key`.
-    milliseconds: Those of the parts, by name.
-    correction: Milliseconds less for each part but the stem.
+    milliseconds: Milliseconds of the parts, by name.
+    correction: Milliseconds to subtract for each part but the stem.
 
   Raises:
     ValueError: If a key is no network of the space.
@@ -61,15 +61,15 @@ def predict(
 def fit_correction(
   space: SearchSpace, milliseconds: Mapping[str, float], whole: Mapping[str, float]
 ) -> float:
-  """The milliseconds less for each part but the stem that predict networks best; 0 without any.
+  """The correction (see `predict`) that predicts networks best; 0 without networks.
 
   Args:
     space: The space.
-    milliseconds: Those of the parts, by name.
-    whole: Those of networks, by key.
+    milliseconds: Milliseconds of the parts, by name.
+    whole: Milliseconds of networks, by key.
 
   Returns:
-    The least squares of relative errors, at least 0 and at most the smallest part.
+    The least-squares fit of relative errors, at least 0 and at most the smallest part.
 
   Raises:
     ValueError: If a key is no network of the space.
@@ -85,7 +85,7 @@ def fit_correction(
 
 
 def check_complete(space: SearchSpace, milliseconds: Mapping[str, float], what: str) -> None:
-  """Raises ValueError if parts of a space have no number; the first are named."""
+  """Raises ValueError if parts of a space have no number; names the first ones."""
   lacking = [part.name for part in parts(space) if part.name not in milliseconds]
   if lacking:
     more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""

@@ -1,4 +1,4 @@
-"""Tables of the parts of one space, by name: those of `experiments.measure_latency`, and others."""
+"""Tables of the parts of one space, by name, from `experiments.measure_latency` or elsewhere."""
 
 import pathlib
 import re
@@ -14,7 +14,7 @@ from nas_submod.resources.latency.sheet import Sheet, keep
 NAMES = ("part", "name")
 NUMBERS = ("milliseconds", "ms", "latency_ms")
 NETWORK = "network/"  # Rows of whole networks; the rest of the name is `SearchSpace.key`.
-CHECK = "check/"  # The same, of networks that only check a table.
+CHECK = "check/"  # The same, for networks that only check a table.
 
 
 class Measured(NamedTuple):
@@ -23,7 +23,7 @@ class Measured(NamedTuple):
   Attributes:
     parts: Milliseconds by name of the part.
     networks: Milliseconds of whole networks, by key.
-    checks: Those of networks that are only to be predicted.
+    checks: Milliseconds of networks that only check predictions.
     correction: Milliseconds of the table's "correction_ms"; None without it.
   """
 
@@ -34,7 +34,7 @@ class Measured(NamedTuple):
 
 
 def kind_of(name: str) -> tuple[int, str]:
-  """Which field of `Measured` the row of a name belongs to, and its key there."""
+  """The index of the field of `Measured` for a row's name, and its key there."""
   kind = 1 if name.startswith(NETWORK) else 2 if name.startswith(CHECK) else 0
   return kind, name.partition("/")[2] if kind else name
 
@@ -129,12 +129,12 @@ def write_measured(path: pathlib.Path, table: Measured, comments: Mapping[str, s
 
 
 def quoted(text: str) -> str:
-  """A cell of a CSV file."""
+  """The text as a cell of a CSV file."""
   return '"' + text.replace('"', '""') + '"' if set(text) & set(',"#') else text
 
 
 def _check_space(sheet: Sheet, space: SearchSpace) -> None:
-  """Raises ValueError if the comment "space" of a file names other parts than those of a space."""
+  """Raises ValueError if the comment "space" of a file has another fingerprint than a space."""
   name, _, mark = sheet.comments.get("space", "").rpartition(" ")
   if re.fullmatch("[0-9a-f]{12}", mark) and mark != fingerprint(space):
     raise ValueError(

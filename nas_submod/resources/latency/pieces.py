@@ -6,7 +6,7 @@ from nas_submod.networks.graph import Operation, Shape, fuse
 from nas_submod.networks.layers import Layer, trace_of
 from nas_submod.networks.parts import Part
 
-Piece = tuple[Shape, tuple[Operation, ...]]  # The shape of an input, and what is done to it.
+Piece = tuple[Shape, tuple[Operation, ...]]  # The shape of an input, and the operations.
 
 
 def piece(layer: Layer, shape: Shape) -> Piece:
@@ -27,7 +27,7 @@ def milliseconds(part: Part, known: Mapping[Piece, float]) -> float | None:
   total, start = 0.0, 0
   while start < len(operations):
     for end in range(len(operations), start, -1):
-      # Inside a piece tensors count from its input. One from before it becomes negative.
+      # Inside a piece, tensors are numbered from its input. Earlier ones become negative.
       inside = tuple(
         o._replace(inputs=tuple(i - start for i in o.inputs)) for o in operations[start:end]
       )

@@ -31,8 +31,8 @@ def draw(
     space: The space.
     fit: Networks to fit.
     check: Networks to check; a small space may have fewer of both.
-    madds: Multiply-adds that those should have; by default the median of random networks.
-    seed: Of the random draws.
+    madds: Multiply-adds of the networks to check; by default the median of random networks.
+    seed: Seed of the draws.
   """
   rng = np.random.default_rng(seed)
   shape = _POOL, space.positions

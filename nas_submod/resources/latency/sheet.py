@@ -1,4 +1,4 @@
-"""CSV files of latencies: comment lines, a header, and rows that know their line."""
+"""CSV files of latencies: comment lines, a header, and rows with their line numbers."""
 
 import csv
 import math
@@ -23,14 +23,14 @@ class Row(NamedTuple):
     """A number of milliseconds.
 
     Raises:
-      ValueError: If it is missing, no number, not finite or negative.
+      ValueError: If it is missing, not a number, not finite or negative.
     """
     text = self.values[column]
     try:
       value = float(text)
     except ValueError:
       value = math.nan
-    # Python also reads 1_0 and digits of other scripts.
+    # Python also accepts 1_0 and digits of other scripts.
     if not math.isfinite(value) or value < 0 or "_" in text or not text.isascii():
       found = repr(text) if text else "empty"
       raise ValueError(f"{self.where}: {column} is {found}; allowed: a number of at least 0")
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     """A whole number such as "3" or "3.0".
 
     Raises:
-      ValueError: If it is none.
+      ValueError: If it is not one.
     """
     value = self.number(column)
     if value != int(value):
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     """A whole number of at least 1.
 
     Raises:
-      ValueError: If it is none.
+      ValueError: If it is not one.
     """
     value = self.whole(column)
     if not value:
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     return value
 
   def flag(self, column: str) -> bool:
-    """A cell of 0 or 1; no if it is empty, or the column missing.
+    """A cell of 0 or 1; False if it is empty or missing.
 
     Raises:
       ValueError: If it is neither.
@@ -73,7 +73,7 @@ class Row(NamedTuple):
     """A shape such as "56x56x24", or "1000" of one axis.
 
     Raises:
-      ValueError: If it is none.
+      ValueError: If it is not one.
     """
     text = self.values[column]
     if not re.fullmatch("x".join(["0*[1-9][0-9]*"] * axes), text):
@@ -104,7 +104,7 @@ class Sheet(NamedTuple):
       wanted: Its name in the column "device"; None for a file without the column, or of one device.
 
     Raises:
-      ValueError: If no row has the device, or several are there and none is wanted.
+      ValueError: If no row has the device, or there are several and none is wanted.
     """
     if "device" not in self.columns:
       if wanted is not None:
@@ -182,7 +182,7 @@ def keep(
   """Stores a number under a key in `found`, and its place in `lines`.
 
   Raises:
-    ValueError: If the key has a number already; with `again`, if it has another one.
+    ValueError: If the key already has a number; with `again`, only if that number differs.
   """
   if key in found and not (again and found[key] == value):
     raise ValueError(

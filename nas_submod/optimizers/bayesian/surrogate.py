@@ -87,8 +87,9 @@ def surrogate(
   """Bayesian optimisation: measures the sets with the largest knowledge gradient.
 
   It may ask a set again, to separate noise from signal. The answer is the measured set with the
-  best posterior mean. F counts as exact once two repeats agree to the last digit, or if standard
-  errors of 0 are reported; then few or no sets are repeated.
+  best posterior mean. F counts as exact once a repeat gives the same value (two, if
+  distinct sets have equal values too), or if standard errors of 0 are reported; then few or no sets
+  are repeated.
 
   Args:
     evaluations: Largest number of measurements; the state has a row for each.

@@ -101,7 +101,7 @@ class Accuracy(NamedTuple):
   Attributes:
     mean: Mean relative error.
     largest: Largest relative error.
-    rank: Spearman's rank correlation, NaN if all predictions are equal.
+    rank: Spearman's rank correlation, NaN if all predictions or all measurements are equal.
   """
 
   mean: float

@@ -31,7 +31,8 @@ def draw(
     space: The space.
     fit: Networks to fit.
     check: Networks to check; a small space may have fewer of both.
-    madds: Multiply-adds of the networks to check; by default the median of random networks.
+    madds: Multiply-adds of the networks to check; by default, and if outside of the range
+      of random networks, their median.
     seed: Seed of the draws.
   """
   rng = np.random.default_rng(seed)

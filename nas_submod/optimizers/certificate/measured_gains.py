@@ -93,7 +93,8 @@ def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
   """Gains of all elements at the sets asked, wherever both values are known.
 
   At most 2048 sets are used (fewer with more than 512 elements): the ones with the most known gains
-  and, among equals, the highest values. The first 128 of them also take the values of canonically equal sets.
+  and, among equals, the highest values. The first 128 of them also take the values of canonically
+  equal sets.
   """
   masks, keys, values, errors = _known_sets(problem, measurements)
   smaller, larger, elements = _pairs(masks)

@@ -88,8 +88,8 @@ def rcas(
 ) -> Optimizer:
   """Runs greedy with "unit", "density:i" for each priced resource, and "joint"; the best wins.
 
-  All rules but the joint one are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets and
-  k elements in the optimum they may reach only 1/k of it; the joint rule does not fail there. All run
+  All rules but the joint one are RCAS of Xiong, Mehta and Singh (ICCV 2019). With two budgets and k
+  elements in the optimum they may reach only 1/k of it; the joint rule does not fail there. All run
   at once: a round asks `rules x batch` sets. If no resource is priced (`Problem.priced`), only
   "unit" runs.
 

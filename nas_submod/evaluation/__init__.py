@@ -1,1 +1,1 @@
-"""The value of a set: a network trained briefly and scored."""
+"""Evaluates sets: trains the network of a set briefly and scores it."""

@@ -14,8 +14,8 @@ from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import Job
 from nas_submod.networks.search_space import SearchSpace
 
-EVAL_BATCH = 256  # images of a step of `evaluate`
-_CHECKS = 20  # of the time, during a training with a time limit
+EVAL_BATCH = 256  # images per step of `evaluate`
+_CHECKS = 20  # checks of the time limit during a training
 
 
 class TooLongError(Exception):
@@ -23,7 +23,7 @@ class TooLongError(Exception):
 
 
 class CandidatePrograms(NamedTuple):
-  """The three programs of a search; the leading axis `[D]` is that of the devices.
+  """The three programs of a search; the leading axis `[D]` indexes devices.
 
   Attributes:
     start: `(seed [D, 2], architecture [D, positions]) -> TrainState`.
@@ -94,7 +94,7 @@ class Trainer:
   """Trains networks of a space, one on each device at a time.
 
   Attributes:
-    recipe: The recipe; its steps are the largest length of a training.
+    recipe: The recipe; its steps are the largest training length.
   """
 
   def __init__(
@@ -120,14 +120,14 @@ class Trainer:
     """Trains networks, and evaluates them on the validation split.
 
     Args:
-      jobs: At most one per device, of all processes.
+      jobs: At most one per device of all processes.
 
     Returns:
-      The sum of the training losses over all steps in nats, `[D]`, and the metrics of the
-      validation images, on the devices of this process.
+      The sum of the training losses over all steps in nats, `[D]`, and the validation metrics.
+      Both are on the devices of this process.
 
     Raises:
-      TooLongError: If it takes longer than the time limit, without compiling.
+      TooLongError: If training takes longer than the time limit, not counting compilation.
     """
     # Devices without a job repeat the last one.
     jobs = parallel.own_part([*jobs, *[jobs[-1]] * (parallel.device_count() - len(jobs))])
@@ -151,12 +151,12 @@ class Trainer:
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
     metrics = evaluate(states, architectures, *self._validation)
-    jax.block_until_ready(metrics)  # An error of the device is raised here, not later.
+    jax.block_until_ready(metrics)  # Device errors are raised here, not later.
     return states.loss_sum, metrics
 
   @property
   def is_compiled(self) -> bool:
-    """Whether the programs are compiled, so that an error is not one of every network."""
+    """Whether the programs are compiled. If not, an error concerns every network."""
     return bool(self._compiled)
 
   def _compile(
@@ -165,7 +165,7 @@ class Trainer:
     """Compiles the programs for arguments of these shapes."""
     start = self._programs.start.lower(seeds, architectures)
     # With several processes pmap lowers only for arrays, not for shapes. The arrays of this process
-    # suffice, because the program maps over its devices only.
+    # suffice, because the program maps over its own devices only.
     states = parallel.rows_to_devices(
       jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), start.out_info)
     )

@@ -1,4 +1,4 @@
-"""Jobs, evaluations, and the evaluator: the function that turns the first into the second.
+"""Jobs, evaluations, and evaluators: functions that turn jobs into evaluations.
 
 `TrainingEvaluator` trains networks on devices. `Journaled` and `Screened` wrap an evaluator and are
 evaluators themselves. A table of known accuracies is one too.
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-TRAINING, SHARED_WEIGHTS = "training", "shared_weights"  # what gives a network its value
+TRAINING, SHARED_WEIGHTS = "training", "shared_weights"  # how a network gets its value
 METHODS = (TRAINING, SHARED_WEIGHTS)
-# The replicate of a score by shared weights of a network that is also trained.
+# The replicate of a shared-weights score of a network that is also trained.
 BESIDE_TRAININGS = -2
 
 
@@ -21,15 +21,15 @@ class EvaluationError(Exception):
 
 
 class Job(NamedTuple):
-  """One training that is wanted.
+  """A request for one training.
 
   Attributes:
-    architecture: Canonical form, an option for every position.
+    architecture: Canonical form: an option for every position.
     replicate: Seed of the initial values and of the data order. Equal replicates of different
       networks share both. -1 is a short training with the seed of 0, used for screening; -2 is a
-      score by shared weights of a network that is also trained.
+      shared-weights score of a network that is also trained.
     steps: Length of the training; None for the full length.
-    full: Train the full length, whatever a wrapper could save.
+    full: Train the full length, even if a wrapper would shorten it.
   """
 
   architecture: tuple[int, ...]
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
     key: Canonical form as text, from `SearchSpace.key`.
     replicate: As in `Job`.
     metrics: `accuracy`, and `loss` and `train_loss` in nats; None if the training failed.
-    seconds: Wall time of the round, without compiling, divided by the networks of the round.
+    seconds: Wall time of the round, without compiling, divided by its number of networks.
     steps: Steps of the training.
     cause: Why the training failed; None if it did not.
     method: One of `METHODS`; a score with shared weights takes no training of its own.
@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
   method: str = TRAINING
 
 
-# One evaluation for each job, in any order. An evaluator that yields them one by one has each
+# An evaluator gives one evaluation per job, in any order. If it yields them one by one, each is
 # written to the journal before the next is computed.
 Evaluator = Callable[[Sequence[Job]], Iterable[Evaluation]]
 Score = Callable[[Evaluation], float]
@@ -68,7 +68,7 @@ Score = Callable[[Evaluation], float]
 _METRIC: Mapping[str, tuple[str, float]] = {
   "accuracy": ("accuracy", 1),
   "negative_loss": ("loss", -1),
-  # The mean over all steps ranks as the sum of training losses does (Ru et al. 2021).
+  # The mean over all steps ranks like the sum of training losses (Ru et al. 2021).
   "negative_train_loss": ("train_loss", -1),
 }
 _LARGEST_LOSS = 1e4  # nats
@@ -76,10 +76,10 @@ LARGEST_SCORE: Mapping[str, float] = {"accuracy": 1, "negative_loss": 0, "negati
 
 
 def has_diverged(metrics: Mapping[str, float]) -> bool:
-  """Whether metrics are those of a training that diverged.
+  """Whether metrics are from a training that diverged.
 
-  A loss is not finite then, or so large that the network is surely no answer: a guess has
-  log(classes) nats, at most some tens of nats are usual before the first step.
+  A loss is then not finite, or far too large: guessing costs log(classes) nats, and networks before
+  their first step usually have at most some tens of nats.
   """
   return not all(math.isfinite(value) and abs(value) < _LARGEST_LOSS for value in metrics.values())
 

@@ -1,7 +1,7 @@
-"""The journal: every evaluation on disk before its value is used, and read back on resume.
+"""The journal: writes every evaluation to disk before its value is used; read back on resume.
 
 It is an append-only file with one line for each evaluation, see `rows`. A search is a pure function
-of its config and its journal: run again, it reads the values and goes on.
+of its config and its journal: when run again, it reads the values and continues.
 """
 
 import json
@@ -34,12 +34,12 @@ class Journal:
     made_by: str = "",
     check: Callable[[Evaluation], object] = lambda evaluation: None,
   ):
-    """Reads the file, without a last line that a kill cut short.
+    """Reads the file, except a last line that a kill cut short.
 
     Args:
       path: The file, made on the first write. None keeps everything in memory.
-      made_by: Fingerprint of what decides a value (`identity.fingerprint_of`). Each line that is
-        written has it, and each line that is read must have it. "" writes and checks none.
+      made_by: Fingerprint of what decides a value (`identity.fingerprint_of`). It is written in
+        each line, and each line read must have it. "" writes and checks none.
       check: Raises ValueError for an evaluation that the search cannot use.
 
     Raises:
@@ -75,7 +75,7 @@ class Journal:
     return self._evaluations.get((key, replicate))
 
   def add(self, evaluations: Iterable[Evaluation]) -> None:
-    """Appends evaluations; they are on disk when it returns."""
+    """Appends evaluations; returns once they are on disk."""
     new = list(evaluations)
     if self._path is not None:
       append_lines(self._path, [rows.content(evaluation, self._made_by) for evaluation in new])
@@ -90,7 +90,7 @@ class Journal:
 
 
 class Journaled:
-  """An evaluator that asks another one only for what its journal lacks, and writes that down.
+  """An evaluator that asks another one only for evaluations its journal lacks, and adds them.
 
   Attributes:
     journal: The journal.
@@ -98,7 +98,7 @@ class Journaled:
     scored: Scores by shared weights made by this object.
     reused: Jobs whose evaluation the journal held.
     steps: Steps of the trainings made.
-    seconds: Their time, without compiling.
+    seconds: Time of these trainings, without compiling.
     scoring_seconds: Time of the scores made, without compiling.
     compilations: Programs compiled for trainings and scores.
   """
@@ -115,18 +115,18 @@ class Journaled:
   def needed(self) -> int:
     """Number of distinct evaluations asked for, new or found in the journal.
 
-    Scores of a pool are no answers to what the optimizer asks, and are not counted.
+    Scores of a pool are not counted, because the optimizer did not ask for them.
     """
     return len(self._needed)
 
   @property
   def failed(self) -> dict[str, int]:
-    """Failed trainings in the journal, also of earlier runs: how many by cause."""
+    """Number of failed trainings in the journal by cause, including earlier runs."""
     causes = [found.cause or "diverged" for found in self.journal if found.metrics is None]
     return {cause: causes.count(cause) for cause in dict.fromkeys(causes)}
 
   def __call__(self, jobs: Sequence[Job]) -> list[Evaluation]:
-    """Evaluates jobs, in their order."""
+    """Returns the evaluations of jobs, in order."""
     asked = (job for job in jobs if job.replicate != BESIDE_TRAININGS)
     self._needed.update((job.architecture, job.replicate) for job in asked)
     wanted = [(self._space.key(job.architecture), job.replicate) for job in jobs]
@@ -154,7 +154,7 @@ class Journaled:
 
 
 def _without_nan(evaluation: Evaluation) -> Evaluation:
-  """The evaluation; one whose numbers are not finite failed, whatever its evaluator says."""
+  """The evaluation, marked as failed if one of its metrics is not finite."""
   if evaluation.metrics is None or all(map(math.isfinite, evaluation.metrics.values())):
     return evaluation
   return evaluation._replace(metrics=None, cause=evaluation.cause or "diverged")

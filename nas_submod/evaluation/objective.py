@@ -1,4 +1,4 @@
-"""The set function F(S): the score of the network of a set, by an evaluator."""
+"""The set function F(S): an evaluator's score of the network of S."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ class Objective:
   """Scores of networks. Sets with the same canonical form are the same network."""
 
   def __init__(self, space: SearchSpace, evaluator: Evaluator, score: Score):
-    """Scores the networks of `space` by the `score` of what `evaluator` returns."""
+    """Scores networks of `space` by applying `score` to what `evaluator` returns."""
     self._space, self._evaluator, self._score = space, evaluator, score
 
   def evaluations(
@@ -24,12 +24,12 @@ class Objective:
     """Evaluates the stated replicates of each architecture, each distinct training once.
 
     Args:
-      architectures: Any form. Shape `[K, positions]`.
+      architectures: In any form. Shape `[K, positions]`.
       replicates: The replicates of each, `K` sequences.
-      full: Train the full length, whatever could be saved.
+      full: Train the full length, even if a wrapper would shorten it.
 
     Returns:
-      For each architecture its evaluations in the order asked.
+      The evaluations of each architecture, in the requested order.
     """
     rows = [
       [Job(self._network(architecture), replicate, full=full) for replicate in wanted]
@@ -47,7 +47,7 @@ class Objective:
     replicates: Sequence[Sequence[int]],
     full: bool = False,
   ) -> list[list[float]]:
-    """Scores in place of evaluations, -inf for a failed training; arguments as `evaluations`."""
+    """Like `evaluations`, but returns scores; -inf for a failed training."""
     rows = self.evaluations(architectures, replicates, full)
     return [[self._score(evaluation) for evaluation in row] for row in rows]
 
@@ -55,7 +55,7 @@ class Objective:
     """The set function for the host driver: `masks [K, n] -> (values [K], standard errors [K])`.
 
     A measurement is the mean of the next `replicates` trainings of a network. The function counts
-    them itself, so that a search that is run again asks for the same trainings.
+    trainings itself, so a search that runs again asks for the same ones.
     """
     measured: dict[tuple[int, ...], int] = {}
 

@@ -1,7 +1,7 @@
 """A line of the journal: the fields of an `Evaluation` as JSON, and `made_by`.
 
-`made_by` is a fingerprint of what decides the value: the config, the images, a user's own code. A
-value without it could be taken for that of another config.
+`made_by` is a fingerprint of what decides the value: the config, the images, a user's own code.
+Without it, a value could be mistaken for another config's.
 """
 
 import json
@@ -12,15 +12,15 @@ from nas_submod.fields import FROM_ZERO, TEXT, Field, is_number, one_of, whole
 
 
 def content(evaluation: Evaluation, made_by: str = "") -> dict[str, Any]:
-  """What a line holds; without `made_by` if that is ""."""
+  """The content of a line; omits `made_by` if it is ""."""
   return evaluation._asdict() | ({"made_by": made_by} if made_by else {})
 
 
 def parse(line: bytes) -> tuple[Evaluation, str]:
-  """The evaluation of a line, and what made it.
+  """Reads the evaluation and the `made_by` of a line.
 
   Raises:
-    ValueError: If it is none; the message says why.
+    ValueError: If the line is not an evaluation; the message says why.
   """
   try:
     row = json.loads(line)

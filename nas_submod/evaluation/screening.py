@@ -1,4 +1,4 @@
-"""Screening: of many new networks all train briefly, and only the better half in full."""
+"""Screening: many new networks all train briefly, and only the better half trains in full."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ class Screened:
 
   This is one rung of successive halving (Jamieson and Talwalkar 2016). The choice depends on the
   jobs of earlier calls, not on the journal. A network that is screened out keeps the score of its
-  short training, at most that of the worst winner. This score is usually too low, so the network
-  wins nothing, and a lazy search asks for it late or never.
+  short training, at most the worst winner's score. This score is usually too low, so the network is
+  not chosen, and a lazy search asks for it late or never.
   """
 
   def __init__(self, evaluator: Evaluator, score: Score, steps: int):
-    """Wraps an evaluator; `score` ranks the short trainings, of `steps` steps each."""
+    """Wraps an evaluator; `score` ranks short trainings of `steps` steps."""
     self._evaluator, self._score, self._steps = evaluator, score, steps
     self._asked: set[tuple[int, ...]] = set()
     self._losers: dict[tuple[int, ...], Evaluation] = {}
 
   def __call__(self, jobs: Sequence[Job]) -> list[Evaluation]:
-    """Evaluates jobs, in their order."""
+    """Returns the evaluations of jobs, in order."""
     new = [job for job in jobs if _first(job) and job.architecture not in self._asked]
     self._asked.update(job.architecture for job in new)
     found = self._screen(new) if len(new) > LARGE_CALL else {}
@@ -37,7 +37,7 @@ class Screened:
     return [found[job] for job in jobs]
 
   def _screen(self, jobs: Sequence[Job]) -> dict[Job, Evaluation]:
-    """Trains all jobs briefly and the better half in full, which it returns; keeps the losers."""
+    """Trains all jobs briefly, and returns the better half trained in full; keeps the losers."""
     short_jobs = [job._replace(replicate=_SHORT, steps=self._steps) for job in jobs]
     short = dict(zip(jobs, self._evaluator(short_jobs)))
     ranked = sorted(jobs, key=lambda job: -self._score(short[job]))

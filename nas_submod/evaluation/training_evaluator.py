@@ -21,11 +21,11 @@ from nas_submod.validation import first_line
 
 
 class TrainingEvaluator:
-  """Trains each network briefly, one on each device at a time; yields evaluations by rounds.
+  """Trains each network briefly, one on each device at a time; yields evaluations round by round.
 
-  A training that fails is an evaluation without metrics, with the cause: its loss was not finite,
-  or it raised an error twice, such as that of too little memory. If the start network cannot be
-  trained then either, not the network is at fault, and the error is raised.
+  A failed training is an evaluation with a cause and no metrics: it diverged, or it raised an error
+  twice, such as out of memory. If the start network cannot be trained then either, the network is
+  not at fault, and the error is raised.
   """
 
   def __init__(
@@ -38,10 +38,10 @@ class TrainingEvaluator:
     """Puts the data on the devices; compiles nothing yet.
 
     Args:
-      space: The space; images and classes must be those of the data.
+      space: The space; its images and classes must match the data.
       data: Splits as NumPy arrays.
-      config: `seed`, and `train` (see `training.recipe`) with `steps_per_call`. A `time_limit` of
-        `search` above 0 is the largest number of seconds of a training.
+      config: `seed`, and `train` (see `training.recipe`) with `steps_per_call`. A
+        `search.time_limit` above 0 is the largest number of seconds of a training.
       on_progress: Called with the share of the round that is done.
 
     Raises:
@@ -65,10 +65,10 @@ class TrainingEvaluator:
       yield from self._round(full[first : first + devices])
 
   def _round(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
-    """Trains up to one network a device; after an error each network of the round alone."""
+    """Trains at most one network per device; after an error, trains each network alone."""
     began, compiling = time.perf_counter(), CompilationLog()
     cause, trained = "", None
-    for _ in range(2):  # One more try, after a single one; outside `except`, which keeps arrays.
+    for _ in range(2):  # A lone network is tried twice, outside `except`, which keeps arrays.
       try:
         with compiling.counting():
           trained = self._train(jobs)
@@ -106,7 +106,7 @@ class TrainingEvaluator:
       )
 
   def _train(self, jobs: Sequence[Job]) -> tuple[Any, Any]:
-    """As `Trainer.train`.
+    """Like `Trainer.train`.
 
     Raises:
       _TrainingError: On all processes, if a training fails on one of them.
@@ -121,7 +121,7 @@ class TrainingEvaluator:
     kind = _FINE if error is None else _FAILED
     if isinstance(error, OSError) or (error is not None and not self._trainer.is_compiled):
       kind = _ENDS_ALL
-    # Every process must know of it, or the others would wait for this one in the next collective.
+    # Every process must know of an error, or it would wait for this one in the next collective.
     kinds = _gather(np.array([kind]))
     cause = "another process says why" if error is None else _cause_of(error)
     if (kinds == _ENDS_ALL).any():
@@ -129,7 +129,7 @@ class TrainingEvaluator:
         raise error
       raise EvaluationError(f"no network can be trained: {cause}") from error
     if (kinds == _FAILED).any():
-      if error is not None and jax.process_index() > 0:  # Process 0 has the journal, not the cause.
+      if error is not None and jax.process_index() > 0:  # Process 0's journal lacks this cause.
         print(cause, file=sys.stderr)
       if error is not None:  # Its frames hold the arrays of the failed try.
         traceback.clear_frames(error.__traceback__)
@@ -153,9 +153,9 @@ class _TrainingError(Exception):
   """A training failed; the message is the cause in one line."""
 
 
-# Those of this package and of Python.
+# Folders of this package and of Python.
 _FOLDERS = pathlib.Path(__file__).parent.parent, pathlib.Path(traceback.__file__).parent
-_FINE, _FAILED, _ENDS_ALL = range(3)  # What became of a round in one process.
+_FINE, _FAILED, _ENDS_ALL = range(3)  # How a round ended in one process.
 
 
 def _cause_of(error: Exception) -> str:
@@ -167,7 +167,7 @@ def _cause_of(error: Exception) -> str:
     return f"out of memory: {line}"
   if isinstance(error, TooLongError):
     return line
-  if "Traceback (most recent call last)" in words:  # Of code that JAX called while it trained.
+  if "Traceback (most recent call last)" in words:  # From code that JAX called in training.
     return words.strip().splitlines()[-1]
   frames = traceback.extract_tb(error.__traceback__)
   places = [f"{pathlib.Path(f.filename).name} line {f.lineno}" for f in frames if _is_users(f)]
@@ -175,13 +175,13 @@ def _cause_of(error: Exception) -> str:
 
 
 def _is_users(frame: traceback.FrameSummary) -> bool:
-  """Whether a frame is neither of this package, nor of a library."""
+  """Whether a frame is in neither this package nor a library."""
   path = pathlib.Path(frame.filename)
   known = any(path.is_relative_to(folder) for folder in _FOLDERS)
   return path.is_file() and not known and "site-packages" not in path.parts
 
 
 def _gather(tree: Any) -> Any:
-  """`parallel.gather`, whose programs train nothing and are therefore not counted."""
+  """Calls `parallel.gather` without counting its programs, which train nothing."""
   with uncounted():
     return parallel.gather(tree)

@@ -23,8 +23,8 @@ from nas_submod.networks.search_space import SearchSpace
 class SharedWeights:
   """An evaluator that scores networks with shared weights instead of training them.
 
-  Jobs that ask for a full training go to another evaluator. A score is exact: all replicates of a
-  network have the same one.
+  Jobs that ask for a full training go to another evaluator. Scores have no noise: all replicates of
+  a network have the same score.
   """
 
   def __init__(
@@ -43,9 +43,9 @@ class SharedWeights:
       space: The space.
       metrics: From `score.make_metrics`.
       held: From `score.hold`.
-      everything: Whether every job is scored that need not be a full training; otherwise those of
-        the replicate `BESIDE_TRAININGS` alone.
-      on_progress: Called with the share of the jobs of a call that are scored.
+      everything: Whether to score every job that does not ask for a full training; if not, only
+        jobs with the replicate `BESIDE_TRAININGS` are scored.
+      on_progress: Called with the share of a call's jobs that are scored.
     """
     self._evaluator, self._space, self._metrics = evaluator, space, metrics
     self._everything, self._on_progress = everything, on_progress
@@ -66,7 +66,7 @@ class SharedWeights:
     for job in jobs:
       replicates.setdefault(job.architecture, []).append(job.replicate)
     networks, devices = list(replicates), parallel.device_count()
-    # Always one network a device, so that one program serves searches that ask few and many.
+    # Always one network per device, so that one program serves calls of any size.
     pieces = [networks[first : first + devices] for first in range(0, len(networks), devices)]
     padded = (np.array([*p, *[p[-1]] * (devices - len(p))], np.int32) for p in pieces)
     own = map(parallel.own_part, padded)

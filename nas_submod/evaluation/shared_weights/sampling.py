@@ -1,9 +1,9 @@
-"""The networks that a store trains, one for each step: within the budgets, of several sizes.
+"""Draws the networks that a store trains, one per step: within the budgets, of several sizes.
 
 Every option of a slot is trained equally often (strict fairness: Chu et al. 2021, "FairNAS"). A
 network grows from the required set: at each step a random slot with room takes the option that was
 trained least so far. It is finished when nothing fits its share of the budgets. The shares of a
-round are spread evenly from a least one to the whole budgets. Each round also trains the required
+round are spread evenly from a least share to the whole budgets. Each round also trains the required
 set and the largest set.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.problem import Problem
 
-ROUND = 16  # networks of a round
-_ENDS = 2  # of them, the required set and the largest one
+ROUND = 16  # networks per round
+_ENDS = 2  # of these, the required set and the largest set
 
 
 def ends(problem: Problem) -> jax.Array:
-  """The required set and the jointly largest one. `[2, n]` bool."""
+  """The required set and the jointly largest set. `[2, n]` bool."""
   masks = jnp.stack([jnp.asarray(problem.required), largest_sets(problem)[-1]])
   return jax.vmap(problem.canonical_form)(masks)
 
@@ -33,7 +33,7 @@ def next_round(
 
   Args:
     problem: The problem.
-    ends: Those of `ends`. `[2, n]` bool.
+    ends: From `ends`. `[2, n]` bool.
     counts: How often each element was trained before. `[n]` int.
     rng: Key of the round.
     least: The least share of the budgets, in [0, 1].
@@ -57,14 +57,14 @@ def next_round(
 
 
 def grow(problem: Problem, counts: jax.Array, rng: jax.Array, share: jax.Array) -> jax.Array:
-  """Draws a set of one network, maximal within a share of the budgets. `[n]` bool.
+  """Draws the set of one network, maximal within a share of the budgets. `[n]` bool.
 
   Args:
     problem: The problem.
     counts: How often each element was trained before. `[n]` int.
     rng: Random key.
-    share: Share of the way from the required set to the budgets, in [0, 1]. A resource without a
-      price, such as a peak, and an infinite budget limit as they are. `[]`.
+    share: Share of the way from the cost of the required set to the budgets, in [0, 1]. Infinite
+      budgets, and budgets of unpriced resources such as a peak, are not scaled. `[]`.
   """
   used = problem.cost(problem.required)
   shared = jnp.asarray(np.array(problem.priced)) & jnp.isfinite(problem.budget)

@@ -1,7 +1,7 @@
 """The score of a network with shared weights, as a traceable set function.
 
-Batch norm is re-estimated on training images for each network, because the running averages of a
-store would mix those of many networks. A score takes two passes over some images and no training.
+Batch norm is re-estimated on training images for each network, because running averages in a store
+would mix many networks. A score takes two passes over some images and no training.
 """
 
 import functools
@@ -19,16 +19,16 @@ from nas_submod.evaluation.shared_weights import store
 from nas_submod.networks.layers import BATCH_NORM_MOMENTUM, Params
 from nas_submod.networks.search_space import SearchSpace
 
-_BATCH = 128  # images of a batch, for statistics and for the loss
+_BATCH = 128  # images per batch, for statistics and for the loss
 
 
 class Held(NamedTuple):
-  """What scores are computed from, on the devices.
+  """The stores and images that scores are computed from.
 
   Attributes:
     stores: Parameters of S stores. Leaves `[S, ...]`.
     statistics: Training images that batch norm is estimated on. `[batches, B, H, W, C]` uint8.
-    validation: Images and labels of the loss, padded as by `training.batches`.
+    validation: Images and labels for the loss, from `training.batches`.
   """
 
   stores: Params
@@ -37,13 +37,13 @@ class Held(NamedTuple):
 
 
 def hold(stores: list[Params], data: Data, statistics_images: int) -> Held:
-  """Puts together stores and images.
+  """Combines stores and images.
 
   Args:
     stores: Parameters of one or more stores of the same space.
     data: The images of the search.
     statistics_images: Number of training images that batch norm is estimated on; rounded up to
-      whole batches, or down if there are not as many.
+      whole batches, or down if there are too few images.
   """
   batch = min(_BATCH, len(data.train.labels))
   count = min(-(-statistics_images // batch), len(data.train.labels) // batch)
@@ -56,9 +56,9 @@ def hold(stores: list[Params], data: Data, statistics_images: int) -> Held:
 def make_metrics(
   space: SearchSpace, recipe: training.Recipe
 ) -> Callable[[Held, jax.Array], training.Metrics]:
-  """Makes the function `(held, architecture [positions]) -> Metrics`, sums over all stores.
+  """Makes the function `(held, architecture [positions]) -> Metrics`, summed over all stores.
 
-  The function is traceable. Under `vmap` it takes one network after the other: vectorised, each
+  The function is traceable. Under `vmap` it takes one network after the other; if vectorised, each
   position would compute all of its options.
   """
   network = networks.build_universal(space)
@@ -72,7 +72,7 @@ def make_metrics(
 
     def of_store(params: Params) -> training.Metrics:
       def estimate(state: Any, batch: Any) -> tuple[Any, None]:
-        # Augmented like the images that the weights were trained on: others have other statistics.
+        # Augmented as in the training of the weights: other images have other statistics.
         number, images = batch
         inputs = recipe.preprocess(jax.random.key(number), images, True)
         return apply(params, state, inputs, True)[1], None
@@ -83,7 +83,7 @@ def make_metrics(
 
       batches = jnp.arange(len(held.statistics)), held.statistics
       state, _ = jax.lax.scan(estimate, store.zero_statistics(network), batches)
-      # The averages began at 0.
+      # Corrects for the start at 0.
       weight = 1 - BATCH_NORM_MOMENTUM ** len(held.statistics)
       state = jax.tree.map(lambda average: average / weight, state)
       return jax.lax.scan(evaluate, training.no_metrics(), held.validation)[0]
@@ -116,7 +116,7 @@ def value(
   return Partial(_value_function(space, metrics, score), held)
 
 
-@functools.lru_cache(maxsize=16)  # The same object each time, so that nothing compiles again.
+@functools.lru_cache(maxsize=16)  # The same object each time, so nothing compiles again.
 def _value_function(
   space: SearchSpace, metrics: Callable[[Held, jax.Array], training.Metrics], score: str
 ) -> Callable[[Held, jax.Array], jax.Array]:

@@ -37,12 +37,12 @@ class Settings(NamedTuple):
   """The checked settings.
 
   Attributes:
-    recipe: How a store is trained. Its steps are those of all networks together.
-    least_share: Share of the budgets that sampled networks fill at least, in [0, 1].
+    recipe: How a store is trained. Its steps count all networks together.
+    least_share: Smallest share of the budgets that bounds a sampled network, in [0, 1].
     stores: Number of stores whose scores are averaged.
     statistics_images: Training images that batch norm is estimated on for a score.
-    pool: Networks that are scored for `surrogate` to choose from.
-    steps_per_call: Steps between looks at a notice to stop.
+    pool: Number of networks scored for `surrogate` to choose from.
+    steps_per_call: Steps between checks for a notice to stop.
     checkpoint_every: Steps between checkpoints.
   """
 
@@ -56,10 +56,10 @@ class Settings(NamedTuple):
 
 
 def method_of(config: Mapping[str, Any]) -> str:
-  """What gives a network its value in the search; a config without `evaluation` trains it.
+  """How a search values networks: `training` if the config has no `evaluation`.
 
   Raises:
-    ValueError: If it is unknown, or another field of `config.evaluation` is.
+    ValueError: If the method or another field of `config.evaluation` is unknown.
   """
   fields = _section("config.evaluation", config.get("evaluation"), _FIELDS)
   _section("config.evaluation.store", fields.get("store"), _STORE_FIELDS)
@@ -70,7 +70,7 @@ def method_of(config: Mapping[str, Any]) -> str:
 
 
 def _section(name: str, fields: Any, allowed: Collection[str]) -> dict[str, Any]:
-  """The fields that are set of a part of a config. Raises ValueError if one is not allowed."""
+  """The fields of a config section that are set. Raises ValueError if one is not allowed."""
   try:
     given = {field: value for field, value in dict(fields or {}).items() if value is not None}
   except (TypeError, ValueError):
@@ -86,9 +86,9 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
   """Reads and checks the settings.
 
   Args:
-    config: `train`, and `evaluation`. Of that, `store` is a recipe (see `training.recipe`) with
-      `steps_per_call` and `checkpoint_every`; fields that it lacks are those of `train`. The other
-      fields are those of `Settings`.
+    config: `train` and `evaluation`. `evaluation.store` is a recipe (see `training.recipe`) with
+      `steps_per_call` and `checkpoint_every`; missing fields, except the duration, come from
+      `train`. The other fields of `evaluation` are those of `Settings`.
     data: The images.
 
   Raises:
@@ -101,7 +101,7 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
     raise ValueError(
       "shared weights need config.evaluation.store; configs/digits.py has all of its fields"
     )
-  # The duration of a candidate says nothing of a store's.
+  # A candidate's duration says nothing about a store's.
   store = {k: v for k, v in config["train"].items() if k not in ("steps", "epochs")} | given
   sections = {"stores": fields, "statistics_images": fields, "pool": fields}
   sections |= {"steps_per_call": store, "checkpoint_every": store}

@@ -1,9 +1,9 @@
 """The store: parameters of every block that a position of the space may hold.
 
-It has the form of the universal network's parameters. Where that holds a vector `[P]` for the layer
-of a slot, the store holds one for each layer that is possible there. A part of one slot is
-`[layers, P]`, a row of slots `[slots * layers, P]`. A block whose input may have several numbers of
-channels is a layer for each of them. All networks share the stem.
+It has the form of the universal network's parameters. Where the network holds a vector `[P]` for
+the layer of a slot, the store holds one for each possible layer. A part of one slot is
+`[layers, P]`; a row of slots is `[slots * layers, P]`. A block whose input may have several numbers
+of channels is one layer for each number. All networks share the stem.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ def take(stored: Any, rows: Any) -> Any:
 
 
 def put(stored: Any, rows: Any, values: Any) -> Any:
-  """The store with new values of one network; those of all other blocks stay as they are."""
+  """The store with new values of one network; all other blocks keep their values."""
   return jax.tree.map(lambda array, index, new: array.at[index].set(new), stored, rows, values)
 
 

@@ -1,7 +1,7 @@
 """The training of a store: each step trains one network of the space, on all devices.
 
-A step takes the parameters of its network out of the store, and their momentum. It trains them on
-one batch, shared by the devices, and puts both back. What no step took stays untouched.
+A step takes the parameters of its network and their momentum out of the store. It trains them on
+one batch, shared by the devices, and puts both back. All other parameters stay untouched.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def train(
 ) -> Params:
   """Trains a store; continues from the last checkpoint in its folder.
 
-  The networks and the batches of a step depend on the seed and its number alone, so a resumed
+  The network and the batch of a step depend only on the seed and the step's number, so a resumed
   training equals an uninterrupted one.
 
   Args:
@@ -59,7 +59,7 @@ def train(
     data: The images; the validation split is not used.
     config: `seed`, and what `settings.from_config` takes.
     folder: Where checkpoints are kept; None keeps none.
-    number: Number of the store, for other seeds.
+    number: Number of the store; gives each store its own seed.
     on_progress: Called with the steps done and all steps.
 
   Returns:
@@ -124,7 +124,7 @@ def _crosses(every: int, before: int, after: int) -> bool:
 def _make_draw(
   space: SearchSpace, problem: Problem, least_share: float, rounds: int
 ) -> Callable[[jax.Array, jax.Array, int], tuple[jax.Array, jax.Array]]:
-  """The program `(key, counts [n], first round) -> (counts, architectures of some rounds)`."""
+  """Makes the program `(key, counts [n], first round) -> (counts, architectures of rounds)`."""
   ends = jax.jit(sampling.ends)(problem)
 
   @jax.jit
@@ -156,17 +156,16 @@ def _start(
 def _make_program(
   network: Universal, recipe: training.Recipe
 ) -> Callable[..., training.TrainState]:
-  """The program of some steps.
+  """Makes the program that trains some steps.
 
-  It takes the state, the data of the key of the training, architectures `[T, positions]`, the
-  number of steps up to T, this device's rows of each batch `[B, T]`, and all images with their
-  labels.
+  Its arguments are the state, the training's key data, architectures `[T, positions]`, the number
+  of steps (at most T), this device's rows of each batch `[B, T]`, and all images and labels.
   """
   transformation = recipe.transformation
 
   def step(state, rng, architecture, images, labels):
     rows = store.where(network, architecture)
-    # The optimizer's arrays of the size of the store are taken like it, all others whole.
+    # Optimizer arrays that mirror the store are taken by rows, all others whole.
     rows_of_optimizer = optax.tree.map_params(
       transformation, lambda _, row: row, state.optimizer, rows, transform_non_params=lambda _: ...
     )

@@ -1,9 +1,9 @@
-"""Training: the step that candidates and final networks share, and what final networks add.
+"""Training: the step that candidates and final networks share, and the final training.
 
 - `step`: the training step, the evaluation step and the recipe; this package exports its names.
 - `schedules`, `augmentation`: parts of a recipe.
 - `final`: trains the network that a search found; `feed`, `checkpoints` and `metrics_log` serve it.
-  Import it by its own name: it loads orbax, grain and TensorBoard, which a search does not need.
+  Import `final` explicitly: it loads orbax, grain and TensorBoard, which a search does not need.
 """
 
 from nas_submod.training.step import (

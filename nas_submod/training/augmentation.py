@@ -62,7 +62,7 @@ def augment(
 def mix_pairs(
   rng: jax.Array, images: jax.Array, alpha: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
-  """Mixup (Zhang et al. 2018) of each image with its neighbour in the batch, 0 with 1, 2 with 3.
+  """Mixup (Zhang et al. 2018) of neighbours in the batch: image 0 with 1, 2 with 3 and so on.
 
   Args:
     rng: Key for one draw of Beta(alpha, alpha) per pair.

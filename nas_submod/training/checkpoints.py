@@ -27,7 +27,7 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
 
 
 def _reason(error: Exception) -> str:
-  """An error of a read in one line, without the settings that tensorstore appends."""
+  """A read error in one line, without the settings that tensorstore appends."""
   return first_line(error).partition(" [tensorstore_spec")[0]
 
 
@@ -36,7 +36,7 @@ _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS,
 
 @contextlib.contextmanager
 def _writing(folder: pathlib.Path) -> Iterator[None]:
-  """Makes an error of the disk one of the system, which names the folder."""
+  """Turns a disk error into an OSError that names the folder."""
   try:
     yield
   except Exception as error:  # Orbax raises many types, some from its threads.
@@ -55,7 +55,7 @@ class Checkpoints:
 
     Args:
       folder: The folder; only process 0 uses it.
-      keep: Number of latest checkpoints to keep, at least 1, besides the one of highest accuracy.
+      keep: Number of latest checkpoints to keep, at least 1, in addition to the most accurate one.
     """
     self._folder = folder
     self._manager: ocp.CheckpointManager | None = None
@@ -63,7 +63,7 @@ class Checkpoints:
       folder.mkdir(parents=True, exist_ok=True)
       best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1)
       policy = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), best])
-      # Without it orbax waits for the other processes at every save.
+      # Without this, orbax waits for the other processes at every save.
       alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
       self._manager = ocp.CheckpointManager(
         folder.absolute(),
@@ -92,16 +92,16 @@ class Checkpoints:
 
   @property
   def kept(self) -> str:
-    """Says which checkpoint a training that fails leaves behind."""
+    """Says which checkpoint a failed training leaves behind."""
     step = self.latest
     return f"the checkpoint of step {step} is kept" if step else "there is no checkpoint yet"
 
   def best(self, last: int, metrics: Mapping[str, float]) -> dict[str, Any] | None:
-    """Step and metrics of the kept checkpoint of highest accuracy; None on other processes.
+    """Step and metrics of the most accurate kept checkpoint; None on processes other than 0.
 
     Args:
       last: Step of the latest checkpoint.
-      metrics: Its metrics; the file lacks them if it was saved on notice.
+      metrics: Its metrics; the file lacks them if it was saved on SIGTERM.
     """
     if self._manager is None:
       return None
@@ -115,7 +115,7 @@ class Checkpoints:
     """Restores the latest checkpoint on all processes.
 
     Args:
-      state: Returned if there is no checkpoint; has the same structure and shapes as one.
+      state: Returned if there is no checkpoint; has the structure and shapes of a checkpoint.
 
     Returns:
       The state as NumPy arrays, and the number of steps done.
@@ -151,7 +151,7 @@ class Checkpoints:
     Args:
       step: Steps done.
       state: Replicated arrays.
-      metrics: `accuracy`, which selects the best, and others; empty without an evaluation.
+      metrics: `accuracy`, which selects the best checkpoint, and others; empty if not evaluated.
 
     Raises:
       FloatingPointError: If a number in the state is not finite; earlier checkpoints stay.
@@ -174,8 +174,7 @@ class Saved(NamedTuple):
   Attributes:
     step: Training steps.
     variables: The moving average if one is kept. NumPy arrays.
-    scores: Accuracy, top-5 accuracy and loss on the evaluated split; empty if it was saved on
-      notice.
+    scores: Accuracy, top-5 accuracy and loss on the evaluated split; empty if saved on SIGTERM.
   """
 
   step: int
@@ -192,7 +191,7 @@ def read(
     folder: The folder of a `Checkpoints`.
     network: The network that was trained.
     averages: Whether a moving average was kept.
-    wanted: Steps of a checkpoint, or "best" for that of highest accuracy. None: the last one.
+    wanted: Step of a checkpoint, "best" for the most accurate one, or None for the last one.
 
   Raises:
     ValueError: If there is no such checkpoint, or it cannot be read.
@@ -203,7 +202,7 @@ def read(
   arguments = ocp.args.PyTreeRestore(item=template, partial_restore=True)
   try:
     manager = ocp.CheckpointManager(folder.absolute(), options=options)
-  except Exception as error:  # It reads the metadata of every checkpoint.
+  except Exception as error:  # The manager reads all metadata.
     raise ValueError(
       f"a checkpoint in {folder} is damaged ({_reason(error)}): delete its folder"
     ) from error

@@ -20,9 +20,9 @@ class Feed(NamedTuple):
   """Batches, for programs whose arguments are `(..., held, batch)`.
 
   Attributes:
-    held: Images and labels on every device, if a batch is row numbers; () if it is images.
+    held: Images and labels on every device, if batches are row numbers; () if they are images.
     batches: Maps the first step to an iterator over the batches from that step on. A batch is this
-      process's part, with a leading axis of its devices. It is row numbers `[D, B]`, or images
+      process's part, with a leading axis for its devices: row numbers `[D, B]`, or images
       `[D, B, H, W, C]` and labels `[D, B]`. Row or label -1 is padding.
   """
 
@@ -47,14 +47,14 @@ def of_training(
   axis_name: str,
   threads: int | None = None,
 ) -> Feed:
-  """Training batches of `batch_size` images over all devices, a new permutation each epoch.
+  """Training batches of `batch_size` images over all devices, with a new permutation each epoch.
 
   Args:
     split: Arrays, or images that are not read yet.
     seed: Determines each batch, together with the step number.
     batch_size: Images per step.
     steps: Number of steps.
-    devices: Devices that share a batch, of all processes.
+    devices: Number of devices that share a batch, over all processes.
     axis_name: Mapped axis of the program.
     threads: Threads that read images; None for one per core.
   """
@@ -95,7 +95,7 @@ def _read_ahead(batches: Callable[[int], grain.IterDataset], devices: int, axis_
 
   def start(first):
     on_devices = batches(first).map(lambda batch: parallel.shards_to_devices(batch, own, axis_name))
-    # Besides the batch in use, one waits on the devices while the next is assembled.
+    # While one batch is in use, one waits on the devices and the next is assembled.
     ahead = iter(grain.experimental.ThreadPrefetchIterDataset(on_devices, prefetch_buffer_size=1))
     try:
       yield from ahead

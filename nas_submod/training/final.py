@@ -1,4 +1,4 @@
-"""Training of the network that a search found, each batch shared by all devices."""
+"""Trains the network that a search found; all devices share each batch."""
 
 import contextlib
 import pathlib
@@ -33,11 +33,11 @@ def training_and_evaluation_data(data: Data, evaluate_on: str) -> tuple[Data, Sp
 
   Args:
     data: The data of a search.
-    evaluate_on: With "test" the network also learns from the validation images. With "validation"
-      they are held out, and choose the best checkpoint instead of the test images.
+    evaluate_on: With "test", the network also trains on the validation images. With "validation",
+      these are held out and select the best checkpoint instead of the test images.
 
   Raises:
-    ValueError: If it is neither.
+    ValueError: If `evaluate_on` is neither.
   """
   if evaluate_on == "validation":
     return data, data.validation
@@ -111,8 +111,8 @@ def train(
 ) -> dict[str, Any]:
   """Trains a network and tests it; continues from the last checkpoint of the workdir.
 
-  A step depends only on the seed and its number, so a resumed run equals an uninterrupted one. The
-  exception is a checkpoint written on SIGTERM: it is not evaluated and cannot be the best.
+  A step depends only on the seed and the step number, so a resumed run equals an uninterrupted one.
+  The exception is a checkpoint written on SIGTERM: it is not evaluated and cannot be the best.
 
   Args:
     space: The space.
@@ -120,7 +120,7 @@ def train(
     data: The data of a search.
     config: `seed` and `final`: a recipe (see `training.recipe`), `evaluate_on` (see
       `training_and_evaluation_data`), `log_every` (steps), `checkpoint_every` (in the unit of the
-      duration) and `keep_checkpoints`; perhaps `resources` to report.
+      duration) and `keep_checkpoints`; optionally `resources` to report.
     workdir: The folder of checkpoints and metrics.
     on_progress: Called after each step with the steps done, all steps, the loss in nats and the
       current activity, "training" or "evaluating".
@@ -233,7 +233,7 @@ class _Run:
     return state, scores
 
   def _save(self, done: int, state: training.TrainState, stop: bool) -> dict[str, Any]:
-    """Evaluates and saves a state; on notice it saves without evaluation, and stops."""
+    """Evaluates and saves a state; on SIGTERM, saves without evaluation and stops."""
     scores = None if stop else self._evaluate(done, state, self._feed)
     if scores is None:
       self._checkpoints.save(done, state, {})
@@ -243,7 +243,7 @@ class _Run:
     return scores
 
   def evaluate_again(self, state: training.TrainState) -> dict[str, Any]:
-    """The scores of a restored last step; logs them if a notice had prevented it."""
+    """The scores of a restored last step; logs them if a SIGTERM had prevented it."""
     scores = self._evaluate(self._steps, state, self._feed)
     if scores is None:
       raise preemption.Preempted(self._steps)
@@ -252,7 +252,7 @@ class _Run:
     return scores
 
   def test(self, state: training.TrainState, scores: dict[str, Any]) -> dict[str, Any]:
-    """The scores on the test images; `scores` are those of the evaluated split."""
+    """The scores on the test images; `scores` are for the evaluated split."""
     if self._settings.evaluate_on == "test":
       return scores
     feed = feeds.of_evaluation(self._settings.data.test, self._settings.devices, AXIS)
@@ -264,7 +264,7 @@ class _Run:
   def _evaluate(
     self, done: int, state: training.TrainState, feed: feeds.Feed
   ) -> dict[str, Any] | None:
-    """The scores of a state; None on notice."""
+    """The scores of a state; None on SIGTERM."""
     self._on_progress(done, self._steps, self._window.last_loss, "evaluating")
     return evaluate(self._programs, state.best_variables, feed, self._should_stop)
 

@@ -16,7 +16,7 @@ AXIS = "batch"  # The mapped axis of the devices that share a batch.
 
 
 class FinalPrograms(NamedTuple):
-  """The two programs, each on all devices; `held` and `batch` are those of a `Feed`.
+  """The two programs, each on all devices; `held` and `batch` are from a `Feed`.
 
   Attributes:
     train: `(TrainState, held, batch) -> (TrainState, StepMetrics)`.
@@ -34,7 +34,7 @@ def make_final_programs(
   devices: int,
   among: Sequence[jax.Device] | None = None,
 ) -> FinalPrograms:
-  """Makes the programs; `devices` share each batch, the first of `among`, see `pmap_data`."""
+  """Makes the programs; the first `devices` of `among` share each batch, see `pmap_data`."""
 
   def train(state, held, batch):
     examples = feeds.select_batch(held, batch)
@@ -76,8 +76,8 @@ def evaluate(
   """Evaluates a network on all images of a feed.
 
   Args:
-    programs: Those of `make_final_programs`.
-    variables: Those of the network.
+    programs: From `make_final_programs`.
+    variables: Variables of the network.
     feed: The images.
     should_stop: Called after each batch.
 

@@ -1,4 +1,4 @@
-"""The log of a training: a file with one JSON object a line, and TensorBoard events."""
+"""The log of a training: a file with one JSON object per line, and TensorBoard events."""
 
 import json
 import math
@@ -19,10 +19,10 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-  """Numbers by step; a context manager. Only process 0 reads and writes the files."""
+  """Logs numbers by step; a context manager. Only process 0 reads and writes the files."""
 
   def __init__(self, workdir: pathlib.Path, first: int):
-    """Opens the files; removes what a run continued from step `first` will write again."""
+    """Opens the files; removes lines that a run resumed at step `first` will write again."""
     self._path, self._folder = workdir / METRICS_FILE, workdir / "tensorboard"
     self._events: SummaryWriter | None = None
     if jax.process_index() == 0:
@@ -36,10 +36,10 @@ class MetricsLog:
     write_bytes(self._path, b"".join(kept))
 
   def _read(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The lines and what they hold.
+    """Yields each line and its content.
 
     Raises:
-      ValueError: If a line holds no numbers of a step.
+      ValueError: If a line has no numeric `step`.
     """
     for number, line in enumerate(read_lines(self._path), 1):
       try:
@@ -66,7 +66,7 @@ class MetricsLog:
     return any(found["step"] == step and name in found for _, found in self._read())
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
-    """Appends the numbers of a step; they are on disk when it returns."""
+    """Appends the numbers of a step; returns once they are on disk."""
     if self._events is None:
       return
     append_lines(self._path, [{"step": step, **values}])
@@ -77,7 +77,7 @@ class MetricsLog:
 
 
 class Window:
-  """The steps since the last line of the log; also limits how many run at once."""
+  """The steps since the last line of the log; also limits how many steps run at once."""
 
   def __init__(
     self, recipe: training.Recipe, log: MetricsLog, checkpoints: Checkpoints, first: int
@@ -90,9 +90,9 @@ class Window:
     self.images_per_second: float | None = None
 
   def add(self, metrics: training.StepMetrics) -> None:
-    """Adds a step that was started; waits for the step before it, on CPU for this one too."""
+    """Adds a started step; waits for the step before it, and on CPU also for this one."""
     self._steps.append(metrics)
-    # On CPU two programs with collectives at once may deadlock: both wait for threads of one pool.
+    # On CPU, concurrent programs with collectives may deadlock: both wait for threads of one pool.
     ahead = 0 if any(device.platform == "cpu" for device in metrics.loss.devices()) else 1
     if len(self._steps) > ahead:
       self.last_loss = float(self._steps[-1 - ahead].loss)

@@ -187,8 +187,8 @@ def train_step(
     images: This device's part of the batch. Shape `[B, H, W, C]` uint8.
     labels: Shape `[B]` int.
     axis_name: Mapped axis of the devices that share the batch. Gradients, losses, batch norm
-      statistics and random draws are those of the whole batch. Only the order of sums depends on
-      the number of devices.
+      statistics and random draws cover the whole batch. Only the order of sums depends on the
+      number of devices.
 
   Returns:
     The state after the step, and the metrics of the step.
@@ -271,7 +271,7 @@ def eval_step(
 
 
 def batches(split: datasets.Split, batch_size: int) -> datasets.Split:
-  """Cuts a split into `[batches, batch_size, ...]`, the last padded with label -1."""
+  """Cuts a split into `[batches, batch_size, ...]`; pads the last batch with label -1."""
   count = -(-len(split.labels) // batch_size)
   missing = count * batch_size - len(split.labels)
   images = np.concatenate([split.images, np.repeat(split.images[:1], missing, 0)])

@@ -1,4 +1,4 @@
-"""The number of trainings a search will make: for `--dry_run`, and for the time that is left."""
+"""Estimates how many trainings a search makes, for `--dry_run` and for the time left."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,19 +12,19 @@ from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.search.setup import Setup, first_additions
 
 _MOST_TRIED = 1_000  # measurements of the stand-in, and rounds
-_NOISE = 0.3  # of one training of the stand-in: half of the gain of a block, as on digits
+_NOISE = 0.3  # of one training of the stand-in: half of a block's gain, as on digits
 
 
 class Estimate(NamedTuple):
   """Trainings that a search will make.
 
   Attributes:
-    candidates: Distinct networks of one block more than the start.
+    candidates: Distinct fitting networks with one block more than the start.
     search: Full trainings, roughly; None if more than a thousand.
-    most: The largest possible number of them; None where nothing bounds it.
+    most: The largest possible value of `search`; None if nothing bounds it.
     scored: Scores with shared weights, roughly; None if more than a thousand.
     short: Short trainings by `config.train.screen_steps` in the first step of a greedy search.
-    final: The largest possible number of trainings of finalists, references and for the signal.
+    final: The largest possible number of trainings for finalists, references and the signal.
   """
 
   candidates: int
@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
 def estimate(setup: Setup) -> Estimate:
   """Estimates the number of trainings.
 
-  An optimizer that states no number is run on a stand-in for the accuracy, for at most a thousand
+  An optimizer that states no number runs on a stand-in for the accuracy, for at most a thousand
   measurements.
   """
   search = setup.config["search"]
@@ -101,7 +101,7 @@ def _stand_in(setup: Setup) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarr
   """A noisy, monotone, submodular function of networks: concave in the blocks of each stage.
 
   `masks [K, n] -> (values [K], standard errors [K])`. As in a search, standard errors are known
-  where a measurement is the mean of several trainings.
+  only if a measurement is the mean of several trainings.
   """
   rng, replicates = np.random.default_rng(0), setup.config["search"]["replicates"]
   stages, options = len(setup.space.stages), len(setup.space.options)

@@ -1,4 +1,4 @@
-"""The answer of a search: finalists trained again with fresh seeds, their noise, what binds."""
+"""The answer of a search: finalists trained with fresh seeds, their noise, binding budgets."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def choose_finalists(setup: Setup, path: Sequence[Row]) -> list[Row]:
 
 
 def train_again(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list[Row]:
-  """Trains networks of the path again, with seeds that no choice has seen."""
+  """Trains networks of the path again, with seeds that the search has not used."""
   search = setup.config["search"]
   seen = search["replicates"] * setup.most_measurements
   fresh = range(seen, seen + search["finalist_replicates"])
@@ -52,7 +52,7 @@ def train_again(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list
 
 
 def train_references(setup: Setup, objective: Objective) -> list[Row]:
-  """Trains the networks that the answer is compared with, by the same seeds as the finalists."""
+  """Trains the networks that the answer is compared with, with the seeds of the finalists."""
   rows = [
     {
       "run": name,
@@ -71,7 +71,7 @@ def train_references(setup: Setup, objective: Objective) -> list[Row]:
 
 
 def statistical_ties(scores: np.ndarray) -> list[bool]:
-  """Whether noise leaves open that a network is better than the one with the best mean.
+  """Whether each network may, within noise, be better than the one with the best mean.
 
   One-sided 95% test of Student's t, with one variance pooled over all networks, as in a race.
 
@@ -99,7 +99,7 @@ def signal_of(
 ) -> dict[str, Any]:
   """Compares the noise of a replicate with the gain of a block, both from fresh seeds.
 
-  The gain is that of the first three additions of the first rule; None without additions.
+  The gain is the mean of the first three additions of the first run; None without additions.
   """
   first = [row for row in path if row["run"] == setup.runs[0]] if setup.grows else []
   added = min(3, len(first) - 1)
@@ -119,9 +119,9 @@ def signal_of(
 def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
   """Names the budgets that leave no room for another block.
 
-  They are those that no further block fits. Where each budget alone would leave room and all
-  together do not, they are those without which a block would fit, else the tightest one. A network
-  without a free position is bound by `positions`.
+  These are the budgets that no further block fits. If each budget alone leaves room but all
+  together do not, these are the budgets without which a block would fit, else the tightest budget.
+  A network without a free position is bound by `positions`.
   """
   mask = jnp.asarray(setup.space.mask(np.array(architecture)))
   cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)

@@ -16,11 +16,11 @@ Budget = dict[str, float]
 def configs(config: ConfigDict) -> dict[str, ConfigDict]:
   """The config of each budget, named budget_1, budget_2 and so on, the smallest first.
 
-  An entry of `config.front` is a budget, as `config.budget` is one, or a share of `config.budget`.
-  Values of networks must not depend on budgets, so that all searches can use the same ones.
+  An entry of `config.front` is a budget like `config.budget`, or a share of `config.budget`. Values
+  of networks must not depend on budgets, so that all searches can share them.
 
   Raises:
-    ValueError: If there are fewer than two budgets, one is wrong or does not contain the one
+    ValueError: If there are fewer than two budgets, a budget is wrong or does not contain the one
       before, or values depend on budgets.
   """
   check_config(config, ("budget",))

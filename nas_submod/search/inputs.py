@@ -1,4 +1,4 @@
-"""What decides a result beside the config: the files that it names but does not hold."""
+"""Inputs that decide a result in addition to the config, such as the files it names."""
 
 import ast
 import json
@@ -19,7 +19,7 @@ from nas_submod.search.setup import Setup
 
 
 def of_search(setup: Setup) -> dict[str, str]:
-  """What decides a search beside its config, see `inputs_of`; no test image does."""
+  """The inputs of a search, see `inputs_of`; test images are not among them."""
   splits = ("train", "validation")
   return inputs_of(setup.config, setup.data, splits, setup.space, setup.resources, setup.budget)
 
@@ -32,20 +32,20 @@ def inputs_of(
   table: resources.Table | None = None,
   budget: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-  """What tells the files that a config names from others, by what they are.
+  """Fingerprints of the inputs of a config, by name.
 
   Args:
     config: The config.
     data: Its images.
-    splits: Those that count, see `data.fingerprint.of_splits`.
-    space: Its space, for the latencies of its parts.
+    splits: Splits that count, see `data.fingerprint.of_splits`.
+    space: Its space, for the latencies of the parts.
     table: Its resources, if they count.
     budget: Its budgets by resource.
 
   Returns:
-    Images and labels of the splits, latencies, and code of the user's own, as far as the modules
-    that the config names go: what those import is not followed. Also the precision of matrix
-    products, if JAX has one set.
+    Fingerprints of the images and labels of the splits, of latencies, and of the user's modules
+    that the config names, but not of modules that these import. Also the precision of matrix
+    products, if it is set in JAX.
   """
   found = fingerprint.of_splits(data, splits)
   if precision := jax.config.values["jax_default_matmul_precision"]:
@@ -67,7 +67,7 @@ def check_same_everywhere(named: Mapping[str, str]) -> None:
   """Checks that every process has the same inputs as process 0: each host reads its own copy.
 
   Raises:
-    ValueError: On all processes, if one has others.
+    ValueError: On all processes, if one has different inputs.
   """
   first: dict[str, str] = json.loads(parallel.broadcast(json.dumps(named).encode()))
 
@@ -83,7 +83,7 @@ def check_same_everywhere(named: Mapping[str, str]) -> None:
 
 
 def _codes(names: Iterable[Any], kind: str = "") -> dict[str, str]:
-  """The fingerprints of the modules of `module:function`; other names have none."""
+  """Fingerprints of the modules in names like `module:function`; skips other names."""
   found = {}
   for name in names:
     module = name.partition(":")[0] if isinstance(name, str) and ":" in name else ""

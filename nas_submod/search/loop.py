@@ -1,12 +1,12 @@
-"""The search: the optimizer asks for sets, the evaluator scores what is new, until nothing fits.
+"""The search: the optimizer asks for sets, the evaluator scores new ones, until nothing fits.
 
 The answer is chosen among finalists that are trained again with fresh seeds, so that the winner is
-not merely the luckiest. It is a pure function of the config and the journal. The way of a set:
+not merely the luckiest. It is a pure function of the config and the journal. The path of a set:
 
   optimizers.maximize    asks for masks (optimizers/drivers/host.py)
-  Objective              masks to jobs, evaluations to values
+  Objective              turns masks into jobs, evaluations into values
   Screened               saves trainings, if the config says so
-  Journaled              looks up what is known, writes down what is new
+  Journaled              looks up known evaluations, stores new ones
   SharedWeights          scores networks without training them, if the config says so
   TrainingEvaluator      trains a network on each device
 """
@@ -42,11 +42,11 @@ from nas_submod.search.sharing import guided_optimizer
 
 
 class Display(NamedTuple):
-  """Callbacks of a search, for a person who watches; see `report.live`.
+  """Callbacks that show the progress of a search; see `report.live`.
 
   Attributes:
     accepted: Called with each step of the path, as `result.json` holds it.
-    working: Called before evaluations with the counts so far and what they are for.
+    working: Called before evaluations with the counts so far and the phase.
     progress: Called by an evaluator with the share of its round that is done.
     sharing: Called while shared weights train, with the steps done and all steps.
   """
@@ -67,13 +67,13 @@ def run(
   journal: Journal | None = None,
   display: Display | None = None,
 ) -> dict[str, Any]:
-  """Searches.
+  """Runs a search.
 
   Args:
     setup: From `make_setup`.
     evaluator: Turns jobs into evaluations: `TrainingEvaluator`, or a table of known ones.
-    journal: The evaluations made before; new ones are added. None keeps them in memory.
-    display: What to tell on the way.
+    journal: Earlier evaluations; new ones are added. None keeps them in memory.
+    display: Callbacks during the search.
 
   Returns:
     The content of `result.json`; see docs/searching.md.
@@ -136,8 +136,8 @@ def run(
     signal = signal_of(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
   architecture = np.array(best["architecture"])
-  # Shortened trainings score too low, and scores with shared weights are on another scale than
-  # those of finalists, so they give no bound.
+  # Shortened trainings score too low, and shared-weights scores are on another scale than scores of
+  # finalists, so neither gives a bound.
   unbounded = config["train"].get("screen_steps", 0) > 0 or method_of(config) == SHARED_WEIGHTS
   total = time.perf_counter() - began
   seconds = {
@@ -164,7 +164,7 @@ def run(
       "reused": counts.reused,
       "failed": sum(counts.failed.values()),
       "causes": counts.failed,
-      "steps": sum(evaluation.steps for evaluation in counts.journal),  # Of earlier runs too.
+      "steps": sum(evaluation.steps for evaluation in counts.journal),  # Of all runs.
       "journal": len(counts.journal),
     },
     "measured": answer.evaluations,
@@ -185,7 +185,7 @@ def objective_for(
 ) -> tuple[Objective, Journaled]:
   """The set function of a search, and the counts of its evaluations.
 
-  The evaluator is wrapped by the journal, and by what the config says to save trainings.
+  The evaluator is wrapped by the journal, and by screening if the config sets it.
   """
   counts = Journaled(evaluator, setup.space, journal)
   wrapped: Evaluator = counts
@@ -215,7 +215,7 @@ def _check_start(setup: Setup, objective: Objective) -> None:
 
 
 def _row(setup: Setup, path: Sequence[Row], run: str, step: Step) -> Row:
-  """A step as `result.json` holds it, `path` being the steps before it."""
+  """A step as `result.json` holds it; `path` holds the steps before it."""
   architecture = [int(option) for option in setup.space.architecture(step.mask)]
   return {
     "run": run,
@@ -231,8 +231,8 @@ def _row(setup: Setup, path: Sequence[Row], run: str, step: Step) -> Row:
 def certificate(setup: Setup, answer: Result) -> dict[str, Any]:
   """The upper bound and the violations for `result.json`; None where nothing is known.
 
-  Options that fit only in networks larger than the start were not measured beside it, so no bound
-  holds.
+  If an option fits only in networks larger than the start, its gain at the start is not measured,
+  and no bound holds.
   """
   tables = [(setup.resources[name].table, limit) for name, limit in setup.budget.items()]
   bound = answer.upper_bound

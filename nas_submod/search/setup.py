@@ -23,7 +23,7 @@ from nas_submod.problem import Problem
 from nas_submod.training import check_fit
 from nas_submod.validation import imported
 
-_MOST_ELEMENTS = 10_000  # A round of a greedy search has as many sets, of as many elements.
+_MOST_ELEMENTS = 10_000  # A greedy round has this many sets, each of this many elements.
 
 
 class Setup(NamedTuple):
@@ -37,14 +37,15 @@ class Setup(NamedTuple):
     resources: The resources by name, see `resources.from_config`.
     budget: Budgets by resource, as the config gives them.
     optimizer: The optimizer.
-    runs: Names of the runs inside the optimizer, repeated if there are more.
+    runs: Names of the runs inside the optimizer; they repeat if there are more runs.
     grows: Whether the optimizer measures all first additions, then adds block after block.
-    evaluations: Sets that the optimizer asks at most, by an argument; None where nothing says so.
-    most_measurements: Measurements of one network at most. Later replicates have fresh seeds.
+    evaluations: Largest number of sets that the optimizer asks for; None if not known in advance.
+    most_measurements: Largest number of measurements of one network. Later replicates have fresh
+      seeds.
     shares: Whether shared weights are trained first, see `search.sharing`.
     guided: Whether the optimizer then chooses from a pool of networks that they score.
     score: The score of an evaluation.
-    references: Networks that the answer is compared with, by name; those that fit.
+    references: Networks within the budgets to compare the answer with, by name.
   """
 
   config: Mapping[str, Any]
@@ -64,7 +65,7 @@ class Setup(NamedTuple):
   references: Mapping[str, tuple[int, ...]]
 
   def check(self, evaluation: Evaluation) -> None:
-    """Raises ValueError if an evaluation cannot be one of this search."""
+    """Raises ValueError if an evaluation cannot belong to this search."""
     self.space.from_key(evaluation.key)
     self.score(evaluation)
 
@@ -74,10 +75,10 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
 
   Args:
     config: `seed`, `space`, `data`, `budget`, `score`, `train` and `search`; see `configs/`.
-      Without `resources` those have their defaults, without `evaluation` networks are trained.
+      Without `resources`, the defaults apply; without `evaluation`, networks are trained.
 
   Raises:
-    ValueError: If anything in it cannot work: one line with what is allowed.
+    ValueError: If a setting cannot work; one line says what is allowed.
   """
   if precision.other_settings().get("jax_enable_x64"):
     raise ValueError("JAX is set to 64 bits (jax_enable_x64); allowed: 32 bits")
@@ -105,13 +106,13 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   )
   search, limit = config["search"], config["search"]["max_evaluations"] or None
   guided = search["options"].get("features") == SHARED_WEIGHTS
-  # Both are made once the shared weights are trained.
+  # Both are made after the shared weights are trained.
   later = ("features", "pool") if guided else ()
   options = {name: option for name, option in search["options"].items() if name not in later}
   named = make_optimizer(config, space, additive, options)
   data = datasets.load(config["data"])
   check_fit(space, data)
-  # The optimizer raises here what it does not take: too many elements, or no such resource.
+  # The optimizer raises here if it cannot take the problem, such as too many elements.
   jax.eval_shape(named.optimizer.init, problem, jax.random.key(0))
   if shares := guided or method == SHARED_WEIGHTS:
     check_sharing(config, data, guided)
@@ -152,7 +153,7 @@ def _references(
   """The networks of `config.search.references` that are within the budgets.
 
   Raises:
-    ValueError: If one is no network of the space.
+    ValueError: If one is not a network of the space.
   """
   found = {}
   for name in names:
@@ -176,17 +177,17 @@ def make_optimizer(
 
   Args:
     config: `search` and `train`.
-    space: The space, for the option `features`: the name `module:function` of a function that makes
-      a traceable function `mask [n] -> [d]` from the space.
-    resource_names: Budgets that are prices.
-    options: Its arguments.
+    space: The space, for the option `features`: `module:function` names a function that makes a
+      traceable function `mask [n] -> [d]` from the space.
+    resource_names: Names of the budgets that are prices.
+    options: Arguments of the optimizer.
 
   Raises:
     ValueError: If the optimizer or one of its options is unknown or not allowed.
   """
   search, train = config["search"], config["train"]
-  # Speculative sets count against a limit, or are screened: then the answer depends on how many are
-  # asked in a round, which must not depend on the devices.
+  # With a limit or screening, speculative sets change the answer, so the number of sets asked in a
+  # round must not depend on the devices.
   fixed = train.get("screen_steps", 0) or search["max_evaluations"]
   width = FIXED_BATCH if fixed else parallel.device_count()
   if isinstance(name := options.get("features"), str):
@@ -195,10 +196,10 @@ def make_optimizer(
 
 
 def _features(name: str, space: SearchSpace) -> Callable[[jax.Array], jax.Array]:
-  """The features `mask [n] -> [d]` of a user's function of the space, `module:function`.
+  """Makes the features `mask [n] -> [d]` with a user's function of the space, `module:function`.
 
   Raises:
-    ValueError: If it cannot be imported, takes something else or returns no function.
+    ValueError: If it cannot be imported, has other arguments or returns no function.
   """
   function = imported("features", name, f"{SHARED_WEIGHTS}, or module:function for your own")
   form = "allowed: a function space -> (mask [n] -> [d])"
@@ -213,7 +214,7 @@ def _features(name: str, space: SearchSpace) -> Callable[[jax.Array], jax.Array]
 
 
 def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) -> None:
-  """Checks the settings of shared weights, and those that exclude them.
+  """Checks the settings of shared weights, and settings that exclude them.
 
   Raises:
     ValueError: If one is not possible.
@@ -263,7 +264,7 @@ def check_screening(config: Mapping[str, Any], steps: int) -> None:
 
 
 def first_additions(setup: Setup) -> np.ndarray:
-  """The start network, then all distinct networks of one more block that fit. `[K, positions]`."""
+  """The start network, then all distinct fitting networks with one more block. `[K, positions]`."""
   start = jnp.asarray(setup.space.required)
   additions = setup.problem.additions(start)
   distinct = np.asarray(additions.fits & (additions.representative == jnp.arange(setup.problem.n)))

@@ -28,7 +28,7 @@ from nas_submod.search import inputs
 from nas_submod.search.setup import Setup, make_optimizer
 from nas_submod.workdir import check_workdir, plain_of
 
-FOLDER = "shared_weights"  # of a workdir: checkpoints of each store
+FOLDER = "shared_weights"  # in a workdir: checkpoints of each store
 _GENERATIONS = 3  # of networks near the best ones of the pool
 
 
@@ -39,10 +39,10 @@ def evaluator_with_shared_weights(
   on_step: Callable[[int, int], None] = lambda step, steps: None,
   on_progress: Callable[[float], None] = lambda share: None,
 ) -> Evaluator:
-  """Trains the stores of a search, or reads them, and wraps its evaluator.
+  """Trains or reads the stores of a search, and wraps its evaluator.
 
   Args:
-    setup: The setup; without shared weights in it the evaluator is returned as it is.
+    setup: The setup; if it has no shared weights, the evaluator is returned unchanged.
     evaluator: Trains networks.
     workdir: The folder of the search, where stores are kept; None keeps them in memory.
     on_step: Called with the steps done and all steps, of all stores.
@@ -82,7 +82,7 @@ def variables_of(
   """The variables of `networks.build` from the first store of a search, for its final training.
 
   Raises:
-    ValueError: If the folder of the search has no finished shared weights, or they are of another
+    ValueError: If the folder of the search has no finished shared weights, or they are from another
       config.
   """
   folder = workdir / FOLDER / "0"
@@ -120,7 +120,7 @@ def _plain(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def guided_optimizer(setup: Setup, objective: Objective) -> Optimizer:
-  """The optimizer of a config, given a pool of networks and what shared weights say of them."""
+  """The optimizer of a config, given a pool of networks and their shared-weights scores."""
   pool, scores = scored_pool(setup, objective)
   options = {**setup.config["search"]["options"], "pool": pool, "features": scores[:, None]}
   priced = [name for name in setup.budget if setup.resources[name].additive]
@@ -130,7 +130,7 @@ def guided_optimizer(setup: Setup, objective: Objective) -> Optimizer:
 def scored_pool(setup: Setup, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
   """Scores networks for `surrogate` to choose from.
 
-  They are the largest sets, random maximal sets, and neighbours of those that score best so far.
+  The networks are the largest sets, random maximal sets, and neighbours of the best sets so far.
 
   Returns:
     Distinct canonical masks `[K, n]` and their scores `[K]`.

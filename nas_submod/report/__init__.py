@@ -1,1 +1,1 @@
-"""Texts, pages and displays for a person: before, during and after a search."""
+"""Texts, pages and displays for people, before, during and after a search."""

@@ -27,7 +27,7 @@ from nas_submod.report.markup import Markup, element, escape, join, table, with_
 from nas_submod.report.text import number
 from nas_submod.workdir import first_difference
 
-_SEEDS = ("seed",)  # Searches that differ in it alone are repetitions.
+_SEEDS = ("seed",)  # Searches that differ only in these are repetitions.
 # Fields of `config.train` that do not change how finalists are trained.
 _OF_SEARCH = ("steps_per_call", "screen_steps")
 _DATA = ("validation images", "validation labels")  # what a value is measured on
@@ -37,8 +37,7 @@ def check(searches: Sequence[Finished]) -> None:
   """Checks that the values of searches can be compared.
 
   Raises:
-    ValueError: If two of them have other scores, other images to measure them on, or other
-      trainings.
+    ValueError: If two searches differ in scores, validation images or trainings.
   """
   first = searches[0]
   for other in searches[1:]:
@@ -62,7 +61,7 @@ def check(searches: Sequence[Finished]) -> None:
 
 
 def labels_of(searches: Sequence[Finished]) -> list[str]:
-  """A name for each search: the last part of its folder where these differ, else the folder."""
+  """A name for each search: the last part of its folder if these differ, else the folder."""
   names = [pathlib.Path(search.name).name for search in searches]
   return names if len(set(names)) == len(names) else [search.name for search in searches]
 
@@ -107,7 +106,7 @@ def page(searches: Sequence[Finished], folder: pathlib.Path) -> str:
   """The page as HTML.
 
   Args:
-    searches: Two or more; `check` allows them.
+    searches: Two or more, allowed by `check`.
     folder: Where the page will be, for its links to the pages of the searches.
   """
   labels, plots = labels_of(searches), all_plots(searches)
@@ -190,7 +189,7 @@ def _used(result: Mapping[str, Any], name: str) -> str:
 
 
 def _repetitions(searches: Sequence[Finished]) -> Iterator[Markup]:
-  """The mean over searches that differ in seeds alone, where there are any."""
+  """The mean over searches that differ only in seeds, if there are any."""
   flat = [_flat(search.config) for search in searches]
   differing = [name for name in _differing(flat) if name not in _SEEDS]
   groups: dict[str, list[Finished]] = {}

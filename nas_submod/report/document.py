@@ -72,7 +72,7 @@ def figure(plot: Plot, wide: bool = False) -> Markup:
 
 
 def plot_table(plot: Plot) -> Markup:
-  """The numbers of a figure as a folded table; nothing where the page has them elsewhere."""
+  """The numbers of a figure as a folded table; nothing if the page has them elsewhere."""
   if not plot.columns:
     return Markup()
   shown = table(plot.columns, plot.rows, plot.title)

@@ -15,7 +15,7 @@ from nas_submod.resources import mask_cost, network_cost
 from nas_submod.search.estimate import Estimate, estimate
 from nas_submod.search.setup import Setup
 
-# Of a training step, in forward passes: the backward pass is two, rematerialisation one more.
+# Cost of a training step in forward passes: the backward pass costs two, rematerialisation one.
 _PASSES = 4
 
 
@@ -75,11 +75,11 @@ def _shared(setup: Setup, expected: Estimate) -> str:
 
 
 def _shared_work(setup: Setup, scored: int, start: float, typical: float) -> float:
-  """Multiply-adds of training shared weights and of scores, from those of two networks."""
+  """Multiply-adds of training and scoring with shared weights, from those of two networks."""
   if not setup.shares:
     return 0.0
   found = shared_settings.from_config(setup.config, setup.data)
-  share = (1 + found.least_share) / 2  # of the budgets, in the mean
+  share = (1 + found.least_share) / 2  # of the budgets, on average
   images = found.recipe.steps * found.recipe.batch_size
   of_steps = _PASSES * images * (start + share * (typical - start))
   of_score = (found.statistics_images + len(setup.data.validation.labels)) * (start + typical) / 2
@@ -87,7 +87,7 @@ def _shared_work(setup: Setup, scored: int, start: float, typical: float) -> flo
 
 
 def _candidates(setup: Setup, expected: Estimate) -> str:
-  """The number of networks of one block more, and how many of them a limit leaves."""
+  """The number of networks with one block more, and how many of them a limit allows."""
   left = (setup.config["search"]["max_evaluations"] or expected.candidates + 1) - 1
   limited = f", {left} of them within the limit" if left < expected.candidates else ""
   return f"{expected.candidates} distinct candidate{'s'[expected.candidates == 1 :]}{limited}"
@@ -122,9 +122,9 @@ def _typical_madds(setup: Setup) -> float:
 
 
 def _madds_per_second() -> float:
-  """Multiply-adds a second of one device: an eighth of the speed of a matrix product.
+  """Multiply-adds per second of one device: an eighth of the speed of a matrix product.
 
-  The fastest of several, since other programs may be running too.
+  Takes the fastest of several runs, since other programs may be running too.
   """
   side = 512
   product = jax.jit(lambda x: x @ x)

@@ -15,7 +15,7 @@ from nas_submod.resources.feasibility import (
   opened_by_others,
 )
 
-_DRAWN = 1_000  # random networks for the middle one
+_DRAWN = 1_000  # random networks for the median
 
 
 def feasibility_lines(
@@ -68,7 +68,7 @@ def _random_networks(space: SearchSpace) -> np.ndarray:
 
 
 def _notes(space: SearchSpace, resource: Resource, limit: float) -> list[str]:
-  """Which options the limit forbids, and which it allows beside other blocks only."""
+  """Notes which options the limit forbids, and which it allows beside other blocks only."""
   assert resource.table is not None
   costs, notes = resource.table(space), []
   places = list(least_with(space, costs))

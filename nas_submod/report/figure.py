@@ -15,8 +15,8 @@ from matplotlib.ticker import EngFormatter
 from nas_submod.files import write_bytes
 from nas_submod.report.markup import MINUS, escape
 
-# Every colour of a report, on a light and on a dark page. Figures are drawn with the light ones; in
-# a page each is replaced by the CSS variable of its name.
+# Every colour of a report, on a light and on a dark page. Figures are drawn with the light colours;
+# in a page, each is replaced by the CSS variable of its name.
 THEME: Mapping[str, tuple[str, str]] = {
   "ink": ("#1f2328", "#e6edf3"),
   "soft": ("#59636e", "#9198a1"),
@@ -31,7 +31,7 @@ THEME: Mapping[str, tuple[str, str]] = {
   "line5": ("#9a6700", "#e3b341"),
 }
 INK, SOFT, RULE, SURFACE, PANEL, *LINES = (light for light, _ in THEME.values())
-BETTER, WORSE = LINES[:2]  # of a gain
+BETTER, WORSE = LINES[:2]  # colours of gains
 
 FIGURES = "figures"  # the folder of figures
 
@@ -64,15 +64,15 @@ _STYLE: Any = {
 
 
 class Plot(NamedTuple):
-  """A figure with what it says.
+  """A figure and its description.
 
   Attributes:
-    name: File name without its ending; unique in a report.
+    name: File name without extension; unique in a report.
     title: What it shows.
     caption: How to read it.
-    figure: The figure, a unit of its size being a pixel.
+    figure: The figure, drawn at one point per pixel.
     spoken: Its content in a sentence, for a screen reader.
-    columns: Headings of the table of its numbers; empty where a page has them elsewhere.
+    columns: Headings of the table of its numbers; empty if a page has them elsewhere.
     rows: The table.
   """
 
@@ -86,7 +86,7 @@ class Plot(NamedTuple):
 
 
 def style() -> Any:
-  """The context in which figures are drawn and written; it changes no global state."""
+  """The context in which figures are drawn and written; restores global settings on exit."""
   return matplotlib.rc_context(_STYLE)
 
 
@@ -98,7 +98,7 @@ def new_figure(width: float, height: float, **options: Any) -> tuple[Figure, Axe
 
 
 def empty_figure(width: float, height: float) -> tuple[Figure, Axes]:
-  """A figure without an axis, whose coordinates are pixels from the top left."""
+  """A figure without visible axes, whose coordinates are pixels from the top left."""
   figure = Figure(figsize=(width / 72, height / 72), dpi=72)
   axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
   axes.set(xlim=(0, width), ylim=(height, 0))
@@ -107,23 +107,23 @@ def empty_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-  """Puts each label once above the axes; the figure grows with their rows."""
+  """Puts each label once above the axes; the figure grows with the rows of labels."""
   handles, labels = axes.get_legend_handles_labels()
   shown = dict(zip(labels, handles))
-  # A letter takes six pixels, a handle the room of six letters.
+  # A letter takes six pixels, a handle the width of six letters.
   columns = min(max(int(figure.get_figwidth() * 72 / 6) // (max(map(len, shown)) + 6), 1), 3)
   figure.set_figheight(figure.get_figheight() + 16 / 72 * -(-len(shown) // columns))
   figure.legend(shown.values(), shown.keys(), loc="outside upper left", ncols=columns)
 
 
 def short(value: float, _: float = 0) -> str:
-  """A number on an axis: 120k, because long ones run together, but 0.03 rather than 30m."""
+  """A number on an axis: 120k, because long numbers overlap, but 0.03 rather than 30m."""
   text = EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:g}"
   return text.replace("-", MINUS)
 
 
 def inline(plot: Plot) -> str:
-  """The figure as SVG inside a page: in its colours, with its width or less."""
+  """The figure as SVG for a page: in the page's colours, at most as wide as drawn."""
   svg = _svg(plot.figure)
   svg = svg[svg.index("<svg") :]
   svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.S)
@@ -154,7 +154,7 @@ def save(plot: Plot, folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def save_all(plots: Sequence[Plot], folder: pathlib.Path) -> None:
-  """Writes figures into the folder `FIGURES` of a folder, see `save`."""
+  """Writes figures into the subfolder `FIGURES`, see `save`."""
   (folder / FIGURES).mkdir(exist_ok=True)
   for plot in plots:
     save(plot, folder / FIGURES)

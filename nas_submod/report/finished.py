@@ -1,4 +1,4 @@
-"""A finished search, as reports read it: its config, its answer and what it evaluated."""
+"""A finished search, as reports read it: its config, answer and evaluations."""
 
 import math
 import os
@@ -33,13 +33,13 @@ class Finished(NamedTuple):
   Attributes:
     name: Its folder, as it was given.
     config: The config.
-    result: The content of `result.json`. Numbers that JSON lacks are None or not finite.
+    result: The content of `result.json`. Numbers that JSON cannot hold are None or not finite.
     evaluations: All evaluations, in the order in which they were made.
     space: The search space.
     resources: The resources by name.
     score: The score of an evaluation.
-    inputs: What tells its images and other files from others, by what they are; perhaps empty.
-    notes: Which resources are not in `resources`, because a table or code is no longer there.
+    inputs: Fingerprints of its images and other inputs, by name; may be empty.
+    notes: Which resources are not in `resources`, because a table or code no longer exists.
   """
 
   name: str
@@ -118,7 +118,7 @@ def read(workdir: str | os.PathLike) -> Finished:
   """Reads a finished search from its folder; changes nothing there.
 
   Raises:
-    ValueError: If the folder holds none, or a file is damaged.
+    ValueError: If the folder has no finished search, or a file is damaged.
   """
   path = local_path(workdir)
   if not path.is_dir():
@@ -144,7 +144,7 @@ def read(workdir: str | os.PathLike) -> Finished:
 
 
 def real(value: float | None, missing: float = math.nan) -> float:
-  """A number of `result.json`; `missing` where it has none."""
+  """A number of `result.json`; `missing` if there is none."""
   return missing if value is None or math.isnan(value) else float(value)
 
 
@@ -154,13 +154,13 @@ def score_name(search: Finished) -> str:
 
 
 def fresh_replicates(search: Finished) -> range:
-  """The replicates that no choice of the search has seen: those of the finalists' scores."""
+  """The replicates of the finalists' scores, which the search itself has not used."""
   best = search.finalists[0]
   key, wanted = search.space.key(best["architecture"]), [real(score) for score in best["scores"]]
   trained = {
     e.replicate: search.score(e) for e in search.evaluations if (e.key, e.method) == (key, TRAINING)
   }
-  # A journal may hold more: those of the same search with another limit.
+  # A journal may also hold replicates of the same search with another limit.
   for first in sorted(trained, reverse=True):
     replicates = range(first, first + len(wanted))
     if [trained.get(replicate) for replicate in replicates] == wanted:
@@ -173,13 +173,13 @@ def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
 
   Args:
     search: The search.
-    fresh: Whether to take those of seeds that no choice has seen, or those of the search itself.
+    fresh: Whether to take scores with fresh seeds, or scores of the search itself.
   """
   replicates = fresh_replicates(search)
   wanted = replicates if fresh else range(replicates.start)
   found: dict[str, list[float]] = {}
   for evaluation in search.evaluations:
-    # Negative replicates are short trainings, and scores beside trainings.
+    # Negative replicates are short trainings, and scores of networks that are also trained.
     if evaluation.replicate in wanted and math.isfinite(score := search.score(evaluation)):
       found.setdefault(evaluation.key, []).append(score)
   return found
@@ -196,7 +196,7 @@ def seconds_before(search: Finished) -> float:
 
 
 def start_scores(search: Finished) -> list[float]:
-  """Scores of trainings of the start network: those with fresh seeds, else all."""
+  """Training scores of the start network: with fresh seeds if there are any, else all."""
   key = search.space.key(search.space.start)
   if fresh := scores_of(search, fresh=True).get(key):
     return fresh
@@ -226,7 +226,7 @@ class Noise(NamedTuple):
 
   Attributes:
     deviation: Standard deviation between seeds; NaN if unknown.
-    freedom: Degrees of freedom that it was estimated with.
+    freedom: Degrees of freedom of this estimate.
   """
 
   deviation: float
@@ -234,7 +234,7 @@ class Noise(NamedTuple):
 
 
 def noise_of(*searches: Finished) -> Noise:
-  """The noise of searches: the variances between seeds of the networks of all, pooled."""
+  """The noise of searches: the variance between seeds, pooled over all their networks."""
   squares = freedom = 0.0
   for search in searches:
     each = len(search.finalists[0]["scores"])
@@ -261,13 +261,13 @@ class Difference(NamedTuple):
 def difference(first: Sequence[float], second: Sequence[float], noise: Noise) -> Difference:
   """How far `first` is ahead of `second`: Student's t, one-sided, at 95%.
 
-  The variance is pooled over many networks, as for the ties of finalists: the scores of two
-  networks alone are too few to know it.
+  The variance is pooled over many networks, as for the ties of finalists: two networks alone have
+  too few scores to estimate it.
 
   Args:
     first: Scores of a network.
     second: Scores of another one.
-    noise: That of a single score.
+    noise: Noise of a single score.
   """
   value = mean(first) - mean(second)
   error = noise.deviation * math.sqrt(1 / len(first) + 1 / len(second))

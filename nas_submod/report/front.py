@@ -1,4 +1,4 @@
-"""The front of searches within several budgets: the best network within each, beside references."""
+"""The front of searches within several budgets: the best network within each, and references."""
 
 import math
 import os
@@ -39,7 +39,7 @@ class Point(NamedTuple):
     found: The name of the search that found it. A network found within a smaller budget may be the
       best within a larger one too.
     tie: Whether it may be no better than the point before it, within the noise.
-    same: Whether it is the network of the point before it.
+    same: Whether it is the same network as the point before it.
   """
 
   budget: Mapping[str, int | float]
@@ -55,7 +55,7 @@ class Point(NamedTuple):
 
 
 def points(searches: Sequence[Finished]) -> list[Point]:
-  """The best finalist of all searches within the budget of each, in the order of the searches."""
+  """The best finalist of all searches within each search's budget, in the order of searches."""
   found: list[Point] = []
   for search in searches:
     budget = search.result["budget"]
@@ -63,7 +63,7 @@ def points(searches: Sequence[Finished]) -> list[Point]:
       (row, label)
       for other, label in zip(searches, labels_of(searches))
       for row in other.finalists
-      # Those of the search itself fit: float costs have a tolerance.
+      # A search's own finalists fit: float costs have a tolerance.
       if other is search or all(row["resources"][n] <= limit for n, limit in budget.items())
     ]
     row, label = max(fitting, key=lambda pair: real(pair[0]["value"], -math.inf))
@@ -138,7 +138,7 @@ def write(folder: pathlib.Path) -> None:
   """Writes the page of the folder of a front, and its figures.
 
   Raises:
-    ValueError: As `read`.
+    ValueError: As for `read`.
   """
   searches = read(folder)
   write_bytes(folder / PAGE, page(searches, folder).encode())
@@ -149,7 +149,7 @@ def page(searches: Sequence[Finished], folder: pathlib.Path) -> str:
   """The page as HTML, with links to the pages of the searches.
 
   Args:
-    searches: Two or more, the smallest budget first; they differ in their budgets alone.
+    searches: Two or more, the smallest budget first; they differ only in their budgets.
     folder: Where the page will be.
   """
   plots = all_plots(searches)

@@ -1,4 +1,4 @@
-"""The map of gains: what a block adds, by its position and its type."""
+"""The map of gains: how much a block adds, by its position and type."""
 
 import math
 
@@ -104,9 +104,9 @@ def block_gains(search: Finished) -> tuple[np.ndarray, np.ndarray, bool]:
   """Mean gain of each option at each position of the canonical form.
 
   Returns:
-    The gains, NaN where unknown, and the number of pairs of networks behind each, both
-    `[positions, options]`; and True. Without any pair False, and in place of gains the mean value
-    of the networks that have the block, less that of all.
+    The gains, NaN where unknown, and the number of network pairs behind each, both
+    `[positions, options]`; and True. Without any pair, False, and each gain is the mean value of
+    the networks with the block, minus the mean of all.
   """
   measured, space = mean_scores(search), search.space
   shape = space.positions, len(space.options)
@@ -117,7 +117,7 @@ def block_gains(search: Finished) -> tuple[np.ndarray, np.ndarray, bool]:
   smaller = networks[rows]
   smaller[np.arange(len(rows)), positions] = 0
   before = [row_of.get(network.tobytes(), -1) for network in space.canonical(smaller)]
-  # Without one of two equal neighbours it is the same network: it counts once, at the later place.
+  # Removing either of two equal neighbours gives one network: count it once, at the later place.
   pairs = {
     (row, other, networks[row, position]): position
     for row, other, position in zip(rows.tolist(), before, positions.tolist())

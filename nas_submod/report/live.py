@@ -21,8 +21,8 @@ from nas_submod.search.loop import Display
 from nas_submod.search.setup import Setup
 
 _LAST = ("finalists", "signal")  # The phases after the optimizer is done.
-_RHYTHM = 60.0  # seconds between lines of a log, at least
-_FEW = 5  # trainings of the greedy phase, before which the budgets tell little about the rest
+_RHYTHM = 60.0  # least seconds between lines of a log
+_FEW = 5  # trainings of the greedy phase; before that, the budgets say little about the time left
 
 
 def duration(seconds: float) -> str:
@@ -44,12 +44,12 @@ class _Watch:
     self.rows: dict[str, Row] = {}
     self.counts: Journaled | None = None
     self.phase = "start"
-    self.trained_before: dict[str, int] = {}  # How many were trained when a phase began.
+    self.trained_before: dict[str, int] = {}  # Trainings done when a phase began.
     self.line = "shared weights: compiling a program" if setup.shares else "loading"
     self.first_shared: tuple[float, int] | None = None  # Time and step of the first report.
 
   def accepted(self, row: Row) -> str:
-    """Takes in a step and returns it as one line."""
+    """Records a step and returns it as one line."""
     self.rows[row["run"]] = row
     costs = ", ".join(
       f"{name} {row['resources'][name] / limit:.0%}" for name, limit in self.setup.budget.items()
@@ -58,13 +58,13 @@ class _Watch:
     return f"{row['run']:>15} step {row['step']:<3} value {row['value']:.4f}{tie}  {costs}"
 
   def working(self, counts: Journaled, phase: str) -> None:
-    """Takes in the counts before evaluations, and what these are for."""
+    """Records the counts and the phase before evaluations."""
     self.counts, self.phase = counts, phase
     self.trained_before.setdefault(phase, counts.trained)
     self.progress(0.0)
 
   def sharing(self, step: int, steps: int) -> None:
-    """Takes in how far the training of shared weights is."""
+    """Records the progress of the training of shared weights."""
     now = time.monotonic()
     # The first call comes after compiling. A resumed training begins at a later step.
     self.first_shared = self.first_shared or (now, step)
@@ -74,11 +74,11 @@ class _Watch:
       self.line += f"; {duration((now - began) / (step - before) * (steps - step))} left"
 
   def progress(self, share: float) -> None:
-    """Takes in how far a round of trainings is."""
+    """Records the progress of a round of trainings."""
     counts = self.counts
     if counts is None:
       return
-    # Scores and trainings have programs of their own.
+    # Scores and trainings have separate programs.
     made = counts.trained + counts.scored
     made = {"pool": counts.scored, "finalists": counts.trained}.get(self.phase, made)
     if not made and not share:
@@ -107,7 +107,7 @@ class _Watch:
     return of_search + self.full_steps * self.expected.final
 
   def _trainings_left(self, counts: Journaled) -> float:
-    """Trainings of the search to come: first by the estimate, then by the room in the budgets."""
+    """Trainings left in the search: first by the estimate, then by the room in the budgets."""
     shares = [self._share_used(row) for row in self.rows.values()]
     done = float(np.mean(shares)) if shares else 0.0
     since = counts.trained - self.trained_before.get("greedy", counts.trained)
@@ -118,7 +118,7 @@ class _Watch:
   def _share_used(self, row: Row) -> float:
     """Share of the way from the start network to the budget that a run will meet first.
 
-    A peak tells nothing: the first block may already reach its limit.
+    Peaks are left out: the first block may already reach their limit.
     """
     shares = [0.0]
     for name, limit in self.setup.budget.items():
@@ -130,7 +130,7 @@ class _Watch:
     """The live table."""
     table = Table(title=Text(f"{self.setup.space.name}: {self.setup.config['score']}"))
     for column in ("run", "step", "value", *self.setup.budget):
-      # Folded in a narrow terminal: a number that is cut short is another number.
+      # Folded in a narrow terminal, because a truncated number is wrong.
       justify: Any = "left" if column == "run" else "right"
       table.add_column(Text(column), justify=justify, overflow="fold")
     for row in self.rows.values():

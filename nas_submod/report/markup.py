@@ -11,17 +11,17 @@ import numpy as np
 from nas_submod.networks.search_space import SearchSpace
 
 _BOUND = "\N{NO-BREAK SPACE}"
-MINUS = "\N{MINUS SIGN}"  # Read aloud, unlike a hyphen.
+MINUS = "\N{MINUS SIGN}"  # Screen readers say it, unlike a hyphen.
 
 
 class Markup(str):
-  """Text that is HTML already."""
+  """Text that is already HTML."""
 
   __slots__ = ()
 
 
 def escape(text: object) -> Markup:
-  """Text as HTML; what is HTML already stays as it is."""
+  """Text as HTML; `Markup` stays as it is."""
   return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
 
 
@@ -40,13 +40,13 @@ def join(parts: Iterable[object], between: str = "") -> Markup:
 def table(
   columns: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "", **attributes: str
 ) -> Markup:
-  """A table that scrolls sideways where it is wider than the page.
+  """A table that scrolls sideways if it is wider than the page.
 
   Args:
     columns: Headings.
     rows: Cells; the first one of a row is its heading.
     caption: What it holds, for a screen reader.
-    **attributes: Of the table.
+    **attributes: Attributes of the table.
   """
   head = join(element("th", column, scope="col") for column in columns)
   body = join(
@@ -60,7 +60,7 @@ def table(
       element("tbody", body),
     ]
   )
-  # With a tabindex the keyboard scrolls it.
+  # A tabindex lets the keyboard scroll it.
   return element(
     "div",
     element("table", content, **attributes),
@@ -72,7 +72,7 @@ def table(
 
 
 def decimals(value: float, digits: int = 4, sign: bool = False) -> str:
-  """A number with a minus that is read aloud, unlike a hyphen; "unknown" where there is none."""
+  """A number with a minus that is read aloud, unlike a hyphen; "unknown" for NaN."""
   if math.isnan(value):
     return "unknown"
   if math.isinf(value):
@@ -93,7 +93,7 @@ def with_error(value: float, error: float, sign: bool = False) -> str:
 
 def block_color(option: int, options: int) -> str:
   """Colour of a block type on every page; black text is readable on it."""
-  # Neighbours on the circle of hues look alike, so types take turns around it.
+  # Neighbouring hues look alike, so successive types are far apart on the circle.
   step = next(s for s in range(max(options // 3, 1), options + 1) if math.gcd(s, options) == 1)
   hue = (0.58 + (option - 1) * step / options) % 1
   red, green, blue = (round(255 * part) for part in colorsys.hls_to_rgb(hue, 0.75, 0.62))

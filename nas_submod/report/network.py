@@ -13,9 +13,9 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.figure import INK, PANEL, RULE, SOFT, Plot, empty_figure, style
 from nas_submod.report.markup import block_color
 
-_WIDTH, _LEFT, _RIGHT = 360, 122, 356  # of the figure, and of the widest bar; in pixels
+_WIDTH, _LEFT, _RIGHT = 360, 122, 356  # the figure's width and the widest bar's ends, in pixels
 _ROW, _BAR, _GAP = 25, 20, 9  # a row, its bar, and the space between stages
-_LETTER = 6.9  # width of a letter at most
+_LETTER = 6.9  # largest width of a letter
 
 
 class _Bar(NamedTuple):
@@ -27,7 +27,7 @@ class _Bar(NamedTuple):
 
 
 class _Group(NamedTuple):
-  """Bars with outputs of one size."""
+  """Bars whose outputs have the same size."""
 
   name: str
   size: tuple[int, int]

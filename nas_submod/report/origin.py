@@ -1,4 +1,4 @@
-"""What made a result: command, date and versions."""
+"""The origin of a result: command, date and versions."""
 
 import datetime
 import importlib.metadata
@@ -15,7 +15,7 @@ def origin(module: str, arguments: Sequence[str]) -> dict[str, Any]:
 
   Args:
     module: The module that was run.
-    arguments: What followed it in the command.
+    arguments: Its arguments in the command.
   """
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return {

@@ -38,7 +38,7 @@ def page(search: Finished, others: Sequence[Finished] = ()) -> str:
 
   Args:
     search: The search.
-    others: Other searches to compare its answer with; `comparison.check` allows them.
+    others: Other searches to compare its answer with, allowed by `comparison.check`.
   """
   chains = steps.chains(search)
   drawing, *rest = all_plots(search, chains)

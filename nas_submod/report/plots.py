@@ -71,7 +71,7 @@ def _against(
       axes.plot(x, y, marker, ms=size, mec=INK, mfc=fill, label=label, zorder=5)
       shown += [y, y - error, y + error]
     axes.axvline(limit, ls="--", c=INK, lw=1, label="budget")
-    # Networks that are much worse than the paths would press these together.
+    # Networks that are much worse would squeeze the paths together.
     low = min((v for v in shown if math.isfinite(v)), default=0.0)
     axes.set_ylim(padded([low, *(v for v in [*values, *shown] if v >= low)]))
     axes.set(xlabel=search.resources[name].unit, ylabel=score_name(search))
@@ -100,7 +100,7 @@ def _paths(axes: Axes, search: Finished, chains: Sequence[Chain], name: str) -> 
     for piece in itertools.pairwise(path):
       users[piece] = users.get(piece, 0) + 1
   shown = []
-  # Runs with many paths inside have one colour and one label.
+  # All paths of a run have one colour and one label.
   labels = list(dict.fromkeys(", ".join(chain.runs) for chain in chains))
   for chain, path in zip(chains, keys):
     xs = [step.row["resources"][name] for step in chain.steps]

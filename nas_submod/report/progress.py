@@ -32,7 +32,7 @@ _WIDTH, _HEIGHT = 360, 240
 
 
 def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
-  """Best value so far: networks evaluated, seconds without compiling, value.
+  """Best value so far: number of evaluations, seconds without compiling, value.
 
   The value of a network is the mean of its evaluations so far, so the best may fall.
   """
@@ -54,7 +54,7 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
       led = means.get(key) == highest
       scores.setdefault(key, []).append(score)
       means[key] = mean(scores[key])
-      # Only where the leader may have fallen are all compared.
+      # All are compared only if the leader may have fallen.
       highest = max(means.values()) if led or len(means) == 1 else max(highest, means[key])
     counts.append(len(counts) + 1)
     times.append(seconds)

@@ -1,4 +1,4 @@
-"""The path of a search step by step: what was added, what it gained, what was nearly chosen."""
+"""The path of a search step by step: the block added, its gain, and what was nearly chosen."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from nas_submod.report.finished import Finished, deviation, mean_scores, real, s
 from nas_submod.resources import network_costs
 
 _CERTAIN = 1.645  # Standard errors of a one-sided test at 95%.
-_FREE = 1e-20  # The price of an element without a cost, as greedy rules have it.
+_FREE = 1e-20  # The price of an element without a cost, as in the greedy rules.
 
 
 class Addition(NamedTuple):
@@ -43,10 +43,10 @@ class Step(NamedTuple):
 
   Attributes:
     row: The step as `result.json` holds it.
-    gain: Its value less that of the step before; NaN for the first.
+    gain: Its value minus the value of the step before; NaN for the first.
     added: The block that it added; None if it changed the network in another way.
-    nearly: The best other addition that was measured there, by the rule of the run; None without.
-    doubt: Whether noise leaves open that `nearly` was better; None if that is unknown.
+    nearly: The best other addition measured there, by the rule of the run; None if there is none.
+    doubt: Whether, within noise, `nearly` may be better; None if unknown.
   """
 
   row: Mapping[str, Any]
@@ -62,7 +62,7 @@ class Chain(NamedTuple):
   Attributes:
     runs: The runs that took it.
     steps: Its steps.
-    grows: Whether each step adds one block. Otherwise steps are the best networks in turn.
+    grows: Whether each step adds one block. Otherwise steps are successive best networks.
   """
 
   runs: tuple[str, ...]
@@ -71,13 +71,13 @@ class Chain(NamedTuple):
 
 
 def chains(search: Finished) -> list[Chain]:
-  """The paths of a search; runs that took the same one share it."""
+  """The paths of a search; runs with the same path share it."""
   space = search.space
   merged: dict[tuple[str, ...], tuple[list[str], list[Mapping[str, Any]], bool]] = {}
   for run in search.runs:
     rows = [row for row in search.result["path"] if row["run"] == run]
     paths = _growing(space, rows)
-    # Most steps add a block, or the optimizer does not grow networks.
+    # Unless most steps add a block, the optimizer does not grow networks.
     grows = 2 * (len(rows) - len(paths)) >= len(rows)
     for path in paths if grows else [rows]:
       keys = tuple(space.key(row["architecture"]) for row in path)
@@ -88,7 +88,7 @@ def chains(search: Finished) -> list[Chain]:
     for runs, rows, grows in merged.values()
   ]
   answer = space.key(search.result["architecture"])
-  # Those that reach the answer come first.
+  # Paths that reach the answer come first.
   return sorted(
     found, key=lambda chain: all(answer != space.key(s.row["architecture"]) for s in chain.steps)
   )
@@ -144,7 +144,7 @@ def _steps(
 def _in_doubt(
   search: Finished, gains: np.ndarray, prices: np.ndarray, best: int, keys: Sequence[str]
 ) -> bool:
-  """Whether noise may have decided between the first addition and that of index `best`."""
+  """Whether noise may have decided between the first addition and the one at `best`."""
   counts = {key: len(scores) for key, scores in scores_of(search, fresh=False).items()}
   noise = [deviation(search) / math.sqrt(counts.get(key, 1)) for key in keys]
   lead = gains[0] / prices[0] - gains[best] / prices[best]
@@ -167,7 +167,7 @@ def additions(space: SearchSpace, architecture: Sequence[int]) -> list[Addition]
 
 
 def _addition(space: SearchSpace, before: Sequence[int], after: Sequence[int]) -> Addition | None:
-  """The block that `after` has beside those of `before`; None if that is not one block."""
+  """The block that `after` adds to `before`; None if the difference is not one added block."""
   changed = [p for p, (old, new) in enumerate(zip(before, after)) if old != new]
   if len(changed) != 1 or before[changed[0]]:
     return None

@@ -15,7 +15,7 @@ from nas_submod.report.finished import Finished, deviation, real
 def draw(space: SearchSpace, architecture: Sequence[int]) -> str:
   """Draws an architecture as text: one line for each stage, with its blocks.
 
-  Stages that change the image have the size of their output.
+  Stages that change the image show the size of their output.
   """
   canonical = space.canonical(np.array(space.check(architecture)))
   names = ["stem    ", *(f"stage {number + 1} " for number in range(len(space.stages)))]
@@ -50,7 +50,7 @@ def budget_lines(
   budget: Mapping[str, int | float],
   tight: Sequence[str] = (),
 ) -> list[str]:
-  """One line for each budget: the amount used, the limit and the share; `tight` ones bind."""
+  """One line for each budget: the amount used, the limit and the share; budgets in `tight` bind."""
   width = max(7, *map(len, budget))
   return [
     f"{name:<{width}} {number(resources[name]):>13} of {number(limit):>13}"
@@ -87,7 +87,7 @@ def bound_line(search: Finished) -> str:
 
 
 def noise_line(search: Finished) -> str:
-  """The noise of one training, beside the gain of a block."""
+  """The noise of one training, compared with the gain of a block."""
   signal = search.result["signal"]
   gain, ratio = signal["mean_gain_of_first_additions"], signal["ratio"]
   first = f"the first {signal['additions']} blocks gain" * (signal["additions"] > 1)
@@ -124,7 +124,7 @@ def failed_line(search: Finished) -> str | None:
 
 
 def seconds_of(search: Finished) -> dict[str, float]:
-  """Where the seconds of the search went, by name; what took no part is left out."""
+  """The seconds of the search by activity; activities that did not occur are left out."""
   seconds = search.result["seconds"]
   names = ("shared_weights", "compile", "train", "score", "rest")
   kept = [name for name in names if seconds.get(name) or name in ("compile", "train", "rest")]
@@ -139,7 +139,7 @@ def _value(row: Mapping[str, Any]) -> str:
 
 
 def summary(search: Finished, verbose: bool = False) -> str:
-  """Describes the answer of a search for the terminal; verbose: also how far to trust it."""
+  """Describes the answer of a search for the terminal; if verbose, also how far to trust it."""
   result, rows = search.result, search.finalists
   width = max(len(row["run"]) for row in rows)
   marks = ["best", *("tie" if row["tie"] else "" for row in rows[1:])]

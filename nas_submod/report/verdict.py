@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
 def verdicts(
   search: Finished, chains: Sequence[Chain], others: Sequence[Finished] = ()
 ) -> Iterator[Verdict]:
-  """What the answer beats, and what leaves that in doubt.
+  """What the answer beats, and how certain that is.
 
   Args:
     search: The search.

@@ -1,4 +1,4 @@
-"""The TFDS set `digits`: handwritten digits that come with scikit-learn, without a download."""
+"""The TFDS set `digits`: handwritten digits from scikit-learn, without a download."""
 
 import atexit
 import contextlib
@@ -18,11 +18,11 @@ _TEST_SIZE = 360
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-  """1,797 images of 8x8 pixels and ten classes: 1,437 for training and 360 for the test.
+  """1,797 images of 8x8 pixels and ten classes: 1,437 for training and 360 for testing.
 
   The pixels 0..16 of scikit-learn become `round(pixel * 255 / 16)`, uint8. The test set has 36
-  images of each class, drawn with seed 0. Features are plain tensors, because preparing and
-  reading those needs no TensorFlow.
+  images of each class, drawn with seed 0. Features are plain tensors, because these need no
+  TensorFlow to prepare and read.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -65,8 +65,8 @@ def prepared_builder(data_dir: str | None) -> Any:
   """Returns the TFDS builder of `digits`. The first call writes the files, in a second or two.
 
   Args:
-    data_dir: Folder of TFDS sets. None: the default of TFDS, or a folder of this process alone
-      where that cannot be written, as in containers.
+    data_dir: Folder of TFDS sets. None: the default of TFDS, or a temporary folder if that cannot
+      be written, as in containers.
 
   Raises:
     ValueError: The files cannot be written.

@@ -1,4 +1,4 @@
-"""Fingerprints of images and labels: a config names its data and does not hold them."""
+"""Fingerprints of images and labels: a config names its data, but does not hold them."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ _NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def of_splits(data: Data, splits: tuple[str, ...]) -> dict[str, str]:
-  """What tells the splits of a `Data` from others: their number, shape, pixels and labels.
+  """Fingerprints of the splits of a `Data`, from their number, shape, pixels and labels.
 
-  Streamed images are not all read: their fingerprint is of the places in their source, and of the
+  Streamed images are not all read: their fingerprint covers their indices in the source, and the
   mean and standard deviation of the sample that a `Data` reads.
 
   Args:

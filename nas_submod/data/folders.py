@@ -1,8 +1,8 @@
 """The source `folder:PATH`: image files `PATH/train/CLASS/*`, a folder for each class.
 
-Test images, if any, are in `PATH/test/CLASS`. Images in `val`, `valid` or `validation` join those
-to train on, from which validation images are drawn; without `test` they are the test images.
-Without all of these folders, images are in `PATH/CLASS/*`. Classes are numbered in the order of
+Test images, if any, are in `PATH/test/CLASS`. Images in `val`, `valid` or `validation` join the
+training images, from which validation images are drawn; without `test`, they are the test images.
+Without any of these folders, images are in `PATH/CLASS/*`. Classes are numbered in the order of
 their names.
 """
 
@@ -19,7 +19,7 @@ from nas_submod.data.source import Source
 from nas_submod.files import local_path
 from nas_submod.validation import listed
 
-# Names of folders by what they hold, in any case of letters.
+# Folder names of each split, in upper or lower case.
 _SPLITS = {
   "train": ("train", "training"),
   "val": ("val", "valid", "validation"),
@@ -34,7 +34,7 @@ class Folder(NamedTuple):
     class_names: Class i has the i-th name.
     files: Maps "train" and, if present, "test" to the files of each class.
     mode: "L" if every image has one channel, "RGB" otherwise.
-    notes: What was read in another form than the usual one, and what was left out.
+    notes: What was read in an unusual form, and what was left out.
   """
 
   class_names: list[str]
@@ -47,7 +47,7 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
   """Opens a folder of images, as `sources.Kind.open`; `data_dir` is not used.
 
   Raises:
-    ValueError: As `find_folder`.
+    ValueError: As for `find_folder`.
   """
   del data_dir
   location = local_path(path)
@@ -100,7 +100,7 @@ def find_folder(path: pathlib.Path) -> Folder:
     files["test"] = listing.of(test)
 
   every = itertools.chain.from_iterable(itertools.chain.from_iterable(files.values()))
-  # Stops at the first image with colours: headers of many files are slow to read.
+  # Stops at the first colour image: headers of many files are slow to read.
   gray = all(mode_of(file, str(file)) in ("1", "L") for file in every)
   return Folder(class_names, files, "L" if gray else "RGB", (*notes, *listing.notes()))
 
@@ -109,7 +109,7 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
   """The folders "train", "val" and "test", and how they were read.
 
   Raises:
-    ValueError: Two folders have the same meaning, or there are some of them, but none to train on.
+    ValueError: Two folders have the same meaning, or there are such folders but none for training.
   """
   found: dict[str, pathlib.Path] = {}
   for split, spellings in _SPLITS.items():
@@ -138,7 +138,7 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
-  """The folders in a folder, without hidden ones and `__MACOSX`, which archives of macOS have."""
+  """The folders in a folder, except hidden ones and `__MACOSX`, which macOS archives have."""
   return sorted(
     p for p in path.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"
   )

@@ -1,4 +1,4 @@
-"""Labels in the forms that users have, as class numbers."""
+"""Reads labels in the forms that users have, as class numbers."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Labels(NamedTuple):
   Attributes:
     numbers: Class numbers, which may be out of the range of the data. Shape `[N]`, int64.
     names: Class i has the i-th name; empty if the labels were numbers.
-    note: How they were read, if not as they are; "" otherwise.
+    note: How they were converted; "" if they were not.
   """
 
   numbers: np.ndarray
@@ -29,10 +29,10 @@ def read(place: str, values: np.ndarray, names: tuple[str, ...] = ()) -> Labels:
   Args:
     place: Name of the labels in error messages.
     values: The labels.
-    names: Names of the classes, for labels that are names. Empty: all that occur, in their order.
+    names: Names of the classes, for labels that are names. Empty: all that occur, sorted.
 
   Raises:
-    ValueError: They are none of these, or a name is not among `names`.
+    ValueError: The labels have another form, or a name is not among `names`.
   """
   if values.ndim == 2 and values.shape[1] == 1:
     values = values[:, 0]
@@ -54,7 +54,7 @@ def read(place: str, values: np.ndarray, names: tuple[str, ...] = ()) -> Labels:
 
 
 def are_names(values: np.ndarray) -> bool:
-  """Whether labels are texts."""
+  """Whether labels are text."""
   return values.dtype.kind in "US"
 
 

@@ -4,20 +4,20 @@ Fields of `config.data`, with their defaults:
 
 - `source`: "digits", the name of a TFDS set such as "fashion_mnist", or a kind of `sources.KINDS`,
   such as "npz:PATH" (`npz.py` describes the file), "folder:PATH" (`folders.py` describes the
-  folder) or "fake" (random images in the number and size of ImageNet's).
+  folder) or "fake" (random images, as many and as large as ImageNet's).
 - `validation_size`: total number of images held out of training to score candidates.
 - `train_size` (None): number of training images. None: all that are left.
-- `test_size` (None): number of test images. None: all. A source without a test set needs it; the
-  test images are then taken from the training images. A TFDS set without labelled test
+- `test_size` (None): number of test images. None: all. A source without a test set needs this
+  field; the test images are then taken from the training images. A TFDS set without labelled test
   images, such as ImageNet, is tested on its `validation` split.
 - `split_seed` (0): seed of these draws. All are stratified: numbers per class differ by at most 1.
-- `image_size` (None): height and width. Images of another size are scaled until they cover it and
-  cut to the centre square. None: sizes stay as they are and must be equal.
+- `image_size` (None): height and width. Images of another size are scaled to cover it and cropped
+  to the centre square. None: sizes stay as they are and must be equal.
 - `classes` (None): labels are `0..classes-1`. None: 1 + the largest training label.
 - `data_dir` (None): folder of TFDS sets. None: the default of TFDS.
 - `stream` (False): for final trainings on images that exceed the memory. Images are read during
   training: random crops to train, the centre 7/8 of the shorter side to evaluate, both scaled to
-  `image_size`. Mean and std are those of 1,000 training images.
+  `image_size`. Mean and std come from 1,000 training images.
 """
 
 from typing import NamedTuple
@@ -72,8 +72,8 @@ class Data(NamedTuple):
     classes: Number of classes; labels are `0..classes-1`.
     mean: Mean of the training pixels, in 0..255. Shape `[C]`, float32.
     std: Their standard deviation, or 1 for a constant channel. Shape `[C]`, float32.
-    class_names: Names of the classes; those of the source, or else "0", "1" and so on.
-    notes: What the source read in another form than the usual one, and what it left out.
+    class_names: Names of the classes from the source, or else "0", "1" and so on.
+    notes: What the source read in an unusual form, and what it left out.
   """
 
   train: Split

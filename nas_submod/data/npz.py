@@ -2,10 +2,10 @@
 
 It holds images `[N, H, W]` or `[N, H, W, C]` of whole numbers 0..255, and labels (`labels.read`).
 Their names are `x_train` and `y_train` (Keras) or `train_images` and `train_labels` (MedMNIST), in
-small or capital letters. `x` and `y`, or `images` and `labels`, are to train on. Test images, if
-any, are `x_test` or `test_images`. Images named `val` join those to train on, from which validation
-images are drawn; without test images they are the test images. `class_names`, if any, are texts,
-one for each class.
+upper or lower case. `x` and `y`, or `images` and `labels`, are for training. Test images, if any,
+are `x_test` or `test_images`. Images named `val` join the training images, from which validation
+images are drawn; without test images, they are the test images. `class_names`, if any, is an array
+of text, one name for each class.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ from nas_submod.data.source import Source
 from nas_submod.files import local_path
 from nas_submod.validation import first_line
 
-# Names of images and labels; a split stands in the braces. Without one they are to train on.
+# Names of images and labels; a split replaces the braces. Names without one are for training.
 _NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
 _ALONE = [("x", "y"), ("images", "labels")]
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -31,16 +31,16 @@ _DAMAGED = (
   *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 _CHANNELS = (1, 3, 4)
-_LONGEST = 4  # a side of an image in units of the other one
+_LONGEST = 4  # largest ratio of the sides of an image
 
 
 class _Archive(NamedTuple):
   """An open file.
 
   Attributes:
-    location: Where it is.
+    location: Its path.
     arrays: Its arrays by name.
-    names: The names by their spelling in small letters.
+    names: The names of arrays by their lower-case form.
   """
 
   location: pathlib.Path
@@ -48,7 +48,7 @@ class _Archive(NamedTuple):
   names: dict[str, str]
 
   def read(self, key: str) -> np.ndarray:
-    """The array of a name in small letters; ValueError if it cannot be read."""
+    """The array of a lower-case name; ValueError if it cannot be read."""
     name = self.names[key]
     try:
       values = self.arrays[name]
@@ -102,7 +102,7 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
 
 
 def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
-  """The names of images and labels of each split, in small letters.
+  """The names of images and labels of each split, in lower case.
 
   Raises:
     ValueError: A name is missing, or two names have the same meaning.
@@ -213,7 +213,7 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
 
 
 def _joined(first: Source, second: Source) -> Source:
-  """The images of two sources of arrays in one, with labels that are checked for each."""
+  """Joins two sources of arrays, whose labels are already checked."""
   one, other = first.array, second.array
   assert one is not None and other is not None
   if one.shape[1:] != other.shape[1:]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from nas_submod.validation import first_line
 
-# Endings of files with 8 bits a channel that Pillow reads.
+# Extensions of files with 8 bits per channel that Pillow reads.
 SUFFIXES = (
   *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
   *(".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
@@ -38,7 +38,7 @@ def mode_of(file: pathlib.Path, name: str) -> str:
 
 
 def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image:
-  """Reads an image file, the first picture of several, turned as its EXIF data say.
+  """Reads the first picture of an image file, rotated as its EXIF data say.
 
   Args:
     file: The file or its content.
@@ -59,7 +59,7 @@ def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image
 def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
   try:
     with Image.open(file) as image:
-      # Pillow would clip or cut such values to 0..255 in silence.
+      # Pillow would silently clip or cut such values to 0..255.
       if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
         raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
       yield image
@@ -83,7 +83,7 @@ def fit(
   size: tuple[int, int],
   box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-  """Scales a part of an image by Pillow's bilinear filter, which smooths when it shrinks.
+  """Scales a part of an image with Pillow's bilinear filter, which antialiases when it shrinks.
 
   Args:
     image: A Pillow image, or pixels `[H, W, C]`, uint8.

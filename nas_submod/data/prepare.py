@@ -57,7 +57,7 @@ class ImageFolder(  # type: ignore[call-arg]
         # Decodes to report a damaged file now, not after days of training.
         pixels.decode(file, str(file), self._folder.mode)
         with file.open("rb") as content:
-          # The folder of the split tells apart files of equal names.
+          # The folder of the split distinguishes files of equal names.
           yield f"{label}/{file.parents[1].name}/{file.name}", {"image": content, "label": label}
 
 
@@ -69,7 +69,7 @@ def builder(path: str, data_dir: str | None) -> ImageFolder:
     data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Raises:
-    ValueError: The folder holds no images by class, its name is not allowed or taken by a known
+    ValueError: The folder holds no images by class, its name is not allowed or is taken by a known
       source, or `data_dir` already has a set of this name.
   """
   location = local_path(path).resolve()
@@ -93,7 +93,7 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
   """Downloads a TFDS set and writes it as array_record, unless it exists; returns its builder.
 
   Args:
-    name: Name of the set, or "folder:PATH", whose image files become a set named as the folder.
+    name: Name of the set, or "folder:PATH", whose image files become a set named after the folder.
     data_dir: Folder of TFDS sets. None: the default of TFDS.
     manual_dir: Folder of archives downloaded by hand. None: a folder inside `data_dir`.
 

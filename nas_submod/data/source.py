@@ -19,7 +19,7 @@ class Source(NamedTuple):
     name: Maps an index to the name of the image in error messages.
     array: All images, if they are already in memory. Shape `[N, H, W, C]`, uint8.
     class_names: Class i has the i-th name. Empty if the source names no classes.
-    notes: What was read in another form than the usual one, and what was left out.
+    notes: What was read in an unusual form, and what was left out.
   """
 
   place: str

@@ -1,4 +1,4 @@
-"""The table of data sources. A new one is a file with its opener, and a line in `KINDS`."""
+"""The table of data sources. A new one needs a file with its opener, and a line in `KINDS`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Kind(NamedTuple):
   Attributes:
     open: Maps the path and `config.data.data_dir` to `(train, test)`. The path is "" for a kind
       without one. `test` is None if the source has no test images.
-    help: How a config names it, such as "npz:PATH", for error messages. A path is required if it
+    help: How a config names it, such as "npz:PATH", for error messages. A path is required if this
       ends in ":PATH", and refused otherwise. "" keeps the kind out of the messages.
   """
 
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
   help: str
 
 
-# By the part of `config.data.source` before ":". All other names are sets of TFDS.
+# Keys are the part of `config.data.source` before ":". All other names are sets of TFDS.
 KINDS = {
   "npz": Kind(npz.open_source, "npz:PATH"),
   "folder": Kind(folders.open_source, "folder:PATH"),

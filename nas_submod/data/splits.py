@@ -8,7 +8,7 @@ def stratify(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws a subset whose numbers of members per class differ by at most one.
 
-  The larger numbers go to the classes with most members, lower labels first. With the same seed
+  The larger numbers go to the classes with the most members, lower labels first. With the same seed
   and labels, a larger subset contains a smaller one, because both take the first members of each
   class in one random order.
 

@@ -73,8 +73,8 @@ def crop_box(
   """Draws the part of an image to train on (Szegedy et al. 2015).
 
   The share of the area is uniform in 0.08 to 1. The logarithm of width over height is uniform
-  between those of 3/4 and 4/3. Both are drawn until the part fits, and its place is uniform. If ten
-  draws do not fit, the result is the largest centred part with allowed proportions.
+  between log(3/4) and log(4/3). Both are drawn until the part fits, and its place is uniform. If
+  ten draws do not fit, the result is the largest centred part with allowed proportions.
 
   Returns:
     Left, top, right and bottom in pixels.
@@ -107,7 +107,7 @@ def training_batches(
     images: All training images.
     labels: Their labels. Shape `[N]`, int32.
     seed: Seed of permutations and crops.
-    batch_size: B, summed over processes.
+    batch_size: B, over all processes.
     steps: Consecutive steps.
     threads: Number of threads that read and crop. None: one per core.
 
@@ -131,7 +131,7 @@ def training_batches(
 
 
 def evaluation_batches(images: Images, labels: np.ndarray, batch_size: int) -> grain.IterDataset:
-  """Reads this process's part of all images in order, as `training_batches`; label -1 pads."""
+  """Reads this process's part of all images in order, like `training_batches`; label -1 pads."""
   padding = np.zeros(images.shape[1:], np.uint8), np.int32(-1)
 
   def read(step, place):

@@ -44,7 +44,7 @@ def open_source(name: str, data_dir: str | None) -> tuple[Source, Source | None]
 
 
 def names() -> list[str]:
-  """The sets that TFDS knows."""
+  """Names of the sets that TFDS knows."""
   import tensorflow_datasets as tfds
 
   return [str(name) for name in tfds.list_builders(with_community_datasets=False)]
@@ -134,7 +134,7 @@ def _read_labels(builder: Any, split: str, records: Sequence[Any], label: str) -
   """Reads the labels of a split. Shape `[N]`.
 
   The first call reads all records, which takes minutes for ImageNet. It then stores the labels in
-  a file beside the records, if the folder is writable.
+  a file next to the records, if the folder is writable.
   """
   file = builder.data_path / f"labels-{split}.npy"
   if file.exists():

@@ -1,1 +1,1 @@
-"""Trained networks as files for a device: ONNX, TFLite, StableHLO; float or int8."""
+"""Exports trained networks as files for a device: ONNX, TFLite, StableHLO; float or int8."""

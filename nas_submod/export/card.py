@@ -20,7 +20,7 @@ def table(content: Mapping[str, Any]) -> str:
   """One line for each exported file, as an aligned Markdown table.
 
   Args:
-    content: That of `export.json`.
+    content: Content of `export.json`.
   """
   rows = [_checkpoint(content)] if content["accuracy"] else []
   rows += [_row(facts, content["accuracy"]) for facts in content["formats"].values()]
@@ -70,7 +70,7 @@ def faults(content: Mapping[str, Any]) -> list[str]:
 
 
 def notes(content: Mapping[str, Any]) -> list[str]:
-  """What one must know to read the table, one line each."""
+  """Notes needed to read the table, one line each."""
   lines = [f"{f['file']}: {note}" for f in content["formats"].values() for note in f["notes"]]
   lines += [f"{name} was left out: {why}" for name, why in content["left_out"].items()]
   shown = [facts["file"] for facts in content["formats"].values()]
@@ -86,7 +86,7 @@ def text(content: Mapping[str, Any]) -> str:
   """The model card as Markdown.
 
   Args:
-    content: That of `export.json`.
+    content: Content of `export.json`.
   """
   network = content["network"]
   parts = [
@@ -140,10 +140,10 @@ def _data(content: Mapping[str, Any]) -> str:
 
 
 def budget_table(content: Mapping[str, Any]) -> str:
-  """One line for each resource: the cost, the limit, and what the files have, as Markdown.
+  """One line for each resource: the cost, the limit, and the values in the files, as Markdown.
 
   Args:
-    content: That of `export.json`.
+    content: Content of `export.json`.
   """
   used, budget, found = content["resources"], content["budget"], content["measured"]
   lines = ["| resource | unit | cost | limit | share | in the files |", "|---|---|---|---|---|---|"]
@@ -203,7 +203,7 @@ def _use(content: Mapping[str, Any]) -> str:
 
 
 def _on_a_board(facts: Mapping[str, Any]) -> str:
-  """How TFLite Micro runs the int8 file."""
+  """How to run the int8 file with TFLite Micro."""
   scale, zero = facts["quantization"]["input"]
   of_logits, zero_of_logits = facts["quantization"]["output"]
   arena = ""

@@ -21,7 +21,7 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
   except OSError as error:
     sys.exit(f"error: {error}")
   image = ImageOps.exif_transpose(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
-  # Scaled until it covers the size, and cut to the centre.
+  # Scaled to cover the size, and cropped to the centre.
   image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
   x = (np.asarray(image, np.float32).reshape(height, width, channels) - mean) / std
   images = x.transpose(2, 0, 1)[None].astype(np.float32)

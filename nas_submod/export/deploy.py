@@ -43,14 +43,14 @@ def deploy(
   calibration: int = CALIBRATION,
   on_progress: OnProgress = lambda doing, done, count: None,
 ) -> dict[str, Any]:
-  """Writes files, checks them on all test images, times them, and writes card and script.
+  """Writes files, checks them on test images, times them, and writes a card and a script.
 
   Args:
     subject: What is exported.
     choice: The formats.
     output: The folder of the files.
     calibration: Number of training images that give the ranges of int8 numbers.
-    on_progress: Called with an activity, the steps of it that are done, and all of them.
+    on_progress: Called with an activity, its steps done, and all its steps.
 
   Returns:
     The content of `export.json`.
@@ -104,7 +104,7 @@ def deploy(
 
 
 def _timed_runtime(settings: Mapping[str, Any]) -> str:
-  """The runtime of the table of latencies; "" without one."""
+  """The runtime of the latency table; "" without one."""
   try:
     return latency.runtime_of(settings["latency"]) if settings.get("latency") else ""
   except ValueError:  # The table is no longer there.
@@ -128,7 +128,7 @@ def _write(
   images: np.ndarray | None,
   on_progress: OnProgress,
 ) -> dict[str, pathlib.Path]:
-  """Writes all files; an int8 one from its float one, which is dropped if nobody wants it."""
+  """Writes all files; makes an int8 file from its float file, which is kept only if wanted."""
   written: dict[str, pathlib.Path] = {}
   with tempfile.TemporaryDirectory() as scratch:
     for number, name in enumerate(names):
@@ -149,7 +149,7 @@ def _write(
 
 
 def _file_facts(name: str, loaded: _Loaded, model: Model) -> dict[str, Any]:
-  """What is known of a file without running it."""
+  """Facts about a file, without running it."""
   form = FORMATS[name]
   kernels, biases = weights_of(model.graph)
   return {
@@ -173,7 +173,7 @@ def _check(
   rows: Mapping[str, dict[str, Any]],
   on_progress: OnProgress,
 ) -> dict[str, Any] | None:
-  """Runs test images through every file; returns the accuracy of the network by JAX on all."""
+  """Runs test images through every file; returns JAX's accuracy on all test images."""
   network, data = subject.network, subject.data
   if data is None:
     return None

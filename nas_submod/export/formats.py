@@ -24,17 +24,17 @@ class Format(NamedTuple):
 
   Attributes:
     file: Name of the file.
-    runtime: What runs it here.
+    runtime: The runtime used here.
     packages: The packages that it needs, with the extra that installs each.
     load: Loads the file, with a number of threads.
     write: Writes a float file; None for an int8 format.
     source: The float format that is quantised; "" for a float format.
     quantize: `(float file, int8 file, calibration images)`; None for a float format.
-    nodes: The operations in a file by kind; None where nobody counts them.
-    quantization: The scale and the zero of `input` and `output` of an int8 file that takes and
+    nodes: Counts the operations in a file by kind; None if they are not counted.
+    quantization: Reads the scale and the zero of `input` and `output` of an int8 file that takes and
       returns int8; None for other formats.
-    prepare: Makes a function that runs the file once, to be timed; None where that says little.
-    checked: The most test images to check it on; None: all.
+    prepare: Makes a function that runs the file once, to be timed; None if it is not timed.
+    checked: Largest number of test images to check it on; None: all.
   """
 
   file: str
@@ -109,7 +109,7 @@ class Choice(NamedTuple):
 
   Attributes:
     names: Keys of `FORMATS`, in its order.
-    left_out: The others that nobody refused, with the reason.
+    left_out: Formats that are not possible, with the reason; empty if formats were named.
   """
 
   names: tuple[str, ...]

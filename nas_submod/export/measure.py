@@ -1,4 +1,4 @@
-"""Measures a latency table of a space on this device, and says how well it predicts networks."""
+"""Measures a latency table of a space on this device, and reports how well it predicts."""
 
 import contextlib
 import datetime
@@ -40,7 +40,7 @@ def measure(
     threads: Threads of the runtime.
     sweeps: How often each part and network runs.
     log: Keeps finished sweeps, see `timing.round_robin`.
-    show: Is told how far it is.
+    show: Called with the progress.
 
   Raises:
     ValueError: If the runtime's package is missing, a layer has no `Layer.trace`, or the log
@@ -60,7 +60,7 @@ def measure(
     rng = np.random.default_rng(0)
 
     def load():
-      # In another order each time: the last network of one order ran a fifth too fast.
+      # In a new order each time: the last network of one order ran a fifth too fast.
       order = [list(paths)[index] for index in rng.permutation(len(paths))]
       loaded = {name: prepare(paths[name], threads) for name in order}
       return {name: loaded[name] for name in paths}
@@ -82,7 +82,7 @@ def measure(
 
 
 def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -> dict[str, str]:
-  """What a table measured here says about itself, by key."""
+  """The comments of a table measured here, by key."""
   clock, _ = timing.clock_of(threads)
   return {
     "device": device or _processor(),
@@ -105,7 +105,7 @@ def _versions() -> str:
 
 
 def space_comment(space: SearchSpace) -> str:
-  """The comment by which a table is told from those of spaces with other parts."""
+  """The comment that distinguishes tables of spaces with different parts."""
   return f"{space.name} {fingerprint(space)}"
 
 
@@ -118,7 +118,7 @@ def _processor() -> str:
 
 
 def report(space: SearchSpace, table: Measured) -> str:
-  """Predicted against measured latency of the networks of a table, and by multiply-adds alone."""
+  """Compares measured latency with predictions by the table and by multiply-adds, as text."""
   if not table.networks and not table.checks:
     return "no whole networks: the correction is 0, and the table is not checked"
   assert table.correction is not None

@@ -1,4 +1,4 @@
-"""The resources of a network as its exported files have them: read from the files, or measured."""
+"""The resources that exported files of a network have: read from the files, or measured."""
 
 import pathlib
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from nas_submod.export.formats import FORMATS
 def in_files(
   rows: Mapping[str, Mapping[str, Any]], folder: pathlib.Path, settings: Mapping[str, Any]
 ) -> dict[str, dict[str, int | float]]:
-  """What files hold of params, madds, flash, memory and latency_ms.
+  """The params, madds, flash, memory and latency_ms of files.
 
-  Files have batch norm folded, so their params are those of the setting "folded".
+  Files have batch norm folded, so their params match the setting "folded".
 
   Args:
     rows: The facts of each format, as `export.json` has them.
     folder: The folder of the files.
-    settings: `config.resources`: whether flash and memory are those of int8 or of float32.
+    settings: `config.resources`: whether flash and memory count int8 or float32.
 
   Returns:
-    By resource, and by file, or the runtime that was timed.
+    Values by resource, and by file or timed runtime.
   """
   found: dict[str, dict[str, int | float]] = {}
   if "onnx" in rows:
@@ -51,7 +51,7 @@ def over(
   Args:
     found: The result of `in_files`.
     budget: The limits.
-    runtime: The runtime of the table of latencies; "" if none is known, then no time counts.
+    runtime: The runtime of the latency table; "" if unknown, so that no latency counts.
   """
   lines = []
   for name, limit in budget.items():

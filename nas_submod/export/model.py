@@ -10,12 +10,12 @@ from nas_submod.networks.layers import Layer, Shape, Variables, trace_of
 
 
 class Weights(NamedTuple):
-  """The arrays of one operation, float32; None where it has none.
+  """The arrays of one operation, float32; None if it has none.
 
   A batch norm that no convolution absorbed is `x * kernel + bias`, both `[C]`.
 
   Attributes:
-    kernel: Of a convolution `[K, K, cin / groups, cout]`, of a dense layer `[cin, cout]`.
+    kernel: `[K, K, cin / groups, cout]` of a convolution, `[cin, cout]` of a dense layer.
     bias: `[cout]`.
   """
 
@@ -28,7 +28,7 @@ class Model(NamedTuple):
 
   Attributes:
     graph: Its operations after `graph.fuse`, without opaque ones.
-    weights: Those of each operation.
+    weights: Weights of each operation.
     names: Readable names of the operations, unique, such as "stage2/block1/conv3".
     metadata: Facts for the file, by name, as text.
   """
@@ -51,10 +51,10 @@ def make_model(
   Args:
     layer: The layer, such as a whole network of `networks.build`.
     shape: Height, width and channels of an image.
-    variables: Those of the layer.
+    variables: Variables of the layer.
     metadata: Facts for the file.
-    place: The place of an operation in the network, from its path; by default that of a whole
-      network, see `place_in_network`.
+    place: Maps the path of an operation to its place in the network; by default
+      `place_in_network`, for a whole network.
 
   Raises:
     ValueError: If a part of the layer has no `Layer.trace`; its place is named.

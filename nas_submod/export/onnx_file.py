@@ -149,7 +149,7 @@ def _read(path: str | pathlib.Path) -> Any:
 
 
 def counts(path: str | pathlib.Path) -> tuple[int, int]:
-  """Numbers in the weights of a float file, and the multiply-adds of its convolutions.
+  """The number of weights in a float file, and the multiply-adds of its convolutions.
 
   Args:
     path: A file of `write_onnx`.
@@ -178,11 +178,11 @@ def counts(path: str | pathlib.Path) -> tuple[int, int]:
 def quantize_onnx(
   path_float: str | pathlib.Path, path_int8: str | pathlib.Path, images: np.ndarray
 ) -> None:
-  """Writes an ONNX file with int8 weights and activations, from one of `write_onnx`.
+  """Writes an ONNX file with int8 weights and activations, from a file of `write_onnx`.
 
   The ranges of activations are their minimum and maximum over the images. Weights have a scale for
-  each output channel. Operations stay in float between a quantisation and its inverse (QDQ), which
-  runtimes join to integer operations. The metadata is kept.
+  each output channel. Operations stay in float between nodes that dequantise and quantise (QDQ);
+  runtimes fuse these to integer operations. The metadata is kept.
 
   Args:
     path_float: The file of `write_onnx`.
@@ -227,7 +227,7 @@ def quantize_onnx(
       activation_type=quantization.QuantType.QInt8,
       weight_type=quantization.QuantType.QInt8,
       calibrate_method=quantization.CalibrationMethod.MinMax,
-      # It would drop a rectifier even where its output is always 0 and has the scale 1.
+      # Otherwise a ReLU is dropped even if its output is always 0 and has the scale 1.
       extra_options={"QDQKeepRemovableActivations": True},
     )
     written = _read(path)

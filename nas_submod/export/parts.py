@@ -29,7 +29,7 @@ def _write_int8(model: Model, path: pathlib.Path) -> None:
     quantize_tflite(whole, path, np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-# By the ending of the file.
+# By file extension.
 WRITERS: Mapping[str, Callable[[Model, pathlib.Path], None]] = {
   "onnx": write_onnx,
   "tflite": write_tflite,
@@ -38,9 +38,9 @@ WRITERS: Mapping[str, Callable[[Model, pathlib.Path], None]] = {
 
 
 def random_variables(layer: Layer, rng: np.random.Generator) -> Variables:
-  """Variables of a layer for timing: normal kernels by fan in, batch norm at its start.
+  """Variables of a layer for timing: normal kernels scaled by fan-in, initial batch norm.
 
-  They are much faster to make than by `Layer.init`, which compiles a program for each shape.
+  This is much faster than `Layer.init`, which compiles a program for each shape.
   """
 
   def leaf(path, form):
@@ -58,10 +58,10 @@ def random_model(name: str, layer: Layer, shape: tuple[int, ...], **arguments: A
   """The model of a layer with random weights.
 
   Args:
-    name: Its name, which decides its weights and is its metadata.
+    name: Its name, which decides its weights and is stored as metadata.
     layer: The layer.
     shape: Shape of its input.
-    **arguments: For `make_model`.
+    **arguments: Arguments of `make_model`.
 
   Raises:
     ValueError: If the layer has no `Layer.trace`.
@@ -92,11 +92,11 @@ def write(
 
   Args:
     named: Names and models.
-    folder: Where to write; it is made.
+    folder: Where to write; made if missing.
     formats: Keys of WRITERS.
 
   Returns:
-    The file of each model, without its ending.
+    The file of each model, without extension.
 
   Raises:
     ValueError: If the package of a format is missing.

@@ -1,4 +1,4 @@
-"""Exported files, run by the runtimes that a device would use."""
+"""Runs exported files with the runtimes that a device would use."""
 
 import pathlib
 from collections.abc import Callable
@@ -16,10 +16,10 @@ class Runner(NamedTuple):
   """A file that its runtime has loaded.
 
   Attributes:
-    run: Normalised images `[B, H, W, C]` to logits `[B, classes]`, float32. A part of a network
-      returns `[B, H, W, C]`.
+    run: Maps normalised images `[B, H, W, C]` to logits `[B, classes]`, float32. A part of a
+      network returns `[B, H, W, C]`.
     arena: Bytes of memory that the runtime needs for activations; None if it does not say.
-    persistent: Bytes that it needs for the graph, beside the file; None if it does not say.
+    persistent: Bytes that it needs for the graph, besides the file; None if it does not say.
   """
 
   run: Callable[[np.ndarray], np.ndarray]

@@ -18,7 +18,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def interpret(model: Model, x: jax.Array) -> jax.Array:
-  """Applies a model by JAX, in float32, with one `lax.conv` for each convolution.
+  """Applies a model with JAX, in float32, with one `lax.conv` for each convolution.
 
   Args:
     model: The model.
@@ -28,7 +28,7 @@ def interpret(model: Model, x: jax.Array) -> jax.Array:
     Logits `[B, classes]`, or `[B, H, W, C]` for a part of a network.
   """
   tensors = [x]
-  # A TPU would multiply in bfloat16 otherwise.
+  # Otherwise a TPU would multiply in bfloat16.
   with jax.default_matmul_precision("highest"):
     for operation, weights, name in zip(model.graph.operations, model.weights, model.names):
       with jax.named_scope(name):
@@ -64,8 +64,8 @@ def _weighted(operation: Operation, kernel: jax.Array, x: jax.Array) -> jax.Arra
 def write_stablehlo(model: Model, path: str | pathlib.Path) -> None:
   """Writes a model as a StableHLO program, serialised by `jax.export`.
 
-  The program runs on CPUs, CUDA GPUs and TPUs. Its format has no place for metadata: a JSON file
-  beside it, with ".json" added to its name, holds them.
+  The program runs on CPUs, CUDA GPUs and TPUs. Its format has no place for metadata, which are in
+  a JSON file next to it, with ".json" added to its name.
 
   Raises:
     ValueError: If package flatbuffers is missing.

@@ -1,4 +1,4 @@
-"""Standard error of libraries in C++, which write past Python."""
+"""Captures standard error of C++ libraries, which bypass Python."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def captured() -> Iterator[Callable[[], str]]:
-  """Captures standard error of the whole process; yields a function that returns it so far."""
+  """Captures the process's standard error; yields a function that returns the text so far."""
   sys.stderr.flush()
   kept = os.dup(2)
   with tempfile.TemporaryFile() as file:

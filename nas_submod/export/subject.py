@@ -1,4 +1,4 @@
-"""What is exported, and the facts about it that files and card hold."""
+"""What is exported, and the facts about it for the files and the card."""
 
 import dataclasses
 import importlib.metadata
@@ -25,12 +25,12 @@ _PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-  """What is exported, and what its card says.
+  """What is exported, with facts for its card.
 
   Attributes:
     network: The network; its `step` is 0 if it is not trained.
-    data: Its data; None: nothing is checked on images.
-    no_data: Why there are none.
+    data: Its data; if None, nothing is checked on images.
+    no_data: Why there are no data.
     resources: Costs of the network, by resource.
     units: The unit of each resource.
     settings: `config.resources`: how the costs were counted.
@@ -58,7 +58,7 @@ def metadata(subject: Subject) -> dict[str, str]:
 
 
 def network_facts(subject: Subject) -> dict[str, Any]:
-  """What the files and the card say of a network."""
+  """Facts about a network, for the files and the card."""
   network = subject.network
   return {
     "space": network.space.name,
@@ -74,7 +74,7 @@ def network_facts(subject: Subject) -> dict[str, Any]:
 
 
 def data_facts(network: Trained) -> dict[str, Any]:
-  """What the card says of the data."""
+  """Facts about the data, for the card."""
   validation = " and validation" if network.config["final"]["evaluate_on"] == "test" else ""
   return {
     "source": network.config["data"]["source"],
@@ -84,7 +84,7 @@ def data_facts(network: Trained) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-  """Versions of the packages that take part, and the machine."""
+  """Versions of the packages used, and the machine."""
   found = {"python": platform.python_version()}
   for name in _PACKAGES:
     try:

@@ -1,4 +1,4 @@
-"""Builds a TFLite file out of tensors and operators, by the schema in ai-edge-litert."""
+"""Builds a TFLite file from tensors and operators, by the schema in ai-edge-litert."""
 
 import json
 from collections.abc import Mapping
@@ -22,26 +22,26 @@ def schema() -> Any:
 
 
 class Builder:
-  """A TFLite file in the making, with one graph."""
+  """Builds a TFLite file with one graph."""
 
   def __init__(self):
     self.schema = schema()
     self.tensors: list[Any] = []
-    self.buffers = [self.schema.BufferT()]  # Buffer 0 is that of tensors without constant values.
+    self.buffers = [self.schema.BufferT()]  # Buffer 0 is for tensors without constant values.
     self.operators: list[Any] = []
     self.codes: dict[int, int] = {}
 
   def buffer(self, content: np.ndarray) -> int:
-    """Adds constant bytes; returns their number."""
+    """Adds a buffer of constant bytes; returns its index."""
     self.buffers.append(self.schema.BufferT(data=np.ascontiguousarray(content).view(np.uint8)))
     return len(self.buffers) - 1
 
   def tensor(self, name: str, shape: tuple[int, ...]) -> int:
-    """Adds a float32 tensor that an operator makes; returns its number."""
+    """Adds a float32 tensor that an operator makes; returns its index."""
     return self._tensor(name, shape, self.schema.TensorType.FLOAT32, 0)
 
   def constant(self, name: str, values: np.ndarray) -> int:
-    """Adds a constant tensor, float32 or int32; returns its number."""
+    """Adds a constant tensor, float32 or int32; returns its index."""
     types = {"float32": self.schema.TensorType.FLOAT32, "int32": self.schema.TensorType.INT32}
     flat = np.ascontiguousarray(values).ravel()
     return self._tensor(name, values.shape, types[values.dtype.name], self.buffer(flat))
@@ -108,7 +108,7 @@ class Builder:
     )
     model = s.ModelT(
       version=3,
-      # Old readers look at the deprecated code, of 8 bits, alone.
+      # Old readers use only the deprecated code of 8 bits.
       operatorCodes=[
         s.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=1)
         for code in self.codes
@@ -123,6 +123,6 @@ class Builder:
 
 
 def packed(model: Any) -> bytes:
-  """The bytes of a file, from the object of the schema."""
+  """The bytes of a file, from its schema object."""
   tools = package("ai_edge_litert.tools.flatbuffer_utils", "tflite")
   return bytes(tools.convert_object_to_bytearray(model))

@@ -24,7 +24,7 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def write_tflite(model: Model, path: str | pathlib.Path) -> None:
-  """Writes a model as a TFLite file with numbers of float32.
+  """Writes a model as a float32 TFLite file.
 
   Its input "images" is `[1, H, W, C]`. Its output "logits" is `[1, classes]`, or `[1, H, W, C]` for
   a part of a network. Tensors have the names of the model, and the file holds its metadata.
@@ -38,7 +38,7 @@ def write_tflite(model: Model, path: str | pathlib.Path) -> None:
   for operation, weights, name in zip(graph.operations, model.weights, model.names):
     inputs = [tensors[i] for i in operation.inputs]
     shapes = [graph.shape_of(i) for i in operation.inputs]
-    # The last tensor of an operation has its name, those before have longer names.
+    # The last tensor of an operation has its name, earlier tensors have longer names.
     output_name = "logits" if len(tensors) == graph.output else name
     tensors.append(add(build, operation, weights, name, output_name, inputs, shapes))
   if not graph.output:  # A part that returns its input.
@@ -51,7 +51,7 @@ def quantize_tflite(
 ) -> None:
   """Writes the int8 form of a float32 file, with int8 input and output.
 
-  Weights have a scale for each output channel. The range of a tensor is from its smallest to its
+  Weights have a scale for each output channel. The range of a tensor runs from its smallest to its
   largest value over all images.
 
   Args:
@@ -70,23 +70,23 @@ def quantize_tflite(
   quantize = quantizer.Quantizer(content(path_float), recipe.static_wi8_ai8())
   with _quiet():
     result = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-  # It stores large buffers behind the flatbuffer, where TFLite Micro reads zeros, without an error.
+  # The quantizer stores large buffers after the flatbuffer, where TFLite Micro reads zeros.
   model = tools.read_model_from_bytearray(bytes(result.quantized_model))
   files.write_bytes(pathlib.Path(path_int8), packed(model))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Silences warnings that keeping all tensors takes memory, progress bars, and C++."""
+  """Silences warnings about memory for all tensors, progress bars, and C++ output."""
   with warnings.catch_warnings(), captured(), contextlib.redirect_stderr(io.StringIO()):
     warnings.simplefilter("ignore")
     yield
 
 
 def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-  """The smallest and the largest value of each tensor, by name, as the quantizer wants them.
+  """The smallest and the largest value of each tensor, by name, in the form of the quantizer.
 
-  The calibration of the quantizer averages them over images, which costs accuracy.
+  The quantizer's own calibration averages them over images, which costs accuracy.
   """
   litert = package("ai_edge_litert.interpreter", "tflite")
   model = read(path)
@@ -111,7 +111,7 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
     interpreter.invoke()
     for i in computed:
       values = interpreter.get_tensor(i)
-      low[i] = np.minimum(low[i], values.min())  # Unlike min, it keeps a value that is no number.
+      low[i] = np.minimum(low[i], values.min())  # Unlike min, it keeps NaN.
       high[i] = np.maximum(high[i], values.max())
   for i in computed:
     if not np.isfinite([low[i], high[i]]).all():  # TFLite Micro would end the process.
@@ -131,10 +131,10 @@ def _ranges(path: str | pathlib.Path, images: np.ndarray) -> dict[str, dict[str,
 
 
 def _widen(model: Any, low: np.ndarray, high: np.ndarray) -> dict[int, np.ndarray]:
-  """Widens ranges that are too narrow for integers, such as those of channels that are always 0.
+  """Widens ranges that are too narrow for integers, such as of channels that are always 0.
 
   XNNPACK refuses an output whose step is far below the product of the steps of its inputs. A bias
-  has that product as its step, and 32 bits, which a channel with a kernel of zeros exceeds.
+  has this product as its step, and 32 bits, which overflow if a channel's kernel is all zeros.
 
   Args:
     model: The content of a float32 file.
@@ -142,8 +142,8 @@ def _widen(model: Any, low: np.ndarray, high: np.ndarray) -> dict[int, np.ndarra
     high: The largest value; raised in place.
 
   Returns:
-    The largest absolute value of kernels that need another than their own, by tensor, with an axis
-    for each of the kernel.
+    The bounds on absolute values of kernels that need a larger bound than their own, by tensor,
+    with as many axes as the kernel.
   """
   [graph] = model.subgraphs
   names, kernels = _operator_names(model), {}
@@ -189,7 +189,7 @@ def nodes(path: str | pathlib.Path) -> dict[str, int]:
 
 
 def quantization(path: str | pathlib.Path) -> dict[str, tuple[float, int]]:
-  """The scale and the number of zero of `input` and `output` of an int8 file.
+  """The scale and the zero point of `input` and `output` of an int8 file.
 
   A number x is stored as `round(x / scale) + zero`.
 
@@ -223,8 +223,8 @@ def metadata(path: str | pathlib.Path) -> dict[str, str]:
 def weight_bytes(path: str | pathlib.Path) -> int:
   """Bytes of the weights and biases of a TFLite file, as the resource `flash` counts them.
 
-  The rest of the file is overhead. An int8 file has about 24 bytes an output channel, for scales,
-  310 bytes an operator and 1 kB beside its metadata; a float32 file 245 bytes an operator.
+  The rest of the file is overhead. An int8 file has about 24 bytes per output channel for scales,
+  310 bytes per operator and 1 kB besides metadata; a float32 file has 245 bytes per operator.
 
   Raises:
     ValueError: If the file cannot be read.
@@ -258,6 +258,6 @@ def read(path: str | pathlib.Path) -> Any:
     if written[4:8] != b"TFL3":
       raise ValueError("its bytes 4 to 8 are not TFL3")
     return tools.read_model_from_bytearray(written)
-  except Exception as error:  # A damaged file ends in errors of any class.
+  except Exception as error:  # A damaged file raises errors of any class.
     reason = first_line(error)
     raise ValueError(f"{path} cannot be read as a TFLite file: {reason}") from None

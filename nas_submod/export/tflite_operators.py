@@ -1,4 +1,4 @@
-"""The operators of TFLite for each operation of a network."""
+"""The TFLite operators for each operation of a network."""
 
 from collections.abc import Callable
 
@@ -95,9 +95,8 @@ def _convolution(
 def pads(before: Shape, kernel: int, stride: int) -> bool:
   """Whether a convolution needs a padded copy of its input.
 
-  A layer pads `(kernel - 1) / 2` on each side. TFLite's own padding, SAME, is that total at stride
-  1, but at stride 2 only for odd sides: at even ones it has a row and a column less before the
-  image.
+  A layer pads `(kernel - 1) / 2` on each side. TFLite's own padding, SAME, does so at stride 1, but
+  at stride 2 only for odd sides: for even sides, it has one row or column less before the image.
 
   Args:
     before: Height, width and channels of the input.
@@ -113,7 +112,7 @@ def pads(before: Shape, kernel: int, stride: int) -> bool:
 def _scale_and_shift(
   build: Builder, weights: Weights, name: str, source: int, before: Shape, output: Callable[[], int]
 ) -> int:
-  """A batch norm alone: a depthwise 1x1 convolution, which int8 stores like any other."""
+  """A batch norm that is not folded: a depthwise 1x1 convolution, which int8 stores as usual."""
   assert weights.kernel is not None and weights.bias is not None
   image = (1,) * (3 - len(before)) + before
   if len(before) == 1:

@@ -1,4 +1,4 @@
-"""TFLite files, run by LiteRT and by TFLite Micro, image by image."""
+"""Runs TFLite files with LiteRT and TFLite Micro, image by image."""
 
 import pathlib
 import re
@@ -47,7 +47,7 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
   """Loads a TFLite file as a microcontroller would.
 
   `Runner.arena` is the part of the arena that holds activations, and `Runner.persistent` the part
-  that holds the graph: pointers make it larger here than on a device of 32 bits.
+  that holds the graph, which pointers make larger here than on a 32-bit device.
 
   Args:
     path: The file, int8 or float32.
@@ -89,7 +89,7 @@ def load_tflite_micro(path: str | pathlib.Path) -> Runner:
 def _run(
   one: Callable[[np.ndarray], np.ndarray], source: Any, target: Any
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """Runs images one after the other, with float32 numbers outside and the file's own inside."""
+  """Makes a function that runs images one by one, converted between float32 and the file's type."""
 
   def run(x):
     images = quantized(np.asarray(x, np.float32), source)
@@ -101,7 +101,7 @@ def _run(
 
 
 def quantized(x: np.ndarray, details: Any) -> np.ndarray:
-  """Float32 numbers as a tensor of these details holds them."""
+  """Converts float32 numbers to the form of a tensor with these details."""
   if details["dtype"] == np.float32:
     return x
   scale, zero = _quantization(details)
@@ -118,6 +118,6 @@ def dequantized(x: np.ndarray, details: Any) -> np.ndarray:
 
 
 def _quantization(details: Any) -> tuple[np.float32, int]:
-  """The scale and the number of zero of a whole tensor."""
+  """The scale and the zero point of a whole tensor."""
   parameters = details["quantization_parameters"]
   return np.float32(parameters["scales"][0]), int(parameters["zero_points"][0])

@@ -1,8 +1,8 @@
 """Times many models in turn, so that each finds caches as cold as inside an application.
 
 A model that runs in a loop is up to a quarter faster than the same model among others, and medians
-swing with the load of the machine. Therefore every model runs once in each sweep, in shuffled turn,
-and counts by the 10th percentile of 50 sweeps.
+vary with the load of the machine. Therefore every model runs once in each sweep, in shuffled order,
+and its time is the 10th percentile of 50 sweeps.
 """
 
 import gc
@@ -21,7 +21,7 @@ from nas_submod.export.standard_error import captured
 from nas_submod.validation import at_least_one
 
 PERCENTILE = 10
-_TOGETHER = 50  # Sweeps of which the percentile is taken.
+_TOGETHER = 50  # Sweeps per percentile.
 _KEEP_EVERY = 10  # Sweeps; writing more often would disturb what is timed.
 
 
@@ -67,9 +67,9 @@ class Runtime(NamedTuple):
   """A runtime that can time files.
 
   Attributes:
-    format: The ending of its files, a key of `parts.WRITERS`.
+    format: The extension of its files, a key of `parts.WRITERS`.
     prepare: `(path, threads) -> function that runs the file once`.
-    package: The distribution that holds it.
+    package: The distribution that contains it.
   """
 
   format: str
@@ -102,7 +102,7 @@ def version_of(runtime: str) -> str:
 def clock_of(threads: int) -> tuple[str, Callable[[], float]]:
   """The name of a clock and the clock, in seconds.
 
-  With one thread it counts the time of this thread alone, so that other programs disturb less.
+  With one thread, it counts only the time of this thread, so that other programs disturb less.
   """
   return ("thread time", time.thread_time) if threads == 1 else ("wall time", time.perf_counter)
 
@@ -110,7 +110,7 @@ def clock_of(threads: int) -> tuple[str, Callable[[], float]]:
 def sweep(
   runs: Mapping[str, Callable[[], None]], rng: np.random.Generator, clock: Callable[[], float]
 ) -> list[float]:
-  """Runs every function once in shuffled turn; returns the milliseconds of each, in their order."""
+  """Runs every function once in shuffled order; returns milliseconds in the order of `runs`."""
   functions = list(runs.values())
   milliseconds = [0.0] * len(functions)
   order = rng.permutation(len(functions)).tolist()
@@ -142,11 +142,11 @@ def round_robin(
     runs: The functions by name.
     sweeps: How often each runs; 60 to 300 are usual.
     threads: Threads that they use; decides the clock.
-    seed: Of the order in the sweeps.
+    seed: Seed of the order in the sweeps.
     log: A file that keeps finished sweeps. Given the same file, the next call continues.
-    settings: JSON of what the sweeps depend on, beside the names; a log of others is refused.
-    renew: Loads the functions anew, under the same names; called every 50 sweeps. Where in memory
-      a program lies changes its time by a few percent.
+    settings: JSON of what else the sweeps depend on; a log with other settings is refused.
+    renew: Loads the functions again, under the same names; called every 50 sweeps. The place of a
+      program in memory changes its time by a few percent.
     show: Called with the number of finished sweeps.
 
   Returns:
@@ -183,7 +183,7 @@ def round_robin(
 
 
 def _resumed(log: pathlib.Path | None, head: Any) -> list[list[float]]:
-  """The sweeps of a log, which is begun if there is none."""
+  """The sweeps of a log; begins the log if there is none."""
   if log is None:
     return []
   try:

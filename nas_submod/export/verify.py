@@ -8,7 +8,7 @@ import numpy as np
 from nas_submod.data.loading import Split
 
 BATCH = 64
-# A float file that differs by more is faulty. A larger fall in accuracy is reported.
+# A float file whose logits differ by more is faulty, and so is a larger fall in accuracy.
 LARGEST_DIFFERENCE = 1e-4
 LARGEST_FALL = 0.01
 
@@ -16,15 +16,15 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 class Comparison(NamedTuple):
-  """A file against its reference, on the same images.
+  """A file compared with its reference, on the same images.
 
   Attributes:
     images: Number of images.
     accuracy: Share of images that the file classifies as labelled.
-    reference_accuracy: The same of the reference.
+    reference_accuracy: The same for the reference.
     agreement: Share of images for which both predict the same class.
     difference: Largest difference of two logits.
-    relative_difference: That, divided by the largest absolute logit of the reference.
+    relative_difference: `difference` divided by the largest absolute logit of the reference.
   """
 
   images: int
@@ -48,9 +48,9 @@ def logits(
   """The logits of all images of a split. Shape `[N, classes]`, float32.
 
   Args:
-    run: Pixels `[B, H, W, C]`, uint8, to logits `[B, classes]`.
+    run: Maps pixels `[B, H, W, C]`, uint8, to logits `[B, classes]`.
     split: Arrays, or images that are not read yet.
-    on_progress: Called with the number of images done, and of all.
+    on_progress: Called with the number of images done, and of all images.
   """
   count, found = len(split.labels), []
   for first in range(0, count, BATCH):
@@ -85,8 +85,8 @@ def faults(comparison: Comparison, is_float: bool, trained: bool) -> list[str]:
 
   Args:
     comparison: On test images.
-    is_float: Whether its logits must be those of the reference.
-    trained: Whether the accuracy says something.
+    is_float: Whether its logits must equal the reference's.
+    trained: Whether the network is trained; else accuracy has no meaning.
   """
   found = []
   fall = comparison.reference_accuracy - comparison.accuracy

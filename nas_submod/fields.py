@@ -1,7 +1,7 @@
 """The fields of a config: their names, and the range of every number, in one place.
 
-What depends on the images, on the space or on another field is checked where it is used. The fields
-of `config.resources` and `config.budget` have names of the user's own.
+Limits that depend on the images, the space or another field are checked where they are used. Users
+may name their own fields in `config.resources` and `config.budget`.
 """
 
 import numbers
@@ -19,7 +19,7 @@ class Field(NamedTuple):
 
   Attributes:
     allowed: What is allowed, in words.
-    fits: Whether a value is.
+    fits: Whether a value is allowed.
     required: Whether it must be set.
   """
 
@@ -69,14 +69,14 @@ def _increase(values: Any) -> bool:
 
 LIST = Field("a list", lambda value: isinstance(value, list | tuple))
 TEXT = Field("text", lambda value: isinstance(value, str) and bool(value))
-SECTION = Field("a dictionary", lambda value: hasattr(value, "items"))  # A ConfigDict is one.
+SECTION = Field("a dictionary", lambda value: hasattr(value, "items"))  # Or a ConfigDict.
 FLAG = Field("True or False", lambda value: isinstance(value, bool))
 POSITIVE = number("numbers above 0", lambda value: value > 0)
 FROM_ZERO = number("numbers from 0", lambda value: value >= 0)
 BELOW_ONE = number("numbers from 0 to below 1", lambda value: 0 <= value < 1)
 SHARE = number("0 to 1", lambda value: 0 <= value <= 1)
 
-# A training; the duration is checked by `training.schedules`, against the images.
+# Fields of a training; `training.schedules` checks the duration against the images.
 _RECIPE = {
   "steps": whole(0).optional,
   "epochs": FROM_ZERO.optional,
@@ -154,7 +154,7 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
 
 _NOTHING_UNSET = ("train", "final", "search")
 
-# Its other fields are checked by `networks.spaces`. Each may come from a known space.
+# `networks.spaces` checks the other fields. Each field may come from a known space.
 _SPACE = {
   "name": TEXT,
   "stages": LIST,
@@ -185,7 +185,7 @@ _STAGE = {
   "stride": whole(1, 2).optional,
   "projection": FLAG.optional,
 }
-# The fields of an option that are no arguments of its block.
+# The fields of an option that are not arguments of its block.
 _NAMES = {"name": TEXT.optional, "block": TEXT.optional}
 
 _LIMIT = number("numbers above 0", lambda value: True)  # `resources.limits` checks the range.
@@ -247,14 +247,14 @@ def _check_stage(place: str, stage: Any) -> None:
 
 
 def check_sizes(config: Any, image_shape: tuple[int, int, int]) -> None:
-  """Checks that images are scaled to the size of the space, and that a shift leaves a part of them.
+  """Checks that images are scaled to the size of the space, and that shifts are not too large.
 
   Raises:
-    ValueError: If `image_size` is another one, or `crop_padding` is larger than the image.
+    ValueError: If `image_size` differs, or `crop_padding` is larger than the image.
   """
   side, given = min(image_shape[:2]), dict(config.items())
   size = dict(given["data"].items()).get("image_size")
-  # Before any image is read: scaled to a wrong size, all of them may not fit the memory.
+  # Before any image is read: images scaled to a wrong size may not fit in memory.
   if size and (size, size) != tuple(image_shape[:2]):
     raise ValueError(
       f"config.data.image_size is {size}, config.space.image_shape is {tuple(image_shape)}: set "
@@ -276,11 +276,11 @@ def check_section(
   Args:
     place: Its name, for error messages.
     section: The part: a ConfigDict or a dictionary.
-    fields: What it may have.
+    fields: Fields that it may have.
     may_be_unset: Whether None is the same as a field that is missing.
 
   Raises:
-    ValueError: As `check_config`.
+    ValueError: As for `check_config`.
   """
   given = dict(section.items())
   for name in given:

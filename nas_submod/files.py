@@ -1,4 +1,4 @@
-"""Paths, atomic writes, and logs with one JSON object a line; a kill leaves every file readable."""
+"""Paths, atomic writes, and logs with one JSON object per line; kills leave all files readable."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ def local_path(text: str | os.PathLike) -> pathlib.Path:
   """A path on this machine; `~` is the home folder.
 
   Raises:
-    ValueError: If it names a bucket or another place of the network, such as gs://NAME.
+    ValueError: If it names a bucket or another remote place, such as gs://NAME.
   """
   if "://" in str(text):
     raise ValueError(
@@ -23,12 +23,12 @@ def local_path(text: str | os.PathLike) -> pathlib.Path:
     )
   try:
     return pathlib.Path(text).expanduser()
-  except RuntimeError:  # It is not known, and a folder named ~ would surprise.
+  except RuntimeError:  # A folder named ~ would be a surprise.
     raise ValueError(f"{text}: no home folder is known; set HOME or write the path") from None
 
 
 def fingerprint(*parts: bytes | memoryview) -> str:
-  """Twelve digits that tell contents apart: a part of their SHA-256, parts joined."""
+  """Twelve digits that tell contents apart: the start of the SHA-256 of joined parts."""
   digest = hashlib.sha256()
   for part in parts:
     digest.update(part)
@@ -55,7 +55,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-  """Gives an error of the system the path that it concerns: that of a full disk has none."""
+  """Adds the path to an OSError: errors of a full disk have none."""
   try:
     yield
   except OSError as error:
@@ -65,7 +65,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-  """Replaces a file atomically by indented JSON; infinity and NaN, which it lacks, become null."""
+  """Replaces a file atomically by indented JSON; infinity and NaN become null."""
   write_bytes(path, json.dumps(finite(content), indent=1, allow_nan=False).encode() + b"\n")
 
 
@@ -98,7 +98,7 @@ def read_lines(path: pathlib.Path) -> list[bytes]:
 
 
 def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
-  """Appends each item as a line of JSON, see `write_json`; the lines are on disk when it returns.
+  """Appends each item as a line of JSON, see `write_json`; returns once they are on disk.
 
   An unfinished last line of the file is cut off first.
   """

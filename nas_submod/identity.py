@@ -1,7 +1,7 @@
 """The part of a config that decides a result.
 
-A folder that was made with the same part may be continued; everything else may change. Files that
-the config names decide too, see `search.inputs`.
+A folder made with the same part may be continued; everything else may change. Files that the config
+names also decide, see `search.inputs`.
 """
 
 import json
@@ -13,20 +13,20 @@ from nas_submod.resources.settings import DEFAULTS
 
 Plain = dict[str, Any]
 
-# Raised when the same config and images give other values than before.
+# Increased when the same config and images give other values than before.
 VERSION = 1
-# How inputs are named that decide which networks fit the budgets, and not what they are worth.
+# Prefix of inputs that decide which networks fit the budgets, but not their values.
 OF_COSTS = "costs: "
-# Where images lie says nothing of them; their fingerprints do.
+# The place of images does not identify them; their fingerprints do.
 _PLACES = ("source", "data_dir", "stream")
-# How often a program returns, and what is written when.
+# How often a program returns, and when files are written.
 _RHYTHM = ("steps_per_call", "checkpoint_every", "log_every", "keep_checkpoints")
 
 
 def of_evaluations(config: Mapping[str, Any]) -> Plain:
   """The part of a plain config that decides the values of evaluations.
 
-  The search is no part of it, and budgets are none unless weights are shared: those are of the
+  It excludes the search. It has budgets only if weights are shared, since these are trained for
   networks within the budgets.
   """
   config = settled(config)
@@ -60,10 +60,10 @@ def of_training(content: Mapping[str, Any]) -> Plain:
 
 
 def settled(config: Mapping[str, Any]) -> Plain:
-  """A plain config with what its missing parts mean, so that equal ones are equal.
+  """A plain config with missing parts filled in, so that equivalent configs are equal.
 
-  Resources have their defaults. Without shared weights their settings say nothing. A field that the
-  store of shared weights lacks is that of `train`.
+  Resources get their defaults. Without shared weights, their settings are dropped. Missing fields
+  of the store of shared weights come from `train`.
   """
   config = dict(config)
   if isinstance(inner := config.get("config"), Mapping):
@@ -84,14 +84,17 @@ def settled(config: Mapping[str, Any]) -> Plain:
 
 
 def fingerprint_of(settings: Plain, inputs: Mapping[str, str]) -> str:
-  """Twelve digits for what decides a value."""
+  """A fingerprint of what decides a value."""
   values = {name: what for name, what in inputs.items() if not name.startswith(OF_COSTS)}
   content = json.dumps([VERSION, _canonical(settings), values], sort_keys=True)
   return fingerprint(content.encode())
 
 
 def _explicit(content: Any) -> Any:
-  """A plain space whose zeros are text: a missing field is not off, but that of the known space."""
+  """Plain content with zeros as text, so that `_canonical` keeps them.
+
+  In a space, a missing field is not off: it is that of the known space, or a default.
+  """
   if isinstance(content, Mapping):
     return {key: _explicit(value) for key, value in content.items() if value is not None}
   if isinstance(content, list | tuple):
@@ -100,7 +103,7 @@ def _explicit(content: Any) -> Any:
 
 
 def _canonical(content: Any) -> Any:
-  """Plain content in which what is off is left out, and whole numbers are ints."""
+  """Plain content without values that are off, and with whole numbers as ints."""
   if isinstance(content, Mapping):
     plain = {str(key): _canonical(value) for key, value in content.items()}
     return {key: value for key, value in plain.items() if value}

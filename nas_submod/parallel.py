@@ -37,8 +37,8 @@ def pmap_candidates(
     function: A pure function of one candidate. The same object gives the same program.
     in_axes: For each argument 0 (one slice per device) or None (equal on all devices).
     donate: Arguments whose buffers the result may reuse.
-    devices: None for all of this process. For those of a topology it can be lowered and compiled,
-      not called.
+    devices: None for all of this process. For devices of a topology, the function can be lowered
+      and compiled, but not called.
 
   Returns:
     The pmapped function. Arguments with axis 0 have a leading axis of the devices.
@@ -86,12 +86,12 @@ def on_all_processes(function: Callable[[], Any]) -> Any:
   """Calls a function on every process; returns its result.
 
   Raises:
-    ValueError: On all processes, if the function raises one or OSError on any of them.
+    ValueError: On all processes, if the function raises ValueError or OSError on any of them.
   """
   result, error = None, None
   try:
     result = function()
-  except (ValueError, OSError) as raised:  # Raised below: the others wait for what follows.
+  except (ValueError, OSError) as raised:  # Raised below: other processes wait in `gather`.
     error = raised if isinstance(raised, ValueError) else ValueError(str(raised))
   if jax.process_count() > 1:
     failed = gather(np.array([error is not None]))
@@ -107,7 +107,7 @@ def on_first_process(function: Callable[[], Any]) -> Any:
   """Calls a function on process 0 only; returns its result there and None elsewhere.
 
   Raises:
-    ValueError: On all processes, if the function raises one or OSError on process 0.
+    ValueError: On all processes, if the function raises ValueError or OSError on process 0.
   """
   return on_all_processes(lambda: function() if jax.process_index() == 0 else None)
 
@@ -170,8 +170,8 @@ def pmap_data(
     devices: Number of devices, of all processes; see `devices_for`.
     axis_name: Name of the mapped axis.
     donate: Arguments whose buffers the result may reuse.
-    among: The devices that the first are taken of; None for those of all processes. Those of a
-      topology are for lowering and compiling alone.
+    among: The devices to take the first of; None for the devices of all processes. Devices of a
+      topology are only for lowering and compiling.
 
   Returns:
     The pmapped function; its results are replicated and have no device axis.
@@ -282,5 +282,5 @@ def _joined(results: Any, count: int) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def pmap_items(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> jax.stages.Wrapped:
-  """The program of `vmap_over_devices`: `(shared, items [D, K / D, ...])` to results alike."""
+  """The program of `vmap_over_devices`: `(shared, items [D, K / D, ...]) -> [D, K / D, ...]`."""
   return jax.pmap(jax.vmap(function, in_axes=(None, 0)), in_axes=(None, 0), devices=devices)

@@ -1,12 +1,12 @@
-"""Numbers of the same kind and precision everywhere."""
+"""Gives numbers the same type and precision everywhere."""
 
 import contextlib
 from collections.abc import Iterator
 
 import jax
 
-# Settings of JAX that change numbers, or the errors of those that are not finite. People set them
-# for all their programs. The precision of matrix products is not among them: it may be chosen.
+# JAX settings that change numbers, or raise errors for non-finite ones. People set them for all
+# their programs. The precision of matrix products is not among them: users may choose it.
 _SETTINGS = {
   "jax_enable_x64": False,
   "jax_default_prng_impl": "threefry2x32",
@@ -27,7 +27,7 @@ def full_precision() -> Iterator[None]:
   """Traces matrix products in float32, in a `with` block or in a function that it decorates.
 
   By default GPUs round the factors to 10 bits and TPUs to 8. Values and costs would then differ
-  between devices by more than a choice allows. A product that names its own precision keeps it.
+  between devices enough to change choices. A product that names its own precision keeps it.
   Training of networks does not use this: it follows the user's setting.
   """
   with jax.default_matmul_precision("highest"):
@@ -35,7 +35,7 @@ def full_precision() -> Iterator[None]:
 
 
 def other_settings() -> dict[str, object]:
-  """The settings of JAX that are not those that results rely on, and what they are."""
+  """The JAX settings that differ from those that results rely on, with their values."""
   known = jax.config.values  # Some are not in every version.
   return {name: known[name] for name, value in _SETTINGS.items() if known.get(name, value) != value}
 

@@ -14,7 +14,7 @@ EXIT_CODE = 75
 
 
 class Preempted(Exception):
-  """Training stopped on notice and wrote a checkpoint; the same call continues.
+  """Training stopped on SIGTERM and wrote a checkpoint; the same call continues.
 
   Attributes:
     step: Steps done.
@@ -34,8 +34,8 @@ def watch() -> Iterator[Callable[[], bool]]:
     evaluated batch. With `--distributed` all processes must call it equally often. They get the
     same answer, one or more calls after the notice.
   """
-  # JAX's preemption service owns the signal then, even with a single process: a Python handler
-  # would never run. Its answer is keyed by the number of the call, which makes processes agree.
+  # With `--distributed`, JAX's preemption service owns the signal, so a Python handler would never
+  # run. Its answer is keyed by the number of the call, which makes processes agree.
   if jax.distributed.is_initialized():
     if not getattr(jax.config, "jax_enable_preemption_service"):  # noqa: B009 (mypy knows no flags)
       yield lambda: False  # The command ends at the signal, see `experiments.common`.

@@ -23,20 +23,20 @@ DATA_FILE = "data.json"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-  """A network with its variables, and what it must know of its data.
+  """A network with its variables, and the facts it needs about its data.
 
   Attributes:
     space: The space.
     architecture: An option for every position.
     variables: Parameters and running statistics.
-    mean: What is subtracted from the pixels 0..255. Shape `[C]`, float32.
-    std: What they are then divided by. Shape `[C]`, float32.
+    mean: Subtracted from the pixels 0..255. Shape `[C]`, float32.
+    std: Divides the difference. Shape `[C]`, float32.
     classes: Names of the classes.
     border: Share of an image's sides that is cut off at each edge before the image is scaled.
     step: Training steps of the checkpoint; 0 without a training.
-    scores: Accuracy and loss of the checkpoint on the split that was evaluated while training.
+    scores: Accuracy, top-5 accuracy and loss of the checkpoint on the evaluated split.
     config: The config of the training.
-    origin: The content of `data.json`: also the numbers of images and the command of the training.
+    origin: The content of `data.json`, with the numbers of images and the training command.
   """
 
   space: SearchSpace
@@ -66,7 +66,7 @@ class Trained:
     return logits
 
   def __call__(self, images: Any) -> np.ndarray:
-    """Computes logits; the first call with a number of images compiles.
+    """Computes logits; the first call with each number of images compiles.
 
     Args:
       images: Pixels `[B, H, W, C]` or `[H, W, C]`, uint8. Gray ones may lack C.
@@ -94,8 +94,8 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
 
   Args:
     workdir: The folder of the run, such as "runs/digits".
-    checkpoint: Steps of a kept checkpoint, or "best" for the one of highest accuracy on the split
-      that was evaluated. None: the last one, which the training tested.
+    checkpoint: Step of a kept checkpoint, or "best" for the most accurate one on the evaluated
+      split. None: the last one, which the training tested.
 
   Raises:
     ValueError: If the folder holds no training, or a file of it cannot be read.
@@ -131,7 +131,7 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
 
 
 def data_facts(data: Any) -> dict[str, Any]:
-  """The content of the file `data.json`: what the network of a `Data` must know of it."""
+  """The content of the file `data.json`: the facts about a `Data` that its network needs."""
   from nas_submod.data import stream
 
   streamed = isinstance(data.train.images, stream.Images)

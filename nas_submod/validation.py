@@ -29,7 +29,7 @@ def at_least_one(**counts: int) -> None:
 
 
 def checked_seed(name: str, seed: Any) -> int:
-  """A seed as an int of 32 bits; JAX would drop higher bits, and make different seeds equal.
+  """A seed as a 32-bit int; JAX would drop higher bits, and make different seeds equal.
 
   Raises:
     ValueError: If it is not a whole number from 0 to 2**32 - 1.
@@ -45,7 +45,7 @@ Kinds = dict[Any, tuple[str, Callable[[Any], Any]]]  # type -> words for it, con
 def checked(name: str, argument: Any, annotation: Any, more: Kinds | None = None) -> Any:
   """Converts an argument to the type of its annotation; unknown annotations are not checked.
 
-  Known are int, float, str, bool, tuple[int, ...], the types of `more`, and one of these or None.
+  Known are int, float, str, bool, tuple[int, ...], the types of `more`, and each of these or None.
 
   Raises:
     ValueError: If it has another type.
@@ -143,7 +143,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 def unknown(what: str, name: object, allowed: str) -> str:
-  """The message for a name that is none of those allowed, which are separated by ", "."""
+  """The message for a name that is not in `allowed`, whose names are separated by ", "."""
   hint = did_you_mean(name, allowed.split(", "))
   return f"unknown {what} {name!r}{f'{hint} Allowed' if hint else '; allowed'}: {allowed}"
 
@@ -163,7 +163,7 @@ def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = 
     what: What the function makes, for error messages: "optimizer" or "block".
     name: `module:function`. The module is importable from the working directory.
     allowed: What `name` may be, for error messages.
-    takes: Whether an object of that name will do.
+    takes: Whether the object of that name is usable.
 
   Raises:
     ValueError: If the name has another form, the module cannot be imported, or it has no such

@@ -16,7 +16,7 @@ from nas_submod import identity
 from nas_submod.files import local_path, read_json, write_json
 
 CONFIG_FILE = "config.json"
-INPUTS_FILE = "inputs.json"  # what tells the files that a config names from others
+INPUTS_FILE = "inputs.json"  # fingerprints of the files that a config names
 _LOCK_FILE = ".lock"
 _NAMELESS = ("checkpoints", "shared_weights")  # They do not say which config made them.
 
@@ -27,14 +27,14 @@ def make_workdir(
   decides: Callable[[Mapping[str, Any]], Any] = identity.settled,
   inputs: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-  """Makes the folder of a run, or checks that it belongs to the same one.
+  """Makes the folder of a run, or checks that it belongs to the same run.
 
   Args:
     workdir: The folder; `~` is the home folder.
-    config: Nested plain values. Kept in `config.json`, the newest if some may change.
+    config: Nested plain values. `config.json` keeps the newest.
     decides: The part of a plain config that may not change.
-    inputs: What may not change of the files that the config names, see `search.inputs`. Kept
-      in `inputs.json`.
+    inputs: Fingerprints of files that the config names, which may not change, see
+      `search.inputs`. Kept in `inputs.json`.
 
   Returns:
     The folder.
@@ -79,7 +79,7 @@ def check_workdir(
   """Checks that a folder can be made or belongs to the same run, and writes nothing.
 
   Raises:
-    ValueError: As `make_workdir`.
+    ValueError: As for `make_workdir`.
   """
   try:
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -122,7 +122,7 @@ def _error(number: int) -> OSError:
 
 
 def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
-  """Checks that two plain configs agree: that of a workdir, and another one.
+  """Checks that the plain config of a workdir and another one agree.
 
   Raises:
     ValueError: If they do not; the first difference is named.
@@ -136,7 +136,7 @@ def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
-  """The first leaf that differs: (dotted name, value there, value here). What is missing is off."""
+  """The first leaf that differs: (dotted name, value there, value here). Missing values are off."""
   if isinstance(there, dict) and isinstance(here, dict):
     for key in {**here, **there}:
       found = first_difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
@@ -176,7 +176,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
   except OSError as error:
     raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
   with held(workdir / _LOCK_FILE, f"workdir {workdir}"):
-    for left in workdir.glob("*.part"):  # By a kill while `files.write_bytes` wrote.
+    for left in workdir.glob("*.part"):  # Left by a kill in `files.write_bytes`.
       if re.fullmatch(r".+\.\d+\.part", left.name):  # Not a user's unfinished download.
         left.unlink(missing_ok=True)
     yield
@@ -184,13 +184,13 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(lock: pathlib.Path, what: str) -> Iterator[None]:
-  """Holds a lock, which ends with the process at the latest. Its file is there while it is held.
+  """Holds a lock, which ends with the process at the latest. Its file exists while it is held.
 
-  Where the file system has no locks, this is said, and nothing is held.
+  If the file system has no locks, a message says so, and nothing is held.
 
   Args:
     lock: The file.
-    what: What it stands for, for error messages.
+    what: What it protects, for error messages.
 
   Raises:
     ValueError: If another process has it, or the file cannot be written.
@@ -218,7 +218,7 @@ def held(lock: pathlib.Path, what: str) -> Iterator[None]:
       break
     if _is_file(lock, file.fileno()):
       break
-    file.close()  # The holder before deleted the file after it was opened here.
+    file.close()  # The previous holder deleted the file after it was opened here.
   with file:
     file.truncate(0)
     file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
@@ -230,7 +230,7 @@ def held(lock: pathlib.Path, what: str) -> Iterator[None]:
 
 
 def _is_file(path: pathlib.Path, descriptor: int) -> bool:
-  """Whether a path is that of an open file."""
+  """Whether a path refers to an open file."""
   try:
     return os.path.samestat(path.stat(), os.fstat(descriptor))
   except FileNotFoundError:

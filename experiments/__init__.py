@@ -7,7 +7,7 @@ import types
 def _excepthook(
   kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
 ) -> None:
-  """Reports an error that ends the command; Ctrl-C is none."""
+  """Reports an error that ends the command; Ctrl-C is not one."""
   if issubclass(kind, KeyboardInterrupt):
     print("stopped", file=sys.stderr)
   else:

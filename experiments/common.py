@@ -1,4 +1,4 @@
-"""Shared by the command lines: flags, devices, configs, and errors in one line."""
+"""Code that the command lines share: flags, devices, configs, one-line errors."""
 
 import contextlib
 import io
@@ -81,7 +81,7 @@ def given_arguments() -> list[str]:
 
 
 def print_notes(console: Console, images: Data) -> None:
-  """Prints what was read in another form than the usual one, and what was left out."""
+  """Prints what was read in an unusual form, and what was left out."""
   for note in images.notes:
     console.print(f"data: {note}", markup=False)
 
@@ -118,7 +118,7 @@ def run(main: Callable[[Any], None]) -> None:
       sys.stdout.flush()
 
   config_file.share_installed_configs()
-  logging.set_verbosity(logging.ERROR)  # ml_collections warns of what `_parse_flags` says.
+  logging.set_verbosity(logging.ERROR)  # `_parse_flags` reports what ml_collections warns of.
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors="replace")  # Not every locale has an arrow.
@@ -133,10 +133,10 @@ def run(main: Callable[[Any], None]) -> None:
 
 @contextlib.contextmanager
 def one_line(after: str = "") -> Iterator[None]:
-  """Ends the command with one line where the cause lies outside the program, or with none.
+  """Ends the command with at most one line if the cause lies outside the program.
 
   Args:
-    after: What to add to an error of the system, such as that of a full disk.
+    after: Text to add to an OSError, such as that of a full disk.
   """
   try:
     yield
@@ -189,7 +189,7 @@ def interrupt_on_sigterm() -> None:
 
 def stop(message: object, code: int) -> Any:
   """Prints a message and ends the process at once; never returns."""
-  with contextlib.suppress(OSError):  # One of them may be what failed.
+  with contextlib.suppress(OSError):  # A stream may be what failed.
     print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
   os._exit(code)  # sys.exit would wait for a running compilation.

@@ -1,4 +1,4 @@
-"""The config file of a command line: found, loaded, and described in one line if it is at fault."""
+"""Finds and loads the config file of a command line, and describes a fault of it in one line."""
 
 import ast
 import contextlib
@@ -23,7 +23,7 @@ _FORM = "get_config() that returns an ml_collections.ConfigDict, as in configs/o
 
 
 def arguments(argv: list[str]) -> list[str]:
-  """The arguments with one `--config`, the last one given, in front and with the path of its file.
+  """The arguments with one `--config` in front: the last one given, with the path of its file.
 
   Files of `--flagfile` are read. Dictionaries may be written as JSON.
 
@@ -44,7 +44,7 @@ def arguments(argv: list[str]) -> list[str]:
 
 
 def _as_python(argument: str) -> str:
-  """A flag of a dictionary or list in Python's form, if it has that of JSON, such as true."""
+  """Converts a flag with a JSON dictionary or list, such as with true, to Python's form."""
   found = re.match(r"(--?config\.[\w.]+=)([\[{].*)", argument, re.DOTALL)
   if found is None:
     return argument
@@ -72,7 +72,7 @@ def find(path: str) -> pathlib.Path:
 
 
 def share_installed_configs() -> None:
-  """Lets config files import the installed ones, although the working directory has a `configs`."""
+  """Lets config files import the installed ones, even if the working directory has a `configs`."""
   with contextlib.suppress(Exception):  # A user's package of this name may raise anything.
     configs: Any = importlib.import_module("configs")
     places, installed = list(getattr(configs, "__path__", ())), str(_INSTALLED / "configs")

@@ -1,16 +1,16 @@
-"""Writes a trained network as files for devices, checks them on all test images, and times them.
+"""Writes a trained network as files for devices, checks them on test images, and times them.
 
 python -m experiments.export --workdir=runs/digits
 python -m experiments.export --workdir=runs/digits --formats=onnx,tflite_int8 --checkpoint=best
 python -m experiments.export --config=configs/digits.py --architecture='e3 . | e3 | e3' \
   --output=/tmp/model
 
-The first form takes the config and the network of the training in `--workdir`. With
-`--architecture` the network has random weights, which is enough to time it. Formats: onnx,
-onnx_int8, tflite, tflite_int8, stablehlo; by default all whose packages are installed
-(`nas-submod[export]`, `nas-submod[tflite]`). The files, a model card and a script that classifies
-an image are in `WORKDIR/model`, or `WORKDIR/untrained`. A float file that differs from the network
-ends the command with exit status 1.
+The config and the network are those of the training in `--workdir`. With `--architecture`, the
+network has random weights, which is enough to time it. Formats: onnx, onnx_int8, tflite,
+tflite_int8, stablehlo; by default all whose packages are installed (`nas-submod[export]`,
+`nas-submod[tflite]`). The files, a model card and a script that classifies an image are written to
+`WORKDIR/model`, or `WORKDIR/untrained`. If a float file differs from the network, the exit status
+is 1.
 """
 
 import pathlib
@@ -46,7 +46,7 @@ IMAGES = flags.DEFINE_integer("calibration_images", CALIBRATION, "Training image
 
 
 def main(config: ConfigDict) -> None:
-  """Exports, prints the table of files."""
+  """Exports, and prints the table of files."""
   try:
     console = common.start_console()
     formats.choose(FORMATS.value)
@@ -126,7 +126,7 @@ def _config(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def _search_command(workdir: pathlib.Path, same: bool, training: str) -> str:
-  """The search of a network, from the command of its training if the config is the same."""
+  """The search command of a network, with the flags of its training if the config is the same."""
   settings = [flag for flag in shlex.split(training) if re.match("--?(no)?config", flag)]
   command = ["python", "-m", "experiments.search", *(settings if same else [])]
   note = "" if same else f"  # with the config in {workdir / CONFIG_FILE}"
@@ -199,7 +199,7 @@ def _data(config: Mapping[str, Any]) -> tuple[data.Data | None, str]:
 
 
 def _result(path: pathlib.Path, network: trained.Trained) -> dict[str, Any]:
-  """The result of the search that found a network; empty if there is none of it."""
+  """The result of the search that found a network; empty if there is none."""
   if not path.is_file():
     return {}
   try:

@@ -6,7 +6,7 @@ python -m experiments.measure_latency --config=configs/digits.py --export_parts=
 python -m experiments.measure_latency --config=configs/digits.py --from_csv=DIR/parts.csv
 
 The same command continues where it was stopped. The second form writes the parts as files for a
-device that cannot run Python; the third fits the correction to what was measured there. See
+device that cannot run Python; the third fits the correction to measurements on that device. See
 docs/latency.md.
 """
 
@@ -86,7 +86,7 @@ def measure_here(
   """Measures on this device, and writes and checks the table."""
   log = path.with_name(f"{path.name}.sweeps.jsonl")
   columns = BarColumn(), TextColumn("{task.description} {task.completed:.0f} of {task.total:.0f}")
-  # Refreshed between sweeps: a thread that draws would disturb what is timed.
+  # Refreshed between sweeps: a drawing thread would disturb what is timed.
   with Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=False) as progress:
     task, last = progress.add_task("part"), 0.0
 
@@ -149,7 +149,7 @@ def from_csv(space: SearchSpace, source: str, console: Console) -> None:
 def finish(
   space: SearchSpace, table: measured.Measured, path: pathlib.Path, console: Console
 ) -> None:
-  """Prints how good a table is, and how it is used."""
+  """Prints how good a table is, and how to use it."""
   console.print(measure.report(space, table), markup=False)
   console.print(
     f"{path}: use it by --config.resources.latency={path} --config.budget.latency_ms=LIMIT",

@@ -3,9 +3,9 @@
 python -m experiments.prepare --dataset=cifar100 [--data_dir=DIR] [--manual_dir=DIR]
 python -m experiments.prepare --dataset=folder:PATH [--data_dir=DIR]
 
-Preparing a TFDS set needs TensorFlow; nothing else does: pip install 'nas-submod[tfds]'. A folder
-of image files, as in `config.data.source`, needs no TensorFlow. It becomes a set of a few large
-files with the name of the folder, and every image is checked once.
+Only preparing a TFDS set needs TensorFlow: pip install 'nas-submod[tfds]'. A folder of image files,
+as in `config.data.source`, needs no TensorFlow. It becomes a set of a few large files with the name
+of the folder, and every image is checked once.
 ImageNet must be downloaded by hand. --manual_dir is the folder of its archives
 (https://www.tensorflow.org/datasets/catalog/imagenet2012).
 """

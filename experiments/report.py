@@ -5,8 +5,8 @@ python -m experiments.report runs/rcas runs/random_search --output=runs/comparis
 python -m experiments.report runs/front  # of a search with --pareto
 
 Each folder gets its report.html, and figures/ with every figure as SVG and PNG. Several folders
-also get a page that compares them, in --output, and each of their pages says which others it beats.
-What belongs into a folder that cannot be written comes into one of its name in --output.
+also get a page that compares them, in --output, and each report.html says which others it beats.
+If a folder cannot be written, its files go to a folder of the same name in --output.
 """
 
 import os

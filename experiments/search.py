@@ -2,8 +2,8 @@
 
 python -m experiments.search --config=configs/digits.py --workdir=runs/digits [--dry_run]
 
-The same command again continues where it was stopped. With --pareto it searches within each budget
-of `config.front`, and reuses what it knows; front.html of the workdir shows all answers.
+The same command continues a search that was stopped. With --pareto, it searches within each budget
+of `config.front`, and reuses evaluations; front.html in the workdir shows all answers.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def search_in(
     workdir: The folder of this search.
     setup: The search.
     console: Where it prints.
-    known: Evaluations of other searches, which it need not make.
+    known: Evaluations of other searches, which are not repeated.
 
   Returns:
     The search as reports read it, and its evaluations.
@@ -104,7 +104,7 @@ def search_in(
   try:
     lock = contextlib.ExitStack()
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
-    # The config in a workdir is that of its result, which a longer search replaces at its end.
+    # The config in a workdir belongs to its result; a longer search replaces both at its end.
     is_new = not (workdir / finished.RESULT_FILE).exists()
     open_workdir = make_workdir if is_new else check_workdir
     parallel.on_first_process(lambda: open_workdir(workdir, plain, decides, files_named))
@@ -139,7 +139,7 @@ def _kept(folder: pathlib.Path, setup: search.Setup) -> int:
 
 
 def _identity(setup: search.Setup) -> tuple[Any, Any, Any]:
-  """The plain config, what of it decides a value, and the files that decide too."""
+  """The plain config, the function for its part that decides values, and other inputs."""
   plain = plain_of(ConfigDict(setup.config).to_dict())
   return plain, identity.of_evaluations, inputs.of_search(setup)
 
@@ -147,7 +147,7 @@ def _identity(setup: search.Setup) -> tuple[Any, Any, Any]:
 def run(
   setup: search.Setup, workdir: pathlib.Path, journal: Journal, console: Console
 ) -> dict[str, Any]:
-  """Searches; an error, a notice or Ctrl-C ends the command with one line."""
+  """Searches; an error, SIGTERM or Ctrl-C ends the command with one line."""
   try:
     common.interrupt_on_sigterm()
     with live.live(setup, console) as display:

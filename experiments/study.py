@@ -1,14 +1,14 @@
-"""Will a submodularity assumption help? Measures it on a table of networks or on a search config.
+"""Measures how submodular the score is, on a table of networks or on a search config.
 
 python -m experiments.study --table=nas_bench_macro.csv --workdir=runs/study_macro
 python -m experiments.study --config=configs/digits.py --workdir=runs/study_digits
   [--chains=20] [--trainings=3] [--longer=4]
 
 A table has every network trained (`benchmarks/tables.py` describes it): all its sets are compared,
-RCAS is run without each of its parts, and beside other optimizers (`--seeds=0` runs none). Of a
-config, random chains of networks are trained; `--longer` also trains some of them that many times
-as long and compares the ranking. The same command resumes a stopped run. It writes study.json and
-figures (SVG) to the workdir. docs/study.md explains the measures.
+and RCAS is compared with RCAS without each of its parts and with other optimizers (`--seeds=0` runs
+none). For a config, random chains of networks are trained; `--longer` also trains some of them that
+many times as long and compares the rankings. The same command resumes a stopped run. It writes
+study.json and figures (SVG) to the workdir. docs/study.md explains the measures.
 """
 
 import importlib
@@ -70,7 +70,7 @@ def main(config: ConfigDict) -> None:
         sizes = study_search.Sizes(CHAINS.value, TRAININGS.value)
         found = study_search.study(config, sizes, longer, workdir, tell)
       files.write_json(workdir / "study.json", found)
-      # As a reader of the file has it: what is not finite is null.
+      # As read from the file: numbers that are not finite are null.
       found = files.read_json(workdir / "study.json")
       print(study_text.describe(found))
       study_figures.write(found, workdir)

@@ -19,7 +19,7 @@ _LEAST, _MOST = 0.01, 10.0  # of a plotted regret
 
 
 def write(found: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes growth.svg, noise.svg and regret.svg, as far as there is something to show."""
+  """Writes growth.svg, noise.svg and regret.svg, if there is something to show."""
   figures = {"growth": _growth(found)}
   if "tail" in found["diminishing"]:
     figures["noise"] = _noise(found)
@@ -60,7 +60,7 @@ def _growth(found: Mapping[str, Any]) -> Figure:
 
 
 def _noise(found: Mapping[str, Any]) -> Figure:
-  """Share of checks that fail by more than t standard errors, beside what noise alone gives."""
+  """Share of checks that fail by more than t standard errors, and the share from noise alone."""
   figure = Figure(figsize=(8, 3.2), layout="constrained")
   titles = {"monotone": "additions that lower F", "diminishing": "rising gains"}
   for panel, (name, title) in zip(figure.subplots(1, 2, sharey=True), titles.items()):
@@ -77,7 +77,7 @@ def _noise(found: Mapping[str, Any]) -> Figure:
 
 
 def _regret(found: Mapping[str, Any]) -> Figure:
-  """Mean regret against measurements, RCAS beside its ablations and beside other optimizers."""
+  """Mean regret against measurements, of RCAS, its ablations and other optimizers."""
   runs = found["optimizers"]
   kinds = [kind for kind in ("exact", "noisy") if any(kind in run for run in runs.values())]
   first, *ablated = [name for name in runs if name not in found["rivals"]]
@@ -104,5 +104,5 @@ def _regret(found: Mapping[str, Any]) -> Figure:
 
 
 def _floats(values: list[float | None]) -> np.ndarray:
-  """Numbers with NaN where there is none."""
+  """Numbers, with NaN for None."""
   return np.array([np.nan if value is None else value for value in values])

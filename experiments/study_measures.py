@@ -1,4 +1,4 @@
-"""What measured sets say of monotonicity and submodularity, as plain values."""
+"""What measured sets say about monotonicity and submodularity, as plain values."""
 
 from typing import Any
 

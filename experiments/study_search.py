@@ -1,9 +1,9 @@
 """The study of a search config: which networks are trained, and their values.
 
 Chains of networks grow from the start network by random blocks, until nothing fits. For every block
-of a chain the networks are trained that tell how much it gains: in the chain, one block earlier,
-and beside the start. So the same block is measured at smaller and larger sets. The trainings of a
-network have seeds of its own, so the noise of different networks is independent.
+of a chain, its gain is measured in the chain, one block earlier, and at the start. So the same
+block is measured at smaller and larger sets. Each network has its own training seeds, so the noise
+of different networks is independent.
 """
 
 import pathlib
@@ -71,7 +71,7 @@ def study(
     sizes: How much is trained.
     longer: What is trained longer, for the rank correlation; None for nothing.
     workdir: The folder.
-    tell: Called with a line now and then.
+    tell: Called with lines of progress.
 
   Raises:
     ValueError: If the config is wrong, or the start network cannot be trained.
@@ -113,7 +113,7 @@ def study(
 
 
 def draw(setup: search.Setup, chains: int) -> Design:
-  """Draws the sets. More chains begin with the same ones."""
+  """Draws the sets. A larger number of chains begins with the same ones."""
   fits_of = jax.jit(lambda problem, mask: problem.additions(mask).fits)
   start = np.asarray(setup.space.required)
   row_of: dict[bytes, int] = {start.tobytes(): 0}
@@ -151,7 +151,7 @@ def evaluate(
   workdir: pathlib.Path,
   tell: Callable[[str], None],
 ) -> np.ndarray:
-  """Trains canonical networks, or reads what is known from the workdir; scores `[K, trainings]`.
+  """Trains canonical networks, or reads known scores from the workdir. `[K, trainings]`.
 
   The score of a failed training is -inf.
 
@@ -160,7 +160,7 @@ def evaluate(
     architectures: The networks by their number, which decides their seeds.
     trainings: Trainings of each.
     workdir: The folder.
-    tell: Called with a line now and then.
+    tell: Called with lines of progress.
   """
   setup = search.make_setup(config)
   plain, named = plain_of(config.to_dict()), inputs.of_search(setup)
@@ -191,7 +191,7 @@ def evaluate(
 
 
 def distinct(setup: search.Setup, masks: np.ndarray) -> tuple[list[tuple[int, ...]], np.ndarray]:
-  """The distinct networks of sets `[K, n]`, in their order, and the number of that of each set."""
+  """The distinct networks of sets `[K, n]`, in order, and the index of each set's network."""
   forms = [setup.space.canonical(a) for a in setup.space.architecture(masks)]
   networks = [tuple(int(option) for option in form) for form in forms]
   number_of = {network: number for number, network in enumerate(dict.fromkeys(networks))}
@@ -220,7 +220,7 @@ def growth(chains: Sequence[Sequence[float]], of_start: float) -> dict[str, list
 
 
 def with_longer(config: ConfigDict, times: float) -> ConfigDict:
-  """A copy whose trainings are that many times as long, with the same learning rates in shape."""
+  """A copy whose trainings are `times` as long, with a learning rate schedule of the same shape."""
   this = config.copy_and_resolve_references()
   train: Any = this.train
   if train.epochs:
@@ -233,7 +233,7 @@ def with_longer(config: ConfigDict, times: float) -> ConfigDict:
 
 
 def _place(number: int) -> float:
-  """A random place of a network that does not depend on how many others there are."""
+  """A random place of a network, which does not depend on how many others there are."""
   return float(np.random.default_rng((SEED, number)).random())
 
 
@@ -248,5 +248,5 @@ def _known(chain: np.ndarray) -> int:
 
 
 def to_stderr(line: str) -> None:
-  """Tells how far the work is, apart from what the command prints."""
+  """Prints progress, apart from the output of the command."""
   print(line, file=sys.stderr, flush=True)

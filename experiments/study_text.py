@@ -6,7 +6,7 @@ from typing import Any
 
 Found = Mapping[str, Any]  # what study.json holds
 
-_NONE = 1e-6  # an error of rounding
+_NONE = 1e-6  # a rounding error
 _CHECKPOINTS = (10, 25, 50, 100, 200)
 
 
@@ -32,12 +32,12 @@ def describe(found: Found) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-  """A number, or what stands for one that is not known."""
+  """A number, or "-" if it is unknown."""
   return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def with_error(value: float | None, error: float | None = None, *, digits: int = 3) -> str:
-  """A number and its standard error; without one where it is unknown or zero."""
+  """A number and its standard error, which is left out if unknown or zero."""
   return number(value, digits) + (f" ± {number(error, digits)}" if error and error > _NONE else "")
 
 

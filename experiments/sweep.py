@@ -2,8 +2,8 @@
 
 python -m experiments.sweep --config=configs/digits.py [--workdir=runs/sweep] [--run]
 
-All other flags are those of `experiments.search`, and each search gets them; what `sweep()` sets
-comes after them. The workdir of a search is named by its entry.
+All other flags are those of `experiments.search`. Each search gets them, followed by the settings
+of its `sweep()` entry. The workdir of a search is named after its entry.
 """
 
 import re
@@ -58,7 +58,7 @@ def _entries(path: str) -> list[Mapping[str, Any]]:
 
 
 def _passed(arguments: list[str]) -> list[str]:
-  """The arguments without the flags of this command alone."""
+  """The arguments, without flags that only this command has."""
   passed, left = [], iter(arguments)
   for argument in left:
     if re.fullmatch("--?workdir", argument):
@@ -69,7 +69,7 @@ def _passed(arguments: list[str]) -> list[str]:
 
 
 def _workdir(entry: Mapping[str, Any]) -> str:
-  """The flag of the workdir of an entry. Different entries have different ones."""
+  """The workdir flag of an entry. Different entries have different workdirs."""
   name = "_".join(f"{key}={value}" for key, value in entry.items()) or "as_configured"
   plain = re.sub(r"[^\w.=+-]+", "-", name)[:_LONGEST]
   if plain != name:

@@ -67,11 +67,11 @@ def main(config: ConfigDict) -> None:
     splits = ("train", "validation", "test")
     files_named = inputs.inputs_of(run_config["config"], images, splits, space)
     inputs.check_same_everywhere(files_named)
-    lock = contextlib.ExitStack()  # It ends with the process.
+    lock = contextlib.ExitStack()  # Ends with the process.
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
     decides = identity.of_training
     parallel.on_first_process(lambda: make_workdir(workdir, run_config, decides, files_named))
-    # What a trained network must know of its data, for use without them.
+    # Facts that a trained network needs about its data, for use without them.
     parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
     console.print(text.draw(space, architecture), markup=False)
     columns = BarColumn(), TextColumn("step {task.completed:.0f} of {task.total:.0f}")
@@ -113,7 +113,7 @@ def _summary(metrics: Mapping[str, Any], workdir: pathlib.Path) -> str:
 
 
 def _quiet_given_up_writes() -> None:
-  """Keeps errors off the terminal that come from writes which orbax gave up after another error.
+  """Hides errors of writes that orbax gave up after another error.
 
   There may be hundreds, one for each array of a checkpoint.
   """

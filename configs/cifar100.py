@@ -22,8 +22,8 @@ def get_config(mode: str = "") -> ConfigDict:
   """The config; mode "smoke" trains candidates for 2 steps.
 
   Mode "shared" is the same search by shared weights, short enough for two CPU cores: networks are
-  scored, and finalists train for an epoch. About 4 s a step and 10 s a score of one core make half
-  a day. A tenth of it was run, see docs/benchmarks.md: too short to compare depths.
+  scored, and finalists train for an epoch. About 4 s per step and 10 s per score on one core take
+  half a day. A tenth of it was run, too short to compare depths: see docs/benchmarks.md.
   """
   config = digits.get_config()
   config.space = {"name": "rcnet_cifar100"}
@@ -61,7 +61,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.pool = 32
   elif mode == "shared":
     config.evaluation.method = "shared_weights"
-    config.evaluation.update({"statistics_images": 640, "least_share": 0.0})  # It grows networks.
+    config.evaluation.update({"statistics_images": 640, "least_share": 0.0})  # RCAS grows networks.
     config.evaluation.store.epochs = 25.0
     config.train.update({"epochs": 1.0, "milestones": (0.4, 0.7, 0.9)})
     config.search.update({"finalists": 2, "finalist_replicates": 2})

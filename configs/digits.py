@@ -17,7 +17,7 @@ def get_config(mode: str = "") -> ConfigDict:
   """The config.
 
   Mode "smoke" checks in a minute that everything works. Mode "device" has the limits of a small
-  device, counted as in the files of experiments.export; add a table of latencies by flags:
+  device, counted as in the files of experiments.export; add a latency table by flags:
   --config.resources.latency=runs/latency.csv --config.budget.latency_ms=0.05
   """
   config = ConfigDict()
@@ -58,10 +58,10 @@ def get_config(mode: str = "") -> ConfigDict:
     "replicates": 1,  # trainings averaged into one value
     "finalists": 4,
     "finalist_replicates": 4,  # fresh seeds that decide among the finalists
-    # Networks by name or line, trained as finalists are, to compare the answer with.
+    # Networks by name or line, trained like finalists, to compare the answer with.
     "references": (),
-    # Seconds of a training, without compiling, after which it fails; 0: none. What fails then
-    # depends on the machine. With several devices it is the time of a round of trainings.
+    # Seconds, without compiling, after which a training fails; 0: none. Which ones fail depends on
+    # the machine. With several devices, it limits a round of trainings.
     "time_limit": 0.0,
   }
   # The short training of a candidate.
@@ -80,18 +80,17 @@ def get_config(mode: str = "") -> ConfigDict:
     "crop_padding": 2,
     "flip": False,
     "steps_per_call": 1_000,
-    "dtype": "float32",  # or bfloat16, of everything between images and logits
+    "dtype": "float32",  # or bfloat16, for everything between images and logits
     # Above 0, all networks of a large call (the first additions) train for this many steps, and
     # only the better half is trained in full. The answer may change.
     "screen_steps": 0,
   }
-  # What gives a network its value: "training", or "shared_weights": the score of the network with
-  # weights that all networks share. They are trained once, before the search; finalists are always
-  # trained. The optimizer surrogate may take the scores as features instead, see
-  # docs/searching.md.
+  # How a network gets its value: "training", or "shared_weights": its score with weights that all
+  # networks share. These are trained once, before the search; finalists are always trained. The
+  # optimizer surrogate may take the scores as features instead, see docs/searching.md.
   config.evaluation = {
     "method": "training",
-    # How shared weights are trained. What is unset or missing here is as in config.train.
+    # How shared weights are trained. Fields unset or missing here are as in config.train.
     "store": {
       "steps": 16_000,  # of all networks together; exactly one of steps and epochs
       "epochs": 0.0,
@@ -103,8 +102,8 @@ def get_config(mode: str = "") -> ConfigDict:
       "steps_per_call": 160,
       "checkpoint_every": 1_600,  # steps
     },
-    "least_share": 0.5,  # of the budgets that the trained networks fill at least
-    "stores": 1,  # whose scores are averaged
+    "least_share": 0.5,  # least share of the budgets that bounds a trained network
+    "stores": 1,  # their scores are averaged
     "statistics_images": 896,  # training images that batch norm is estimated on for a score
     "pool": 512,  # networks that are scored for surrogate to choose from
   }
@@ -116,16 +115,16 @@ def get_config(mode: str = "") -> ConfigDict:
     "batch_size": 64,
     "learning_rate": 0.1,
     "crop_padding": 1,
-    "decay_kernels": False,  # weight decay of kernels alone
+    "decay_kernels": False,  # True: weight decay of kernels only
     "clip_norm": 0.0,  # largest norm of the gradient; 0: off
     "mixup": 0.0,  # alpha; 0: off
     "average": 0.0,  # decay of a moving average of the parameters; 0: off
-    "dtype": "float32",  # or bfloat16, of everything between images and logits
+    "dtype": "float32",  # or bfloat16, for everything between images and logits
     "from_shared_weights": False,  # whether it starts from the shared weights of the search
-    "evaluate_on": "test",  # trains on train + validation; "validation" trains on train alone
+    "evaluate_on": "test",  # trains on train + validation; "validation" trains on train only
     "log_every": 20,  # steps
     "checkpoint_every": 10.0,  # steps or epochs, like the duration
-    "keep_checkpoints": 2,  # the last ones, beside the best
+    "keep_checkpoints": 2,  # the latest ones, and the best
   }
   if mode == "smoke":
     config.budget = budgets(params=8e3, madds=60e3)

@@ -1,7 +1,7 @@
 """RCAS on ImageNet at the size of the paper: 224x224 images, 36 positions, six block types.
 
 Claim: the paper's search finds RCNet, 72.2% top-1 with 3.4M parameters and 294M multiply-adds, in
-eight GPU-days; with budgets of 5M and 500M RCNet-B, 74.7%.
+eight GPU-days; with budgets of 5M and 500M, RCNet-B, 74.7%.
 Expected: not yet measured here. Training and validation images of the search are held in device
 memory: 30,000 by default, 4.5 GB; `data.train_size` and `data.validation_size` change that. A
 search uses no test images; configs/train/imagenet.py tests on all of them.

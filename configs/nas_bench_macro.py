@@ -1,8 +1,8 @@
 """The space of NAS-Bench-Macro on CIFAR-10 at 16x16 pixels, for benchmarks.shared_weights.
 
 Claim: shared weights, trained in an hour on one CPU core, can be compared with the published
-accuracies of all 3,969 networks (Su et al., CVPR 2021). Those are of 32x32 pixels and full
-trainings. The budgets are those of the largest network, so every network is allowed.
+accuracies of all 3,969 networks (Su et al., CVPR 2021), which are from full trainings on 32x32
+pixels. The budgets are the costs of the largest network, so every network is allowed.
 Expected: see "Shared weights" in docs/benchmarks.md.
 Command: python -m benchmarks.shared_weights --config=configs/nas_bench_macro.py
   --config.data.source=npz:cifar10.npz --against=nas_bench_macro.csv --workdir=runs/macro

@@ -1,6 +1,6 @@
 """A template for your own images and your own search space.
 
-Claim: a search on your data needs this file alone.
+Claim: a search on your data needs only this file.
 Expected: depends on your data; try `--dry_run` first.
 Command: python -m experiments.search --config=configs/own_data.py --workdir=runs/mine
   --config.data.source=npz:PATH or --config.data.source=folder:PATH
@@ -17,8 +17,8 @@ def get_config(mode: str = "") -> ConfigDict:
   config = digits.get_config(mode)
   # npz:PATH holds uint8 x_train [N, H, W, C], labels y_train [N], x_test, y_test;
   # folder:PATH holds PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png.
-  # Without test images, set test_size: they are then taken from the training images, as validation
-  # images are. With few images, make both numbers smaller.
+  # Without test images, set test_size: they are then taken from the training images, like the
+  # validation images. With few images, make both numbers smaller.
   config.data.update({"source": "npz:my_data.npz", "validation_size": 1_000})
   # Stages are (output channels, positions, stride of the first block). Options are settings of the
   # inverted residual (nas_submod/networks/blocks.py), or a block of your own: {"block":

@@ -4,7 +4,7 @@ Claim: RCNet 72.2% top-1 with 3.4M parameters and 294M multiply-adds; RCNet-B 74
 471M; RCNet of CIFAR-100, moved to ImageNet, 72.1%; MobileNetV2 72.0% (Xiong, Mehta, Singh, ICCV
 2019).
 Expected: not yet measured here. Images are streamed from a prepared ImageNet. On a machine without
-it, --config.data.source=fake streams as many random images of its size.
+it, --config.data.source=fake streams as many random images of the same size.
 Command: python -m experiments.train --config=configs/train/imagenet.py:rcnet_b --workdir=runs/b
 """
 

@@ -1,4 +1,4 @@
-"""ImageNet by a current recipe: large batches, cosine, warm-up, smoothing, mixup, average.
+"""ImageNet with a current recipe: large batches, cosine, warm-up, smoothing, mixup, average.
 
 Claim: more accurate than the paper's recipe, for the same network in three quarters of the epochs.
 Expected: not yet measured here. Images are streamed, as in configs/train/imagenet.py.

@@ -31,7 +31,7 @@ class Format(NamedTuple):
     source: The float format that is quantised; "" for a float format.
     quantize: `(float file, int8 file, calibration images)`; None for a float format.
     nodes: Counts the operations in a file by kind; None if they are not counted.
-    quantization: Reads the scale and the zero of `input` and `output` of an int8 file that takes and
+    quantization: Reads the scale and the zero of `input` and `output` of a file that takes and
       returns int8; None for other formats.
     prepare: Makes a function that runs the file once, to be timed; None if it is not timed.
     checked: Largest number of test images to check it on; None: all.

@@ -178,7 +178,8 @@ def _is_users(frame: traceback.FrameSummary) -> bool:
   """Whether a frame is in neither this package nor a library."""
   path = pathlib.Path(frame.filename)
   known = any(path.is_relative_to(folder) for folder in _FOLDERS)
-  return path.is_file() and not known and "site-packages" not in path.parts
+  of_library = {"site-packages", "dist-packages"} & set(path.parts)
+  return path.is_file() and not known and not of_library
 
 
 def _gather(tree: Any) -> Any:

@@ -160,7 +160,7 @@ def start(
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """Cross entropy in nats. Shapes `[B, classes]`, `[B]` -> `[B]`."""
+  """Cross entropy in nats, with label smoothing. Shapes `[B, classes]`, `[B]` -> `[B]`."""
   logits = logits.astype(jnp.float32)
   if smoothing:
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)

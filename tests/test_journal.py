@@ -102,7 +102,9 @@ def test_a_journal_that_cannot_be_written(tmp_path):
 
 def test_a_journal_of_an_earlier_version_is_read():
   """It has a field more: the network whose weights a training started from, null in all lines."""
-  path = pathlib.Path(__file__).parent.parent / "docs/mlperf_tiny/learning_rate_0.1/evaluations.jsonl"
+  path = (
+    pathlib.Path(__file__).parent.parent / "docs/mlperf_tiny/learning_rate_0.1/evaluations.jsonl"
+  )
   assert b'"parent": null' in path.read_bytes()
   found = list(Journal(path))
   assert len(found) == 40 and all(evaluation.metrics for evaluation in found)

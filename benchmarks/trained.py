@@ -63,7 +63,9 @@ def named(setup: Setup, name: str) -> Network:
   if name == "largest":
     mask = np.asarray(jax.jit(largest_sets)(setup.problem)[-1])
     return Network(space, tuple(space.architecture(mask).tolist()))
-  return Network(space, architectures.read(space, name))
+  # A search may give another form of the network that a line names: both have one folder.
+  canonical = space.canonical(np.array(architectures.read(space, name)))
+  return Network(space, tuple(canonical.tolist()))
 
 
 def trained(

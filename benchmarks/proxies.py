@@ -227,11 +227,11 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
     for seed in range(SEEDS.value):
       rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
       console.print(f"{name} {seed}: {rows[name][-1]}")
-  for cost_of in [name for name in ("plain",) if name in rows]:
-    name = f"random at the cost of {cost_of}"
+  if plain := rows.get("plain"):
+    name = "random at the cost of plain"
     rows[name] = []
     for seed in range(SEEDS.value):
-      measured = max(round(rows[cost_of][seed]["steps"] / steps), 1)
+      measured = max(round(plain[seed]["steps"] / steps), 1)
       changes = {"search.optimizer": "random_search", "search.max_evaluations": measured}
       rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
       console.print(f"{name} {seed}: {rows[name][-1]}")

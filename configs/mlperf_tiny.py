@@ -1,8 +1,9 @@
 """CIFAR-10 within the parameters, multiply-adds and memory of MLPerf Tiny's image classifier.
 
 Claim: within the costs of ResNet-8, the reference network, the search finds a better network.
-Expected: 104 minutes, the last 38 on one core. After 15 epochs the network found has a test accuracy of
-86.03%, ResNet-8 84.38%; one designed by hand has 87.26% (one training each; docs/benchmarks.md).
+Expected: 104 minutes, the last 38 on one core. After 15 epochs the network found has a test
+accuracy of 86.03%, ResNet-8 84.38%; one designed by hand has 87.26% (one training each;
+docs/benchmarks.md).
 Commands:
   python -m experiments.search --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
     --workdir=runs/tiny

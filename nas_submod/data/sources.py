@@ -45,7 +45,7 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     ValueError: There is no such source, or it holds no labelled images.
   """
   name, _, path = source.partition(":")
-  if name not in KINDS and source.lower().endswith(".npz"):
+  if not path and name.lower().endswith(".npz"):
     name, path = "npz", source
   if name not in KINDS:
     try:

@@ -31,7 +31,7 @@ class Contrasts(NamedTuple):
   freedom: float
 
 
-class Violations(NamedTuple):
+class NegativeContrasts(NamedTuple):
   """Contrasts that are negative.
 
   Attributes:
@@ -163,12 +163,12 @@ def averaged(of: Measured, rows: np.ndarray) -> Contrasts:
   return Contrasts(np.array(estimates), np.array(errors), of.freedom)
 
 
-def violations(found: Contrasts, rate: float = RATE) -> Violations:
+def violations(found: Contrasts, rate: float = RATE) -> NegativeContrasts:
   """Tests which contrasts are negative, by Student's t on one side."""
   below = beyond_noise(found, rate)
   level = rate * max(int(below.sum()), 1) / max(below.size, 1)
   error = float(np.median(found.errors)) if below.size else np.nan
-  return Violations(
+  return NegativeContrasts(
     checked=below.size,
     negative=int(np.sum(found.estimates < 0)),
     found=int(below.sum()),

@@ -138,7 +138,7 @@ def test_the_time_left_falls_with_the_finalists_and_counts_steps():
   done.seconds += 6.0 * (final - 1)
   watch.working(done, "signal")
   watch.progress(0.5)
-  assert "0:06 of training left" in watch.line
+  assert watch.line.endswith("round 50%; 0:06 of training left")
   assert len(watch.status()) < 80
 
 
@@ -166,6 +166,18 @@ def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
   share = watch._share_used(watch.rows["unit"])
   left = 10 * (1 - share) / share + expected.final
   assert f"{live.duration(left)} of training left" in watch.line
+
+
+def test_the_start_network_alone_says_nothing_about_the_time_left():
+  watch = live._Watch(make_setup(tiny_config.get_config()))
+  counts = types.SimpleNamespace(
+    trained=1, scored=0, needed=1, steps=12, reused=0, failed={}, seconds=1.0
+  )
+  watch.working(counts, "greedy")
+  assert watch.line == "greedy: trained 1, reused 0, failed 0"
+  counts.trained = 2
+  watch.progress(0.0)
+  assert "of training left" in watch.line
 
 
 def test_a_log_gets_a_line_a_minute_while_trainings_run(monkeypatch):

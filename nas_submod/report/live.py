@@ -89,7 +89,10 @@ class _Watch:
     self.line += f", scored {counts.scored}" if counts.scored else ""
     self.line += f", reused {counts.reused}"
     self.line += f", failed {sum(counts.failed.values())}"
-    if counts.steps and (self.expected.search is not None or self.phase in _LAST):
+    self.line += f", round {share:.0%}" if share else ""
+    # The start network is the first and the fastest one: its time says little about the others.
+    known = self.expected.search is not None or self.phase in _LAST
+    if known and counts.steps and counts.trained > 1:
       left = max(self._steps_left(counts), (1 - share) * self.full_steps)
       seconds = left * counts.seconds / counts.steps
       self.line += f"; {duration(seconds)} of training left"

@@ -88,7 +88,14 @@ def test_the_example_is_as_short_as_the_documentation_says_and_runs_beside_other
   assert 0.95 * values["rcas"] < values["annealing"]
 
 
-@pytest.mark.parametrize("name", WITH_PYTHON)
+@pytest.mark.parametrize(
+  "name",
+  [
+    # Its blocks train networks.
+    pytest.param(name, marks=pytest.mark.slow if name == "docs/searching.md" else ())
+    for name in WITH_PYTHON
+  ],
+)
 def test_python_prints_what_the_comments_say(name, capsys, tmp_path, monkeypatch):
   """Runs the blocks of a document in order; the comment behind a print is what it prints."""
   monkeypatch.chdir(tmp_path)

@@ -79,6 +79,7 @@ def test_three_programs_train_every_candidate(finished):
   assert result["evaluations"]["trained"] > 10
 
 
+@pytest.mark.slow
 def test_four_devices_decide_as_one_whatever_the_environment_says(finished, tmp_path, monkeypatch):
   for name, value in (("ENABLE_X64", "1"), ("DEFAULT_PRNG_IMPL", "rbg"), ("DEBUG_NANS", "1")):
     monkeypatch.setenv(f"JAX_{name}", value)

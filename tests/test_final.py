@@ -119,6 +119,7 @@ def wait_for_step(process, workdir, step):
     time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_stopped_resumed_killed_resumed_is_the_whole_run(run, tmp_path):
   start, output = run
   assert start(tmp_path / "whole").wait() == 0, output.read_text()

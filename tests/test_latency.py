@@ -649,6 +649,7 @@ def test_a_measured_table_limits_a_search(tmp_path):
   assert known["latency_ms"].additive
 
 
+@pytest.mark.slow
 def test_parts_are_exported_and_filled_in_elsewhere(tmp_path):
   for package in ("onnx", "onnxruntime", "ai_edge_litert"):
     pytest.importorskip(package, reason="needs the extras export and tflite")

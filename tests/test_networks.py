@@ -122,6 +122,7 @@ def check_agreement(space, architectures, batch, tolerance=TOLERANCE):
   assert universal._cache_size() == 1  # One program for every set.
 
 
+@pytest.mark.slow
 def test_universal_network_is_the_dedicated_network():
   # Each of the first two stages is empty once; both options open a stage and follow in one.
   architectures = np.array([[0, 2, 1, 0, 0, 1, 2], [0, 0, 0, 1, 2, 1, 0]], np.int32)

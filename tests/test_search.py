@@ -33,6 +33,7 @@ SEARCHES = {
   "brute_force": {},
   EXAMPLE: {"evaluations": 15},
 }
+SLOW = ("exchange", "greedy_plus_max", "brute_force")
 
 
 def summary(setup, result):
@@ -44,7 +45,10 @@ def outcome(result):
   return {k: v for k, v in result.items() if k not in volatile}
 
 
-@pytest.mark.parametrize("optimizer", SEARCHES)
+@pytest.mark.parametrize(
+  "optimizer",
+  [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SEARCHES],
+)
 def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
   setup = make_setup(config_of(optimizer, **SEARCHES[optimizer]))
   log, shown = Journal(None), []

@@ -131,6 +131,7 @@ def test_training_one_network_is_ordinary_training(setup, monkeypatch):
   )
 
 
+@pytest.mark.slow
 def test_sampled_networks_fit_and_options_are_trained_equally_often(setup):
   problem, rounds = setup.problem, 40
   ends = sampling.ends(problem)
@@ -191,6 +192,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(setup, stored, tmp_
   assert trained(setup, tmp_path, lambda *_: pytest.fail("trained again")) is not None
 
 
+@pytest.mark.slow
 def test_one_device_and_eight_train_the_same_store(setup, stored, monkeypatch):
   monkeypatch.setattr(parallel, "devices_for", lambda batch_size: 1)
   alone = trained(setup)

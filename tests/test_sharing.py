@@ -44,6 +44,7 @@ def methods(workdir):
   return [json.loads(line)["method"] for line in lines]
 
 
+@pytest.mark.slow
 def test_networks_are_scored_and_finalists_are_trained(finished):
   workdir, printed = finished
   result = json.loads((workdir / "result.json").read_text())

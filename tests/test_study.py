@@ -166,6 +166,7 @@ def test_a_config_is_studied_and_resumed_from_its_journal(tmp_path, monkeypatch)
   assert "submodularity ratio" in text and "2 times as long (6 networks)" in text
 
 
+@pytest.mark.slow
 def test_a_table_is_studied(instances, tmp_path, monkeypatch):
   every_set = ns.optimizers.brute_force()
   parts = {name: every_set for name in ("all", "all" + ablations.NO_DEDUPLICATION)}

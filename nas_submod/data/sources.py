@@ -1,5 +1,6 @@
 """The table of data sources. A new one needs a file with its opener, and a line in `KINDS`."""
 
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     ValueError: There is no such source, or it holds no labelled images.
   """
   name, _, path = source.partition(":")
-  if not path and name.lower().endswith(".npz"):
+  is_bare_path = not path or pathlib.Path(source).exists()
+  if name not in KINDS and is_bare_path and source.lower().endswith(".npz"):
     name, path = "npz", source
   if name not in KINDS:
     try:

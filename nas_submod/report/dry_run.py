@@ -32,7 +32,9 @@ def describe(setup: Setup) -> str:
   else:
     all_steps = expected.short * screening + (expected.search + expected.final) * steps
     typical = _typical_madds(setup)
-    work = _PASSES * train["batch_size"] * all_steps * np.mean([start["madds"], typical])
+    # Only greedy searches train networks of every size from the start on.
+    mean = (start["madds"] + typical) / 2 if setup.grows else typical
+    work = _PASSES * train["batch_size"] * all_steps * mean
     work += _shared_work(setup, expected.scored, start["madds"], typical)
     seconds = work / _madds_per_second() / parallel.device_count()
     guess = f"{duration(seconds)} (a rough guess from multiply-adds, without compiling)"

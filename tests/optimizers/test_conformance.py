@@ -21,8 +21,8 @@ SETTINGS = {
   "table": (instances.two_knapsacks, instances.noisy_table),
   "sequences": (instances.sequences, lambda seed: instances.sequence_function),
 }
-# The surrogate compiles for half a minute with each.
-SLOW = [("surrogate", setting) for setting in ("coverage", "facility", "table")]
+# Compiling them takes minutes, so two settings are slow tests, and the surrogate with the table.
+SLOW, SURROGATE = ("coverage", "facility"), ("surrogate", "table")
 EVERY_PAIR = pytest.mark.parametrize(
   ("entry", "setting"),
   [
@@ -30,7 +30,7 @@ EVERY_PAIR = pytest.mark.parametrize(
       entry,
       setting,
       id=f"{setting}-{entry.name}",
-      marks=pytest.mark.slow if (entry.name, setting) in SLOW else (),
+      marks=pytest.mark.slow if setting in SLOW or (entry.name, setting) == SURROGATE else (),
     )
     for setting in SETTINGS
     for entry in ENTRIES

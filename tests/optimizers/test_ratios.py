@@ -66,6 +66,7 @@ once = settings(deadline=None, derandomize=True, database=None, max_examples=8)
 @once
 @given(FAMILIES, st.sampled_from(hard_instances.COSTS), SEEDS)
 @example("traps", "near_ties", 0)
+@pytest.mark.slow
 def test_shares_on_random_knapsacks(family, kind, seed):
   batch = hard_instances.knapsacks(family, kind, seed)
   for name, claim in CLAIMS.items():

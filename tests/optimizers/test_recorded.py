@@ -21,7 +21,9 @@ def weigh(masks):
   [
     (o.greedy(batch=4), False, False),
     (o.greedy(batch=4), False, True),
-    (o.surrogate(evaluations=12, batch=2, design=4), True, True),
+    pytest.param(
+      o.surrogate(evaluations=12, batch=2, design=4), True, True, marks=pytest.mark.slow
+    ),
   ],
   ids=["greedy", "torn", "random"],
 )

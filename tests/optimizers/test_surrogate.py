@@ -205,6 +205,7 @@ def knapsacks(seed, cost=None):
   return ns.Problem(np.arange(12) // 2, cost, [11, 11])
 
 
+@pytest.mark.slow
 def test_beats_random_search_under_noise():
   gaps = {"surrogate": [], "random": []}
   random = random_search(24)
@@ -241,6 +242,7 @@ def test_noise_is_replicated_and_an_exact_f_hardly_ever():
   assert set(counts.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_batch_holds_distinct_sets():
   function, rounds = set_functions.on_host(instances.facility_location(4, 12)), []
 

@@ -48,7 +48,8 @@ def paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
 def _step(search: Finished, chain: steps.Chain, step: steps.Step, answer: str) -> list[object]:
   """The cells of a step."""
   row, space = step.row, search.space
-  mark = " ★ answer" if space.key(row["architecture"]) == answer else ""
+  is_answer = space.key(row["architecture"]) == answer
+  mark = element("div", "★ answer") if is_answer else ""  # A line of its own, for narrow cells.
   what = blocks_of(space, row["architecture"])
   if step.added:
     what = join([block(space, step.added.option), f" in stage {step.added.stage}"])

@@ -1,9 +1,9 @@
 """CIFAR-10 within the parameters, multiply-adds and memory of MLPerf Tiny's image classifier.
 
 Claim: within the costs of ResNet-8, the reference network, the search finds a better network.
-Expected: 104 minutes, the last 38 on one core. After 15 epochs the network found has a test
-accuracy of 86.03%, ResNet-8 84.38%; one designed by hand has 87.26% (one training each;
-docs/benchmarks.md).
+Expected: 91 minutes for 18 trainings, then 24 on one core for the finalists; the reference comes on
+top. After 15 epochs the network found has a test accuracy of 86.98%, ResNet-8 84.38%; one
+designed by hand has 87.26% (one training each; docs/benchmarks.md).
 Commands:
   python -m experiments.search --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
     --workdir=runs/tiny
@@ -44,23 +44,27 @@ def get_config(mode: str = "") -> ConfigDict:
   config.search.update(
     {
       "optimizer": "surrogate",
-      "options": {"evaluations": 30},
-      "finalists": 3,
+      "options": {"evaluations": 18},
+      "finalists": 2,
       "finalist_replicates": 2,
-      "references": ("resnet8", "by_hand"),
+      "references": ("by_hand",),
     }
   )
   # For --pareto: three devices.
   config.front = tuple(BUDGETS[name] for name in ("w8", "w12", "w16"))
   recipe = {"batch_size": 128, "crop_padding": 4, "flip": True, "weight_decay": 2e-4}
-  # At 0.1 a training of one pass is far from its end: by_hand has 50%, at 0.4 it has 57%.
-  config.train.update(recipe | {"steps": 0, "epochs": 1.0, "learning_rate": 0.4})
+  # Small batches make more steps of a pass. One pass of 128 images a step prefers networks that
+  # learn fast and are worse in the end (docs/benchmarks.md).
+  steps = {"steps": 0, "epochs": 2.0, "batch_size": 32, "learning_rate": 0.1}
+  config.train.update(recipe | steps)
   config.train.steps_per_call = 50
   # For benchmarks.shared_weights, and for the option "features" of the optimizer.
   config.evaluation.store.update(
     {
       "steps": 0,
       "epochs": 10.0,
+      "batch_size": 128,
+      "learning_rate": 0.1,
       "warmup_steps": 200,
       "steps_per_call": 50,
       "checkpoint_every": 250,

@@ -33,6 +33,7 @@ def test_the_noise_of_all_finalists_is_one_and_a_difference_has_it_twice(gap, ti
   assert statistical_ties(means + noise) == [False, False, tie]
 
 
+@pytest.mark.slow
 def test_no_network_is_a_finalist_twice():
   config = digits.get_config()
   config.search.optimizer = "partial_enumeration"

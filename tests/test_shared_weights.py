@@ -98,6 +98,7 @@ def test_blocks_of_other_inputs_are_other_layers():
   assert rows[0][second_opening] != rows[1][second_opening]
 
 
+@pytest.mark.slow
 def test_training_one_network_is_ordinary_training(setup, monkeypatch):
   """The budgets allow the start set alone, so every step trains it."""
   start = setup.problem.cost(setup.problem.required)

@@ -104,6 +104,7 @@ def test_a_design_holds_the_squares_of_its_chains():
         assert any({chain[k - 2], chain[k - 1], chain[k]} < square for square in found)
 
 
+@pytest.mark.slow
 def test_a_design_is_feasible_where_a_larger_network_may_need_less(tmp_path):
   config = mlperf_tiny.get_config("half")  # A block on small images spares one on large ones.
   arrays = tiny_data.arrays(train=40, test=10, classes=10, shape=(16, 16, 3))

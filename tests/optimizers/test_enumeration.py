@@ -132,6 +132,7 @@ def test_the_inner_optimizer_sets_the_replicates():
   assert result.evaluations == len(calls) == 2 * len(set(calls))
 
 
+@pytest.mark.slow
 def test_enumeration_can_be_inside_enumeration_and_exchange():
   problem, function = instances.one_knapsack(1), instances.integer_coverage(1)
 

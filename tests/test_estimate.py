@@ -4,6 +4,7 @@ import io
 import re
 import types
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -113,6 +114,20 @@ def test_the_plan_counts_short_trainings_apart():
   config.search.options = {}
   plan = dry_run.describe(make_setup(config))
   assert "in full in the search (short ones of large calls apart)" in plan
+
+
+@pytest.mark.parametrize(("optimizer", "share"), [("random_search", 1), ("rcas", 0.5)])
+def test_the_guess_of_the_time_has_networks_of_every_size_if_the_search_grows(
+  optimizer, share, monkeypatch
+):
+  monkeypatch.setattr(dry_run, "_typical_madds", lambda setup: 10e6)
+  monkeypatch.setattr(dry_run, "_madds_per_second", lambda: 1e6)
+  monkeypatch.setattr(dry_run, "network_cost", lambda *_: {"madds": 0.0})
+  setup = make_setup(config_of(optimizer))
+  expected, train = estimate.estimate(setup), setup.config["train"]
+  images = (expected.search + expected.final) * train["steps"] * train["batch_size"]
+  seconds = 4 * images * share * 10e6 / 1e6 / jax.device_count()
+  assert f"{live.duration(seconds)} (a rough guess" in dry_run.describe(setup)
 
 
 def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):

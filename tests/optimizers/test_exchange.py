@@ -41,7 +41,6 @@ def neighbours(mask):
 
 
 @both_drivers
-@pytest.mark.slow
 def test_no_small_exchange_improves_the_answer(traceable):
   improved = 0
   for seed in range(15):

@@ -77,7 +77,7 @@ def settings(config: ConfigDict) -> tuple[SearchSpace, Data, ConfigDict, list[tu
   config, steps = config.copy_and_resolve_references(), STEPS.value
   space = spaces.from_config(config.space)
   config.train.update({"steps": steps, "epochs": 0.0})
-  config.train.update({"schedule": "cosine", "screen_steps": 0})
+  config.train.update({"schedule": "cosine"})
   data = workload.random_data(space) if NOISE.value else datasets.load(config.data)
   training.check_fit(space, data)
   if JOURNAL.value:

@@ -51,7 +51,7 @@ _LOSSES = "sum of losses"
 
 def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
   """Returns the changes of each way to a config with `steps` training steps."""
-  train, third, quarter = config.train, max(steps // 3, 1), max(steps // 4, 1)
+  train, third = config.train, max(steps // 3, 1)
   duration = "epochs" if train.epochs else "steps"
   shorter = train[duration] / 3 if train.epochs else third
   milestones = tuple(milestone / 3 for milestone in train.milestones)
@@ -59,7 +59,6 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
     "plain": {},
     _LOSSES: {"score": "negative_train_loss"},
     "short": {f"train.{duration}": shorter, "train.milestones": milestones},
-    "screen": {"train.screen_steps": quarter},
     "race": {"search.options": {"race": [1, 3, 6]}},
   }
 

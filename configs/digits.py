@@ -81,9 +81,6 @@ def get_config(mode: str = "") -> ConfigDict:
     "flip": False,
     "steps_per_call": 1_000,
     "dtype": "float32",  # or bfloat16, for everything between images and logits
-    # Above 0, all networks of a large call (the first additions) train for this many steps, and
-    # only the better half is trained in full. The answer may change.
-    "screen_steps": 0,
   }
   # How a network gets its value: "training", or "shared_weights": its score with weights that all
   # networks share. These are trained once, before the search; finalists are always trained. The
@@ -108,8 +105,8 @@ def get_config(mode: str = "") -> ConfigDict:
     "pool": 512,  # networks that are scored for surrogate to choose from
   }
   # The training of the network that was found.
-  only_short = ("steps_per_call", "screen_steps")
-  config.final = {name: config.train[name] for name in config.train if name not in only_short} | {
+  recipe = {name: value for name, value in config.train.items() if name != "steps_per_call"}
+  config.final = recipe | {
     "steps": 0,
     "epochs": 100.0,
     "batch_size": 64,

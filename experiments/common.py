@@ -136,14 +136,14 @@ def one_line(after: str = "") -> Iterator[None]:
   """Ends the command with at most one line if the cause lies outside the program.
 
   Args:
-    after: Text to add to an OSError, such as that of a full disk.
+    after: Text to add to "stopped" and to an OSError, such as that of a full disk.
   """
   try:
     yield
   except BrokenPipeError:  # Nobody reads any more, as in `| head -1`.
     os._exit(141)
   except KeyboardInterrupt:
-    stop("stopped", 130)
+    stop(f"stopped{after}", 130)
   except OSError as error:
     where = f"{error.filename}: " if error.filename else ""
     stop(f"error: {where}{error.strerror or first_line(error)}{after}", 1)

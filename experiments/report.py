@@ -10,6 +10,7 @@ If a folder cannot be written, its files go to a folder of the same name in --ou
 """
 
 import os
+import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -37,14 +38,19 @@ def main(argv: Sequence[str]) -> None:
     searches = [finished.read(folder) for folder in folders]
     if len(searches) > 1:
       comparison.check(searches)
+    written: set[pathlib.Path] = set()
     for search in searches:
       for note in search.notes:
         print(f"{search.name}: {note}")
       folder = files.local_path(search.name)
       if not os.access(folder, os.W_OK):
         print(f"{folder} cannot be written")
-        folder = output / folder.absolute().name
+        name = folder.absolute().name
+        folder = output / name
+        while folder in written:  # Another folder has this name.
+          folder = folder.with_name(f"{folder.name}_{name}")
         folder.mkdir(parents=True, exist_ok=True)
+      written.add(folder)
       others = [other for other in searches if other is not search]
       page.write_page(search, folder / page.PAGE_FILE, others)
       figure.save_all(page.all_plots(search, steps.chains(search)), folder)

@@ -47,9 +47,9 @@ def main(config: ConfigDict) -> None:
       configs = {workdir / name: this for name, this in front_search.configs(config).items()}
     setups: dict[pathlib.Path, search.Setup] = {}
     for folder, this in configs.items():
-      setup = parallel.on_all_processes(functools.partial(search.make_setup, this))
-      first = next(iter(setups.values()), setup)
-      setups[folder] = setup._replace(data=first.data)  # The same images, once in memory.
+      images = setups[next(iter(setups))].data if setups else None  # Loaded once.
+      make = functools.partial(search.make_setup, this, images)
+      setups[folder] = parallel.on_all_processes(make)
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: _identity(setup) for folder, setup in setups.items()}
     for _, _, named in folders.values():
@@ -65,8 +65,7 @@ def main(config: ConfigDict) -> None:
         console.print(dry_run.describe(setup), markup=False)
         if kept := parallel.on_first_process(functools.partial(_kept, folder, setup)):
           console.print(
-            f"journal    {kept:,} evaluations are in {folder}; those of them that the search asks "
-            "for are not made again",
+            f"journal    {folder} has {kept:,} evaluations; the search reuses those that it needs",
             markup=False,
           )
       return

@@ -79,7 +79,9 @@ def study(
   setup = search.make_setup(config)
   design = draw(setup, sizes.chains)
   networks, objects = distinct(setup, design.masks)
-  scores = evaluate(config, dict(enumerate(networks)), sizes.trainings, workdir / "short", tell)
+  # Wrong settings of longer trainings are found before any training.
+  of_longer = longer and search.make_setup(with_longer(config, longer.times), setup.data)
+  scores = evaluate(setup, dict(enumerate(networks)), sizes.trainings, workdir / "short", tell)
   good = np.isfinite(scores).all(axis=1)
   kept = good[objects]
   if not kept[0]:
@@ -95,12 +97,11 @@ def study(
     **assumption(of, samples, 0),
     "growth": growth([chain[: _known(chain)].tolist() for chain in chains], float(of.errors[0])),
   }
-  if longer:
+  if longer and of_longer:
     in_chains = np.unique(objects[np.concatenate(design.chains)])
     ranked = sorted(in_chains.tolist(), key=_place)[: longer.networks]
-    long_config = with_longer(config, longer.times)
     asked = {number: networks[number] for number in ranked}
-    long = evaluate(long_config, asked, 1, workdir / "longer", tell)[:, 0]
+    long = evaluate(of_longer, asked, 1, workdir / "longer", tell)[:, 0]
     ended = good[ranked] & np.isfinite(long)
     short, long = scores[ranked][ended], long[ended]
     result |= {
@@ -145,7 +146,7 @@ def draw(setup: search.Setup, chains: int) -> Design:
 
 
 def evaluate(
-  config: ConfigDict,
+  setup: search.Setup,
   architectures: Mapping[int, tuple[int, ...]],
   trainings: int,
   workdir: pathlib.Path,
@@ -156,19 +157,19 @@ def evaluate(
   The score of a failed training is -inf.
 
   Args:
-    config: The config.
+    setup: The search.
     architectures: The networks by their number, which decides their seeds.
     trainings: Trainings of each.
     workdir: The folder.
     tell: Called with lines of progress.
   """
-  setup = search.make_setup(config)
-  plain, named = plain_of(config.to_dict()), inputs.of_search(setup)
+  plain = plain_of(ConfigDict(setup.config).to_dict())
+  named = inputs.of_search(setup)
   decides = identity.of_evaluations
   make_workdir(workdir, plain, decides, named)
   made_by = identity.fingerprint_of(decides(plain), named)
   journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
-  trainer = TrainingEvaluator(setup.space, setup.data, config)
+  trainer = TrainingEvaluator(setup.space, setup.data, setup.config)
   evaluator = Journaled(trainer, setup.space, journal)
   jobs = [
     Job(architecture, number + repeat * _SEEDS_APART, full=True)
@@ -223,12 +224,13 @@ def with_longer(config: ConfigDict, times: float) -> ConfigDict:
   """A copy whose trainings are `times` as long, with a learning rate schedule of the same shape."""
   this = config.copy_and_resolve_references()
   train: Any = this.train
-  if train.epochs:
+  for name in ("steps", "warmup_steps"):
+    if train.get(name):
+      train[name] = round(train[name] * times)
+  if train.get("epochs"):
     train.epochs = float(train.epochs * times)
-  else:
-    train.steps = round(train.steps * times)
-  train.milestones = tuple(milestone * times for milestone in train.milestones)
-  train.warmup_steps = round(train.warmup_steps * times)
+  if train.get("milestones"):
+    train.milestones = tuple(milestone * times for milestone in train.milestones)
   return this
 
 

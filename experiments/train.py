@@ -88,8 +88,6 @@ def main(config: ConfigDict) -> None:
     return common.fail(error)
   except preemption.Preempted as notice:
     return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
-  except KeyboardInterrupt:
-    return common.stop(f"stopped{_CONTINUES}", 130)
   with common.one_line(_CONTINUES):
     try:
       if jax.process_index() == 0:

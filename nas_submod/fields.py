@@ -99,11 +99,7 @@ _RECIPE = {
 }
 
 SECTIONS: Mapping[str, Mapping[str, Field]] = {
-  "train": _RECIPE
-  | {
-    "steps_per_call": whole(1),
-    "screen_steps": whole(0).optional,
-  },
+  "train": _RECIPE | {"steps_per_call": whole(1)},
   "final": _RECIPE
   | {
     "evaluate_on": one_of("test", "validation"),
@@ -127,7 +123,7 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
     "time_limit": FROM_ZERO.optional,
   },
   "evaluation": {
-    "method": TEXT.optional,
+    "method": one_of("training", "shared_weights").optional,
     "store": SECTION.optional,
     "least_share": SHARE.optional,
     "stores": whole(1, 1_000).optional,

@@ -24,7 +24,6 @@ def device_count() -> int:
   return jax.device_count()
 
 
-@functools.lru_cache(maxsize=64)
 def pmap_candidates(
   function: Callable[..., Any],
   in_axes: tuple[int | None, ...],
@@ -34,7 +33,7 @@ def pmap_candidates(
   """Maps a function over devices, with one candidate on each.
 
   Args:
-    function: A pure function of one candidate. The same object gives the same program.
+    function: A pure function of one candidate.
     in_axes: For each argument 0 (one slice per device) or None (equal on all devices).
     donate: Arguments whose buffers the result may reuse.
     devices: None for all of this process. For devices of a topology, the function can be lowered

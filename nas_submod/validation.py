@@ -1,5 +1,6 @@
 """Argument checks; an error names the argument and what is allowed."""
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -8,7 +9,7 @@ import operator
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +20,15 @@ import numpy as np
 def first_line(error: Exception) -> str:
   """The first line of an exception's message; its type if there is none."""
   return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def located(place: str) -> Iterator[None]:
+  """Puts a place, such as "config.train", before the message of a ValueError."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{place}: {error}") from error
 
 
 def at_least_one(**counts: int) -> None:

@@ -116,7 +116,7 @@ BAD = [
   (config, {"train.batch_size": 5000}, "batch_size 5000 is not possible"),
   (config, {"train.epochs": 2.0}, "set exactly one"),
   (config, {"train.crop_padding": 9}, "config.train.crop_padding is 9; allowed: 0 to 8"),
-  (config, {"train.screen_steps": 12}, "config.train.screen_steps is 12; allowed: 0 (off) to"),
+  (config, {"train.warmup_steps": 12}, "config.train: warmup_steps is 12; allowed: 0 (off) to be"),
   # Budgets and resources.
   (config, {"budget": {}}, "config.budget is empty; allowed: params, madds, flash, memory"),
   (config, {"budget.params": 10.0}, "is over budget: params"),

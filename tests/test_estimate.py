@@ -1,7 +1,6 @@
 """Plans: the estimate of a search, its dry run, and the time that is left."""
 
 import io
-import re
 import types
 
 import jax
@@ -99,21 +98,6 @@ def test_the_stand_in_is_a_function_of_networks(monkeypatch):
   )
   assert values[0] == values[1] < values[2] < 2 * values[1]
   np.testing.assert_array_equal(errors, 0)
-
-
-def test_the_plan_counts_short_trainings_apart():
-  config = digits.get_config()
-  config.search.options = {"batch": 1}  # else as devices are, and four where some are short
-  config.train.screen_steps = 100
-  plan = dry_run.describe(make_setup(config))
-  full = int(re.search(r"about (\d+) trainings in full in the search after 15 short ones", plan)[1])
-  config.train.screen_steps = 0
-  plan = dry_run.describe(make_setup(config))
-  assert f"about {full + 8} trainings in the search" in plan
-  config.train.screen_steps, config.search.optimizer = 100, "random_search"
-  config.search.options = {}
-  plan = dry_run.describe(make_setup(config))
-  assert "in full in the search (short ones of large calls apart)" in plan
 
 
 @pytest.mark.parametrize(("optimizer", "share"), [("random_search", 1), ("rcas", 0.5)])

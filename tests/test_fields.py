@@ -52,7 +52,6 @@ WRONG = {
   "train.mixup": (-0.1,),
   "train.average": (1.0, -0.1),
   "train.dtype": ("float64", 32),
-  "train.screen_steps": (-1, 0.5),
   "final.evaluate_on": ("train",),
   "final.log_every": (0,),
   "final.checkpoint_every": (0, -1.0, NAN),
@@ -100,8 +99,8 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(name, value):
 def test_none_is_a_missing_field_only_where_fields_are_unset():
   check_config(changed("data.train_size", None), SEARCH)
   check_config(changed("evaluation.store.momentum", None), SEARCH)
-  with pytest.raises(ValueError, match=r"config.train.screen_steps is None; allowed: whole"):
-    check_config(changed("train.screen_steps", None), SEARCH)
+  with pytest.raises(ValueError, match=r"config.train.warmup_steps is None; allowed: whole"):
+    check_config(changed("train.warmup_steps", None), SEARCH)
 
 
 def test_a_shift_leaves_a_part_of_the_image():

@@ -7,7 +7,6 @@ import pytest
 
 from configs import digits
 from nas_submod import files, parallel, resources, search
-from nas_submod.evaluation import screening
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report import dry_run, finished, markup, page, text
 from nas_submod.search.setup import make_setup
@@ -108,19 +107,6 @@ def test_brute_force_of_too_many_elements_is_refused_before_any_training():
   config.search.optimizer = "brute_force"
   with pytest.raises(ValueError, match="brute_force takes at most 24 elements, got"):
     make_setup(config)
-
-
-def test_values_of_shorter_trainings_bound_nothing_and_violate_nothing(monkeypatch):
-  monkeypatch.setattr(screening, "LARGE_CALL", 3)
-  config = config_of("greedy")
-  config.budget = {"params": 3_000, "madds": 20_000}
-  config.train.screen_steps = 4
-  setup = make_setup(config)
-  log = Journal(None)
-  result = search.run(setup, computed(setup.space), log)
-  assert any(e.steps == 4 for e in log)
-  assert result["upper_bound"] is None and result["violations"] is None
-  assert "bound   none: shortened trainings give" in summary(setup, result)
 
 
 ENERGY = resources.Resource("energy", "mJ", lambda space: lambda mask: 0.37 * mask.sum(-1))

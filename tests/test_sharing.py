@@ -219,7 +219,7 @@ def test_the_plan_says_what_is_shared():
     ),
     (
       {"search.optimizer": "surrogate", "search.options": {"features": "shared_weights"}},
-      "as one of config.search.options.features it needs the method training",
+      "features=shared_weights needs config.evaluation.method=training",
     ),
     (
       {
@@ -227,7 +227,7 @@ def test_the_plan_says_what_is_shared():
         "search.optimizer": "surrogate",
         "search.options": {"features": "shared_weights", "pool": [[True]]},
       },
-      "it cannot have the option pool; config.evaluation.pool is its size",
+      "remove config.search.options.pool; config.evaluation.pool is its size",
     ),
     (
       {

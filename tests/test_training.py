@@ -75,6 +75,8 @@ def test_schedules(changes, step, expected):
     ({"steps": -4}, "steps or epochs must be a positive number, got -4"),
     ({"batch_size": 33}, "batch_size 33 is not possible with 32 training images"),
     ({"schedule": "linear"}, "unknown schedule 'linear'; allowed: multistep"),
+    ({"schedule": "multistep", "decay": None}, "the schedule multistep needs decay"),
+    ({"warmup_steps": 20}, "warmup_steps is 20; allowed: 0 .off. to below 20"),
     ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan"),
   ],
 )

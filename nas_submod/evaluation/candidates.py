@@ -113,7 +113,6 @@ class Trainer:
     self._programs = make_candidate_programs(space, self.recipe)
     self._train = parallel.copy_to_devices(data.train)
     self._validation = parallel.copy_to_devices(training.batches(data.validation, EVAL_BATCH))
-    self._orders: dict[int, np.ndarray] = {}
     self._compiled: list[jax.stages.Compiled] = []
 
   def train(self, jobs: Sequence[Job]) -> tuple[jax.Array, training.Metrics]:
@@ -134,7 +133,13 @@ class Trainer:
     replicates = [max(job.replicate, 0) for job in jobs]
     seeds = np.array([(self._seed, replicate) for replicate in replicates], np.uint32)
     architectures = np.array([job.architecture for job in jobs], np.int32)
-    orders = np.stack([self._order(replicate) for replicate in replicates])
+    size, batch_size = self._train.labels.shape[0], self.recipe.batch_size
+    orders = np.stack(
+      [
+        training.batch_order((self._seed, replicate), size, batch_size, self.recipe.steps)
+        for replicate in replicates
+      ]
+    )
     lengths = np.array([job.steps for job in jobs], np.int32)
     self._on_progress(0.0)
     if not self._compiled:
@@ -177,11 +182,3 @@ class Trainer:
       lambda: self._programs.evaluate.lower(states, architectures, *self._validation),
       platform=jax.local_devices()[0].platform,  # Candidates are mapped over these.
     )
-
-  def _order(self, replicate: int) -> np.ndarray:
-    if replicate not in self._orders:
-      size = self._train.labels.shape[0]
-      self._orders[replicate] = training.batch_order(
-        (self._seed, replicate), size, self.recipe.batch_size, self.recipe.steps
-      )
-    return self._orders[replicate]

@@ -1,7 +1,7 @@
 """Jobs, evaluations, and evaluators: functions that turn jobs into evaluations.
 
-`TrainingEvaluator` trains networks on devices. `Journaled` and `Screened` wrap an evaluator and are
-evaluators themselves. A table of known accuracies is one too.
+`TrainingEvaluator` trains networks on devices. `Journaled` wraps an evaluator and is one itself. A
+table of known accuracies is one too.
 """
 
 import math
@@ -26,10 +26,9 @@ class Job(NamedTuple):
   Attributes:
     architecture: Canonical form: an option for every position.
     replicate: Seed of the initial values and of the data order. Equal replicates of different
-      networks share both. -1 is a short training with the seed of 0, used for screening; -2 is a
-      shared-weights score of a network that is also trained.
+      networks share both. -2 is a shared-weights score of a network that is also trained.
     steps: Length of the training; None for the full length.
-    full: Train the full length, even if a wrapper would shorten it.
+    full: Train the network, even if the others are scored with shared weights.
   """
 
   architecture: tuple[int, ...]

@@ -26,7 +26,7 @@ class Objective:
     Args:
       architectures: In any form. Shape `[K, positions]`.
       replicates: The replicates of each, `K` sequences.
-      full: Train the full length, even if a wrapper would shorten it.
+      full: Train the networks, even if the others are scored with shared weights.
 
     Returns:
       The evaluations of each architecture, in the requested order.

@@ -81,12 +81,12 @@ class TrainingEvaluator:
         return
     if trained is None:
       self._check_another(cause)
-      seconds = time.perf_counter() - began - compiling.seconds
+      seconds = max(time.perf_counter() - began - compiling.seconds, 0.0)
       key = self._space.key(jobs[0].architecture)
       yield Evaluation(key, jobs[0].replicate, None, seconds, 0, cause=cause)
       return
     loss_sums, metrics = _gather(trained)
-    seconds = time.perf_counter() - began - compiling.seconds
+    seconds = max(time.perf_counter() - began - compiling.seconds, 0.0)
     for row, job in enumerate(jobs):
       examples, steps = int(metrics.examples[row]), job.steps or 0
       found = {

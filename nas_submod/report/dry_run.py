@@ -25,12 +25,11 @@ def describe(setup: Setup) -> str:
   start = network_cost(space, space.start)
   train = setup.config["train"]
   steps = training.recipe(train, data).steps
-  screening = train.get("screen_steps", 0)
   name, expected = setup.config["search"]["optimizer"], estimate(setup)
   if expected.search is None or expected.scored is None:
     guess = "set config.search.max_evaluations to limit it"
   else:
-    all_steps = expected.short * screening + (expected.search + expected.final) * steps
+    all_steps = (expected.search + expected.final) * steps
     typical = _typical_madds(setup)
     # Only greedy searches train networks of every size from the start on.
     mean = (start["madds"] + typical) / 2 if setup.grows else typical
@@ -51,8 +50,7 @@ def describe(setup: Setup) -> str:
       f"start      {space.text(space.start)}",
       f"optimizer  {name}" + (f": runs {', '.join(setup.runs)}" if len(setup.runs) > 1 else ""),
       *([f"first step {_candidates(setup, expected)}"] if setup.grows else []),
-      f"training   {steps} steps of {train['batch_size']} images a network"
-      + (f", {screening} for all of a large call" if screening else ""),
+      f"training   {steps} steps of {train['batch_size']} images a network",
       *([_shared(setup, expected)] if setup.shares else []),
       *([f"references {', '.join(left_out)}: over the budgets, left out"] if left_out else []),
       f"estimate   {_trainings(setup, expected)}",
@@ -97,23 +95,16 @@ def _candidates(setup: Setup, expected: Estimate) -> str:
 
 def _trainings(setup: Setup, expected: Estimate) -> str:
   """The number of trainings of the search and of its finalists."""
-  train = setup.config["train"]
-  whole = " in full" if train.get("screen_steps", 0) else ""
   if expected.search is None:
-    told = f"more than 1,000 trainings{whole}"
+    told = "more than 1,000 trainings"
   elif not expected.search:
     told = "no trainings"
   elif expected.search == expected.most:
-    told = f"at most {expected.most:,} trainings{whole}"
+    told = f"at most {expected.most:,} trainings"
   else:
-    told = f"about {expected.search:,} trainings{whole}"
-  told += " in the search"
-  if expected.short:
-    told += f" after {expected.short} short ones"
-  elif train.get("screen_steps", 0):
-    told += " (short ones of large calls apart)"
+    told = f"about {expected.search:,} trainings"
   signal = " and signal" if setup.grows else ""
-  return f"{told}, at most {expected.final} for finalists{signal}"
+  return f"{told} in the search, at most {expected.final} for finalists{signal}"
 
 
 def _typical_madds(setup: Setup) -> float:

@@ -179,7 +179,7 @@ def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
   wanted = replicates if fresh else range(replicates.start)
   found: dict[str, list[float]] = {}
   for evaluation in search.evaluations:
-    # Negative replicates are short trainings, and scores of networks that are also trained.
+    # Negative replicates are scores with shared weights of networks that are also trained.
     if evaluation.replicate in wanted and math.isfinite(score := search.score(evaluation)):
       found.setdefault(evaluation.key, []).append(score)
   return found

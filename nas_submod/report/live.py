@@ -21,7 +21,7 @@ from nas_submod.search.loop import Display
 from nas_submod.search.setup import Setup
 
 _LAST = ("finalists", "signal")  # The phases after the optimizer is done.
-_RHYTHM = 60.0  # least seconds between lines of a log
+_LOG_EVERY = 60.0  # least seconds between lines of a log
 _FEW = 5  # trainings of the greedy phase; before that, the budgets say little about the time left
 
 
@@ -69,9 +69,10 @@ class _Watch:
     # The first call comes after compiling. A resumed training begins at a later step.
     self.first_shared = self.first_shared or (now, step)
     began, before = self.first_shared
-    self.line = f"shared weights: step {step:,} of {steps:,}"
+    line = f"shared weights: step {step:,} of {steps:,}"
     if step > before:
-      self.line += f"; {duration((now - began) / (step - before) * (steps - step))} left"
+      line += f"; {duration((now - began) / (step - before) * (steps - step))} left"
+    self.line = line
 
   def progress(self, share: float) -> None:
     """Records the progress of a round of trainings."""
@@ -82,20 +83,23 @@ class _Watch:
     made = counts.trained + counts.scored
     made = {"pool": counts.scored, "finalists": counts.trained}.get(self.phase, made)
     if not made and not share:
-      self.line = f"{self.phase}: compiling one program for all networks, which takes minutes"
-      self.line += "; if stopped now, it starts over"
+      self.line = (
+        f"{self.phase}: compiling one program for all networks, which takes minutes; if stopped "
+        "now, it starts over"
+      )
       return
-    self.line = f"{self.phase}: trained {counts.trained}"
-    self.line += f", scored {counts.scored}" if counts.scored else ""
-    self.line += f", reused {counts.reused}"
-    self.line += f", failed {sum(counts.failed.values())}"
-    self.line += f", round {share:.0%}" if share else ""
+    line = f"{self.phase}: trained {counts.trained}"
+    line += f", scored {counts.scored}" if counts.scored else ""
+    line += f", reused {counts.reused}"
+    line += f", failed {sum(counts.failed.values())}"
+    line += f", round {share:.0%}" if share else ""
     # The start network is the first and the fastest one: its time says little about the others.
     known = self.expected.search is not None or self.phase in _LAST
     if known and counts.steps and counts.trained > 1:
       left = max(self._steps_left(counts), (1 - share) * self.full_steps)
       seconds = left * counts.seconds / counts.steps
-      self.line += f"; {duration(seconds)} of training left"
+      line += f"; {duration(seconds)} of training left"
+    self.line = line  # At once: another thread draws it.
 
   def status(self) -> str:
     """The time so far and the phase."""
@@ -115,7 +119,7 @@ class _Watch:
     done = float(np.mean(shares)) if shares else 0.0
     since = counts.trained - self.trained_before.get("greedy", counts.trained)
     if since < _FEW or done < 0.1:
-      return max((self.expected.search or 0) + self.expected.short - counts.needed, 0)
+      return max((self.expected.search or 0) - counts.needed, 0)
     return since * (1 - done) / done
 
   def _share_used(self, row: Row) -> float:
@@ -136,7 +140,7 @@ class _Watch:
       # Folded in a narrow terminal, because a truncated number is wrong.
       justify: Any = "left" if column == "run" else "right"
       table.add_column(Text(column), justify=justify, overflow="fold")
-    for row in self.rows.values():
+    for row in list(self.rows.values()):  # Another thread adds rows.
       costs = [
         f"{number(row['resources'][name])} ({row['resources'][name] / limit:.0%})"
         for name, limit in self.setup.budget.items()
@@ -163,7 +167,7 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
     said: set[str] = set()
 
     def say_now_and_then():
-      if time.monotonic() - last_said >= _RHYTHM:
+      if time.monotonic() - last_said >= _LOG_EVERY:
         say(watch.status())
 
     def working(counts, phase):

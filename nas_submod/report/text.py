@@ -73,8 +73,7 @@ def bound_line(search: Finished) -> str:
   result, largest = search.result, LARGEST_SCORE[search.result["score"]]
   bound = real(result["upper_bound"])
   if result["violations"] is None:
-    kind = "scores with shared weights" if search.scored else "shortened trainings"
-    return f"none: {kind} give no bound"
+    return "none: scores with shared weights give no bound"
   if math.isnan(bound):
     return "none: not every block was measured on its own"
   if bound >= largest:

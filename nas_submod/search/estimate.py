@@ -7,7 +7,6 @@ import numpy as np
 
 from nas_submod import optimizers
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS
-from nas_submod.evaluation.screening import LARGE_CALL
 from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.search.setup import Setup, first_additions
 
@@ -20,10 +19,9 @@ class Estimate(NamedTuple):
 
   Attributes:
     candidates: Distinct fitting networks with one block more than the start.
-    search: Full trainings, roughly; None if more than a thousand.
+    search: Trainings, roughly; None if more than a thousand.
     most: The largest possible value of `search`; None if nothing bounds it.
     scored: Scores with shared weights, roughly; None if more than a thousand.
-    short: Short trainings by `config.train.screen_steps` in the first step of a greedy search.
     final: The largest possible number of trainings for finalists, references and the signal.
   """
 
@@ -31,7 +29,6 @@ class Estimate(NamedTuple):
   search: int | None
   most: int | None
   scored: int | None
-  short: int
   final: int
 
 
@@ -54,16 +51,11 @@ def estimate(setup: Setup) -> Estimate:
   scored = setup.config["evaluation"]["pool"] if setup.guided else 0
   if method_of(setup.config) == SHARED_WEIGHTS:
     scored, expected, most = expected, 0, 0
-  new = min(len(first), limit or len(first)) - 1
-  screens = setup.config["train"].get("screen_steps", 0) and setup.grows and new > LARGE_CALL
-  if screens and expected:
-    expected -= new - new // 2  # Networks that are screened out are never trained in full.
   return Estimate(
     candidates=len(first) - 1,
     search=expected,
     most=most,
     scored=scored,
-    short=new if screens else 0,
     final=search["finalist_replicates"]
     * (search["finalists"] + len(setup.references) + 2 * setup.grows),
   )

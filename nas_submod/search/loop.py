@@ -5,7 +5,6 @@ not merely the luckiest. It is a pure function of the config and the journal. Th
 
   optimizers.maximize    asks for masks (optimizers/drivers/host.py)
   Objective              turns masks into jobs, evaluations into values
-  Screened               saves trainings, if the config says so
   Journaled              looks up known evaluations, stores new ones
   SharedWeights          scores networks without training them, if the config says so
   TrainingEvaluator      trains a network on each device
@@ -24,7 +23,6 @@ from nas_submod.compilation import CompilationLog
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, TRAINING, Evaluator
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.objective import Objective
-from nas_submod.evaluation.screening import Screened
 from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
@@ -106,7 +104,8 @@ def run(
     asked = space.architecture(info.masks)
     costs = resources.network_costs(space, asked, tuple(setup.budget), setup.resources)
     for step in steps_of(info, costs, counts.needed):
-      accept(setup.runs[step.run % len(setup.runs)], step)
+      if math.isfinite(step.value):  # A run may begin at a set that failed or is beyond the limit.
+        accept(setup.runs[step.run % len(setup.runs)], step)
 
   compiled = CompilationLog()
   with compiled.counting():
@@ -136,9 +135,8 @@ def run(
     signal = signal_of(setup, objective, path, finalists)
   best = max(finalists, key=lambda finalist: finalist["value"])
   architecture = np.array(best["architecture"])
-  # Shortened trainings score too low, and shared-weights scores are on another scale than scores of
-  # finalists, so neither gives a bound.
-  unbounded = config["train"].get("screen_steps", 0) > 0 or method_of(config) == SHARED_WEIGHTS
+  # Scores with shared weights are on another scale than those of finalists, and give no bound.
+  unbounded = method_of(config) == SHARED_WEIGHTS
   total = time.perf_counter() - began
   seconds = {
     "compile": compiled.seconds,
@@ -183,15 +181,9 @@ def run(
 def objective_for(
   setup: Setup, evaluator: Evaluator, journal: Journal
 ) -> tuple[Objective, Journaled]:
-  """The set function of a search, and the counts of its evaluations.
-
-  The evaluator is wrapped by the journal, and by screening if the config sets it.
-  """
+  """The set function of a search, and the journal that counts its evaluations."""
   counts = Journaled(evaluator, setup.space, journal)
-  wrapped: Evaluator = counts
-  if steps := setup.config["train"].get("screen_steps", 0):
-    wrapped = Screened(wrapped, setup.score, steps)
-  return Objective(setup.space, wrapped, setup.score), counts
+  return Objective(setup.space, counts, setup.score), counts
 
 
 def _check_start(setup: Setup, objective: Objective) -> None:

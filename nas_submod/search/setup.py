@@ -21,7 +21,7 @@ from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.optimizers.catalog import FIXED_BATCH
 from nas_submod.problem import Problem
 from nas_submod.training import check_fit
-from nas_submod.validation import imported
+from nas_submod.validation import imported, located
 
 _MOST_ELEMENTS = 10_000  # A greedy round has this many sets, each of this many elements.
 
@@ -70,12 +70,13 @@ class Setup(NamedTuple):
     self.score(evaluation)
 
 
-def make_setup(config: Mapping[str, Any]) -> Setup:
+def make_setup(config: Mapping[str, Any], data: datasets.Data | None = None) -> Setup:
   """Checks a config and loads its data.
 
   Args:
     config: `seed`, `space`, `data`, `budget`, `score`, `train` and `search`; see `configs/`.
       Without `resources`, the defaults apply; without `evaluation`, networks are trained.
+    data: What `data.load(config["data"])` returned, if it is known; None loads it.
 
   Raises:
     ValueError: If a setting cannot work; one line says what is allowed.
@@ -110,7 +111,7 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
   later = ("features", "pool") if guided else ()
   options = {name: option for name, option in search["options"].items() if name not in later}
   named = make_optimizer(config, space, additive, options)
-  data = datasets.load(config["data"])
+  data = datasets.load(config["data"]) if data is None else data
   check_fit(space, data)
   # The optimizer raises here if it cannot take the problem, such as too many elements.
   jax.eval_shape(named.optimizer.init, problem, jax.random.key(0))
@@ -122,12 +123,8 @@ def make_setup(config: Mapping[str, Any]) -> Setup:
       f"config.evaluation.pool is {config['evaluation']['pool']}; allowed: from {asked}, the "
       "networks that the surrogate chooses"
     )
-  check_screening(config, training.recipe(config["train"], data).steps)
-  if config["train"].get("screen_steps", 0) and named.optimizer.replicates is not None:
-    raise ValueError(
-      f"config.train.screen_steps measures a network once, but {search['optimizer']} measures "
-      "again by its nature or its options: set it to 0, or take another optimizer"
-    )
+  with located("config.train"):
+    training.recipe(config["train"], data)  # Raises if it is not possible.
   return Setup(
     config=config,
     space=space,
@@ -157,10 +154,8 @@ def _references(
   """
   found = {}
   for name in names:
-    try:
+    with located("config.search.references"):
       architecture = architectures.read(space, name)
-    except ValueError as error:
-      raise ValueError(f"config.search.references: {error}") from None
     mask = jnp.asarray(space.mask(np.array(architecture)))
     if (np.asarray(problem.cost(mask)) <= np.asarray(problem.limit)).all():
       found[name] = tuple(architecture)
@@ -176,7 +171,7 @@ def make_optimizer(
   """Makes the optimizer of a config.
 
   Args:
-    config: `search` and `train`.
+    config: `search`.
     space: The space, for the option `features`: `module:function` names a function that makes a
       traceable function `mask [n] -> [d]` from the space.
     resource_names: Names of the budgets that are prices.
@@ -185,11 +180,10 @@ def make_optimizer(
   Raises:
     ValueError: If the optimizer or one of its options is unknown or not allowed.
   """
-  search, train = config["search"], config["train"]
-  # With a limit or screening, speculative sets change the answer, so the number of sets asked in a
-  # round must not depend on the devices.
-  fixed = train.get("screen_steps", 0) or search["max_evaluations"]
-  width = FIXED_BATCH if fixed else parallel.device_count()
+  search = config["search"]
+  # With a limit, speculative sets change the answer, so the number of sets asked in a round may not
+  # depend on the devices.
+  width = FIXED_BATCH if search["max_evaluations"] else parallel.device_count()
   if isinstance(name := options.get("features"), str):
     options = {**options, "features": _features(name, space)}
   return catalog.make(search["optimizer"], options, resource_names, width)
@@ -226,41 +220,19 @@ def check_sharing(config: Mapping[str, Any], data: datasets.Data, guided: bool) 
     )
   if guided and "pool" in config["search"]["options"]:
     raise ValueError(
-      "config.search.options has the features shared_weights, whose pool is made: it cannot have "
-      "the option pool; config.evaluation.pool is its size"
+      "with features=shared_weights the pool is generated: remove config.search.options.pool; "
+      "config.evaluation.pool is its size"
     )
   if guided and method_of(config) == SHARED_WEIGHTS:
     raise ValueError(
-      "config.evaluation.method=shared_weights has the score as its value; as one of "
-      "config.search.options.features it needs the method training"
+      "config.search.options.features=shared_weights needs config.evaluation.method=training"
     )
   if config["score"] == "negative_train_loss":
     raise ValueError(
       "shared weights have no training loss of a network: config.score must be negative_loss or "
       "accuracy"
     )
-  if config["train"].get("screen_steps", 0):
-    raise ValueError("config.train.screen_steps must be 0 with shared weights")
   shared_settings.from_config(config, data)
-
-
-def check_screening(config: Mapping[str, Any], steps: int) -> None:
-  """Checks `screen_steps` of `config.train` against `steps`, the length of a training.
-
-  Raises:
-    ValueError: If it is out of range, or another setting excludes it.
-  """
-  screen_steps = config["train"].get("screen_steps", 0)
-  if not 0 <= screen_steps < steps:
-    raise ValueError(
-      f"config.train.screen_steps is {screen_steps}; allowed: 0 (off) to below {steps}, the steps "
-      "of a whole training"
-    )
-  if screen_steps and config["search"]["replicates"] > 1:
-    raise ValueError(
-      "config.train.screen_steps measures a network once: set it to 0, or config.search.replicates "
-      "to 1"
-    )
 
 
 def first_additions(setup: Setup) -> np.ndarray:

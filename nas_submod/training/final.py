@@ -23,7 +23,7 @@ from nas_submod.training.final_programs import (
   make_final_programs,
 )
 from nas_submod.training.metrics_log import MetricsLog, Window
-from nas_submod.validation import checked_seed
+from nas_submod.validation import checked_seed, located
 
 _LOGGED = ("accuracy", "top5_accuracy", "loss")  # Scores in the log and with each checkpoint.
 
@@ -82,7 +82,8 @@ def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Training
   checked_seed("config.seed", config["seed"])
   settings = config["final"]
   data, evaluated = training_and_evaluation_data(data, settings["evaluate_on"])
-  recipe = training.recipe(settings, data)
+  with located("config.final"):
+    recipe = training.recipe(settings, data)
   for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
     if not settings[name] > 0:
       raise ValueError(f"config.final.{name} is {settings[name]}; allowed are positive numbers")

@@ -39,15 +39,22 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
     train_size: Number of training images.
 
   Raises:
-    ValueError: If the schedule is unknown.
+    ValueError: If the schedule is unknown or lacks a field, or the warm-up leaves no step.
   """
-  peak, warmup = config["learning_rate"], config.get("warmup_steps", 0)
-  rest = max(steps - warmup, 1)
+  peak, warmup = config["learning_rate"], config.get("warmup_steps") or 0
+  if not 0 <= warmup < steps:
+    raise ValueError(
+      f"warmup_steps is {warmup}; allowed: 0 (off) to below {steps}, the steps of the training"
+    )
+  rest = steps - warmup
   if config["schedule"] == "constant":
     after = optax.constant_schedule(peak)
   elif config["schedule"] == "cosine":
     after = optax.cosine_decay_schedule(peak, rest)
   elif config["schedule"] == "multistep":
+    missing = [name for name in ("milestones", "decay") if config.get(name) is None]
+    if missing:
+      raise ValueError(f"the schedule multistep needs {' and '.join(missing)}")
     unit = 1 if not config.get("epochs") else train_size // config["batch_size"]
     drops = {round(m * unit) - warmup: config["decay"] for m in config["milestones"]}
     after = optax.piecewise_constant_schedule(peak, drops)

@@ -77,7 +77,7 @@ class SharedWeights:
         of_process = next(results)
       with uncounted():  # Gathering scores nothing.
         found = parallel.gather(of_process)
-      seconds = (time.perf_counter() - began - compiling.seconds) / len(piece)
+      seconds = max(time.perf_counter() - began - compiling.seconds, 0.0) / len(piece)
       for network, correct, loss, examples in zip(
         piece, found.correct.tolist(), found.loss.tolist(), found.examples.tolist()
       ):

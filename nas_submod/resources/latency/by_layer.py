@@ -17,6 +17,7 @@ from nas_submod.networks.parts import Part, parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.pieces import Piece, piece
 from nas_submod.resources.latency.sheet import Row, Sheet, keep
+from nas_submod.validation import located
 
 _SIZES = ("cin", "cout", "stride")
 COLUMNS = ("layer", "in_size", *_SIZES, "op", "delta_vs_skip", "base_ms")
@@ -143,10 +144,8 @@ def _pieces(row: Row, shape: _Shape, option: _Option) -> list[Piece]:
     project_groups=groups,
     project_skip=False,
   )
-  try:
+  with located(row.where):
     made = [block(cin, cout, stride, shuffle=shuffle) for shuffle in (False, True)]
-  except ValueError as error:
-    raise ValueError(f"{row.where}: {error}") from None
   return [piece(layer, (size, size, cin)) for layer in made]
 
 

@@ -306,7 +306,7 @@ def test_files_of_an_earlier_export_are_named(run, export, tmp_path):
   _, printed, _ = export(
     f"--workdir={run[0]}", "--formats=onnx", "--nodata", f"--output={tmp_path}"
   )
-  assert "model.tflite is of an earlier export: this says nothing of it" in printed
+  assert "model.tflite is left from an earlier export" in printed
 
 
 def test_without_data_float_files_are_written_and_said_to_be_unchecked(run, export, tmp_path):

@@ -28,7 +28,7 @@ from nas_submod.report import (
   steps,
   text,
 )
-from nas_submod.report.verdict import verdicts
+from nas_submod.report.verdict import compared, verdicts
 from nas_submod.search.setup import make_setup
 from nas_submod.workdir import make_workdir
 from tests import tiny_config
@@ -270,7 +270,7 @@ def test_a_failed_finalist_is_shown_as_failed(found):
   failed = found.finalists[1] | {"value": None, "standard_error": None, "scores": [None, -1.0]}
   result = found.result | {"finalists": [failed, found.finalists[0]]}
   words = "".join(Tags(page.page(found._replace(result=result))).words)
-  assert "failed" in words.split("Finalists, the best first")[1].split("Best value so far")[0]
+  assert "failed" in words.split("Best value so far")[0].rsplit("Finalists", 1)[1]
   assert "  failed  " in text.summary(found._replace(result=result))
 
 
@@ -299,9 +299,13 @@ def test_what_beats_the_answer_is_said(found, other):
   [(kind, sentence)] = [(k, s) for k, s in words.items() if "random_search" in s]
   lead = np.mean(finished.answer_scores(found)) - np.mean(finished.answer_scores(other))
   assert f"{lead:+.4f}".replace("-", "\N{MINUS SIGN}") in sentence
-  assert (kind == "Better") == finished.difference(
-    finished.answer_scores(found), finished.answer_scores(other), finished.noise_of(found, other)
-  ).certain
+  own, theirs = finished.answer_scores(found), finished.answer_scores(other)
+  noise = finished.noise_of(found, other)
+  assert (kind == "Better") == finished.difference(own, theirs, noise).certain
+  for shift, word in ((-1e3, "Better"), (0, "Not surely better"), (1e3, "Worse")):
+    scores = [score + shift for score in own]
+    said = compared(found, scores, "another", noise)
+    assert said.word == word and said.sentence.endswith(" in negative loss.")
 
 
 def test_a_comparison_ranks_and_averages(found, other, tmp_path):

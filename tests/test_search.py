@@ -89,6 +89,17 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
   assert continued["evaluations"]["trained"] == len(log) - len(log) // 2
 
 
+def test_the_path_has_only_networks_that_were_measured():
+  config = config_of("partial_enumeration", depth=1, inner="greedy", rule="joint")
+  config.search.max_evaluations = 3
+  setup = make_setup(config)
+  log = Journal(None)
+  result = search.run(setup, computed(setup.space), log)
+  measured = {e.key for e in log if e.replicate == 0}
+  assert result["path"]
+  assert all(setup.space.key(row["architecture"]) in measured for row in result["path"])
+
+
 def test_a_bound_below_the_answer_is_none():
   setup = make_setup(config_of("greedy"))
   result = search.run(setup, computed(setup.space), Journal(None)) | {

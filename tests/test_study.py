@@ -130,6 +130,9 @@ def test_a_longer_training_keeps_the_shape_of_its_schedule():
   assert (found.steps, found.milestones, found.warmup_steps) == (48, (16, 32), 12)
   config.train.update({"steps": 0, "epochs": 1.5})
   assert study_search.with_longer(config, 4).train.epochs == 6 and config.train.epochs == 1.5
+  for name in ("milestones", "warmup_steps", "steps"):  # Fields that may be missing.
+    del config.train[name]
+  assert study_search.with_longer(config, 4).train.epochs == 6
 
 
 def trained_at_once(calls):

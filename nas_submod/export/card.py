@@ -75,7 +75,8 @@ def notes(content: Mapping[str, Any]) -> list[str]:
   lines += [f"{name} was left out: {why}" for name, why in content["left_out"].items()]
   shown = [facts["file"] for facts in content["formats"].values()]
   earlier = [file for file in content["earlier"] if file not in shown]
-  lines += [f"{file} is of an earlier export: this says nothing of it" for file in earlier]
+  words = "is left from an earlier export; this card does not describe it"
+  lines += [f"{file} {words}" for file in earlier]
   lines += content["over_budget"]
   if content["unchecked"]:
     lines.append(f"nothing was checked on images: {content['unchecked']}")
@@ -97,7 +98,8 @@ def text(content: Mapping[str, Any]) -> str:
     f"## Files\n\n{table(content)}\n\n{_protocol(content)}",
     f"## Use\n\n{_use(content)}",
     f"## How it was made\n\n{_made(content)}",
-    "## Licence\n\nThe code and these files: Apache-2.0. The data have a licence of their own.",
+    "## Licence\n\nThe code of nas_submod: Apache-2.0. The weights are yours, within the licence "
+    "of the data.",
   ]
   if found := faults(content):
     parts.insert(1, "**Faults: do not deploy these files.**\n\n" + _list(found))

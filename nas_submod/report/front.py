@@ -231,7 +231,7 @@ def _table(searches: Sequence[Finished], folder: pathlib.Path) -> Markup:
     )
     for row in references(searches)
   ]
-  columns = ("within", score_name(searches[0]), "", "found in", *names, "network")
+  columns = ("within", score_name(searches[0]), "note", "found in", *names, "network")
   return table(columns, rows, "The best network within each budget, and references")
 
 

@@ -55,7 +55,6 @@ def table(
   )
   content = join(
     [
-      element("caption", caption, class_="spoken") if caption else "",
       element("thead", element("tr", head)),
       element("tbody", body),
     ]
@@ -63,11 +62,9 @@ def table(
   # A tabindex lets the keyboard scroll it.
   return element(
     "div",
-    element("table", content, **attributes),
+    element("table", content, **({"aria_label": caption} if caption else {}), **attributes),
     class_="scroll",
     tabindex=0,
-    role="region",
-    aria_label=caption or "table",
   )
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from nas_submod.networks import output_shape
+from nas_submod.networks.blocks import Block, Option
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.figure import INK, PANEL, RULE, SOFT, Plot, empty_figure, style
 from nas_submod.report.markup import block_color
@@ -61,7 +62,9 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> Plot:
     + ", ".join(bar.text for bar in group.bars)
     for group in groups
   )
-  caption = "Each bar is a block; wider: more channels. The squares show the resolution."
+  used = [space.options[o - 1] for o in sorted(set(map(int, architecture))) if o]
+  named = "".join(f" {option.name}: {words}." for option in used if (words := _meaning(option)))
+  caption = f"Each bar is a block; wider: more channels. The squares show the resolution.{named}"
   return Plot(
     "network",
     "The network",
@@ -69,6 +72,15 @@ def draw(space: SearchSpace, architecture: Sequence[int]) -> Plot:
     figure,
     f"The network from the image to {space.classes} classes. {spoken}.",
   )
+
+
+def _meaning(option: Option) -> str:
+  """What an option is, in words; empty if its block has no name."""
+  if not isinstance(option.block, Block):
+    return ""
+  function = option.block.function.split(":")[-1]
+  words = [f"{key} {value}".removesuffix(" True") for key, value in option.block.arguments]
+  return ", ".join([function, *words]).replace("_", " ")
 
 
 def _groups(space: SearchSpace, architecture: Sequence[int]) -> Iterator[_Group]:

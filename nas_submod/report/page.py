@@ -91,12 +91,15 @@ def _answer(
   yield element("p", f"{known:.1%} accuracy" if shows_accuracy else value, class_="value")
   words = f"{score_name(search)}: mean and standard error of {seeds} fresh seeds"
   if shows_accuracy:
-    words = f"on the validation images after a short training. {value} {words}"
+    words = (
+      "on the validation images, after the short training of the search; a full training comes "
+      f"later. {value} {words}"
+    )
   if (rivals := len(search.finalists)) > 1:
     words += (
       f". The same seeds chose it among {rivals} finalists, so the value is slightly optimistic"
     )
-  yield element("p", words, class_="soft")
+  yield element("p", f"{words}.", class_="soft")
   yield _budgets(result)
   items = [
     element("li", join([element("b", v.word), " ", v.sentence]), class_=v.kind)
@@ -119,13 +122,16 @@ def _budgets(result: Mapping[str, Any]) -> Markup:
   parts = [table(("resource", "used of the budget", "share"), rows, "Budgets", class_="budgets")]
   if room := text.room_left(result):
     parts.append(element("p", f"{room.capitalize()}.", class_="soft"))
+  elif set(result["binding"]) & set(result["budget"]):
+    words = "A budget binds if it leaves no room for another block."
+    parts.append(element("p", words, class_="soft"))
   return join(parts)
 
 
 def _reading(search: Finished) -> str:
   """How to read the plots against resources."""
   words = (
-    "Small dots: all networks measured. Lines: the paths; thick gray: a piece that several paths "
+    "Small dots: networks measured. Lines: the paths; thick gray: a piece that several paths "
     "share. Square: the start network. Star and diamonds: the answer and other finalists, trained "
     "again with fresh seeds."
   )

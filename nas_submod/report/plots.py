@@ -54,14 +54,11 @@ def _against(
   costs: np.ndarray,
   measured: Mapping[str, float],
 ) -> Plot:
-  result, limit, values = search.result, search.result["budget"][name], list(measured.values())
+  result, values = search.result, np.array([*measured.values()])
+  limit = result["budget"][name]
   with style():
     figure, axes = new_figure(_WIDTH, _HEIGHT)
-    axes.plot(costs, values, ".", color=SOFT, ms=4, alpha=0.45, label="measured")
     shown = _paths(axes, search, chains, name)
-    if (key := search.space.key(search.space.start)) in measured:
-      at = network_cost(search.space, search.space.start, search.resources)[name]
-      axes.plot(at, measured[key], "s", ms=7, mec=INK, mfc=SURFACE, label="start", zorder=4)
     for row in search.finalists:
       x, y, error = row["resources"][name], real(row["value"]), real(row["standard_error"])
       is_answer = row["architecture"] == result["architecture"]
@@ -71,18 +68,28 @@ def _against(
       axes.plot(x, y, marker, ms=size, mec=INK, mfc=fill, label=label, zorder=5)
       shown += [y, y - error, y + error]
     axes.axvline(limit, ls="--", c=INK, lw=1, label="budget")
-    # Networks that are much worse would squeeze the paths together.
+    # Networks that are worse than all of these would squeeze the paths together.
     low = min((v for v in shown if math.isfinite(v)), default=0.0)
-    axes.set_ylim(padded([low, *(v for v in [*values, *shown] if v >= low)]))
+    inside = values >= low
+    if inside.any():
+      axes.plot(costs[inside], values[inside], ".", c=SOFT, ms=4, alpha=0.45, label="measured")
+    start = search.space.key(search.space.start)
+    if measured.get(start, -math.inf) >= low:
+      at = network_cost(search.space, search.space.start, search.resources)[name]
+      axes.plot(at, measured[start], "s", ms=7, mec=INK, mfc=SURFACE, label="start", zorder=4)
+    axes.set_ylim(padded([low, *values[inside], *(v for v in shown if v >= low)]))
     axes.set(xlabel=search.resources[name].unit, ylabel=score_name(search))
     axes.xaxis.set_major_formatter(short)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     legend(figure, axes)
   used = f"{number(result['resources'][name])} of {number(limit)}"
+  caption = f"{name}: the answer uses {used}."
+  if worse := np.count_nonzero(~inside):
+    caption += f" Not shown: {worse} of {len(values)} networks, which score lower."
   return Plot(
     f"value_{name}",
     f"Value against {name}",
-    f"{name}: the answer uses {used}.",
+    caption,
     figure,
     f"{score_name(search)} against {name}. The answer uses "
     f"{used} and has {with_error(real(result['value']), real(result['standard_error']))}.",

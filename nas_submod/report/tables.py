@@ -29,7 +29,8 @@ def paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
     "Each step adds a block. Nearly chosen: the best other block that was measured there, by the "
     "rule of the path. In doubt: noise leaves open which of the two is better."
     if grows
-    else "The best networks in turn, as the optimizer knew them. "
+    else "Each row is the network that the optimizer held to be the best from then on. Its value "
+    "may change when more is known. "
     + ("Values are scores with shared weights." if search.scored else ""),
   )
   answer = search.space.key(search.result["architecture"])

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from nas_submod.report import text
 from nas_submod.report.finished import (
-  Difference,
   Finished,
+  Noise,
   answer_scores,
   difference,
   noise_of,
   real,
+  score_name,
   start_scores,
 )
 from nas_submod.report.markup import sentence, with_error
@@ -43,21 +44,22 @@ def verdicts(
   if search.space.key(result["architecture"]) == search.space.key(search.space.start):
     yield Verdict(OPEN, "No gain:", "the answer is the start network.")
   elif start := start_scores(search):
-    found = difference(answer_scores(search), start, noise_of(search))
-    yield compared(found, f"the start network ({_trainings(start)})")
+    empty = "" if any(search.space.start) else " without blocks"
+    name = f"the start network{empty} ({_trainings(start)})"
+    yield compared(search, start, name, noise_of(search))
   for row in result.get("references", ()):
     if not math.isfinite(real(row["value"])):
       continue
     scores = [real(score) for score in row["scores"]]
-    found = difference(answer_scores(search), scores, noise_of(search))
-    yield compared(found, f"the reference {row['name']} ({_trainings(scores)})")
+    name = f"the reference {row['name']} ({_trainings(scores)})"
+    yield compared(search, scores, name, noise_of(search))
   for other in others:
     counts = other.result["evaluations"]
     spent = f"{other.result['optimizer']}, {counts['journal'] - counts['scored']} trainings"
     if other.result["budget"] != result["budget"]:
       spent += ", other budgets"
-    found = difference(answer_scores(search), answer_scores(other), noise_of(search, other))
-    yield compared(found, f"the answer of {other.name} ({spent})")
+    name = f"the answer of {other.name} ({spent})"
+    yield compared(search, answer_scores(other), name, noise_of(search, other))
   rest = search.finalists[1:]
   if ties := sum(row["tie"] for row in rest):
     words = f"{ties} of the {len(rest)} other finalists" if len(rest) > 1 else "the other finalist"
@@ -66,12 +68,16 @@ def verdicts(
     yield Verdict(GOOD, "Ahead", "of all other finalists, beyond the noise.")
   gain, noise = result["signal"]["mean_gain_of_first_additions"], noise_of(search).deviation
   if gain is None and math.isfinite(noise):
-    yield Verdict(PLAIN, "Noise:", f"the score of one training varies by {noise:.4f}.")
+    words = f"the standard deviation of the score between seeds is {noise:.4f}."
+    yield Verdict(PLAIN, "Noise:", words)
   elif gain is not None and gain <= 0:
     yield Verdict(OPEN, "Noise:", "the first blocks gain nothing that fresh seeds confirm.")
   elif gain is not None and math.isfinite(noise):
     kind = GOOD if noise < _SMALL_NOISE * gain else OPEN
-    words = f"the score of one training varies by {noise / gain:.2f} times what a block gains."
+    words = (
+      f"the standard deviation of the score between seeds is {noise / gain:.2f} times what one of "
+      "the first blocks gains."
+    )
     yield Verdict(kind, "Noise:", words)
   answer = search.space.key(result["architecture"])
   path = next((c for c in chains if any(_key(search, s) == answer for s in c.steps)), None)
@@ -91,11 +97,15 @@ def verdicts(
     yield Verdict(PLAIN, "Bound:", f"{sentence(line)}.")
 
 
-def compared(found: Difference, other: str) -> Verdict:
-  """Whether the answer beats another network."""
-  by = with_error(found.value, found.error, sign=True)
+def compared(search: Finished, scores: Sequence[float], other: str, noise: Noise) -> Verdict:
+  """Whether the answer beats another network, which has these scores."""
+  own = answer_scores(search)
+  found = difference(own, scores, noise)
+  by = f"{with_error(found.value, found.error, sign=True)} in {score_name(search)}"
   if found.certain:
     return Verdict(GOOD, "Better", f"than {other}: {by}.")
+  if difference(scores, own, noise).certain:
+    return Verdict(OPEN, "Worse", f"than {other}: {by}.")
   return Verdict(OPEN, "Not surely better", f"than {other}: {by}.")
 
 

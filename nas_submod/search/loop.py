@@ -137,11 +137,13 @@ def run(
   architecture = np.array(best["architecture"])
   # Scores with shared weights are on another scale than those of finalists, and give no bound.
   unbounded = method_of(config) == SHARED_WEIGHTS
-  total = time.perf_counter() - began
+  rest = time.perf_counter() - began - compiled.seconds - counts.seconds - counts.scoring_seconds
+  evaluations = list(counts.journal)  # Of all runs.
   seconds = {
     "compile": compiled.seconds,
-    "train": counts.seconds,
-    "score": counts.scoring_seconds,
+    "train": sum(e.seconds for e in evaluations if e.method == TRAINING),
+    "score": sum(e.seconds for e in evaluations if e.method != TRAINING),
+    "rest": max(rest, 0.0),
   }
   return {
     "architecture": best["architecture"],
@@ -162,14 +164,14 @@ def run(
       "reused": counts.reused,
       "failed": sum(counts.failed.values()),
       "causes": counts.failed,
-      "steps": sum(evaluation.steps for evaluation in counts.journal),  # Of all runs.
-      "journal": len(counts.journal),
+      "steps": sum(evaluation.steps for evaluation in evaluations),
+      "journal": len(evaluations),
     },
     "measured": answer.evaluations,
     "rounds": answer.rounds,
     **({"upper_bound": None, "violations": None} if unbounded else certificate(setup, answer)),
     "compilations": counts.compilations.programs,
-    "seconds": seconds | {"rest": max(total - sum(seconds.values()), 0.0), "total": total},
+    "seconds": seconds | {"total": sum(seconds.values())},
     "devices": f"{parallel.device_count()} x {jax.local_devices()[0].device_kind}",
     "signal": signal,
     "finalists": finalists,

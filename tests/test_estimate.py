@@ -133,11 +133,14 @@ def test_the_time_left_falls_with_the_finalists_and_counts_steps():
   )
   watch.working(done, "finalists")  # 12 steps each, of half a second
   assert f"{live.duration(6 * final)} of training left" in watch.line
-  done.trained, done.steps = 20 + final - 1, 60 + 12 * (final - 1)
-  done.seconds += 6.0 * (final - 1)
+  done.trained, done.reused, done.steps = 20 + final - 3, 2, 60 + 12 * (final - 3)
+  done.seconds += 6.0 * (final - 3)
   watch.working(done, "signal")
   watch.progress(0.5)
   assert watch.line.endswith("round 50%; 0:06 of training left")
+  done.reused = 3
+  watch.working(done, "signal")
+  assert "left" not in watch.line
   assert len(watch.status()) < 80
 
 
@@ -192,6 +195,19 @@ def test_a_log_gets_a_line_a_minute_while_trainings_run(monkeypatch):
       display.progress(second / 150)
   said = [line.split()[0] for line in out.getvalue().splitlines()[1:]]
   assert said == ["0:00", "1:00", "2:00"]
+
+
+def test_a_log_says_at_once_that_a_program_is_compiled_and_only_then():
+  out = io.StringIO()
+  counts = types.SimpleNamespace(
+    trained=0, scored=0, needed=4, steps=0, reused=4, failed={}, seconds=0.0
+  )
+  with live.live(make_setup(tiny_config.get_config()), Console(file=out, width=200)) as display:
+    display.working(counts, "greedy")
+    assert out.getvalue().endswith("greedy: reused 4\n")
+    for _ in range(2):
+      display.progress(0.0)
+  assert out.getvalue().count("greedy: compiling one program for all networks") == 1
 
 
 def test_a_narrow_terminal_folds_numbers():

@@ -45,6 +45,7 @@ class _Watch:
     self.counts: Journaled | None = None
     self.phase = "start"
     self.trained_before: dict[str, int] = {}  # Trainings done when a phase began.
+    self.known_before: int | None = None  # Trainings done and reused when finalists began.
     self.line = "shared weights: compiling a program" if setup.shares else "loading"
     self.first_shared: tuple[float, int] | None = None  # Time and step of the first report.
 
@@ -61,7 +62,12 @@ class _Watch:
     """Records the counts and the phase before evaluations."""
     self.counts, self.phase = counts, phase
     self.trained_before.setdefault(phase, counts.trained)
-    self.progress(0.0)
+    if phase in _LAST and self.known_before is None:
+      self.known_before = counts.trained + counts.reused
+    if counts.trained or counts.scored:
+      self.progress(0.0)
+    else:
+      self.line = f"{phase}: reused {counts.reused}"
 
   def sharing(self, step: int, steps: int) -> None:
     """Records the progress of the training of shared weights."""
@@ -96,9 +102,9 @@ class _Watch:
     # The start network is the first and the fastest one: its time says little about the others.
     known = self.expected.search is not None or self.phase in _LAST
     if known and counts.steps and counts.trained > 1:
-      left = max(self._steps_left(counts), (1 - share) * self.full_steps)
+      left = max(self._steps_left(counts), (1 - share) * self.full_steps if share else 0)
       seconds = left * counts.seconds / counts.steps
-      line += f"; {duration(seconds)} of training left"
+      line += f"; {duration(seconds)} of training left" if left else ""
     self.line = line  # At once: another thread draws it.
 
   def status(self) -> str:
@@ -108,8 +114,8 @@ class _Watch:
   def _steps_left(self, counts: Journaled) -> float:
     """Steps still to train, of the search and of the finalists."""
     if self.phase in _LAST:
-      done = counts.trained - self.trained_before.get("finalists", counts.trained)
-      return self.full_steps * (self.expected.final - done)
+      done = counts.trained + counts.reused - (self.known_before or 0)
+      return self.full_steps * max(self.expected.final - done, 0)
     of_search = self._trainings_left(counts) * counts.steps / counts.trained
     return of_search + self.full_steps * self.expected.final
 
@@ -178,6 +184,9 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
 
     def progress(share):
       watch.progress(share)
+      if not share and watch.line not in said and "compiling" in watch.line:
+        said.add(watch.line)
+        say(watch.status())
       say_now_and_then()
 
     def sharing(step, steps):

@@ -67,7 +67,7 @@ CASES = {
     (7, 5, 4),
     layers.conv(4, 8, 5, 2, groups=2, bias=True),
     layers.batch_norm(8),
-    layers.depthwise_conv(8, 5, 2),
+    layers.conv(8, 8, 5, 2, groups=8),
     layers.relu(),
   ),
   "identity": lambda: _part((3, 3, 2), layers.identity()),

@@ -10,7 +10,7 @@ from nas_submod.networks import blocks, convolution, layers
 LAYERS = {
   "conv": layers.conv(4, 6, 3, 2, groups=2),
   "conv_bias": layers.conv(4, 6, bias=True),
-  "depthwise": layers.depthwise_conv(4, 5, 2),
+  "depthwise": layers.conv(4, 4, 5, 2, groups=4),
   "batch_norm": layers.batch_norm(4),
   "relu": layers.relu(),
   "shuffle": layers.channel_shuffle(2),

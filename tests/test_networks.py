@@ -29,7 +29,7 @@ def small_space():
 
   One option has groups and a gate.
   """
-  option = blocks.inverted_residual_option
+  option = blocks.option
   grouped = option(expansion=2, kernel=5, expand_groups=2, project_groups=2, squeeze_excite=True)
   return SearchSpace(
     name="small",

@@ -26,7 +26,7 @@ SPACE = SearchSpace(
   classes=2,
   stem_channels=2,
   stages=(Stage(2, 3), Stage(4, 1)),
-  options=(blocks.inverted_residual_option(expansion=1),),
+  options=(blocks.option(expansion=1),),
   start=(0, 0, 0, 1),
 )
 EMPTY, FIRST, LAST, BOTH = (0, 0, 0, 1), (1, 0, 0, 1), (0, 0, 1, 1), (1, 1, 0, 1)

@@ -78,7 +78,7 @@ def test_number_of_distinct_networks_by_enumeration(projection):
     classes=2,
     stem_channels=2,
     stages=(Stage(2, 3, projection=projection), Stage(4, 2)),
-    options=(blocks.inverted_residual_option(expansion=1), spaces.get("digits").options[0]),
+    options=(blocks.option(expansion=1), spaces.get("digits").options[0]),
     start=(0, 0, 0, 1, 0),
   )
   every = itertools.product(range(3), repeat=space.positions)
@@ -251,7 +251,7 @@ def test_a_block_needs_its_arguments_and_returns_a_layer():
 
 
 def test_option_objects_are_allowed_in_python_alone():
-  fields = changed(options=(blocks.inverted_residual_option(expansion=3),))
+  fields = changed(options=(blocks.option(expansion=3),))
   assert spaces.from_config(fields).options[0].name == "e3"
   with pytest.raises(ValueError, match=r"Option e3, which config\.json cannot hold: name"):
     spaces.from_config(ConfigDict(fields))

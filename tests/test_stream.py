@@ -256,7 +256,7 @@ def test_the_error_of_a_damaged_image_names_it_in_one_line(tmp_path):
   [
     ({}, False, "data.stream is for experiments.train; a search takes a part: train_size"),
     ({"image_size": None}, True, "data.stream=True needs data.image_size"),
-    ({"stream": "yes"}, True, "data.stream='yes': True or False is expected"),
+    ({"stream": "yes"}, True, "config.data.stream is 'yes'; allowed: True or False"),
   ],
 )
 def test_wrong_fields(photos, fields, may_stream, message):

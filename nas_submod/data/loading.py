@@ -28,8 +28,8 @@ from ml_collections import ConfigDict
 from nas_submod.data import sources, stream
 from nas_submod.data.source import Source, read_images
 from nas_submod.data.splits import stratify
+from nas_submod.fields import SECTIONS, check_section
 
-_REQUIRED = ("source", "validation_size")
 _DEFAULTS = {
   "data_dir": None,
   "train_size": None,
@@ -40,14 +40,6 @@ _DEFAULTS = {
   "stream": False,
 }
 _SAMPLE = 1_000  # Streamed images that give mean and std.
-_SMALLEST = {
-  "validation_size": 1,
-  "train_size": 1,
-  "test_size": 1,
-  "split_seed": 0,
-  "image_size": 1,
-  "classes": 2,
-}
 
 
 class Split(NamedTuple):
@@ -131,28 +123,11 @@ def join(first: Split, second: Split) -> Split:
 
 def _fields(config: ConfigDict) -> ConfigDict:
   """Checks every field and fills in the defaults."""
-  given = config.to_dict()
-  allowed = (*_REQUIRED, *_DEFAULTS)
-  unknown = sorted(set(given) - set(allowed))
-  if unknown:
-    raise ValueError(f"data has no field {', '.join(unknown)}: allowed are {', '.join(allowed)}")
+  check_section("config.data", config, SECTIONS["data"])
+  given = {name: value for name, value in config.to_dict().items() if value is not None}
   fields = _DEFAULTS | given
-  for name in _REQUIRED:
-    if fields.get(name) is None:
-      raise ValueError(f"data.{name} is not given")
-  for name in ("source", "data_dir"):
-    if not isinstance(fields[name], str | None):
-      raise ValueError(f"data.{name}={fields[name]!r}: a string is expected")
-  if not isinstance(fields["stream"], bool):
-    raise ValueError(f"data.stream={fields['stream']!r}: True or False is expected")
   if fields["stream"] and fields["image_size"] is None:
     raise ValueError("data.stream=True needs data.image_size: the size of the random crops")
-  for name, smallest in _SMALLEST.items():
-    value = fields[name]
-    if value is None and _DEFAULTS.get(name, 0) is None:
-      continue
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-      raise ValueError(f"data.{name}={value!r}: an integer of at least {smallest} is expected")
   return ConfigDict(fields)
 
 

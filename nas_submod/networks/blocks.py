@@ -242,11 +242,6 @@ def option(block: Any = "inverted_residual", name: str | None = None, **settings
   return Option(name, Block(f"{__name__}:{block}", tuple(sorted(settings.items()))))
 
 
-def inverted_residual_option(name: str | None = None, **settings: Any) -> Option:
-  """An option of the inverted residual, see `option`."""
-  return option("inverted_residual", name, **settings)
-
-
 # The six types of the paper, in its order: (expansion, expand groups, project groups).
 RCNET_TYPES: tuple[Mapping[str, Any], ...] = tuple(
   {"expansion": t, "expand_groups": ge, "project_groups": gp}
@@ -256,4 +251,4 @@ RCNET_TYPES: tuple[Mapping[str, Any], ...] = tuple(
 
 def rcnet_options() -> tuple[Option, ...]:
   """The six block types of the paper (its Table 1)."""
-  return tuple(inverted_residual_option(**settings) for settings in RCNET_TYPES)
+  return tuple(option(**settings) for settings in RCNET_TYPES)

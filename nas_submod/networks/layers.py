@@ -174,11 +174,6 @@ def conv(
   return traced(init, apply, trace)
 
 
-def depthwise_conv(channels: int, kernel: int = 3, stride: int = 1) -> Layer:
-  """A convolution of each channel alone."""
-  return conv(channels, channels, kernel, stride, groups=channels)
-
-
 def batch_norm(channels: int, epsilon: float = 1e-5) -> Layer:
   """Batch normalisation over all axes but the last (Ioffe and Szegedy 2015).
 

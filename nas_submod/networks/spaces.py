@@ -47,7 +47,7 @@ def rcnet_imagenet() -> SearchSpace:
 
 def nas_bench_macro() -> SearchSpace:
   """NAS-Bench-Macro (Su et al., CVPR 2021): 8 positions, 2 options, CIFAR-10."""
-  block = functools.partial(blocks.inverted_residual_option, shuffle=False)
+  block = functools.partial(blocks.option, shuffle=False)
   return SearchSpace(
     name="nas_bench_macro",
     image_shape=(32, 32, 3),

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction, NotApplicableError, Resource
-from nas_submod.resources.known import RESOURCES, Table
+from nas_submod.resources.settings import RESOURCES, Table
 
 
 def named(names: Sequence[str], table: Table = RESOURCES) -> tuple[Resource, ...]:

@@ -14,7 +14,7 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
 from nas_submod.resources.feasibility import least_and_most
-from nas_submod.resources.known import RESOURCES, Table
+from nas_submod.resources.settings import RESOURCES, Table
 
 # Fields of every config, so that flags can set them; a latency needs a table.
 _FIELDS = (*RESOURCES, "latency_ms")

@@ -12,9 +12,10 @@ import numpy as np
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.additive import FLASH, MADDS, PARAMS
 from nas_submod.resources.base import CostFunction, Resource
-from nas_submod.resources.known import Table
 from nas_submod.resources.memory import MEMORY
 from nas_submod.validation import first_line, imported
+
+Table = Mapping[str, Resource]
 
 _CHOICES = {"params": PARAMS, "flash": FLASH, "memory": MEMORY}
 DEFAULTS = {"params": "learned", "flash": "int8", "memory": "int8"}
@@ -115,3 +116,7 @@ def _check(name: str, space: SearchSpace, of_mask: Callable[[Any], Any]) -> None
   in_jax = float(of_mask(jnp.asarray(space.required)))
   if not np.isclose(in_jax, costs[0], rtol=1e-4):
     raise ValueError(f"{name} of the start network is {costs[0]} in NumPy, but {in_jax} in JAX")
+
+
+# The default resources of a search.
+RESOURCES = from_config(None)

@@ -122,7 +122,7 @@ def test_a_page_has_the_numbers_of_the_answer(found):
   assert "1 failed; such" in words and "trained " in words
   start = finished.start_scores(found)
   ahead = np.mean(finished.answer_scores(found)) - np.mean(start)
-  assert len(start) == 2 and f"than the start network (2 trainings): +{ahead:.4f}" in words
+  assert len(start) == 2 and f"than the start network (2 short trainings): +{ahead:.4f}" in words
 
 
 def test_the_terminal_shows_the_answer_and_more_on_request(found):

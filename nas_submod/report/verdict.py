@@ -114,4 +114,4 @@ def _key(search: Finished, step: Step) -> str:
 
 
 def _trainings(scores: Sequence[float]) -> str:
-  return f"{len(scores)} trainings" if len(scores) > 1 else "one training"
+  return f"{len(scores)} short trainings" if len(scores) > 1 else "one short training"

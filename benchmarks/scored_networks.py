@@ -149,7 +149,7 @@ class Shared:
     """Scores networks after batch norm was estimated on a number of images."""
     found = []
     for number, store in enumerate(self._stores):
-      held = score.hold([store], self._setup.data, images)
+      held = score.scoring_data([store], self._setup.data, images)
       evaluator = SharedWeights(_no_trainings, self._setup.space, self._metrics, held)
       journal = Journal(self._workdir / f"scores_{number}_{images}.jsonl")
       jobs, what = [Job(network, 0) for network in networks], f"store {number}, {images} images"

@@ -184,7 +184,7 @@ def lower_shared_weights(target: Target) -> jax.stages.Lowered:
   initial = functools.partial(store.start, networks.build_universal(space))
   weights = jax.eval_shape(initial, jax.random.key(0))
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), weights)
-  held = score.hold([zeros] * sharing.stores, data, sharing.statistics_images)
+  held = score.scoring_data([zeros] * sharing.stores, data, sharing.statistics_images)
   metrics = score.make_metrics(space, training.recipe(config["train"], data))
   value = score.value(space, metrics, held)
   return lower_enumeration(target, target.setup.problem, value, "joint")

@@ -133,10 +133,10 @@ def unknown_field(argv: list[str], given: str) -> str | None:
     here, place = config, "config"
     for name in flag[1].split(".") if flag else ():
       if not isinstance(here, ConfigDict):
-        return f"the config has no field {name}. {place} is a value, set as a whole"
+        return f"the config has no field {name}. {place} is a single value: --{place}=VALUE sets it"
       if name not in here:
         hint = did_you_mean(name, here) or "."
-        fields = f"has {', '.join(here)}" if here else "has no fields: set it as a whole"
+        fields = f"has {', '.join(here)}" if here else f"has no fields: --{place}=VALUE sets it"
         return f"the config has no field {name}{hint} {place} {fields}"
       here, place = here[name], f"{place}.{name}"
   return None

@@ -77,8 +77,9 @@ def _violations(found: Found, name: str, what: str) -> list[str]:
   ]
   if (held := tested["held_out"])["selected"]:
     lines.append(
-      f"  of those negative in the other trainings, one left out says: {held['negative']:.0%} "
-      f"negative, mean {number(held['mean'])} ({number(held['least'])} to {number(held['most'])})"
+      "  those that are negative in all trainings but one, checked on that one: "
+      f"{held['negative']:.0%} negative, mean {number(held['mean'])} ({number(held['least'])} to "
+      f"{number(held['most'])})"
     )
   means = tested["averaged"]
   kind = "additions" if name == "monotone" else "pairs of blocks"

@@ -20,7 +20,7 @@ OF_COSTS = "costs: "
 # The place of images does not identify them; their fingerprints do.
 _PLACES = ("source", "data_dir", "stream")
 # How often a program returns, and when files are written.
-_RHYTHM = ("steps_per_call", "checkpoint_every", "log_every", "keep_checkpoints")
+_INTERVALS = ("steps_per_call", "checkpoint_every", "log_every", "keep_checkpoints")
 
 
 def of_evaluations(config: Mapping[str, Any]) -> Plain:
@@ -29,14 +29,14 @@ def of_evaluations(config: Mapping[str, Any]) -> Plain:
   It excludes the search. It has budgets only if weights are shared, since these are trained for
   networks within the budgets.
   """
-  config = settled(config)
+  config = with_defaults(config)
   evaluation = _section(config, "evaluation")
   part = {
     "evaluation": _without(evaluation, ("pool",)),
     "seed": config.get("seed"),
     "space": config.get("space"),
     "data": _without(_section(config, "data"), _PLACES),
-    "train": _without(_section(config, "train"), _RHYTHM),
+    "train": _without(_section(config, "train"), _INTERVALS),
   }
   if len(evaluation) > 1:
     part |= {name: config.get(name) for name in ("budget", "resources")}
@@ -45,21 +45,21 @@ def of_evaluations(config: Mapping[str, Any]) -> Plain:
 
 def of_training(content: Mapping[str, Any]) -> Plain:
   """The part of `{"config", "architecture"}` that decides the outcome of a final training."""
-  config = settled(_section(content, "config"))
+  config = with_defaults(_section(content, "config"))
   final = _section(config, "final")
   part = {
     "seed": config.get("seed"),
     "space": config.get("space"),
     # Streamed images have random crops.
     "data": _without(_section(config, "data"), _PLACES[:2]),
-    "final": _without(final, _RHYTHM),
+    "final": _without(final, _INTERVALS),
   }
   if final.get("from_shared_weights"):
     part |= {name: value for name, value in of_evaluations(config).items() if name != "data"}
   return {"config": part, "architecture": content.get("architecture")}
 
 
-def settled(config: Mapping[str, Any]) -> Plain:
+def with_defaults(config: Mapping[str, Any]) -> Plain:
   """A plain config with missing parts filled in, so that equivalent configs are equal.
 
   Resources get their defaults. Without shared weights, their settings are dropped. Missing fields
@@ -67,7 +67,7 @@ def settled(config: Mapping[str, Any]) -> Plain:
   """
   config = dict(config)
   if isinstance(inner := config.get("config"), Mapping):
-    return config | {"config": settled(inner)}
+    return config | {"config": with_defaults(inner)}
   given = _section(config, "resources")
   config["resources"] = DEFAULTS | {k: v for k, v in given.items() if v is not None}
   if "space" in config:
@@ -77,9 +77,9 @@ def settled(config: Mapping[str, Any]) -> Plain:
   if not guides and evaluation.get("method") in (None, "training"):
     return config | {"evaluation": {"method": "training"}}
   method = "training, guided by shared weights" if guides else evaluation["method"]
-  of_train = _without(_section(config, "train"), ("steps", "epochs", *_RHYTHM))
+  of_train = _without(_section(config, "train"), ("steps", "epochs", *_INTERVALS))
   store = {k: v for k, v in _section(evaluation, "store").items() if v is not None}
-  of_store = {"store": of_train | _without(store, _RHYTHM)}
+  of_store = {"store": of_train | _without(store, _INTERVALS)}
   return config | {"evaluation": {"method": method} | evaluation | of_store | {"method": method}}
 
 

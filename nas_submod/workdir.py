@@ -18,13 +18,13 @@ from nas_submod.files import local_path, read_json, write_json
 CONFIG_FILE = "config.json"
 INPUTS_FILE = "inputs.json"  # fingerprints of the files that a config names
 _LOCK_FILE = ".lock"
-_NAMELESS = ("checkpoints", "shared_weights")  # They do not say which config made them.
+_WITHOUT_CONFIG = ("checkpoints", "shared_weights")  # They do not record their config.
 
 
 def make_workdir(
   workdir: str | os.PathLike,
   config: Mapping[str, Any],
-  decides: Callable[[Mapping[str, Any]], Any] = identity.settled,
+  fixed_part: Callable[[Mapping[str, Any]], Any] = identity.with_defaults,
   inputs: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
   """Makes the folder of a run, or checks that it belongs to the same run.
@@ -32,7 +32,7 @@ def make_workdir(
   Args:
     workdir: The folder; `~` is the home folder.
     config: Nested plain values. `config.json` keeps the newest.
-    decides: The part of a plain config that may not change.
+    fixed_part: Gives the part of a plain config that may not change.
     inputs: Fingerprints of files that the config names, which may not change, see
       `search.inputs`. Kept in `inputs.json`.
 
@@ -44,7 +44,7 @@ def make_workdir(
       the first difference is named.
   """
   path, plain = local_path(workdir), plain_of(config)
-  check_workdir(path, plain, decides, inputs)
+  check_workdir(path, plain, fixed_part, inputs)
   try:
     path.mkdir(parents=True, exist_ok=True)
     if inputs is not None:  # Before the config: a folder with a config then has both.
@@ -73,7 +73,7 @@ def plain_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_workdir(
   path: pathlib.Path,
   plain: Mapping[str, Any],
-  decides: Callable[[Mapping[str, Any]], Any] = identity.settled,
+  fixed_part: Callable[[Mapping[str, Any]], Any] = identity.with_defaults,
   inputs: Mapping[str, str] | None = None,
 ) -> None:
   """Checks that a folder can be made or belongs to the same run, and writes nothing.
@@ -91,9 +91,9 @@ def check_workdir(
     before, known = _read(path / CONFIG_FILE), _read(path / INPUTS_FILE)
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  computed = [name for name in _NAMELESS if (path / name).exists()]
+  computed = [name for name in _WITHOUT_CONFIG if (path / name).exists()]
   if before is not None:
-    check_equal(path, decides(before), decides(plain))
+    check_equal(path, fixed_part(before), fixed_part(plain))
   elif computed:
     raise ValueError(
       f"workdir {path} has {computed[0]} and no {CONFIG_FILE}, so nothing says what made "
@@ -103,8 +103,8 @@ def check_workdir(
     return
   if before is not None and (known is None or (inputs and not known)):
     raise ValueError(
-      f"workdir {path} has no {INPUTS_FILE}, so nothing says which images it belongs to, as in "
-      "an older version: put it back, or take another --workdir"
+      f"workdir {path} has no {INPUTS_FILE}, so its images are unknown (an older version wrote "
+      "none): put it back, or take another --workdir"
     )
   for name in sorted(inputs.keys() | (known or inputs).keys()):
     old, new = (known or inputs).get(name), inputs.get(name)

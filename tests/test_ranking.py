@@ -139,7 +139,7 @@ def test_scores_are_those_of_each_store_and_are_kept(tmp_path, monkeypatch):
   found = scored_networks.Shared(setup, tmp_path).scores(chosen, 64)
   metrics = score.make_metrics(setup.space, training.recipe(config.train, setup.data))
   for number, row in enumerate(found.loss):
-    value = score.value(setup.space, metrics, score.hold([stores[number]], setup.data, 64))
+    value = score.value(setup.space, metrics, score.scoring_data([stores[number]], setup.data, 64))
     for architecture, own in zip(chosen, row):
       assert value(setup.space.mask(architecture)) == pytest.approx(own, rel=1e-4)
   assert found.feature[:, 0] == pytest.approx(found.loss.mean(axis=0))

@@ -108,7 +108,7 @@ def test_a_bound_below_the_answer_is_none():
   }
   for bound, words in (
     (-0.4, "bound   -0.4000: no network"),
-    (-0.6, "bound   none: the answer scores above it"),
+    (-0.6, "bound   none: with fresh seeds the answer"),
   ):
     assert words in summary(setup, result | {"upper_bound": bound})
 

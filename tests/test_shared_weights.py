@@ -49,7 +49,7 @@ def metrics(setup):
 
 @pytest.fixture(scope="module")
 def held(setup, stored):
-  return score.hold([stored], setup.data, 64)
+  return score.scoring_data([stored], setup.data, 64)
 
 
 def feasible_networks(setup):
@@ -241,10 +241,11 @@ def test_the_score_is_that_of_the_network_alone(setup, stored, metrics, held):
 @pytest.mark.slow
 def test_scores_of_stores_are_averaged(setup, stored, metrics, held):
   other = trained(setup, number=1)
-  both = score.hold([stored, other], setup.data, 64)
+  both = score.scoring_data([stored, other], setup.data, 64)
   architecture = jnp.array([1, 2, 2, 0])
   alone = [
-    jax.jit(metrics)(one, architecture) for one in (held, score.hold([other], setup.data, 64))
+    jax.jit(metrics)(one, architecture)
+    for one in (held, score.scoring_data([other], setup.data, 64))
   ]
   together = jax.jit(metrics)(both, architecture)
   np.testing.assert_allclose(together.loss, alone[0].loss + alone[1].loss, rtol=1e-5)

@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     runs: `resource names -> names of the runs inside`; None if its own name is the only one.
     grows: Whether it first measures every single addition to the required set.
     asks_all: Whether it measures every feasible set.
-    completes: Whether it wraps an inner optimizer, named by the option `inner`.
+    wraps: Whether it wraps an inner optimizer, named by the option `inner`.
     inner_width: The `width` of the inner optimizer; None for the same.
     extra_run: Name of a run added to the runs of the inner optimizer; "" for none.
   """
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
   runs: Callable[[Sequence[str]], tuple[str, ...]] | None = None
   grows: bool = False
   asks_all: bool = False
-  completes: bool = False
+  wraps: bool = False
   inner_width: int | None = None
   extra_run: str = ""
 
@@ -73,9 +73,9 @@ CATALOG: Mapping[str, Entry] = {
   "greedy": Entry(greedy, _at_once, grows=True),
   "greedy_plus_max": Entry(greedy_plus_max, _at_once, grows=True),
   "stochastic_greedy": Entry(stochastic_greedy, _at_once),
-  "exchange": Entry(exchange, _at_once, completes=True, extra_run="exchange"),
+  "exchange": Entry(exchange, _at_once, wraps=True, extra_run="exchange"),
   # Many inner optimizers run side by side, so each asks one set at a time.
-  "partial_enumeration": Entry(partial_enumeration, completes=True, inner_width=1),
+  "partial_enumeration": Entry(partial_enumeration, wraps=True, inner_width=1),
   "surrogate": Entry(surrogate, _fixed),
   "local_search": Entry(local_search),
   "random_search": Entry(random_search, _at_once),
@@ -125,7 +125,7 @@ def make(
   }
   parameters = inspect.signature(entry.constructor).parameters
   inner = None
-  if entry.completes:
+  if entry.wraps:
     rest = {key: given.pop(key) for key in list(given) if key not in parameters}
     inner_width = entry.inner_width or width
     inner = make(given.get("inner", "rcas"), rest, resource_names, inner_width)

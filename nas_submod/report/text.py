@@ -79,7 +79,7 @@ def bound_line(search: Finished) -> str:
   if bound >= largest:
     return f"none: the measured gains allow {bound:.4f}, and no score exceeds {largest:g} anyway"
   if bound < real(result["value"]):
-    return f"none: the answer scores above it with fresh seeds ({bound:.4f} in the search)"
+    return f"none: with fresh seeds the answer scores above the bound of the search, {bound:.4f}"
   return (
     f"{bound:.4f}: no network within the budgets is better, if the score is monotone and submodular"
   )
@@ -174,7 +174,7 @@ def summary(search: Finished, verbose: bool = False) -> str:
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(rows[0]['scores'])} fresh seeds)",
-      "finalists, trained again with fresh seeds (tie: not told apart from the best):",
+      "finalists, trained again with fresh seeds (tie: as good as the best, given the noise):",
       *others,
       *(["references, trained alike:", *references] if references else []),
       "",

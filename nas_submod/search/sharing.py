@@ -70,7 +70,7 @@ def evaluator_with_shared_weights(
     evaluator,
     setup.space,
     score.make_metrics(setup.space, found.recipe),
-    score.hold(stores, setup.data, found.statistics_images),
+    score.scoring_data(stores, setup.data, found.statistics_images),
     settings.method_of(config) == SHARED_WEIGHTS,
     on_progress,
   )

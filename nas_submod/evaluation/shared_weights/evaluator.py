@@ -16,7 +16,7 @@ from nas_submod.evaluation.evaluator import (
   Evaluator,
   Job,
 )
-from nas_submod.evaluation.shared_weights.score import Held
+from nas_submod.evaluation.shared_weights.score import ScoringData
 from nas_submod.networks.search_space import SearchSpace
 
 
@@ -31,8 +31,8 @@ class SharedWeights:
     self,
     evaluator: Evaluator,
     space: SearchSpace,
-    metrics: Callable[[Held, jax.Array], training.Metrics],
-    held: Held,
+    metrics: Callable[[ScoringData, jax.Array], training.Metrics],
+    held: ScoringData,
     everything: bool = True,
     on_progress: Callable[[float], None] = lambda share: None,
   ):

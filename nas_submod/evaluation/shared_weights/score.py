@@ -22,7 +22,7 @@ from nas_submod.networks.search_space import SearchSpace
 _BATCH = 128  # images per batch, for statistics and for the loss
 
 
-class Held(NamedTuple):
+class ScoringData(NamedTuple):
   """The stores and images that scores are computed from.
 
   Attributes:
@@ -36,7 +36,7 @@ class Held(NamedTuple):
   validation: Split
 
 
-def hold(stores: list[Params], data: Data, statistics_images: int) -> Held:
+def scoring_data(stores: list[Params], data: Data, statistics_images: int) -> ScoringData:
   """Combines stores and images.
 
   Args:
@@ -50,12 +50,12 @@ def hold(stores: list[Params], data: Data, statistics_images: int) -> Held:
   chosen = np.random.default_rng(0).permutation(len(data.train.labels))[: count * batch]
   images = data.train.images[chosen].reshape(count, batch, *data.train.images.shape[1:])
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *stores)
-  return Held(stacked, images, training.batches(data.validation, _BATCH))
+  return ScoringData(stacked, images, training.batches(data.validation, _BATCH))
 
 
 def make_metrics(
   space: SearchSpace, recipe: training.Recipe
-) -> Callable[[Held, jax.Array], training.Metrics]:
+) -> Callable[[ScoringData, jax.Array], training.Metrics]:
   """Makes the function `(held, architecture [positions]) -> Metrics`, summed over all stores.
 
   The function is traceable. Under `vmap` it takes one network after the other; if vectorised, each
@@ -64,7 +64,7 @@ def make_metrics(
   network = networks.build_universal(space)
 
   @jax.custom_batching.sequential_vmap
-  def metrics(held: Held, architecture: jax.Array) -> training.Metrics:
+  def metrics(held: ScoringData, architecture: jax.Array) -> training.Metrics:
     rows = store.where(network, architecture)
 
     def apply(params, state, x, train):
@@ -96,8 +96,8 @@ def make_metrics(
 
 def value(
   space: SearchSpace,
-  metrics: Callable[[Held, jax.Array], training.Metrics],
-  held: Held,
+  metrics: Callable[[ScoringData, jax.Array], training.Metrics],
+  held: ScoringData,
   score: str = "negative_loss",
 ) -> Partial:
   """Makes the traceable set function `mask [n] -> score []`, for `maximize(traceable=True)`.
@@ -118,9 +118,9 @@ def value(
 
 @functools.lru_cache(maxsize=16)  # The same object each time, so nothing compiles again.
 def _value_function(
-  space: SearchSpace, metrics: Callable[[Held, jax.Array], training.Metrics], score: str
-) -> Callable[[Held, jax.Array], jax.Array]:
-  def value(held: Held, mask: jax.Array) -> jax.Array:
+  space: SearchSpace, metrics: Callable[[ScoringData, jax.Array], training.Metrics], score: str
+) -> Callable[[ScoringData, jax.Array], jax.Array]:
+  def value(held: ScoringData, mask: jax.Array) -> jax.Array:
     found = metrics(held, space.architecture(jnp.asarray(mask)))
     total = found.correct if score == "accuracy" else -found.loss
     return total.astype(jnp.float32) / found.examples

@@ -268,6 +268,12 @@ def test_the_script_reads_colours_and_scales_images(border, tmp_path, capsys):
   logits = np.asarray(apply(x[None]))[0]
   shares = np.exp(logits - logits.max())
   assert capsys.readouterr().out == (f"class {logits.argmax()} {shares.max() / shares.sum():.1%}\n")
+  deep, broken = tmp_path / "deep.png", tmp_path / "broken.png"
+  Image.fromarray(np.full((8, 8), 60_000, np.uint16)).save(deep)
+  broken.write_bytes((tmp_path / "image.png").read_bytes()[:900])
+  for file, message in ((deep, "more than 8 bits a channel"), (broken, "not a usable image")):
+    with pytest.raises(SystemExit, match=message):
+      classify.main(str(file), str(tmp_path / "model.onnx"))
 
 
 def test_a_checkpoint_and_formats_can_be_chosen(run, export, tmp_path):

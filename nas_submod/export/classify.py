@@ -17,10 +17,13 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
   known = ("image_shape", "mean", "std", "classes", "border")
   [height, width, channels], mean, std, classes, border = (json.loads(facts[n]) for n in known)
   try:
-    opened = Image.open(file)
-  except OSError as error:
-    sys.exit(f"error: {error}")
-  image = ImageOps.exif_transpose(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+    with Image.open(file) as opened:
+      # Pillow would silently clip such values to 0..255.
+      if opened.mode[0] in "IF" or ";16" in str(getattr(opened, "tile", "")):
+        sys.exit(f"error: {file} has more than 8 bits a channel; 8 are expected")
+      image = ImageOps.exif_transpose(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+  except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken files.
+    sys.exit(f"error: {file} is not a usable image: {error}")
   # Scaled to cover the size, and cropped to the centre.
   image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
   x = (np.asarray(image, np.float32).reshape(height, width, channels) - mean) / std

@@ -2,7 +2,7 @@
 
 The first line names the columns:
 
-  arch       options of the positions: single digits (`0120`) or separated by `-`, `|` or `,`
+  arch       options of the positions: digits (`0120`), or numbers between `-`, `|`, `,` or spaces
   canonical  optional: the canonical form of the network, in the format of `arch`
   acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`. F is their mean; a noisy
              measurement is one of them. Without them F is `mean_acc`, `mean`, `accuracy` or `acc`,
@@ -29,7 +29,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 from benchmarks.runs import Case, Instance
+from nas_submod import files
 from nas_submod.problem import Problem
+from nas_submod.validation import first_line
 
 _TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
 _MEANS = ("mean_acc", "mean", "accuracy", "acc")
@@ -62,7 +64,7 @@ class Table:
     Raises:
       ValueError: If a column is missing, or a cell is not a number or an architecture.
     """
-    header, cells = _read(path)
+    header, cells, lines = _read(path)
     columns = {name: [row[i] for row in cells] for i, name in enumerate(header)}
     if "arch" not in columns:
       raise ValueError(f"{path} has no column arch, only {', '.join(header)}")
@@ -73,7 +75,7 @@ class Table:
     names = list(costs) or [
       name
       for name in header
-      if name not in _NOT_COSTS and name not in trainings and _is_number(columns[name][0])
+      if name not in _NOT_COSTS and name not in trainings and _are_numbers(columns[name])
     ]
     missing = [name for name in names if name not in columns]
     if missing or not names:
@@ -87,20 +89,19 @@ class Table:
 
     self.name = pathlib.Path(path).stem
     self.cost_names = names
-    self.costs = _numbers(path, columns, names)
-    self.scores = _numbers(path, columns, trainings)
+    self.costs = _numbers(path, lines, columns, names)
+    self.scores = _numbers(path, lines, columns, trainings)
     self.scores *= np.where(self.scores.max(axis=0) <= 1, 100, 1)
     self.final = self.scores.mean(axis=1)
     if measured is not None:
       column = trainings.index(measured)
       self.final = np.delete(self.scores, column, axis=1).mean(axis=1)
       self.scores = self.scores[:, [column]]
-    tokens = [_positions(path, line, arch) for line, arch in enumerate(columns["arch"], 2)]
+    tokens = [_positions(path, line, arch) for line, arch in zip(lines, columns["arch"])]
+    _check_repeats(path, lines, tokens, cells, header.index("arch"))
     canonical = None
     if "canonical" in columns:
-      canonical = [
-        _positions(path, line, arch) for line, arch in enumerate(columns["canonical"], 2)
-      ]
+      canonical = [_positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])]
     lengths = {len(row) for row in tokens + (canonical or [])}
     if len(lengths) > 1:
       raise ValueError(f"{path} has architectures of {sorted(lengths)} positions, one is needed")
@@ -190,17 +191,50 @@ def diagonal(resources: int) -> list[tuple[float, ...]]:
   return [(fraction,) * resources for fraction in np.arange(3, 9) / 10]
 
 
-def _read(path: str) -> tuple[list[str], list[list[str]]]:
-  if not pathlib.Path(path).exists():
+def _read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
+  """The header, the other rows, and the line where each of them ends."""
+  file = files.local_path(path)
+  if not file.exists():
     raise ValueError(f"--table={path}: no such file; benchmarks/tables.py describes the format")
-  with open(path, newline="", encoding="utf-8") as file:
-    header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
-  if not rows:
+  rows, lines = [], []
+  try:
+    with file.open(newline="", encoding="utf-8-sig") as text:
+      reader = csv.reader(text)
+      for row in reader:
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+          rows.append(cells)
+          lines.append(reader.line_num)
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ValueError(f"{path} is not a CSV file in UTF-8: {first_line(error)}") from error
+  if len(rows) < 2:
     raise ValueError(f"{path} has no rows")
-  for line, row in enumerate(rows, 2):
+  header, *rest = rows
+  while header and not header[-1] and not any("".join(row[len(header) - 1 :]) for row in rest):
+    rest = [row[: len(header) - 1] for row in rest]
+    del header[-1]  # A spreadsheet fills rows with commas.
+  for line, row in zip(lines[1:], rest):
     if len(row) != len(header):
       raise ValueError(f"{path} line {line} has {len(row)} cells, the first line has {len(header)}")
-  return header, rows
+  if twice := [name for name in header if header.count(name) > 1 and name]:
+    raise ValueError(f"{path} has the column {twice[0]} twice: keep one of them")
+  return header, rest, lines[1:]
+
+
+def _check_repeats(
+  path: str, lines: list[int], tokens: list[list[int]], cells: list[list[str]], column: int
+) -> None:
+  """Raises ValueError if two rows of one architecture differ."""
+  first: dict[tuple[int, ...], int] = {}
+  for row, architecture in enumerate(map(tuple, tokens)):
+    known = first.setdefault(architecture, row)
+    one, other = cells[known].copy(), cells[row].copy()
+    del one[column], other[column]
+    if one != other:
+      raise ValueError(
+        f"{path} has the architecture {cells[row][column]} in lines {lines[known]} and "
+        f"{lines[row]}, with different numbers: keep one of them"
+      )
 
 
 def _is_number(cell: str) -> bool:
@@ -210,19 +244,29 @@ def _is_number(cell: str) -> bool:
     return False
 
 
-def _numbers(path: str, columns: dict[str, list[str]], names: Sequence[str]) -> np.ndarray:
+def _are_numbers(cells: list[str]) -> bool:
+  """Whether most cells are numbers; the others are then errors."""
+  return 2 * sum(map(_is_number, cells)) > len(cells)
+
+
+def _numbers(
+  path: str, lines: list[int], columns: dict[str, list[str]], names: Sequence[str]
+) -> np.ndarray:
   for name in names:
-    for line, cell in enumerate(columns[name], 2):
+    for line, cell in zip(lines, columns[name]):
       if not _is_number(cell) or float(cell) < 0:
         raise ValueError(f'{path} line {line}: {name} is "{cell}", not a nonnegative number')
   return np.array([columns[name] for name in names]).astype(np.float64).T
 
 
 def _positions(path: str, line: int, architecture: str) -> list[int]:
-  split = re.split(r"[-|,]", architecture.strip("-|,"))
-  tokens = list(architecture) if len(split) == 1 else split
-  if not all(re.fullmatch(r"\s*\d+\s*", token) for token in tokens):
-    raise ValueError(f'{path} line {line}: "{architecture}" is not a list of options')
+  split = re.split(r"\s*[-|,]\s*|\s+", architecture.strip("-|,[]() "))
+  tokens = list(split[0]) if len(split) == 1 else split
+  if not tokens or not all(re.fullmatch(r"\d+", token) for token in tokens):
+    raise ValueError(
+      f'{path} line {line}: "{architecture}" is not a list of options; allowed: digits such as '
+      "0120, or numbers such as 0-1-2-0 or [0, 1, 2, 0]"
+    )
   return [int(token) for token in tokens]
 
 

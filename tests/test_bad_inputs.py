@@ -258,7 +258,7 @@ BAD = [
   (own_workdir, {"config.json": ""}, "config.json is damaged, it is no JSON: Expecting value"),
   (own_workdir, {"config.json": "[]"}, "config.json is damaged, it is no JSON object"),
   (own_workdir, {"config.json": '{"seed": 2}'}, "seed is 2 there and 1 here; take another"),
-  (own_workdir, {"config.json": '{"seed": 1}'}, "has no inputs.json, so nothing says which"),
+  (own_workdir, {"config.json": '{"seed": 1}'}, "has no inputs.json, so its images are unknown"),
   (own_workdir, {"inputs.json": '{"validation images": "2"}'}, "images differ: 2 there, 1 here"),
   (finished_search, {}, "config.json cannot be read (No such file or directory): is "),
   (finished_search, {"config.json": "{}"}, "result.json cannot be read (No such file"),

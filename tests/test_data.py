@@ -1,5 +1,6 @@
 """Npz files, digits, stratified splits, and errors of `config.data`."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -219,3 +220,10 @@ def test_the_path_of_an_npz_file_is_a_source(tmp_path):
   assert rows(data.load(config(str(path), 8)).validation.images) == expected
   other = path.rename(tmp_path / "run:1.NPZ")
   assert rows(data.load(config(str(other), 8)).validation.images) == expected
+
+
+def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+  monkeypatch.setattr(os, "sysconf", lambda name: 10)
+  fields = {"source": save(tmp_path), "validation_size": 4, "image_size": 4}
+  with pytest.raises(ValueError, match=r"^32 images of 4x4x3 take 0 GB; .*: set data.train_size"):
+    data.load(ConfigDict(fields | {"train_size": 32}))

@@ -59,6 +59,15 @@ def test_classes_without_a_folder_of_splits(tmp_path):
   )
 
 
+def test_a_class_may_be_called_as_a_split_is(tmp_path):
+  save_folder(tmp_path, {"a": 4, "b": 4, "test": 4})
+  loaded = data.load(config(f"folder:{tmp_path / 'train'}", 3, test_size=3))
+  assert loaded.class_names == ("a", "b", "test")
+  (tmp_path / "train" / "a" / "deeper").mkdir()
+  with pytest.raises(ValueError, match=r"no folder .*train beside test"):
+    data.load(config(f"folder:{tmp_path / 'train'}", 3, test_size=3))
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".bmp", ".GIF", ".tif", ".tga", ".ppm", ".jp2"])
 def test_formats(tmp_path, suffix):
   if suffix in (".webp", ".jp2") and not features.check({".jp2": "jpg_2000"}.get(suffix, "webp")):
@@ -159,7 +168,7 @@ def test_folder_errors(tmp_path):
   with pytest.raises(ValueError, match="test has classes missing in train: c"):
     data.load(config(source))
   (tmp_path / "test" / "c").rename(tmp_path / "test" / "a")
-  with pytest.raises(ValueError, match="class 1 has 1 images, at least 2 are needed"):
+  with pytest.raises(ValueError, match=r"class 1 \(b\) has 1 images, at least 2 are needed"):
     data.load(config(source))
   Image.fromarray(np.zeros((6, 6), np.uint16)).save(tmp_path / "train" / "b" / "1.png")
   with pytest.raises(ValueError, match=r"b/1.png is not usable: more than 8 bits"):

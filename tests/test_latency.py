@@ -166,6 +166,13 @@ WRONG = {
   "network_of_0": (["part,ms", "network/1,0"], "line 2: ms is 0; allowed for a network: a"),
   "correction": (["# correction_ms: 3", "part,ms", "stem,1"], "correction_ms is 3; allowed: 0 to"),
   "correction_text": (["# correction_ms: x", "part,ms", "stem,1"], "correction_ms is x; allowed"),
+  "correction_twice": (
+    ["# correction_ms: 0", "# Correction_MS: 1", "part,ms", "stem,1"],
+    "line 2: correction_ms is 0 above and 1 here",
+  ),
+  "correction_without_colon": (["# correction_ms=1", "part,ms", "stem,1"], "line 1: .* no colon"),
+  "correction_row": (["part,ms", "correction_ms,1"], "line 2: correction_ms is no part; write"),
+  "two_numbers": (["part,milliseconds,ms", "stem,1,2"], "milliseconds and ms, which mean the same"),
   "two_devices": (["part,ms,device", "stem,1,a", "stem,1,b"], "several devices: a, b; choose"),
 }  # fmt: skip
 
@@ -176,6 +183,20 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path, kind):
   with pytest.raises(ValueError, match=message) as error:
     from_table(write(tmp_path / "t.csv", lines))
   assert "\n" not in str(error.value) and "t.csv" in str(error.value)
+
+
+def test_a_file_of_a_spreadsheet_and_a_home_folder_are_read(tmp_path, monkeypatch):
+  plain = own_table(tmp_path / "plain.csv", DIGITS)
+  rows = [f"{name},{ms},," for name, ms in milliseconds_of(DIGITS).items()]
+  write(tmp_path / "t.csv", ["part,ms,,", *rows])
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert costs("~/t.csv", DIGITS, DIGITS.start) == costs(plain, DIGITS, DIGITS.start)
+  (tmp_path / "t.csv").write_text("part,ms", "utf-16")
+  with pytest.raises(ValueError, match=r"t.csv is not a CSV file in UTF-8"):
+    from_table(str(tmp_path / "t.csv"))
+  wrong = own_table(tmp_path / "wrong.csv", DIGITS, extra=["network/x,5"])
+  with pytest.raises(ValueError, match=r"wrong.csv: 'x' is no network of space digits"):
+    costs(wrong, DIGITS, DIGITS.start)
 
 
 def test_a_wrong_path_or_device_is_refused(tmp_path):

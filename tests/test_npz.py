@@ -1,5 +1,6 @@
 """Images from npz files."""
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -76,6 +77,24 @@ def test_npz_of_medmnist(tmp_path):
   ]
 
 
+def test_npz_says_what_it_leaves_out_and_decodes_names(tmp_path):
+  more = {"class_names": np.array(list("abcd"), "S1"), "ids": np.arange(40)}
+  loaded = data.load(config(save(tmp_path, **more)))
+  assert loaded.class_names == tuple("abcd") and loaded.notes == ("left out: ids",)
+
+
+def test_npz_validation_images_of_another_size_are_scaled(tmp_path):
+  given = arrays()
+  val = {"x_val": np.repeat(given["x_test"], 2, axis=1).repeat(2, axis=2), "y_val": given["y_test"]}
+  source = save(tmp_path, **val)
+  fields = config(source, 8)
+  with pytest.raises(ValueError, match=r"unequal size: .* is 5x5, .*x_val is 10x10; make them eq"):
+    data.load(fields)
+  fields.image_size = 5
+  loaded = data.load(fields)
+  assert len(loaded.train.labels) + len(loaded.validation.labels) == 48
+
+
 def test_npz_gray_images_have_one_channel(tmp_path):
   gray = {f"x_{s}": arrays()[f"x_{s}"][..., 0] for s in ("train", "test")}
   assert data.load(config(save(tmp_path, **gray))).train.images.shape == (36, 5, 5, 1)
@@ -111,6 +130,14 @@ def test_npz_gray_images_have_one_channel(tmp_path):
     ({"y_test": arrays()["y_test"] + 1}, "x_test has labels 1 to 4: allowed are 0 to 3, for 4"),
     ({"x_test": arrays()["x_test"][:, :4]}, r"\[5, 5, 3\] in .*x_train, \[4, 5, 3\] in .*x_test"),
     ({"class_names": np.array(["a"])}, "has 4 classes, but 1 class names"),
+    ({"class_names": np.array(list("abcde"))}, r"no image of class 4 \(e\): each of 0 to 4"),
+    ({"x_train": 0 * arrays()["x_train"]}, "uint8, from 0 to 0: whole numbers 0..255"),
+    ({"x_test": arrays()["x_test"] // 128}, "x_test is of type uint8, from 0 to 1: .* save .x"),
+    ({"x_test": arrays()["x_test"][..., :1]}, r"\[5, 5, 3\] .* \[5, 5, 1\] .*; make their chann"),
+    (
+      {"class_names": np.array(list("abcd")), "y_train": CLASSES % 3},
+      r"no image of class 3 \(d\): each of 0 to 3",
+    ),
     ({"class_names": np.eye(4)}, r"class_names is float64 of shape \[4, 4\]; text"),
     ({"x_train": np.array([{}], object)}, "cannot be read: Object .* not objects"),
   ],
@@ -136,6 +163,11 @@ def test_npz_file_errors(tmp_path):
   with pytest.raises(ValueError, match=r"junk.npz: y_train is not an array$"):
     data.load(config(f"npz:{tmp_path / 'junk.npz'}"))
   save(tmp_path)
+  shutil.copy(tmp_path / "set.npz", tmp_path / "again.npz")
+  with zipfile.ZipFile(tmp_path / "again.npz", "a") as archive, pytest.warns(UserWarning):
+    archive.writestr("y_test.npy", b"junk")
+  with pytest.raises(ValueError, match=r"again.npz has y_test and y_test, which mean the same"):
+    data.load(config(f"npz:{tmp_path / 'again.npz'}"))
   whole = bytearray((tmp_path / "set.npz").read_bytes())
   (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
   with pytest.raises(ValueError, match=r"half.npz is not an npz file, or a damaged one$"):

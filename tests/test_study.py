@@ -217,6 +217,9 @@ def test_what_is_unknown_is_refused_before_any_work(tmp_path):
     study_table.study(settings, ["luck"], tmp_path, print)
   with pytest.raises(ValueError, match="none"):
     study_table.study(settings, [], tmp_path, print)
+  without_start = write(tmp_path / "t.csv", tiny_rows()[1:])
+  with pytest.raises(ValueError, match=r"has no network without blocks, where a study begins"):
+    study_table.study(study_table.Settings(without_start), [], tmp_path / "study", print)
 
 
 def test_the_command_prints_the_study_of_a_table_and_keeps_it(tmp_path):

@@ -1,3 +1,7 @@
+"""Tables of trained networks."""
+
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -95,8 +99,35 @@ def test_one_accuracy_is_measured_and_the_others_judge(tmp_path):
     (lambda rows: [*rows, rows[0] | {"acc1": ""}], r'line 20: acc1 is ""'),
     (lambda rows: [*rows, rows[0] | {"arch": "0x1"}], r'line 20: "0x1"'),
     (lambda rows: [*rows, rows[0] | {"arch": "01"}], r"\[2, 3\] positions"),
+    (lambda rows: [*rows, rows[0] | {"acc1": 99}], "architecture 000 in lines 2 and 20"),
+    (lambda rows: [rows[0] | {"params": "nan"}, *rows[1:]], 'line 2: params is "nan"'),
+    (lambda rows: [row | {"acc0 ": 1} for row in rows], "has the column acc0 twice"),
   ],
 )
 def test_a_broken_table_is_named(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
     tables.Table(write(tmp_path / "t.csv", change(tiny_rows())))
+
+
+def test_a_table_of_a_spreadsheet_or_of_pandas_is_read(tmp_path):
+  plain = write(tmp_path / "plain.csv", tiny_rows())
+  lines = pathlib.Path(plain).read_text().splitlines()
+  other = tmp_path / "other.csv"
+  other.write_text("\r\n".join(f"{line},," for line in [lines[0], "", *lines[1:]]), "utf-8-sig")
+  lists = write(tmp_path / "lists.csv", tiny_rows("[{}, {}, {}]"))
+  spaces = write(tmp_path / "spaces.csv", [*tiny_rows("{} {} {}"), tiny_rows("{} {} {}")[0]])
+  wanted = tables.Table(plain)
+  for path in (str(other), lists, spaces):
+    found = tables.Table(path)
+    np.testing.assert_array_equal(found.final[:18], wanted.final)
+    assert found.cost_names == wanted.cost_names
+
+
+def test_a_file_that_is_no_csv_in_utf_8_is_named(tmp_path):
+  (tmp_path / "t.csv").write_text("arch,acc0\n", "utf-16")
+  with pytest.raises(ValueError, match=r"t.csv is not a CSV file in UTF-8"):
+    tables.Table(str(tmp_path / "t.csv"))
+  lines = ["arch,acc0,params", "0,1,1", "", "x1,1,1"]
+  (tmp_path / "t.csv").write_text("\n".join(lines))
+  with pytest.raises(ValueError, match=r'line 4: "x1" is not a list .* 0120, or numbers such as'):
+    tables.Table(str(tmp_path / "t.csv"))

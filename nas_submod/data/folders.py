@@ -120,7 +120,10 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
       )
     if here:
       found[split] = here[0]
-  if not found:
+  every = _folders(path)
+  # A class may be called `test`, but not if that is what all folders are called.
+  are_classes = len(every) > len(found) and all(_has_images_alone(p) for p in every)
+  if not found or are_classes:
     names = _class_names(path)
     words = [re.split("[^a-z]", name.lower())[0] for name in names]
     if set(words) <= {word for spellings in _SPLITS.values() for word in spellings}:
@@ -133,7 +136,7 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
       f"no folder {path / 'train'} beside {', '.join(p.name for p in found.values())}: folder:PATH "
       "takes PATH/train/CLASS/* or PATH/CLASS/*"
     )
-  others = [p.name for p in _folders(path) if p not in found.values()]
+  others = [p.name for p in every if p not in found.values()]
   return found, [f"left out: the folders {listed(others)}"] if others else []
 
 
@@ -142,6 +145,11 @@ def _folders(path: pathlib.Path) -> list[pathlib.Path]:
   return sorted(
     p for p in path.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"
   )
+
+
+def _has_images_alone(path: pathlib.Path) -> bool:
+  """Whether a folder has images and no folders."""
+  return not _folders(path) and any(p.suffix.lower() in SUFFIXES for p in path.iterdir())
 
 
 def _class_names(path: pathlib.Path) -> list[str]:

@@ -13,13 +13,16 @@ Fields of `config.data`, with their defaults:
 - `split_seed` (0): seed of these draws. All are stratified: numbers per class differ by at most 1.
 - `image_size` (None): height and width. Images of another size are scaled to cover it and cropped
   to the centre square. None: sizes stay as they are and must be equal.
-- `classes` (None): labels are `0..classes-1`. None: 1 + the largest training label.
+- `classes` (None): labels are `0..classes-1`. None: 1 + the largest training label, or as many as
+  have names.
 - `data_dir` (None): folder of TFDS sets. None: the default of TFDS.
 - `stream` (False): for final trainings on images that exceed the memory. Images are read during
   training: random crops to train, the centre 7/8 of the shorter side to evaluate, both scaled to
   `image_size`. Mean and std come from 1,000 training images.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -143,20 +146,21 @@ def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
   """Chooses the training, validation and test images; also returns the number of classes."""
   train, test = sources.find(fields.source, fields.data_dir)
   labels = _labels(train, fields.classes)
-  classes = fields.classes or int(labels.max()) + 1
+  classes = fields.classes or max(int(labels.max()) + 1, len(train.class_names))
   _check_every_class(train, labels, classes)
   if test is None:
-    test_indices, rest = _take_test_images(fields, labels)
+    test_indices, rest = _take_test_images(fields, labels, train.class_names)
     test_part = _Part(train, test_indices, labels)
   else:
     test_part, rest = _draw_test_images(fields, test, classes), np.arange(len(labels))
   seed = fields.split_seed
-  chosen, left = stratify(
+  draw = functools.partial(stratify, class_names=train.class_names)
+  chosen, left = draw(
     labels[rest], fields.validation_size, (seed, 1), name="data.validation_size", leave=1
   )
   validation, rest = rest[chosen], rest[left]
   if fields.train_size is not None:
-    chosen, _ = stratify(labels[rest], fields.train_size, (seed, 2), name="data.train_size")
+    chosen, _ = draw(labels[rest], fields.train_size, (seed, 2), name="data.train_size")
     rest = rest[chosen]
   return (_Part(train, rest, labels), _Part(train, validation, labels), test_part), classes
 
@@ -167,11 +171,14 @@ def _draw_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part:
   if fields.test_size is None:
     return _Part(test, np.arange(len(labels)), labels)
   _check_every_class(test, labels, classes)
-  chosen, _ = stratify(labels, fields.test_size, (fields.split_seed, 0), name="data.test_size")
+  seed, named = (fields.split_seed, 0), test.class_names
+  chosen, _ = stratify(labels, fields.test_size, seed, name="data.test_size", class_names=named)
   return _Part(test, chosen, labels)
 
 
-def _take_test_images(fields: ConfigDict, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _take_test_images(
+  fields: ConfigDict, labels: np.ndarray, named: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
   """Splits training images into `test_size` test images and the rest. Returns indices of both."""
   if fields.test_size is None:
     raise ValueError(
@@ -179,16 +186,18 @@ def _take_test_images(fields: ConfigDict, labels: np.ndarray) -> tuple[np.ndarra
       "many, evenly over classes, from the training images"
     )
   # Two of each class must be left: one to validate and one to train on.
-  return stratify(labels, fields.test_size, (fields.split_seed, 0), name="data.test_size", leave=2)
+  size, seed = fields.test_size, (fields.split_seed, 0)
+  return stratify(labels, size, seed, name="data.test_size", leave=2, class_names=named)
 
 
 def _check_equal_shapes(splits: list[Split], parts: tuple[_Part, ...]) -> None:
   shape = splits[0].images.shape[1:]
   for split, part in zip(splits, parts):
-    if split.images.shape[1:] != shape:
+    if (other := split.images.shape[1:]) != shape:
+      hint = "make them equal or set image_size"
       raise ValueError(
-        f"images of unequal shape: {list(shape)} in {parts[0].source.place}, "
-        f"{list(split.images.shape[1:])} in {part.source.place}; make them equal or set image_size"
+        f"images of unequal shape: {list(shape)} in {parts[0].source.place}, {list(other)} in "
+        f"{part.source.place}; {hint if other[-1] == shape[-1] else 'make their channels equal'}"
       )
 
 
@@ -209,12 +218,12 @@ def _labels(source: Source, classes: int | None) -> np.ndarray:
 def _class_names(source: Source, classes: int) -> tuple[str, ...]:
   """The names of a source for classes `0..classes-1`, or else their numbers."""
   names = source.class_names or tuple(map(str, range(classes)))
-  if len(names) < classes:
+  if len(names) != classes:
     raise ValueError(
       f"{source.place} has {classes} classes, but {len(names)} class names; a name for each is "
       "expected"
     )
-  return names[:classes]
+  return names
 
 
 def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None:
@@ -223,10 +232,11 @@ def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None
     raise ValueError(f"{source.place} has only one class: at least 2 are expected")
   if len(present) < classes:
     missing = next(i for i, label in enumerate([*present, -1]) if label != i)
+    named = f" ({source.class_names[missing]})" if missing < len(source.class_names) else ""
     from_one = len(present) == classes - 1 and missing == 0
     raise ValueError(
-      f"{source.place} has no image of class {missing}: each of 0 to {classes - 1} is expected"
-      + ("; if labels count from 1, subtract 1" if from_one and not source.class_names else "")
+      f"{source.place} has no image of class {missing}{named}: each of 0 to {classes - 1} is "
+      "expected" + ("; if labels count from 1, subtract 1" if from_one else "")
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from nas_submod.data import labels
 from nas_submod.data.source import Source
 from nas_submod.files import local_path
-from nas_submod.validation import first_line
+from nas_submod.validation import first_line, listed
 
 # Names of images and labels; a split replaces the braces. Names without one are for training.
 _NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
@@ -80,14 +80,19 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
     if not isinstance(arrays, np.lib.npyio.NpzFile):
       raise ValueError(f"{location} is not an npz file, but a single array")
     archive = _Archive(location, arrays, {name.lower(): name for name in arrays})
-    if len(archive.names) < len(arrays.files):
-      twice = next(name for name in arrays if archive.names[name.lower()] != name)
-      raise _twice(location, (twice, archive.names[twice.lower()]))
+    lower = [name.lower() for name in arrays.files]
+    if len(archive.names) < len(lower):
+      twice = next(name for name in lower if lower.count(name) > 1)
+      same = [name for name in arrays.files if name.lower() == twice]
+      raise _twice(location, same)
     pairs = _pairs(archive)
     names = _class_names(archive)
     if not names:
       _check_alike(archive, [pair[1] for pair in pairs.values()])
     train = _source(archive, *pairs["train"], names)
+    known = {"class_names", *(name for pair in pairs.values() for name in pair)}
+    if unused := [name for name in arrays.files if name.lower() not in known]:
+      train = train._replace(notes=(*train.notes, f"left out: {listed(unused)}"))
     others = {
       split: _source(archive, *pairs[split], train.class_names)
       for split in ("val", "test")
@@ -149,6 +154,8 @@ def _class_names(archive: _Archive) -> tuple[str, ...]:
   if "class_names" not in archive.names:
     return ()
   names = archive.read("class_names")
+  if names.dtype.kind == "S":
+    names = np.char.decode(names, "utf-8", "replace")
   if names.ndim != 1 or names.dtype.kind != "U":
     raise ValueError(
       f"{archive.location}: class_names is {names.dtype} of shape {list(names.shape)}; text "
@@ -190,18 +197,8 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
     )
   if values.dtype.kind not in "iuf":
     raise ValueError(f"{place} is of type {values.dtype}: whole numbers 0..255 are expected")
-  if values.dtype != np.uint8:
-    lowest, highest = values.min(), values.max()
-    if not (lowest >= 0 and highest <= 255):  # Also refuses NaN.
-      raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255")
-    if values.dtype.kind == "f" and (highest <= 1 or (values != np.round(values)).any()):
-      raise ValueError(
-        f"{place} is of type {values.dtype}, from {lowest} to {highest}: whole numbers 0..255 are "
-        "expected; where white is 1, save (x * 255).round().astype('uint8')"
-      )
-    values = values.astype(np.uint8)
   if values.ndim == 3:
-    return values[..., None]
+    values = values[..., None]
   _, first, height, width = values.shape
   may_be_image = max(height, width) <= _LONGEST * min(height, width)
   if first in _CHANNELS and width not in _CHANNELS and may_be_image:
@@ -209,25 +206,34 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
       f"{place} has shape {list(values.shape)}, which looks like channels first: save "
       "x.transpose(0, 2, 3, 1), of shape [N, H, W, C]"
     )
-  return values
+  lowest, highest = values.min(), values.max()
+  if not (lowest >= 0 and highest <= 255):  # Also refuses NaN.
+    raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255")
+  if highest <= 1 or (values.dtype.kind == "f" and (values != np.round(values)).any()):
+    raise ValueError(
+      f"{place} is of type {values.dtype}, from {lowest} to {highest}: whole numbers 0..255 are "
+      "expected; where white is 1, save (x * 255).round().astype('uint8')"
+    )
+  return values.astype(np.uint8, copy=False)
 
 
 def _joined(first: Source, second: Source) -> Source:
   """Joins two sources of arrays, whose labels are already checked."""
   one, other = first.array, second.array
   assert one is not None and other is not None
-  if one.shape[1:] != other.shape[1:]:
+  if one.shape[-1] != other.shape[-1]:
     raise ValueError(
       f"images of unequal shape: {list(one.shape[1:])} in {first.place}, "
-      f"{list(other.shape[1:])} in {second.place}; make them equal"
+      f"{list(other.shape[1:])} in {second.place}; save both with as many channels"
     )
-  values, place = np.concatenate([one, other]), f"{first.place} with {second.place}"
+  # Images of two sizes are scaled when they are read.
+  values = np.concatenate([one, other]) if one.shape[1:] == other.shape[1:] else None
   note = f"{second.place} join the images to train on, from which validation images are drawn"
   return Source(
     first.place,
     np.concatenate([first.labels, second.labels]),
-    lambda i: values[i],
-    lambda i: f"image {i} of {place}",
+    lambda i: one[i] if i < len(one) else other[i - len(one)],
+    lambda i: first.name(i) if i < len(one) else second.name(i - len(one)),
     values,
     first.class_names,
     (*first.notes, *second.notes, note),

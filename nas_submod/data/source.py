@@ -1,5 +1,6 @@
 """A data source: labels in memory, and images that are read on demand."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ def read_images(source: Source, indices: np.ndarray, image_size: int | None) -> 
     return as_array(image) if size is None else fit(image, size)
 
   first = read(indices[0])
+  _check_memory(len(indices), first)
   found = np.empty((len(indices), *first.shape), np.uint8)
   found[0] = first
 
@@ -69,6 +71,17 @@ def read_images(source: Source, indices: np.ndarray, image_size: int | None) -> 
 
   on_threads(put, range(1, len(indices)))
   return found
+
+
+def _check_memory(count: int, image: np.ndarray) -> None:
+  """Raises ValueError if as many images as large as this one do not fit into memory."""
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  if (needed := count * image.nbytes) > memory:
+    raise ValueError(
+      f"{count:,} images of {'x'.join(map(str, image.shape))} take {needed / 1e9:.0f} GB; this "
+      f"machine has {memory / 1e9:.0f} GB: set data.train_size, or a smaller data.image_size; "
+      "experiments.train also takes data.stream"
+    )
 
 
 def _size(image: np.ndarray) -> str:

@@ -1,10 +1,18 @@
 """Draws stratified subsets of a labelled set."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
 def stratify(
-  labels: np.ndarray, size: int, seed: int | tuple[int, ...], *, name: str = "size", leave: int = 0
+  labels: np.ndarray,
+  size: int,
+  seed: int | tuple[int, ...],
+  *,
+  name: str = "size",
+  leave: int = 0,
+  class_names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws a subset whose numbers of members per class differ by at most one.
 
@@ -18,6 +26,7 @@ def stratify(
     seed: Seed or seeds of the draw.
     name: Name of the size in error messages.
     leave: Number of members of each class that must stay outside the subset.
+    class_names: Names of the classes for error messages, if known.
 
   Returns:
     `(chosen, rest)`, ascending indices. Shapes `[size]` and `[N - size]`.
@@ -29,10 +38,11 @@ def stratify(
   classes = len(counts)
   spare = counts - leave
   scarcest = int(np.argmin(counts))
+  worst = f"class {scarcest}{f' ({class_names[scarcest]})' if class_names else ''}"
   if spare[scarcest] < 1:
     raise ValueError(
-      f"{name}={size} is not possible: class {scarcest} has {counts[scarcest]} images, at "
-      f"least {1 + leave} are needed"
+      f"{name}={size} is not possible: {worst} has {counts[scarcest]} images, at least "
+      f"{1 + leave} are needed"
     )
   least = int(np.min(spare))
   largest = least * classes + int(np.sum(spare > least))
@@ -40,7 +50,7 @@ def stratify(
     left = f", {leave} of which must be left" if leave else ""
     raise ValueError(
       f"{name}={size} is not possible: allowed are {classes} (one image of each class) to "
-      f"{largest} of the {len(labels):,} images (evenly over {classes} classes; class {scarcest} "
+      f"{largest} of the {len(labels):,} images (evenly over {classes} classes; {worst} "
       f"has {counts[scarcest]} images{left})"
     )
   each, extra = divmod(size, classes)

@@ -12,6 +12,8 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
   """Prints the most likely class and its probability."""
   import onnxruntime
 
+  if not pathlib.Path(model).is_file():
+    sys.exit(f"error: there is no model {model}")
   session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
   facts = session.get_modelmeta().custom_metadata_map
   known = ("image_shape", "mean", "std", "classes", "border")
@@ -22,7 +24,8 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
       if opened.mode[0] in "IF" or ";16" in str(getattr(opened, "tile", "")):
         sys.exit(f"error: {file} has more than 8 bits a channel; 8 are expected")
       image = ImageOps.exif_transpose(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
-  except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken files.
+  # Pillow raises many kinds of errors for broken files.
+  except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
     sys.exit(f"error: {file} is not a usable image: {error}")
   # Scaled to cover the size, and cropped to the centre.
   image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)

@@ -1,11 +1,11 @@
 """Latency in milliseconds, from a table measured here or by others. See docs/latency.md."""
 
 import functools
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
+from nas_submod.files import local_path
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import Resource
 from nas_submod.resources.latency import by_block, by_layer, measured
@@ -34,7 +34,7 @@ def from_table(table: str) -> Resource:
   file = _file(table)
   if (base := parse(*file[:2]).comments.get("base")) is None:
     return _resource(file)
-  rest = _file(str(pathlib.Path(file[0]).parent / base))
+  rest = _file(str(local_path(file[0]).parent / base))
   if "base" in parse(*rest[:2]).comments:
     raise ValueError(f"latency table {rest[0]} has a base, and is one of {file[0]}; allowed: one")
   return _resource(file, rest)
@@ -62,7 +62,7 @@ def _file(table: str) -> _File:
   """The file of "PATH" or "PATH:DEVICE"; both may hold colons."""
   ends = [at for at, letter in enumerate(table) if letter == ":"]
   for end in reversed(ends):
-    if not pathlib.Path(table).is_file() and pathlib.Path(table[:end]).is_file():
+    if not local_path(table).is_file() and local_path(table[:end]).is_file():
       return table[:end], read(table[:end]), table[end + 1 :]
   return table, read(table), None
 

@@ -17,7 +17,7 @@ from nas_submod.networks.parts import Part, parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.pieces import Piece, piece
 from nas_submod.resources.latency.sheet import Row, Sheet, keep
-from nas_submod.validation import located
+from nas_submod.validation import listed, located
 
 _SIZES = ("cin", "cout", "stride")
 COLUMNS = ("layer", "in_size", *_SIZES, "op", "delta_vs_skip", "base_ms")
@@ -78,8 +78,9 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
       known |= dict.fromkeys(_pieces(row, shape, option), value)
     elif value:
       raise ValueError(f"{row.where}: skip has {value} ms; allowed relative to itself: 0")
-  if gaps := sorted(set(range(min(shapes), max(shapes))) - set(shapes)):
-    raise ValueError(f"latency table {sheet.path} lacks layer {', '.join(map(str, gaps))}")
+  known_layers = sorted(shapes)
+  if gaps := [a + 1 for a, b in itertools.pairwise(known_layers) if b > a + 1]:
+    raise ValueError(f"latency table {sheet.path} lacks layer {listed(map(str, gaps))}")
   for layer, (shape, option) in itertools.product(shapes, found):
     if shape == shapes[layer] and (layer, option) not in seen:
       raise ValueError(

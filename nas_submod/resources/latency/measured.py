@@ -10,6 +10,7 @@ from nas_submod.networks.parts import fingerprint
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.fit import check_complete, fit_correction
 from nas_submod.resources.latency.sheet import Sheet, keep
+from nas_submod.validation import located
 
 NAMES = ("part", "name")
 NUMBERS = ("milliseconds", "ms", "latency_ms")
@@ -54,14 +55,20 @@ def read_measured(sheet: Sheet) -> Measured:
     raise ValueError(
       f"{sheet.path} has the columns {', '.join(sheet.columns)}; allowed: part and milliseconds"
     )
-  [name, *_] = [column for column in NAMES if column in sheet.columns]
-  [number, *_] = [column for column in NUMBERS if column in sheet.columns]
+  names = [column for column in NAMES if column in sheet.columns]
+  numbers = [column for column in NUMBERS if column in sheet.columns]
+  for same in (names, numbers):
+    if len(same) > 1:
+      raise ValueError(f"{sheet.path} has {' and '.join(same)}, which mean the same: keep one")
+  [name], [number] = names, numbers
   found: tuple[dict[str, float], ...] = ({}, {}, {})
   lines: dict[str, str] = {}
   for row in sheet.rows:
     part = row.values[name]
     if not part:
       raise ValueError(f"{row.where}: {name} is empty; allowed: the name of a part")
+    if part.lower() == "correction_ms":
+      raise ValueError(f"{row.where}: {part} is no part; write it as # correction_ms: VALUE")
     kind, key = kind_of(part)
     value = row.number(number)
     if kind and not value:
@@ -113,7 +120,8 @@ def fitted(sheet: Sheet, table: Measured, space: SearchSpace) -> Measured:
   if table.correction is not None or not table.networks:
     return table._replace(correction=table.correction or 0.0)
   check_complete(space, table.parts, f"latency table {sheet.path}")
-  return table._replace(correction=fit_correction(space, table.parts, table.networks))
+  with located(f"latency table {sheet.path}"):
+    return table._replace(correction=fit_correction(space, table.parts, table.networks))
 
 
 def write_measured(path: pathlib.Path, table: Measured, comments: Mapping[str, str]) -> None:

@@ -2,10 +2,16 @@
 
 import csv
 import math
-import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from nas_submod.files import local_path
+
+_FLAGS = {
+  **dict.fromkeys(("", "0", "0.0", "false"), False),
+  **dict.fromkeys(("1", "1.0", "true"), True),
+}
 
 
 class Row(NamedTuple):
@@ -59,15 +65,15 @@ class Row(NamedTuple):
     return value
 
   def flag(self, column: str) -> bool:
-    """A cell of 0 or 1; False if it is empty or missing.
+    """A cell of 0 or 1, true or false; False if it is empty or missing.
 
     Raises:
-      ValueError: If it is neither.
+      ValueError: If it is something else.
     """
-    value = self.whole(column) if self.values.get(column) else 0
-    if value > 1:
-      raise ValueError(f"{self.where}: {column} is {value}; allowed: 0 or 1")
-    return value == 1
+    text = self.values.get(column, "").lower()
+    if text not in _FLAGS:
+      raise ValueError(f"{self.where}: {column} is {text}; allowed: 0 or 1")
+    return _FLAGS[text]
 
   def shape(self, column: str, axes: int) -> tuple[int, ...]:
     """A shape such as "56x56x24", or "1000" of one axis.
@@ -123,6 +129,10 @@ class Sheet(NamedTuple):
     return self._replace(rows=rows)
 
 
+# Comments that change numbers.
+_MEANINGFUL = ("correction_ms", "space", "base")
+
+
 def read(path: str) -> str:
   """The text of a file.
 
@@ -130,10 +140,12 @@ def read(path: str) -> str:
     ValueError: If it cannot be read.
   """
   try:
-    return pathlib.Path(path).read_text(encoding="utf-8-sig")
+    return local_path(path).read_text(encoding="utf-8-sig")
   except FileNotFoundError:
     raise ValueError(f"there is no latency table {path}") from None
-  except (OSError, UnicodeDecodeError) as error:
+  except UnicodeDecodeError:
+    raise ValueError(f"latency table {path} is not a CSV file in UTF-8") from None
+  except OSError as error:
     raise ValueError(f"latency table {path} cannot be read: {error}") from None
 
 
@@ -143,17 +155,25 @@ def parse(path: str, text: str) -> Sheet:
   Raises:
     ValueError: If it has no rows, a column twice, or a row of another length than the header.
   """
-  comments, header, rows = {}, None, []
+  comments: dict[str, str] = {}
+  header, rows = None, []
   for number, cells in _lines(path, text):
     if cells[0].startswith("#"):
       key, colon, value = ",".join(cells).lstrip("# ").partition(":")
+      key, value = key.strip().lower(), value.strip(" ,")  # A spreadsheet fills rows with commas.
+      if not colon and key.startswith("correction_ms"):
+        raise ValueError(f"{path} line {number}: {key!r} has no colon; allowed: # KEY: VALUE")
+      if colon and key in _MEANINGFUL and comments.get(key, value) != value:
+        raise ValueError(f"{path} line {number}: {key} is {comments[key]} above and {value} here")
       if colon:
-        comments[key.strip()] = value.strip(" ,")  # A spreadsheet fills the row with commas.
+        comments[key] = value
     elif header is None:
       header = tuple(cell.lower() for cell in cells)
+      while not header[-1]:
+        header = header[:-1]
       if len(set(header)) < len(header):
         raise ValueError(f"{path} line {number}: a column stands there twice: {', '.join(header)}")
-    elif len(cells) != len(header):
+    elif len(cells) < len(header) or any(cells[len(header) :]):
       raise ValueError(
         f"{path} line {number}: {len(cells)} values; allowed: {len(header)}, as the header has"
       )

@@ -73,8 +73,9 @@ def main(config: ConfigDict) -> None:
     return common.fail(error)
   known: list[Evaluation] = []
   searches = []
+  trainers: list[TrainingEvaluator] = []  # The first search makes one, whose programs all use.
   for folder, setup in setups.items():
-    found, journal = search_in(folder, setup, console, known)
+    found, journal = search_in(folder, setup, console, trainers, known)
     known = [evaluation for evaluation in journal if evaluation.metrics is not None]
     searches.append(found)
   if PARETO.value and jax.process_index() == 0:
@@ -86,7 +87,11 @@ def main(config: ConfigDict) -> None:
 
 
 def search_in(
-  workdir: pathlib.Path, setup: search.Setup, console: Console, known: Sequence[Evaluation] = ()
+  workdir: pathlib.Path,
+  setup: search.Setup,
+  console: Console,
+  trainers: list[TrainingEvaluator],
+  known: Sequence[Evaluation] = (),
 ) -> tuple[Finished, Journal]:
   """Searches, prints the summary, and writes result and page.
 
@@ -94,6 +99,8 @@ def search_in(
     workdir: The folder of this search.
     setup: The search.
     console: Where it prints.
+    trainers: The evaluator of an earlier search that differs in budgets alone; if empty, the new
+      one is added.
     known: Evaluations of other searches, which are not repeated.
 
   Returns:
@@ -113,7 +120,7 @@ def search_in(
   except ValueError as error:
     return common.fail(error)
   with lock, common.one_line(_KEPT):
-    result = run(setup, workdir, journal, console)
+    result = run(setup, workdir, journal, console, trainers)
     result["run"] = origin("experiments.search", common.given_arguments())
     found = finished.make(str(workdir), plain, result, journal, files_named)
     if jax.process_index() > 0:
@@ -144,16 +151,22 @@ def _identity(setup: search.Setup) -> tuple[Any, Any, Any]:
 
 
 def run(
-  setup: search.Setup, workdir: pathlib.Path, journal: Journal, console: Console
+  setup: search.Setup,
+  workdir: pathlib.Path,
+  journal: Journal,
+  console: Console,
+  trainers: list[TrainingEvaluator],
 ) -> dict[str, Any]:
   """Searches; an error, SIGTERM or Ctrl-C ends the command with one line."""
   try:
     common.interrupt_on_sigterm()
     with live.live(setup, console) as display:
-      training = TrainingEvaluator(setup.space, setup.data, setup.config, display.progress)
+      if not trainers:
+        trainers.append(TrainingEvaluator(setup.space, setup.data, setup.config))
+      trainers[0].on_progress = display.progress
       began = time.perf_counter()
       evaluator = search.evaluator_with_shared_weights(
-        setup, training, workdir, display.sharing, display.progress
+        setup, trainers[0], workdir, display.sharing, display.progress
       )
       sharing = time.perf_counter() - began
       result = search.run(setup, evaluator, journal, display)

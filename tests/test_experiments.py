@@ -233,7 +233,7 @@ def test_a_refused_training_leaves_no_workdir(flag, words, tmp_path):
   [
     ("--config.search.optimiser=rcas", 'no field optimiser. Did you mean "optimizer"'),
     ("--config.budget.joules=100", "no field joules. config.budget has flash, latency_ms, madds, "),
-    ("--config.seed.x=1", "no field x. config.seed is a value"),
+    ("--config.seed.x=1", "no field x. config.seed is a single value"),
     ("--config=configs/digits.py:smok", ": unknown mode 'smok'"),
     ("--config.seed=x", "invalid literal for int"),
     ("--config.search.options=race", "parse 'race'; allowed is a dict such as '{\"depth\": 1}'"),

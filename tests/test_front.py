@@ -154,3 +154,6 @@ def test_the_command_trains_nothing_twice(tmp_path):
   )
   assert second[: len(first)] == first  # What is known comes first, whole.
   assert len({(e["key"], e["replicate"]) for e in second}) == len(second)
+  results = [json.loads((tmp_path / f"budget_{n}" / "result.json").read_text()) for n in (1, 2)]
+  assert results[1]["evaluations"]["trained"] > 0
+  assert [result["compilations"] for result in results] == [3, 0]  # One set of programs for both.

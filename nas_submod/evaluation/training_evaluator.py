@@ -26,6 +26,9 @@ class TrainingEvaluator:
   A failed training is an evaluation with a cause and no metrics: it diverged, or it raised an error
   twice, such as out of memory. If the start network cannot be trained then either, the network is
   not at fault, and the error is raised.
+
+  Attributes:
+    on_progress: Called with the share of the round that is done.
   """
 
   def __init__(
@@ -42,14 +45,15 @@ class TrainingEvaluator:
       data: Splits as NumPy arrays.
       config: `seed`, and `train` (see `training.recipe`) with `steps_per_call`. A
         `search.time_limit` above 0 is the largest number of seconds of a training.
-      on_progress: Called with the share of the round that is done.
+      on_progress: The attribute.
 
     Raises:
       ValueError: If data and space do not fit, or a setting is unknown.
     """
     check_fit(space, data)
     self._space = space
-    self._trainer = Trainer(space, data, config, on_progress)
+    self.on_progress = on_progress
+    self._trainer = Trainer(space, data, config, lambda share: self.on_progress(share))
 
   def __call__(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
     """Trains the networks of jobs.

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from experiments.study_measures import SEED, assumption, rank_correlation
 from nas_submod import identity, parallel, search
-from nas_submod.evaluation.evaluator import Job
+from nas_submod.evaluation.evaluator import Job, standard_error
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journaled, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report.live import duration
@@ -213,10 +213,12 @@ def growth(chains: Sequence[Sequence[float]], of_start: float) -> dict[str, list
   return {
     "chains": [len(found) for found in reach],
     "values": [float(np.mean(v)) for v in values],
-    "errors": [of_start, *(_error(v) for v in values[1:])],
+    "errors": [of_start, *(standard_error(v) for v in values[1:])],
     "deviations": [float(np.std(v, ddof=1)) if len(v) > 1 else np.nan for v in values],
     "gains": [float(np.mean(g)) for g in gains],
-    "gain_errors": [float(np.hypot(_error(g), of_start * (k == 0))) for k, g in enumerate(gains)],
+    "gain_errors": [
+      float(np.hypot(standard_error(g), of_start * (k == 0))) for k, g in enumerate(gains)
+    ],
   }
 
 
@@ -237,10 +239,6 @@ def with_longer(config: ConfigDict, times: float) -> ConfigDict:
 def _place(number: int) -> float:
   """A random place of a network, which does not depend on how many others there are."""
   return float(np.random.default_rng((SEED, number)).random())
-
-
-def _error(values: Sequence[float]) -> float:
-  return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
 
 
 def _known(chain: np.ndarray) -> int:

@@ -1,11 +1,12 @@
 """Devices and processes: the only module that calls `jax.pmap`.
 
-- The search (`evaluation/`) trains one candidate per device: `pmap_candidates`, `rows_to_devices`,
-  `own_part`, `gather`.
+- The search (`evaluation/`) trains one candidate per device: `pmap_candidates`, `copy_to_devices`,
+  `rows_to_devices`, `own_part`, `gather`.
 - The final training (`training/`) splits each batch over the devices: `devices_for`, `pmap_data`,
   `process_shards`, `shards_to_devices`, and inside the step `device_rows` and `axis_size`.
-- Enumeration (`optimizers/`) maps many items over all devices: `vmap_over_devices`.
-- Command lines join and synchronise processes: `start_processes`, `on_first_process`, `broadcast`.
+- Enumeration and scores with shared weights map many items over all devices: `vmap_over_devices`.
+- Command lines join and synchronise processes: `start_processes`, `on_first_process`,
+  `on_all_processes`, `broadcast`.
 """
 
 import functools

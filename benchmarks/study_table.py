@@ -58,13 +58,13 @@ def study(
   instances = table.instances(pairs(len(table.cost_names)))
   if not instances:
     raise ValueError(f"{settings.table}: no budget of the {settings.budgets} allows any network")
-  plain = settings._asdict() | {"table": table.name, "costs": table.cost_names}
-  content = files.fingerprint(files.local_path(settings.table).read_bytes())
-  make_workdir(workdir, plain, inputs={"content of the table": content})
   problem = instances[0].case.problem
   masks, rows, objects = ablations.all_sets(table, problem)
   if masks.any(axis=1).all():
     raise ValueError(f"{settings.table} has no network without blocks, where a study begins")
+  plain = settings._asdict() | {"table": table.name, "costs": table.cost_names}
+  content = files.fingerprint(files.local_path(settings.table).read_bytes())
+  make_workdir(workdir, plain, inputs={"content of the table": content})
   samples = table.scores[rows]
   of = measured(masks, samples, objects)
   start = int(np.flatnonzero(~masks.any(axis=1))[0])

@@ -92,16 +92,17 @@ class Table:
     self.costs = _numbers(path, lines, columns, names)
     self.scores = _numbers(path, lines, columns, trainings)
     self.scores *= np.where(self.scores.max(axis=0) <= 1, 100, 1)
+    tokens = [_positions(path, line, arch) for line, arch in zip(lines, columns["arch"])]
+    canonical = None
+    if "canonical" in columns:
+      canonical = [_positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])]
+    content = zip(self.scores.tolist(), self.costs.tolist(), canonical or tokens)
+    _check_repeats(path, lines, tokens, list(content))
     self.final = self.scores.mean(axis=1)
     if measured is not None:
       column = trainings.index(measured)
       self.final = np.delete(self.scores, column, axis=1).mean(axis=1)
       self.scores = self.scores[:, [column]]
-    tokens = [_positions(path, line, arch) for line, arch in zip(lines, columns["arch"])]
-    _check_repeats(path, lines, tokens, cells, header.index("arch"))
-    canonical = None
-    if "canonical" in columns:
-      canonical = [_positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])]
     lengths = {len(row) for row in tokens + (canonical or [])}
     if len(lengths) > 1:
       raise ValueError(f"{path} has architectures of {sorted(lengths)} positions, one is needed")
@@ -222,18 +223,16 @@ def _read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def _check_repeats(
-  path: str, lines: list[int], tokens: list[list[int]], cells: list[list[str]], column: int
+  path: str, lines: list[int], tokens: list[list[int]], content: list[tuple[list, ...]]
 ) -> None:
-  """Raises ValueError if two rows of one architecture differ."""
+  """Raises ValueError if two rows of one architecture have different numbers."""
   first: dict[tuple[int, ...], int] = {}
   for row, architecture in enumerate(map(tuple, tokens)):
     known = first.setdefault(architecture, row)
-    one, other = cells[known].copy(), cells[row].copy()
-    del one[column], other[column]
-    if one != other:
+    if content[known] != content[row]:
       raise ValueError(
-        f"{path} has the architecture {cells[row][column]} in lines {lines[known]} and "
-        f"{lines[row]}, with different numbers: keep one of them"
+        f"{path} has the architecture {'-'.join(map(str, architecture))} in lines {lines[known]} "
+        f"and {lines[row]}, with different numbers: keep one of them"
       )
 
 

@@ -140,7 +140,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
 
 def sweep() -> list[dict[str, object]]:
-  """Five seeds of RCAS, and of random search with more evaluations than it needs."""
+  """Five seeds of RCAS, and of random search with more evaluations than RCAS needs."""
   random_search = {
     "search.optimizer": "random_search",
     "search.max_evaluations": 70,

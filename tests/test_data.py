@@ -225,5 +225,7 @@ def test_the_path_of_an_npz_file_is_a_source(tmp_path):
 def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
   monkeypatch.setattr(os, "sysconf", lambda name: 10)
   fields = {"source": save(tmp_path), "validation_size": 4, "image_size": 4}
-  with pytest.raises(ValueError, match=r"^32 images of 4x4x3 take 0 GB; .*: set data.train_size"):
+  with pytest.raises(
+    ValueError, match=r"^32 images of 4x4x3 take 0 GB; .*: set a smaller data.image_size"
+  ):
     data.load(ConfigDict(fields | {"train_size": 32}))

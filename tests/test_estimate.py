@@ -164,7 +164,7 @@ def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
   left = 2 + expected.final  # One second each.
   assert f"{live.duration(left)} of training left" in watch.line
   counts.trained, counts.steps, counts.seconds = 16, 16 * full, 16.0
-  watch.progress(0.0)
+  watch.working(counts, "greedy")
   share = watch._share_used(watch.rows["unit"])
   left = 10 * (1 - share) / share + expected.final
   assert f"{live.duration(left)} of training left" in watch.line
@@ -178,7 +178,7 @@ def test_the_start_network_alone_says_nothing_about_the_time_left():
   watch.working(counts, "greedy")
   assert watch.line == "greedy: trained 1, reused 0, failed 0"
   counts.trained = 2
-  watch.progress(0.0)
+  watch.working(counts, "greedy")
   assert "of training left" in watch.line
 
 
@@ -190,7 +190,7 @@ def test_a_log_gets_a_line_a_minute_while_trainings_run(monkeypatch):
   )
   with live.live(make_setup(tiny_config.get_config()), Console(file=out)) as display:
     display.working(counts, "greedy")
-    for second in range(0, 150, 10):
+    for second in range(10, 150, 10):
       now[0] = float(second)
       display.progress(second / 150)
   said = [line.split()[0] for line in out.getvalue().splitlines()[1:]]
@@ -204,9 +204,8 @@ def test_a_log_says_at_once_that_a_program_is_compiled_and_only_then():
   )
   with live.live(make_setup(tiny_config.get_config()), Console(file=out, width=200)) as display:
     display.working(counts, "greedy")
-    assert out.getvalue().endswith("greedy: reused 4\n")
-    for _ in range(2):
-      display.progress(0.0)
+    assert out.getvalue().endswith("greedy: trained 0, reused 4, failed 0\n")
+    display.progress(0.0)
   assert out.getvalue().count("greedy: compiling one program for all networks") == 1
 
 

@@ -63,6 +63,10 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path):
   save_folder(tmp_path, {"a": 4, "b": 4, "test": 4})
   loaded = data.load(config(f"folder:{tmp_path / 'train'}", 3, test_size=3))
   assert loaded.class_names == ("a", "b", "test")
+  (tmp_path / "train" / "a").rename(tmp_path / "train" / "train")
+  with pytest.raises(ValueError, match=r"train/train has no folders, but 4 files"):
+    data.load(config(f"folder:{tmp_path / 'train'}", 3, test_size=3))
+  (tmp_path / "train" / "train").rename(tmp_path / "train" / "a")
   (tmp_path / "train" / "a" / "deeper").mkdir()
   with pytest.raises(ValueError, match=r"no folder .*train beside test"):
     data.load(config(f"folder:{tmp_path / 'train'}", 3, test_size=3))

@@ -1,5 +1,6 @@
 """The report of a search: its numbers against independent ones, and the page in a browser."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -17,12 +18,14 @@ from scipy import stats
 from nas_submod import files, resources, search
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
+from nas_submod.networks import blocks, spaces
 from nas_submod.report import (
   comparison,
   figure,
   finished,
   gains,
   markup,
+  network,
   page,
   progress,
   steps,
@@ -292,6 +295,19 @@ def test_paths_side_by_side_in_one_run_are_told_apart(found):
   rows = [row(1, 0, 1, 0), row(0, 0, 1, 2), row(2, 2, 1, 0)]
   [chain] = steps.chains(found._replace(result=found.result | {"path": rows}))
   assert len(chain.steps) == 3 and not chain.grows
+
+
+def test_the_caption_says_what_each_block_is():
+  options = (
+    blocks.option(expansion=3, expand_groups=1, project_groups=2, shuffle=False),
+    blocks.option("residual", "mine"),
+    blocks.option(expansion=6, kernel=5, squeeze_excite=True),
+  )
+  space = dataclasses.replace(spaces.get("digits"), options=options)
+  caption = network.draw(space, [1, 2, *[0] * 6, 1, 0, 0, 0]).caption
+  assert caption.endswith(
+    " e3p2: inverted residual, expansion 3, project groups 2, no shuffle. mine: residual."
+  )
 
 
 def test_what_beats_the_answer_is_said(found, other):

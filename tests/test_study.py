@@ -220,6 +220,7 @@ def test_what_is_unknown_is_refused_before_any_work(tmp_path):
   without_start = write(tmp_path / "t.csv", tiny_rows()[1:])
   with pytest.raises(ValueError, match=r"has no network without blocks, where a study begins"):
     study_table.study(study_table.Settings(without_start), [], tmp_path / "study", print)
+  assert not (tmp_path / "study").exists()
 
 
 def test_the_command_prints_the_study_of_a_table_and_keeps_it(tmp_path):

@@ -99,7 +99,7 @@ def test_one_accuracy_is_measured_and_the_others_judge(tmp_path):
     (lambda rows: [*rows, rows[0] | {"acc1": ""}], r'line 20: acc1 is ""'),
     (lambda rows: [*rows, rows[0] | {"arch": "0x1"}], r'line 20: "0x1"'),
     (lambda rows: [*rows, rows[0] | {"arch": "01"}], r"\[2, 3\] positions"),
-    (lambda rows: [*rows, rows[0] | {"acc1": 99}], "architecture 000 in lines 2 and 20"),
+    (lambda rows: [*rows, rows[0] | {"acc1": 99}], "architecture 0-0-0 in lines 2 and 20"),
     (lambda rows: [rows[0] | {"params": "nan"}, *rows[1:]], 'line 2: params is "nan"'),
     (lambda rows: [row | {"acc0 ": 1} for row in rows], "has the column acc0 twice"),
   ],
@@ -115,7 +115,8 @@ def test_a_table_of_a_spreadsheet_or_of_pandas_is_read(tmp_path):
   other = tmp_path / "other.csv"
   other.write_text("\r\n".join(f"{line},," for line in [lines[0], "", *lines[1:]]), "utf-8-sig")
   lists = write(tmp_path / "lists.csv", tiny_rows("[{}, {}, {}]"))
-  spaces = write(tmp_path / "spaces.csv", [*tiny_rows("{} {} {}"), tiny_rows("{} {} {}")[0]])
+  twice = [*tiny_rows("{} {} {}"), tiny_rows("{} {} {}")[0]]
+  spaces = write(tmp_path / "spaces.csv", [{"": i} | row for i, row in enumerate(twice)])
   wanted = tables.Table(plain)
   for path in (str(other), lists, spaces):
     found = tables.Table(path)

@@ -121,8 +121,9 @@ def _splits(path: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
     if here:
       found[split] = here[0]
   every = _folders(path)
-  # A class may be called `test`, but not if that is what all folders are called.
-  are_classes = len(every) > len(found) and all(_has_images_alone(p) for p in every)
+  # A class may be called `test`. Beside a folder `train` it is more likely a split.
+  is_flat = len(every) > len(found) and all(_has_images_alone(p) for p in every)
+  are_classes = is_flat and "train" not in found
   if not found or are_classes:
     names = _class_names(path)
     words = [re.split("[^a-z]", name.lower())[0] for name in names]

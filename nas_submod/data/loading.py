@@ -218,12 +218,12 @@ def _labels(source: Source, classes: int | None) -> np.ndarray:
 def _class_names(source: Source, classes: int) -> tuple[str, ...]:
   """The names of a source for classes `0..classes-1`, or else their numbers."""
   names = source.class_names or tuple(map(str, range(classes)))
-  if len(names) != classes:
+  if len(names) < classes:
     raise ValueError(
       f"{source.place} has {classes} classes, but {len(names)} class names; a name for each is "
       "expected"
     )
-  return names
+  return names[:classes]
 
 
 def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None:

@@ -79,8 +79,8 @@ def _check_memory(count: int, image: np.ndarray) -> None:
   if (needed := count * image.nbytes) > memory:
     raise ValueError(
       f"{count:,} images of {'x'.join(map(str, image.shape))} take {needed / 1e9:.0f} GB; this "
-      f"machine has {memory / 1e9:.0f} GB: set data.train_size, or a smaller data.image_size; "
-      "experiments.train also takes data.stream"
+      f"machine has {memory / 1e9:.0f} GB: set a smaller data.image_size, or data.train_size if "
+      "these are training images; experiments.train also takes data.stream"
     )
 
 

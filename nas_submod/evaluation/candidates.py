@@ -141,8 +141,8 @@ class Trainer:
       ]
     )
     lengths = np.array([job.steps for job in jobs], np.int32)
-    self._on_progress(0.0)
     if not self._compiled:
+      self._on_progress(0.0)
       self._compiled = self._compile(seeds, architectures, orders, lengths)
     start, train, evaluate = self._compiled
     states = start(seeds, architectures)

@@ -28,7 +28,7 @@ class TrainingEvaluator:
   not at fault, and the error is raised.
 
   Attributes:
-    on_progress: Called with the share of the round that is done.
+    on_progress: Called with the share of the round that is done; 0 before programs are compiled.
   """
 
   def __init__(

@@ -64,10 +64,7 @@ class _Watch:
     self.trained_before.setdefault(phase, counts.trained)
     if phase in _LAST and self.known_before is None:
       self.known_before = counts.trained + counts.reused
-    if counts.trained or counts.scored:
-      self.progress(0.0)
-    else:
-      self.line = f"{phase}: reused {counts.reused}"
+    self.line = self._line(counts, 0.0)
 
   def sharing(self, step: int, steps: int) -> None:
     """Records the progress of the training of shared weights."""
@@ -81,19 +78,17 @@ class _Watch:
     self.line = line
 
   def progress(self, share: float) -> None:
-    """Records the progress of a round of trainings."""
-    counts = self.counts
-    if counts is None:
-      return
-    # Scores and trainings have separate programs.
-    made = counts.trained + counts.scored
-    made = {"pool": counts.scored, "finalists": counts.trained}.get(self.phase, made)
-    if not made and not share:
+    """Records the progress of a round; it is 0 while its program is compiled."""
+    if not share:
       self.line = (
         f"{self.phase}: compiling one program for all networks, which takes minutes; if stopped "
         "now, it starts over"
       )
-      return
+    elif self.counts is not None:
+      self.line = self._line(self.counts, share)
+
+  def _line(self, counts: Journaled, share: float) -> str:
+    """The counts, the share of the round that is done, and the time left."""
     line = f"{self.phase}: trained {counts.trained}"
     line += f", scored {counts.scored}" if counts.scored else ""
     line += f", reused {counts.reused}"
@@ -105,7 +100,7 @@ class _Watch:
       left = max(self._steps_left(counts), (1 - share) * self.full_steps if share else 0)
       seconds = left * counts.seconds / counts.steps
       line += f"; {duration(seconds)} of training left" if left else ""
-    self.line = line  # At once: another thread draws it.
+    return line
 
   def status(self) -> str:
     """The time so far and the phase."""
@@ -184,10 +179,10 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
 
     def progress(share):
       watch.progress(share)
-      if not share and watch.line not in said and "compiling" in watch.line:
-        said.add(watch.line)
+      if share:
+        say_now_and_then()
+      else:
         say(watch.status())
-      say_now_and_then()
 
     def sharing(step, steps):
       watch.sharing(step, steps)

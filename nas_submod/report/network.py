@@ -79,8 +79,11 @@ def _meaning(option: Option) -> str:
   if not isinstance(option.block, Block):
     return ""
   function = option.block.function.split(":")[-1]
-  words = [f"{key} {value}".removesuffix(" True") for key, value in option.block.arguments]
-  return ", ".join([function, *words]).replace("_", " ")
+  words = [function]
+  for key, value in sorted(option.block.arguments, key=lambda pair: pair[0] != "expansion"):
+    if not (key.endswith("groups") and value == 1):
+      words.append({True: key, False: f"no {key}"}.get(value, f"{key} {value}"))
+  return ", ".join(words).replace("_", " ")
 
 
 def _groups(space: SearchSpace, architecture: Sequence[int]) -> Iterator[_Group]:

@@ -42,14 +42,15 @@ class SharedWeights:
       evaluator: Trains networks.
       space: The space.
       metrics: From `score.make_metrics`.
-      held: From `score.hold`.
+      held: From `score.scoring_data`.
       everything: Whether to score every job that does not ask for a full training; if not, only
         jobs with the replicate `BESIDE_TRAININGS` are scored.
-      on_progress: Called with the share of a call's jobs that are scored.
+      on_progress: Called with the share of a call's jobs that are scored; 0 before it compiles.
     """
     self._evaluator, self._space, self._metrics = evaluator, space, metrics
     self._everything, self._on_progress = everything, on_progress
     self._held = parallel.copy_to_devices(held)
+    self._is_compiled = False
 
   def __call__(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
     """Scores or trains networks."""
@@ -71,10 +72,13 @@ class SharedWeights:
     padded = (np.array([*p, *[p[-1]] * (devices - len(p))], np.int32) for p in pieces)
     own = map(parallel.own_part, padded)
     results = parallel.vmap_over_devices(self._metrics, self._held, own)
+    if pieces and not self._is_compiled:
+      self._on_progress(0.0)
     for number, piece in enumerate(pieces, 1):
       began, compiling = time.perf_counter(), CompilationLog()
       with compiling.counting():
         of_process = next(results)
+      self._is_compiled = True
       with uncounted():  # Gathering scores nothing.
         found = parallel.gather(of_process)
       seconds = max(time.perf_counter() - began - compiling.seconds, 0.0) / len(piece)

@@ -79,8 +79,10 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
     elif value:
       raise ValueError(f"{row.where}: skip has {value} ms; allowed relative to itself: 0")
   known_layers = sorted(shapes)
-  if gaps := [a + 1 for a, b in itertools.pairwise(known_layers) if b > a + 1]:
-    raise ValueError(f"latency table {sheet.path} lacks layer {listed(map(str, gaps))}")
+  gaps = [(a + 1, b - 1) for a, b in itertools.pairwise(known_layers) if b > a + 1]
+  if gaps:
+    words = [str(a) if a == b else f"{a} to {b}" for a, b in gaps]
+    raise ValueError(f"latency table {sheet.path} lacks layer {listed(words)}")
   for layer, (shape, option) in itertools.product(shapes, found):
     if shape == shapes[layer] and (layer, option) not in seen:
       raise ValueError(

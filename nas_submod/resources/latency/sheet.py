@@ -1,6 +1,7 @@
 """CSV files of latencies: comment lines, a header, and rows with their line numbers."""
 
 import csv
+import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -160,9 +161,11 @@ def parse(path: str, text: str) -> Sheet:
   for number, cells in _lines(path, text):
     if cells[0].startswith("#"):
       key, colon, value = ",".join(cells).lstrip("# ").partition(":")
-      key, value = key.strip().lower(), value.strip(" ,")  # A spreadsheet fills rows with commas.
-      if not colon and key.startswith("correction_ms"):
-        raise ValueError(f"{path} line {number}: {key!r} has no colon; allowed: # KEY: VALUE")
+      key, value = key.strip(), value.strip(" ,")  # A spreadsheet fills rows with commas.
+      if difflib.get_close_matches(key.lower(), ["correction_ms"], cutoff=0.8):
+        key = key.lower()
+        if key != "correction_ms" or not colon:
+          raise ValueError(f"{path} line {number}: {key!r}; allowed: # correction_ms: MILLISECONDS")
       if colon and key in _MEANINGFUL and comments.get(key, value) != value:
         raise ValueError(f"{path} line {number}: {key} is {comments[key]} above and {value} here")
       if colon:
@@ -191,9 +194,11 @@ def _lines(path: str, text: str) -> Iterator[tuple[int, Sequence[str]]]:
       yield number, [line]
     elif line.strip(" ,"):
       try:
-        yield number, [cell.strip() for cell in next(csv.reader([line]))]
+        cells = [cell.strip() for cell in next(csv.reader([line]))]
       except csv.Error as error:
         raise ValueError(f"{path} line {number}: {error}") from None
+      if any(cells):
+        yield number, cells
 
 
 def keep(

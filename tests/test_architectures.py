@@ -119,6 +119,8 @@ def test_configs_are_recipes_for_architectures_of_their_space(name):
   assert architectures.read(space, config.architecture) == space.parse(named["rcnet"])
   assert module.get_config("mobilenet_v2").architecture == "mobilenet_v2"
   config.final.batch_size = 8
+  if config.final.get("warmup_steps"):
+    config.final.warmup_steps = 8  # So few images make fewer steps than the recipe's warm-up has.
   recipe = training.recipe(config.final, make_data())
   epochs = {"cifar100": 200, "cifar100_modern": 200, "imagenet": 400, "imagenet_modern": 300}
   assert recipe.steps == epochs[name] * 4

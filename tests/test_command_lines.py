@@ -93,7 +93,7 @@ def test_different_entries_of_a_sweep_have_different_workdirs(monkeypatch):
   [
     (OSError(28, "No space left on device", "a/b"), "error: a/b: No space left on device; go", 1),
     (OSError(28, "No space left on device"), "error: No space left on device; go", 1),
-    (KeyboardInterrupt(), "stopped", 130),
+    (KeyboardInterrupt(), "stopped; go", 130),
   ],
 )
 def test_an_error_of_the_system_ends_with_one_line_and_what_to_do(error, line, code, monkeypatch):

@@ -17,7 +17,6 @@ option whose networks are the cheapest. A set that is not in the table is infeas
 is an exception: it then costs nothing and cannot be measured.
 """
 
-import csv
 import itertools
 import pathlib
 import re
@@ -28,10 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from benchmarks import table_files
 from benchmarks.runs import Case, Instance
-from nas_submod import files
 from nas_submod.problem import Problem
-from nas_submod.validation import first_line
 
 _TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
 _MEANS = ("mean_acc", "mean", "accuracy", "acc")
@@ -64,7 +62,7 @@ class Table:
     Raises:
       ValueError: If a column is missing, or a cell is not a number or an architecture.
     """
-    header, cells, lines = _read(path)
+    header, cells, lines = table_files.read(path)
     columns = {name: [row[i] for row in cells] for i, name in enumerate(header)}
     if "arch" not in columns:
       raise ValueError(f"{path} has no column arch, only {', '.join(header)}")
@@ -75,7 +73,7 @@ class Table:
     names = list(costs) or [
       name
       for name in header
-      if name not in _NOT_COSTS and name not in trainings and _are_numbers(columns[name])
+      if name not in _NOT_COSTS and name not in trainings and table_files.are_numbers(columns[name])
     ]
     missing = [name for name in names if name not in columns]
     if missing or not names:
@@ -89,15 +87,17 @@ class Table:
 
     self.name = pathlib.Path(path).stem
     self.cost_names = names
-    self.costs = _numbers(path, lines, columns, names)
-    self.scores = _numbers(path, lines, columns, trainings)
+    self.costs = table_files.numbers(path, lines, columns, names)
+    self.scores = table_files.numbers(path, lines, columns, trainings)
     self.scores *= np.where(self.scores.max(axis=0) <= 1, 100, 1)
-    tokens = [_positions(path, line, arch) for line, arch in zip(lines, columns["arch"])]
+    tokens = [table_files.positions(path, line, arch) for line, arch in zip(lines, columns["arch"])]
     canonical = None
     if "canonical" in columns:
-      canonical = [_positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])]
+      canonical = [
+        table_files.positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])
+      ]
     content = zip(self.scores.tolist(), self.costs.tolist(), canonical or tokens)
-    _check_repeats(path, lines, tokens, list(content))
+    table_files.check_repeats(path, lines, tokens, list(content))
     self.final = self.scores.mean(axis=1)
     if measured is not None:
       column = trainings.index(measured)
@@ -190,83 +190,6 @@ def grid(resources: int) -> list[tuple[float, ...]]:
 def diagonal(resources: int) -> list[tuple[float, ...]]:
   """Returns tuples of equal fractions 0.3, 0.4, ..., 0.8."""
   return [(fraction,) * resources for fraction in np.arange(3, 9) / 10]
-
-
-def _read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
-  """The header, the other rows, and the line where each of them ends."""
-  file = files.local_path(path)
-  if not file.exists():
-    raise ValueError(f"--table={path}: no such file; benchmarks/tables.py describes the format")
-  rows, lines = [], []
-  try:
-    with file.open(newline="", encoding="utf-8-sig") as text:
-      reader = csv.reader(text)
-      for row in reader:
-        cells = [cell.strip() for cell in row]
-        if any(cells):
-          rows.append(cells)
-          lines.append(reader.line_num)
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise ValueError(f"{path} is not a CSV file in UTF-8: {first_line(error)}") from error
-  if len(rows) < 2:
-    raise ValueError(f"{path} has no rows")
-  header, *rest = rows
-  while header and not header[-1] and not any("".join(row[len(header) - 1 :]) for row in rest):
-    rest = [row[: len(header) - 1] for row in rest]
-    del header[-1]  # A spreadsheet fills rows with commas.
-  for line, row in zip(lines[1:], rest):
-    if len(row) != len(header):
-      raise ValueError(f"{path} line {line} has {len(row)} cells, the first line has {len(header)}")
-  if twice := [name for name in header if header.count(name) > 1 and name]:
-    raise ValueError(f"{path} has the column {twice[0]} twice: keep one of them")
-  return header, rest, lines[1:]
-
-
-def _check_repeats(
-  path: str, lines: list[int], tokens: list[list[int]], content: list[tuple[list, ...]]
-) -> None:
-  """Raises ValueError if two rows of one architecture have different numbers."""
-  first: dict[tuple[int, ...], int] = {}
-  for row, architecture in enumerate(map(tuple, tokens)):
-    known = first.setdefault(architecture, row)
-    if content[known] != content[row]:
-      raise ValueError(
-        f"{path} has the architecture {'-'.join(map(str, architecture))} in lines {lines[known]} "
-        f"and {lines[row]}, with different numbers: keep one of them"
-      )
-
-
-def _is_number(cell: str) -> bool:
-  try:
-    return bool(np.isfinite(float(cell)))
-  except ValueError:
-    return False
-
-
-def _are_numbers(cells: list[str]) -> bool:
-  """Whether most cells are numbers; the others are then errors."""
-  return 2 * sum(map(_is_number, cells)) > len(cells)
-
-
-def _numbers(
-  path: str, lines: list[int], columns: dict[str, list[str]], names: Sequence[str]
-) -> np.ndarray:
-  for name in names:
-    for line, cell in zip(lines, columns[name]):
-      if not _is_number(cell) or float(cell) < 0:
-        raise ValueError(f'{path} line {line}: {name} is "{cell}", not a nonnegative number')
-  return np.array([columns[name] for name in names]).astype(np.float64).T
-
-
-def _positions(path: str, line: int, architecture: str) -> list[int]:
-  split = re.split(r"\s*[-|,]\s*|\s+", architecture.strip("-|,[]() "))
-  tokens = list(split[0]) if len(split) == 1 else split
-  if not tokens or not all(re.fullmatch(r"\d+", token) for token in tokens):
-    raise ValueError(
-      f'{path} line {line}: "{architecture}" is not a list of options; allowed: digits such as '
-      "0120, or numbers such as 0-1-2-0 or [0, 1, 2, 0]"
-    )
-  return [int(token) for token in tokens]
 
 
 def _options(

@@ -95,6 +95,17 @@ def test_npz_validation_images_of_another_size_are_scaled(tmp_path):
   assert len(loaded.train.labels) + len(loaded.validation.labels) == 48
 
 
+def test_npz_with_too_few_class_names_is_refused_whatever_is_wrong_first(tmp_path):
+  source = save(tmp_path, class_names=np.array(["a"]))
+  with pytest.raises(ValueError, match=r"validation_size=37 .* class 0 \(a\) has 10"):
+    data.load(config(source, 37))
+  few = np.append(CLASSES[:-1], 0)  # Class 3, which has no name, is the smallest.
+  with pytest.raises(ValueError, match=r"validation_size=37 .* class 3 has 9 images"):
+    data.load(config(save(tmp_path, class_names=np.array(["a"]), y_train=few), 37))
+  with pytest.raises(ValueError, match=r"set.npz: class_names: .*decode"):
+    data.load(config(save(tmp_path, class_names=np.array([b"\xff", b"b", b"c", b"d"]))))
+
+
 def test_npz_gray_images_have_one_channel(tmp_path):
   gray = {f"x_{s}": arrays()[f"x_{s}"][..., 0] for s in ("train", "test")}
   assert data.load(config(save(tmp_path, **gray))).train.images.shape == (36, 5, 5, 1)

@@ -20,7 +20,7 @@ import numpy as np
 from nas_submod.data import labels
 from nas_submod.data.source import Source
 from nas_submod.files import local_path
-from nas_submod.validation import first_line, listed
+from nas_submod.validation import first_line, listed, located
 
 # Names of images and labels; a split replaces the braces. Names without one are for training.
 _NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
@@ -155,7 +155,8 @@ def _class_names(archive: _Archive) -> tuple[str, ...]:
     return ()
   names = archive.read("class_names")
   if names.dtype.kind == "S":
-    names = np.char.decode(names, "utf-8", "replace")
+    with located(f"{archive.location}: class_names"):
+      names = np.char.decode(names, "utf-8")
   if names.ndim != 1 or names.dtype.kind != "U":
     raise ValueError(
       f"{archive.location}: class_names is {names.dtype} of shape {list(names.shape)}; text "

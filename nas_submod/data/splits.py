@@ -38,7 +38,8 @@ def stratify(
   classes = len(counts)
   spare = counts - leave
   scarcest = int(np.argmin(counts))
-  worst = f"class {scarcest}{f' ({class_names[scarcest]})' if class_names else ''}"
+  named = f" ({class_names[scarcest]})" if scarcest < len(class_names) else ""
+  worst = f"class {scarcest}{named}"
   if spare[scarcest] < 1:
     raise ValueError(
       f"{name}={size} is not possible: {worst} has {counts[scarcest]} images, at least "

@@ -1,0 +1,93 @@
+"""The CSV files of `benchmarks/tables.py`: rows with their lines, numbers, architectures."""
+
+import csv
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas_submod import files
+from nas_submod.validation import first_line
+
+
+def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
+  """The header, the other rows, and the line where each of them ends.
+
+  Raises:
+    ValueError: If there is no such file, or it is no table.
+  """
+  file = files.local_path(path)
+  if not file.exists():
+    raise ValueError(f"--table={path}: no such file; benchmarks/tables.py describes the format")
+  rows, lines = [], []
+  try:
+    with file.open(newline="", encoding="utf-8-sig") as text:
+      reader = csv.reader(text)
+      for row in reader:
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+          rows.append(cells)
+          lines.append(reader.line_num)
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ValueError(f"{path} is not a CSV file in UTF-8: {first_line(error)}") from error
+  if len(rows) < 2:
+    raise ValueError(f"{path} has no rows")
+  header, *rest = rows
+  while header and not header[-1] and not any("".join(row[len(header) - 1 :]) for row in rest):
+    rest = [row[: len(header) - 1] for row in rest]
+    del header[-1]  # A spreadsheet fills rows with commas.
+  for line, row in zip(lines[1:], rest):
+    if len(row) != len(header):
+      raise ValueError(f"{path} line {line} has {len(row)} cells, the first line has {len(header)}")
+  if twice := [name for name in header if header.count(name) > 1 and name]:
+    raise ValueError(f"{path} has the column {twice[0]} twice: keep one of them")
+  return header, rest, lines[1:]
+
+
+def check_repeats(
+  path: str, lines: list[int], tokens: list[list[int]], content: list[tuple[list, ...]]
+) -> None:
+  """Raises ValueError if two rows of one architecture have different numbers."""
+  first: dict[tuple[int, ...], int] = {}
+  for row, architecture in enumerate(map(tuple, tokens)):
+    known = first.setdefault(architecture, row)
+    if content[known] != content[row]:
+      raise ValueError(
+        f"{path} has the architecture {'-'.join(map(str, architecture))} in lines {lines[known]} "
+        f"and {lines[row]}, with different numbers: keep one of them"
+      )
+
+
+def _is_number(cell: str) -> bool:
+  try:
+    return bool(np.isfinite(float(cell)))
+  except ValueError:
+    return False
+
+
+def are_numbers(cells: list[str]) -> bool:
+  """Whether most cells are numbers; the others are then errors."""
+  return 2 * sum(map(_is_number, cells)) > len(cells)
+
+
+def numbers(
+  path: str, lines: list[int], columns: dict[str, list[str]], names: Sequence[str]
+) -> np.ndarray:
+  """The numbers of columns. `[N, columns]`. Raises ValueError if one is missing or negative."""
+  for name in names:
+    for line, cell in zip(lines, columns[name]):
+      if not _is_number(cell) or float(cell) < 0:
+        raise ValueError(f'{path} line {line}: {name} is "{cell}", not a nonnegative number')
+  return np.array([columns[name] for name in names]).astype(np.float64).T
+
+
+def positions(path: str, line: int, architecture: str) -> list[int]:
+  """The options of an architecture. Raises ValueError if it is written in no known form."""
+  split = re.split(r"\s*[-|,]\s*|\s+", architecture.strip("-|,[]() "))
+  tokens = list(split[0]) if len(split) == 1 else split
+  if not tokens or not all(re.fullmatch(r"\d+", token) for token in tokens):
+    raise ValueError(
+      f'{path} line {line}: "{architecture}" is not a list of options; allowed: digits such as '
+      "0120, or numbers such as 0-1-2-0 or [0, 1, 2, 0]"
+    )
+  return [int(token) for token in tokens]

@@ -13,7 +13,7 @@ python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
   shared_weights          the same of the config's own space, by scores of shared weights
 
 They are the programs that a TPU runs: `jax.pmap` takes the devices of a topology as it takes real
-ones. A topology is `v5e:2x2`, `v5e:4x4` (four processes) or another that libtpu knows. Black images
+ones. A topology is `v5e:2x2`, `v5e:4x4` (four processes) or another that libtpu knows. Gray images
 stand in for the data. `--network` is `--architecture` of experiments.train; the largest network
 that fits is the default.
 

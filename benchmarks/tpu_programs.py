@@ -1,6 +1,6 @@
 """The programs of a config for the devices of a topology, and the chips that those are.
 
-Nothing runs: the programs are lowered for shapes, and black images stand in for the data.
+Nothing runs: the programs are lowered for shapes, and gray images stand in for the data.
 """
 
 import functools
@@ -90,7 +90,7 @@ def find_devices(topology: str) -> tuple[jax.Device, ...]:
 
 
 def make_target(config: ConfigDict, topology: str, images: int, text: str | None) -> Target:
-  """Checks everything, with black images in place of the data.
+  """Checks everything, with gray images in place of the data.
 
   Raises:
     ValueError: If something cannot be compiled.
@@ -100,7 +100,7 @@ def make_target(config: ConfigDict, topology: str, images: int, text: str | None
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "images.npz"
     labels = np.arange(images) % space.classes
-    arrays = {"x_train": np.zeros((images, *space.image_shape), np.uint8), "y_train": labels}
+    arrays = {"x_train": np.full((images, *space.image_shape), 128, np.uint8), "y_train": labels}
     few = {f"{name[0]}_test": array[: 2 * space.classes] for name, array in arrays.items()}
     np.savez_compressed(path, **arrays, **few)
     config = config.copy_and_resolve_references()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import tpu, tpu_programs
+from configs import digits
 from tests import gcloud_stub
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -308,6 +309,12 @@ def test_final_training_compiles_for_four_hosts():
 def test_a_missing_compiler_is_named():
   with pytest.raises(ValueError, match="pip install"):
     tpu_programs.find_devices("v5e:2x2")
+
+
+def test_the_images_that_stand_in_for_the_data_are_accepted(monkeypatch):
+  monkeypatch.setattr(tpu_programs, "find_devices", lambda topology: tuple(jax.devices()))
+  target = tpu_programs.make_target(digits.get_config("smoke"), "v5e:2x2", 700, ".|.|e3")
+  assert len(target.setup.data.train_labels) + len(target.setup.data.validation_labels) == 700
 
 
 def test_a_bound_is_the_slower_of_arithmetic_and_memory():

@@ -314,7 +314,8 @@ def test_a_missing_compiler_is_named():
 def test_the_images_that_stand_in_for_the_data_are_accepted(monkeypatch):
   monkeypatch.setattr(tpu_programs, "find_devices", lambda topology: tuple(jax.devices()))
   target = tpu_programs.make_target(digits.get_config("smoke"), "v5e:2x2", 700, ".|.|e3")
-  assert len(target.setup.data.train_labels) + len(target.setup.data.validation_labels) == 700
+  data = target.setup.data
+  assert len(data.train.labels) + len(data.validation.labels) == 700
 
 
 def test_a_bound_is_the_slower_of_arithmetic_and_memory():

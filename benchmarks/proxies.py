@@ -25,15 +25,15 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from benchmarks import searches
 from benchmarks.spread import with_error
 from experiments import common
-from nas_submod import files, optimizers, parallel, search, training
-from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
+from nas_submod import optimizers, parallel, search, training
+from nas_submod.evaluation.journal import Journal
 from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.search.setup import Setup, first_additions, make_setup
 from nas_submod.training import final
-from nas_submod.workdir import make_workdir
 
 NETWORKS = flags.DEFINE_integer("ranked", 16, "Networks that are ranked.", lower_bound=9)
 SEEDS = flags.DEFINE_integer("runs", 3, "Rankings or searches in each way.", lower_bound=1)
@@ -75,19 +75,6 @@ def chosen_ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
   return {name: changes for name, changes in known.items() if name in (WAYS.value or known)}
 
 
-def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDict:
-  """Returns a copy with another seed and changed fields."""
-  this = config.copy_and_resolve_references()
-  this.seed = seed
-  for name, value in changes.items():
-    *folders, field = name.split(".")
-    part = this
-    for folder in folders:
-      part = part[folder]
-    part[field] = value
-  return this
-
-
 def random_chains(setup: Setup, count: int) -> list[tuple[int, ...]]:
   """Draws distinct networks within the budgets; each extends another by a block."""
   rng, found = np.random.default_rng(0), {tuple(setup.space.start): None}
@@ -101,11 +88,6 @@ def random_chains(setup: Setup, count: int) -> list[tuple[int, ...]]:
     architecture = setup.space.canonical(setup.space.architecture(np.asarray(mask)))
     found.setdefault(tuple(architecture.tolist()))
   return sorted(found, key=np.count_nonzero)
-
-
-def open_log(config: ConfigDict, folder: pathlib.Path) -> Journal:
-  """The journal of a way; what it holds already is not trained again."""
-  return Journal(make_workdir(folder, config.to_dict()) / JOURNAL_FILE)
 
 
 def trained(setup: Setup, log: Journal) -> Objective:
@@ -158,7 +140,7 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   if first := FIRST_ADDITIONS.value:
     additions = map(setup.space.canonical, first_additions(setup))
     networks = [tuple(network.tolist()) for network in additions]
-  log = open_log(config, workdir / "reference")
+  log = searches.open_log(config, workdir / "reference")
   replicates = range(_FIRST_REFERENCE, _FIRST_REFERENCE + REFERENCES.value)
   wanted = [replicates] * len(networks)
   reference = np.mean(trained(setup, log).scores(networks, wanted, full=True), axis=1)
@@ -168,13 +150,13 @@ def rank(config: ConfigDict, workdir: pathlib.Path) -> Table:
   for column in ("", "steps a network", f"rank correlation with {REFERENCES.value} other seeds"):
     table.add_column(column, justify="right")
   for name, changes in chosen_ways(config, steps).items():
-    if _races(changed(config, 0, changes)) and not first:
+    if _races(searches.changed(config, 0, changes)) and not first:
       continue  # The networks of chains are not all compared in one step.
     found, taken = [], []
     for seed in range(SEEDS.value):
       # The losses of the plain trainings are known already.
-      own = changed(config, seed, {} if name == _LOSSES else changes)
-      log = open_log(own, workdir / f"{'plain' if name == _LOSSES else name}_{seed}")
+      own = searches.changed(config, seed, {} if name == _LOSSES else changes)
+      log = searches.open_log(own, workdir / f"{'plain' if name == _LOSSES else name}_{seed}")
       values = measure(own, networks, log)
       if name == _LOSSES:
         losses = {e.key: e.metrics["train_loss"] if e.metrics else np.inf for e in log}
@@ -194,12 +176,8 @@ def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     (a share) and loss (nats) of the answer on the test images.
   """
   setup = make_setup(config)
-  log = open_log(config, workdir)
-  path = workdir / "result.json"
-  if not path.exists():
-    evaluator = TrainingEvaluator(setup.space, setup.data, config)
-    files.write_json(path, search.run(setup, evaluator, log))
-  result = files.read_json(path)
+  log = searches.open_log(config, workdir)
+  result = searches.result(setup, log, workdir)
   fresh = setup.most_measurements * config.search.replicates
   steps = [[e.steps for e in log if (e.replicate >= fresh) == finalist] for finalist in (0, 1)]
   test = final.train(
@@ -224,7 +202,9 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
   for name, changes in chosen_ways(config, steps).items():
     rows[name] = []
     for seed in range(SEEDS.value):
-      rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
+      rows[name].append(
+        run_search(searches.changed(config, seed, changes), workdir / f"{name}_{seed}")
+      )
       console.print(f"{name} {seed}: {rows[name][-1]}")
   if plain := rows.get("plain"):
     name = "random at the cost of plain"
@@ -232,7 +212,9 @@ def search_all(config: ConfigDict, workdir: pathlib.Path, console: Console) -> T
     for seed in range(SEEDS.value):
       measured = max(round(plain[seed]["steps"] / steps), 1)
       changes = {"search.optimizer": "random_search", "search.max_evaluations": measured}
-      rows[name].append(run_search(changed(config, seed, changes), workdir / f"{name}_{seed}"))
+      rows[name].append(
+        run_search(searches.changed(config, seed, changes), workdir / f"{name}_{seed}")
+      )
       console.print(f"{name} {seed}: {rows[name][-1]}")
   table = Table(title=f"{setup.space.name}: searches, n = {SEEDS.value}, {device()}")
   columns = {

@@ -20,16 +20,15 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import searches
 from benchmarks.spread import with_deviation, with_error
 from experiments import common
-from nas_submod import data, files, search, training
+from nas_submod import data, search, training
 from nas_submod.evaluation.evaluator import mean
-from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.search.setup import make_setup
 from nas_submod.training import final
-from nas_submod.workdir import make_workdir
 
 SEEDS = flags.DEFINE_integer("seeds", 5, "Searches in each way.", lower_bound=1)
 JUDGES = flags.DEFINE_integer("judges", 8, "Trainings that judge an answer.", lower_bound=2)
@@ -60,21 +59,6 @@ def ways(config: ConfigDict, cost: int) -> dict[str, dict[str, Any]]:
   return changes
 
 
-def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDict:
-  """Returns a copy of a config with another seed and other fields, whose content is replaced."""
-  this = config.copy_and_resolve_references()
-  this.seed = seed
-  for name, value in changes.items():
-    section, field = name.split(".")
-    if isinstance(value, dict):
-      del this[section][field]
-      with this.unlocked():
-        this[section][field] = value
-    else:
-      this[section][field] = value
-  return this
-
-
 def store_cost(config: ConfigDict) -> float:
   """Returns what shared weights cost, in trainings of a network."""
   images = data.load(config.data)
@@ -87,13 +71,9 @@ def store_cost(config: ConfigDict) -> float:
 def run_search(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Runs a search and judges its answer; keeps both in the workdir."""
   setup = make_setup(config)
-  log = Journal(make_workdir(workdir, config.to_dict()) / JOURNAL_FILE)
+  log = searches.open_log(config, workdir)
+  result = searches.result(setup, log, workdir)
   train = TrainingEvaluator(setup.space, setup.data, config)
-  path = workdir / "result.json"
-  if not path.exists():
-    evaluator = search.evaluator_with_shared_weights(setup, train, workdir)
-    files.write_json(path, search.run(setup, evaluator, log))
-  result = files.read_json(path)
   judge, _ = search.objective_for(setup, train, log)
   replicates = range(_FIRST_JUDGE, _FIRST_JUDGE + JUDGES.value)
   [scores] = judge.scores([result["architecture"]], [replicates], full=True)
@@ -126,7 +106,7 @@ def main(config: ConfigDict) -> None:
   for seed in range(SEEDS.value):
     for name in rows:
       cost = COST.value or (rows["rcas"][-1]["measured"] if name != "rcas" else 0)
-      this = changed(config, seed, ways(config, cost)[name])
+      this = searches.changed(config, seed, ways(config, cost)[name])
       try:
         rows[name].append(run_search(this, common.workdir() / f"{name}_{seed}"))
       except ValueError as error:

@@ -5,7 +5,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from benchmarks import proxies
+from benchmarks import proxies, searches
 from configs import cifar100, digits
 from nas_submod import resources, training
 from nas_submod.evaluation.evaluator import Evaluation
@@ -32,7 +32,7 @@ def test_the_short_way_is_a_third_in_all(config):
   setup = make_setup(digits.get_config())
   steps = training.recipe(config.train, setup.data).steps
   for name, changes in proxies.ways(config, steps).items():
-    changed = proxies.changed(config, 7, changes)
+    changed = searches.changed(config, 7, changes)
     assert changed.seed == 7 and config.seed == 0
     training.recipe(changed.train, setup.data)  # Raises if it is not possible.
     if name == "short":
@@ -78,10 +78,10 @@ def test_rankings_and_searches_of_a_tiny_space(tmp_path):
     assert table.row_count == 3
     with flagsaver.flagsaver(first_additions=True):
       assert proxies.rank(tiny_config.get_config(), tmp_path / "first").row_count == 4
-    searches = proxies.search_all(
+    table = proxies.search_all(
       tiny_config.get_config(), tmp_path / "search", proxies.Console(quiet=True)
     )
-    assert searches.row_count == 5
+    assert table.row_count == 5
 
 
 def test_ways_are_chosen_by_name():

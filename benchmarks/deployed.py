@@ -36,7 +36,7 @@ PAPER = {"MobileNetV2": (197.2, 14.7), "RCNet": (183.5, 14.6)}
 
 
 def mobilenet_v2(classes: int = 1000) -> Layer:
-  """MobileNetV2 as published (Sandler et al. 2018, Table 2), with rectifiers in place of ReLU6."""
+  """MobileNetV2 as published (Sandler et al. 2018, Table 2), with ReLU in place of ReLU6."""
   stem = layers.serial(blocks.conv_bn(3, 32, 3, 2), blocks.depthwise_separable(32, 16, 1))
   stages, cin = [], 16
   for cout, count, first in (

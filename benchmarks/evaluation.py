@@ -256,16 +256,16 @@ def main(config: ConfigDict) -> None:
   """Prints a table, or in a child process one line of JSON."""
   for name, flag in (("batch_size", workload.BATCH_SIZE), ("dtype", workload.DTYPE)):
     if flag.present:
-      return common.fail(f"--{name} is no flag here; allowed: --config.train.{name}")
+      common.fail(f"--{name} is no flag here; allowed: --config.train.{name}")
   if unknown := sorted(set(CHOSEN.value) - set(METHODS)):
-    return common.fail(f"unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
+    common.fail(f"unknown method {unknown[0]!r}; allowed: {', '.join(METHODS)}")
   try:
     if _CHILD.value:
       print(json.dumps(measure(config, _CHILD.value)))
       return None
     space, _, _, architectures = settings(config)
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   count, size = len(architectures), config.train.batch_size
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   runs = all_runs(CHOSEN.value, REPEATS.value, console.print)
@@ -275,7 +275,6 @@ def main(config: ConfigDict) -> None:
   )
   console.print(table(runs, count, STEPS.value * size, title))
   console.print(workload.versions(runs))
-  return None
 
 
 if __name__ == "__main__":

@@ -246,9 +246,8 @@ def main(config: ConfigDict) -> None:
   try:
     table = search_all(config, workdir, console) if SEARCH.value else rank(config, workdir)
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   console.print(table)
-  return None
 
 
 if __name__ == "__main__":

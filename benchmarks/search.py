@@ -98,9 +98,9 @@ def main(config: ConfigDict) -> None:
   """Runs all searches and prints the table."""
   known = ways(config, 1)
   if unknown := sorted(set(WAYS.value) - set(known)):
-    return common.fail(f"unknown way {unknown[0]!r}; allowed: {', '.join(known)}")
+    common.fail(f"unknown way {unknown[0]!r}; allowed: {', '.join(known)}")
   if not COST.value and WAYS.value[0] != "rcas":
-    return common.fail("--ways begins with rcas, whose cost is that of the others; or give --cost")
+    common.fail("--ways begins with rcas, whose cost is that of the others; or give --cost")
   rows: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS.value}
   console = Console(width=150, highlight=False)
   for seed in range(SEEDS.value):
@@ -110,7 +110,7 @@ def main(config: ConfigDict) -> None:
       try:
         rows[name].append(run_search(this, common.workdir() / f"{name}_{seed}"))
       except ValueError as error:
-        return common.fail(error)
+        common.fail(error)
       console.print(f"{name} {seed}: judged {rows[name][-1]['judged']:.4f}")
   first = rows[WAYS.value[-1]]
   table = Table(title=f"{config.space.name}, n = {SEEDS.value}, {first[0]['devices']}")
@@ -130,7 +130,6 @@ def main(config: ConfigDict) -> None:
     )
   console.print(table)
   console.print("trainings: without finalists; ahead: paired by seed, mean and standard error")
-  return None
 
 
 if __name__ == "__main__":

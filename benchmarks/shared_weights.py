@@ -289,11 +289,10 @@ def main(config: ConfigDict) -> None:
     folder = make_workdir(common.workdir(), config.to_dict())
     printed = on_a_table(setup, folder, table) if table else rank(setup, folder)
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
   for table in printed:
     console.print(table)
-  return None
 
 
 if __name__ == "__main__":

@@ -156,7 +156,6 @@ def fault(rows: dict[str, Row], chip: Chip, too_large: Sequence[str] = ()) -> st
       return f"{name} holds a collective operation; its devices must not communicate"
     if row.memory > chip.memory:
       return f"{name} does not fit the memory of a chip"
-  return None
 
 
 def main(config: ConfigDict) -> None:
@@ -170,7 +169,7 @@ def main(config: ConfigDict) -> None:
     if unknown := sorted(set(wanted) - set(programs)):
       raise ValueError(f"--programs has {unknown[0]!r}; allowed: {', '.join(programs)}")
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   network = target.setup.space.text(target.architecture)
   print(f"{TOPOLOGY.value}: {len(target.devices)} x {target.devices[0].device_kind}")
   print(f"alone and final: {network}\n\n{HEAD}", flush=True)
@@ -189,7 +188,7 @@ def main(config: ConfigDict) -> None:
   if "alone" in rows:
     print(f"\n{estimated(target, rows)}")
   found = fault(rows, target.chip, too_large)
-  return common.fail(found, 1) if found else None
+  common.fail(found, 1) if found else None
 
 
 if __name__ == "__main__":

@@ -161,9 +161,9 @@ def main(config: ConfigDict) -> None:
           result["int8"] = int8_accuracy(network, images, this, folder)
         rows[name].append(result)
   except (ValueError, FloatingPointError) as error:
-    return common.fail(error)
+    common.fail(error)
   except preemption.Preempted as notice:
-    return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
+    common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   first = next(iter(rows.values()))
   steps = f"{first[0]['steps']:,} steps of {config.final.batch_size} images"
   table = Table(title=f"{steps}, n = {SEEDS.value}, {first[0]['devices']}")
@@ -192,7 +192,6 @@ def main(config: ConfigDict) -> None:
   console.print("accuracy: mean and standard deviation; ahead: paired by seed, standard error")
   for name, network in compared.items():
     console.print(f"{label(name)}: {network.space.text(network.architecture)}", markup=False)
-  return None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Commands:
   python -m experiments.train --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
     --architecture=runs/tiny/result.json --workdir=runs/tiny_trained
   python -m experiments.export --workdir=runs/tiny_trained
-The best networks within all three budgets, from one store of trainings: search with --pareto.
+The best networks within all three budgets, from one set of trainings: search with --pareto.
 """
 
 from ml_collections import ConfigDict

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -19,6 +19,7 @@ from rich.console import Console
 import nas_submod
 from experiments import config_file
 from nas_submod import compilation, parallel, precision
+from nas_submod.data import pixels
 from nas_submod.data.loading import Data
 from nas_submod.files import local_path
 from nas_submod.validation import first_line
@@ -106,9 +107,8 @@ def run(main: Callable[[Any], None]) -> None:
   def with_flags(argv):
     if len(argv) > 1:
       fail(f"unknown argument {argv[1]!r}; options begin with --")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     logging.set_verbosity(logging.WARNING)
-    jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or cores or 1)
+    jax.config.update("jax_num_cpu_devices", CPU_DEVICES.value or pixels.cores())
     for name, value in precision.other_settings().items():
       print(f"{name.upper()}={value} is ignored: it changes results", file=sys.stderr)
     precision.use_our_settings()
@@ -187,15 +187,15 @@ def interrupt_on_sigterm() -> None:
   signal.signal(signal.SIGTERM, interrupt)
 
 
-def stop(message: object, code: int) -> Any:
-  """Prints a message and ends the process at once; never returns."""
+def stop(message: object, code: int) -> NoReturn:
+  """Prints a message and ends the process at once."""
   with contextlib.suppress(OSError):  # A stream may be what failed.
     print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
   os._exit(code)  # sys.exit would wait for a running compilation.
 
 
-def fail(message: object, code: int = 2) -> Any:
-  """Prints an error on standard error and exits; never returns."""
+def fail(message: object, code: int = 2) -> NoReturn:
+  """Prints an error on standard error and exits."""
   print(f"error: {message}", file=sys.stderr)
   sys.exit(code)

@@ -72,9 +72,9 @@ def main(config: ConfigDict) -> None:
 
       content = deploy(subject, choice, output, IMAGES.value, show)
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   except KeyboardInterrupt:
-    return common.stop("stopped; the same command begins again", 130)
+    common.stop("stopped; the same command begins again", 130)
   console.print(_summary(content, output), markup=False)
   for fault in card.faults(content):
     print(f"FAULT {fault}", file=sys.stderr)

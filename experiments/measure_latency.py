@@ -59,11 +59,11 @@ def main(config: ConfigDict) -> None:
     with held(path.with_name(f".{path.name}.lock"), str(path)):
       measure_here(space, sampled, path, console)
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   except OSError as error:
-    return common.fail(f"{error.filename} cannot be written: {error.strerror}")
+    common.fail(f"{error.filename} cannot be written: {error.strerror}")
   except KeyboardInterrupt:
-    return common.stop("stopped; the same command continues", 130)
+    common.stop("stopped; the same command continues", 130)
 
 
 def output(name: str) -> pathlib.Path:

@@ -26,13 +26,13 @@ MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of archives downloa
 def main(argv: Any) -> None:
   """Prepares the set and prints its splits."""
   if len(argv) > 1:
-    return common.fail(f"unknown argument {argv[1]!r}; options begin with --")
+    common.fail(f"unknown argument {argv[1]!r}; options begin with --")
   logging.set_verbosity(logging.WARNING)
   try:
     builder = prepare(DATASET.value, DATA_DIR.value, MANUAL_DIR.value)
     name = builder.name if DATASET.value.startswith("folder:") else DATASET.value
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   where = f" --config.data.data_dir={DATA_DIR.value}" if DATA_DIR.value else ""
   use = f"read it by --config.data.source={name}{where}"
   try:

@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
   logging.set_verbosity(logging.WARNING)
   folders = list(dict.fromkeys(argv[1:]))
   if not folders:
-    return common.fail("no folder is given; allowed: the --workdir of one or more searches")
+    common.fail("no folder is given; allowed: the --workdir of one or more searches")
   try:
     if len(folders) == 1 and (files.local_path(folders[0]) / front.FILE).exists():
       folder = files.local_path(folders[0])
@@ -61,8 +61,7 @@ def main(argv: Sequence[str]) -> None:
       figure.save_all(comparison.all_plots(searches), output)
       print(f"{output}/: {page.PAGE_FILE}, {figure.FIGURES}/")
   except ValueError as error:
-    return common.fail(error)
-  return None
+    common.fail(error)
 
 
 if __name__ == "__main__":

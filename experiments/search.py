@@ -23,6 +23,7 @@ from nas_submod import files, identity, parallel, preemption, search
 from nas_submod.evaluation.evaluator import Evaluation, EvaluationError
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
+from nas_submod.identity import Plain
 from nas_submod.report import dry_run, finished, front, live, page, text
 from nas_submod.report.finished import Finished
 from nas_submod.report.origin import origin
@@ -52,12 +53,12 @@ def main(config: ConfigDict) -> None:
       setups[folder] = parallel.on_all_processes(make)
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: _identity(setup) for folder, setup in setups.items()}
-    for _, _, named in folders.values():
+    for _, named in folders.values():
       inputs.check_same_everywhere(named)
 
     def check() -> None:
-      for folder, content in folders.items():
-        check_workdir(folder, *content)
+      for folder, (plain, named) in folders.items():
+        check_workdir(folder, plain, identity.of_evaluations, named)
 
     parallel.on_first_process(check)
     if DRY_RUN.value:
@@ -70,7 +71,7 @@ def main(config: ConfigDict) -> None:
           )
       return
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   known: list[Evaluation] = []
   searches = []
   trainers: list[TrainingEvaluator] = []  # The first search makes one, whose programs all use.
@@ -106,28 +107,28 @@ def search_in(
   Returns:
     The search as reports read it, and its evaluations.
   """
-  plain, decides, files_named = _identity(setup)
+  plain, named = _identity(setup)
   try:
     lock = contextlib.ExitStack()
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
     # The config in a workdir belongs to its result; a longer search replaces both at its end.
     is_new = not (workdir / finished.RESULT_FILE).exists()
     open_workdir = make_workdir if is_new else check_workdir
-    parallel.on_first_process(lambda: open_workdir(workdir, plain, decides, files_named))
-    made_by = identity.fingerprint_of(decides(plain), files_named)
+    parallel.on_first_process(lambda: open_workdir(workdir, plain, identity.of_evaluations, named))
+    made_by = identity.fingerprint_of(identity.of_evaluations(plain), named)
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
     journal.add([e for e in known if journal.get(e.key, e.replicate) is None])
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   with lock, common.one_line(_KEPT):
     result = run(setup, workdir, journal, console, trainers)
     result["run"] = origin("experiments.search", common.given_arguments())
-    found = finished.make(str(workdir), plain, result, journal, files_named)
+    found = finished.make(str(workdir), plain, result, journal, named)
     if jax.process_index() > 0:
       return found, journal
     try:
       try:
-        make_workdir(workdir, plain, decides, files_named)
+        make_workdir(workdir, plain, identity.of_evaluations, named)
         files.write_json(workdir / finished.RESULT_FILE, result)
       finally:  # The disk may be full; the answer is known.
         console.print(text.summary(found, VERBOSE.value), markup=False)
@@ -139,15 +140,14 @@ def search_in(
 
 def _kept(folder: pathlib.Path, setup: search.Setup) -> int:
   """The number of evaluations in a folder that may not exist."""
-  plain, decides, files_named = _identity(setup)
-  made_by = identity.fingerprint_of(decides(plain), files_named)
+  plain, named = _identity(setup)
+  made_by = identity.fingerprint_of(identity.of_evaluations(plain), named)
   return len(Journal(folder / JOURNAL_FILE, made_by, setup.check))
 
 
-def _identity(setup: search.Setup) -> tuple[Any, Any, Any]:
-  """The plain config, the function for its part that decides values, and other inputs."""
-  plain = plain_of(ConfigDict(setup.config).to_dict())
-  return plain, identity.of_evaluations, inputs.of_search(setup)
+def _identity(setup: search.Setup) -> tuple[Plain, dict[str, str]]:
+  """What decides the values of a search: the plain config, and fingerprints of other inputs."""
+  return plain_of(ConfigDict(setup.config).to_dict()), inputs.of_search(setup)
 
 
 def run(
@@ -174,23 +174,21 @@ def run(
         result["seconds"]["shared_weights"] = sharing
       return result
   except (search.SearchFailedError, FloatingPointError) as error:
-    return common.fail(error)
+    common.fail(error)
   except preemption.Preempted as notice:
-    return common.stop(f"{notice}; the same command continues", preemption.EXIT_CODE)
+    common.stop(f"{notice}; the same command continues", preemption.EXIT_CODE)
   except ValueError as error:
     if not common.is_ours(error):  # A fault in a user's code is shown with its place.
       raise
-    return common.fail(error)
+    common.fail(error)
   except jax.errors.JaxRuntimeError as error:
     # At once: other processes may wait for this one.
-    return common.stop(f"error: the device failed: {first_line(error)}{_KEPT}", 1)
+    common.stop(f"error: the device failed: {first_line(error)}{_KEPT}", 1)
   except EvaluationError as error:
-    return common.stop(f"error: {error}{_KEPT}", 1)
+    common.stop(f"error: {error}{_KEPT}", 1)
   except KeyboardInterrupt as interrupt:
     code = 143 if isinstance(interrupt, common.Terminated) else 130
-    return common.stop(
-      f"stopped; the same command continues (trainings kept: {len(journal)})", code
-    )
+    common.stop(f"stopped; the same command continues (trainings kept: {len(journal)})", code)
 
 
 if __name__ == "__main__":

@@ -75,10 +75,9 @@ def main(config: ConfigDict) -> None:
       print(study_text.describe(found))
       study_figures.write(found, workdir)
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   except EvaluationError as error:
-    return common.fail(error, 1)
-  return None
+    common.fail(error, 1)
 
 
 def _study_table() -> Any:

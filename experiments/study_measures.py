@@ -29,7 +29,10 @@ def assumption(of: Measured, samples: np.ndarray, start: int) -> dict[str, Any]:
     "trainings": samples.shape[1],
     "noise": [float(of.errors.min()), float(of.errors.max())],  # of a mean
   }
-  rows = {"monotone": properties.single_gains(after), "diminishing": properties.squares(after)}
+  rows = {
+    "monotone": properties.single_gains(after),
+    "diminishing": properties.second_differences(after),
+  }
   for name, where in rows.items():
     contrasts = properties.contrasts(of, where)
     found[name] = properties.violations(contrasts)._asdict()

@@ -165,9 +165,8 @@ def evaluate(
   """
   plain = plain_of(ConfigDict(setup.config).to_dict())
   named = inputs.of_search(setup)
-  decides = identity.of_evaluations
-  make_workdir(workdir, plain, decides, named)
-  made_by = identity.fingerprint_of(decides(plain), named)
+  make_workdir(workdir, plain, identity.of_evaluations, named)
+  made_by = identity.fingerprint_of(identity.of_evaluations(plain), named)
   journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
   trainer = TrainingEvaluator(setup.space, setup.data, setup.config)
   evaluator = Journaled(trainer, setup.space, journal)

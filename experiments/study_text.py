@@ -72,7 +72,7 @@ def _violations(found: Found, name: str, what: str) -> list[str]:
   sized = f", median size {number(size)}" if size is not None else ""
   lines = [
     f"{share} whatever the noise; beyond it {tested['found']} ({tested['found'] / checked:.2%}"
-    f"{sized}); one of {number(tested['least'])} would be found half of the time",
+    f"{sized}); one of {number(tested['detectable'])} would be found half of the time",
     f"  false alarms: {tested['false_positives']:.1%} of simulations without a violation",
   ]
   if (held := tested["held_out"])["selected"]:
@@ -85,8 +85,8 @@ def _violations(found: Found, name: str, what: str) -> list[str]:
   kind = "additions" if name == "monotone" else "pairs of blocks"
   lines.append(
     f"  mean over all sets, for each of {means['checked']} {kind}: {means['negative']} negative, "
-    f"{means['found']} beyond the noise; one of {number(means['least'])} would be found half of "
-    "the time"
+    f"{means['found']} beyond the noise; one of {number(means['detectable'])} would be found half "
+    "of the time"
   )
   return lines
 

@@ -83,7 +83,7 @@ def main(config: ConfigDict) -> None:
   try:
     found = commands()
   except ValueError as error:
-    return common.fail(error)
+    common.fail(error)
   for command in found:
     print(shlex.join(command), flush=True)
     if RUN.value and (code := subprocess.run(command, check=False).returncode):

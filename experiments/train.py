@@ -69,8 +69,9 @@ def main(config: ConfigDict) -> None:
     inputs.check_same_everywhere(files_named)
     lock = contextlib.ExitStack()  # Ends with the process.
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
-    decides = identity.of_training
-    parallel.on_first_process(lambda: make_workdir(workdir, run_config, decides, files_named))
+    parallel.on_first_process(
+      lambda: make_workdir(workdir, run_config, identity.of_training, files_named)
+    )
     # Facts that a trained network needs about its data, for use without them.
     parallel.on_first_process(lambda: files.write_json(workdir / trained.DATA_FILE, facts))
     console.print(text.draw(space, architecture), markup=False)
@@ -85,9 +86,9 @@ def main(config: ConfigDict) -> None:
       with common.one_line(_CONTINUES):
         metrics = final.train(space, architecture, images, config, workdir, show, initial)
   except (ValueError, FloatingPointError) as error:
-    return common.fail(error)
+    common.fail(error)
   except preemption.Preempted as notice:
-    return common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
+    common.fail(f"{notice}; the same command continues", preemption.EXIT_CODE)
   with common.one_line(_CONTINUES):
     try:
       if jax.process_index() == 0:

@@ -195,6 +195,12 @@ class Problem:
     """The most that a feasible set may use, `[m]`: the budget, with a tolerance for float costs."""
     return self._limit(_SET_TOLERANCE)
 
+  @property
+  def bounded(self) -> jax.Array:
+    """Which budgets are finite; an infinite whole-number one is the largest int. `[m]` bool."""
+    dtype = self.budget.dtype
+    return self.budget < (jnp.iinfo(dtype).max if jnp.issubdtype(dtype, jnp.integer) else jnp.inf)
+
   def _limit(self, tolerance: float) -> jax.Array:
     inexact = jnp.issubdtype(self.budget.dtype, jnp.inexact)
     return self.budget * (1 + tolerance) if inexact else self.budget

@@ -83,7 +83,7 @@ def test_residual_is_that_of_resnet(stride):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_separable_has_no_rectifier_at_its_end(stride):
+def test_depthwise_separable_has_no_relu_at_its_end(stride):
   block = blocks.depthwise_separable(4, 4, stride)
   variables = random_variables(block)
   x = jax.random.normal(jax.random.key(1), (2, 6, 6, 4))

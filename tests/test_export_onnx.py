@@ -131,7 +131,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, digits
   assert not list(tmp_path.iterdir())
 
 
-def test_int8_bears_a_rectifier_that_always_returns_zero(tmp_path):
+def test_int8_bears_a_relu_that_always_returns_zero(tmp_path):
   layer = layers.serial(layers.conv(2, 2, bias=True), layers.relu(), layers.conv(2, 2, bias=True))
   eye, last = np.eye(2, dtype=np.float32)[None, None], np.ones(2, np.float32)
   params = ({"kernel": eye, "bias": -99 * last}, (), {"kernel": eye, "bias": last})

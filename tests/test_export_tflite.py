@@ -101,7 +101,7 @@ def test_int8_bears_channels_whose_kernel_is_zero(dead, tmp_path):
   start = layer.init(jax.random.key(0), lambda _, shape: np.float32(rng.normal(size=shape)))
   kernel = np.array(start.params[0]["kernel"])
   kernel[..., :dead] *= 1e-9
-  bias = np.full(8, -9 if dead == 8 else 1, np.float32)  # The rectifier makes zeros of -9.
+  bias = np.full(8, -9 if dead == 8 else 1, np.float32)  # The ReLU makes zeros of -9.
   last = start.params[2] | {"bias": np.ones(3, np.float32)}
   params = ({"kernel": kernel, "bias": bias}, (), last)
   variables = layers.Variables(params, start.state)

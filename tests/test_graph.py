@@ -9,7 +9,7 @@ IMAGE = (4, 4, 2)
 
 
 def summary(found):
-  """Kind, inputs, batch norm and rectifier of each operation, and the output."""
+  """Kind, inputs, batch norm and ReLU of each operation, and the output."""
   operations = [(o.kind, o.inputs, o.norm, o.active) for o in found.operations]
   return operations, found.output
 
@@ -37,12 +37,12 @@ def test_a_convolution_takes_its_own_batch_norm_alone():
   )
 
 
-def test_batch_norm_after_the_rectifier_stays():
+def test_batch_norm_after_the_relu_stays():
   layer = layers.serial(layers.conv(2, 2), layers.relu(), layers.batch_norm(2))
   assert fused(layer) == ([("conv", (0,), None, True), ("batch_norm", (1,), None, False)], 2)
 
 
-def test_batch_norm_and_rectifier_of_the_input_stay():
+def test_batch_norm_and_relu_of_the_input_stay():
   layer = layers.serial(layers.batch_norm(2), layers.relu(), layers.conv(2, 2))
   assert fused(layer) == (
     [("batch_norm", (0,), None, False), ("relu", (1,), None, False), ("conv", (2,), None, False)],
@@ -50,7 +50,7 @@ def test_batch_norm_and_rectifier_of_the_input_stay():
   )
 
 
-def test_a_rectifier_of_a_sum_is_part_of_it():
+def test_a_relu_of_a_sum_is_part_of_it():
   layer = layers.serial(layers.residual(conv_bn(2, 2, active=False)), layers.relu())
   assert fused(layer) == (
     [("conv", (0,), (0, 0, 1), False), ("add", (1, 0), None, True)],
@@ -59,7 +59,7 @@ def test_a_rectifier_of_a_sum_is_part_of_it():
 
 
 def test_a_tensor_read_twice_is_not_fused():
-  """The shortcut reads the convolution before its rectifier."""
+  """The shortcut reads the convolution before its ReLU."""
   layer = layers.serial(layers.conv(2, 2), layers.residual(layers.relu()))
   assert fused(layer) == (
     [("conv", (0,), None, False), ("relu", (1,), None, False), ("add", (2, 1), None, False)],
@@ -78,7 +78,7 @@ def test_an_operation_that_reads_a_tensor_twice_is_the_only_reader():
 
 
 def test_the_output_is_not_fused_into():
-  """A rectifier reads the output, and nobody reads the rectifier."""
+  """A ReLU reads the output, and nobody reads the ReLU."""
   found = graph.start(IMAGE).add("conv", shape=IMAGE).add("relu")._replace(output=1)
   assert summary(graph.fuse(found)) == (
     [("conv", (0,), None, False), ("relu", (1,), None, False)],
@@ -108,7 +108,7 @@ def test_an_empty_layer_returns_its_input(layer):
   assert fused(layer) == ([], 0)
 
 
-def test_a_rectifier_of_a_pool_or_a_product_stays():
+def test_a_relu_of_a_pool_or_a_product_stays():
   layer = layers.serial(layers.squeeze_excite(2), layers.relu(), layers.global_average_pool())
   kinds = [kind for kind, *_ in fused(layer)[0]]
   assert kinds == ["pool", "conv", "conv", "hard_sigmoid", "multiply", "relu", "pool"]

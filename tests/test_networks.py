@@ -18,7 +18,7 @@ from nas_submod.networks.search_space import SearchSpace, Stage
 # norm have a true gradient of zero, and only rounding errors.
 TOLERANCE = 2e-5
 # Deep networks are compared in float64. A rounding error of float32 changes the sign of some number
-# before a rectifier, and the gradient jumps: in rcnet_cifar100, images that change by 1e-6 change
+# before a ReLU, and the gradient jumps: in rcnet_cifar100, images that change by 1e-6 change
 # the gradient by 1.7e-3 of its norm, 230 times its slope, and the logits by their slope alone. In
 # float64 the two networks differ by 3e-16.
 TOLERANCE_OF_DOUBLES = 1e-9

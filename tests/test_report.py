@@ -166,9 +166,9 @@ def test_what_was_nearly_chosen_is_the_second_best_by_the_rule(found, rule, pric
           ranked[key] = (values[key] - values[space.key(base)]) / price(extra, limits)
   first, second, *_ = sorted(ranked, key=ranked.get, reverse=True)
   assert first == space.key(step)
-  assert chain.steps[1].nearly.addition.key == second
+  assert chain.steps[1].runner_up.addition.key == second
   gain = values[second] - values[space.key(base)]
-  np.testing.assert_allclose(chain.steps[1].nearly.gain, gain)
+  np.testing.assert_allclose(chain.steps[1].runner_up.gain, gain)
 
 
 def made_of(values, start=". | e2"):

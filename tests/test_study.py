@@ -20,7 +20,7 @@ from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.files import finite
 from nas_submod.search.setup import make_setup
 from nas_submod.set_functions.measured import additions, measured
-from nas_submod.set_functions.properties import single_gains, squares
+from nas_submod.set_functions.properties import second_differences, single_gains
 from tests import tiny_config, tiny_data
 from tests.tiny_table import tiny_rows, write
 
@@ -94,7 +94,7 @@ def test_a_design_holds_the_squares_of_its_chains():
   assert len(np.unique(design.masks, axis=0)) == len(design.masks)
   after = additions(design.masks)
   gains = {tuple(row) for row in single_gains(after).tolist()}
-  found = {frozenset(row) for row in squares(after).tolist()}
+  found = {frozenset(row) for row in second_differences(after).tolist()}
   for chain in design.chains:
     masks = design.masks[chain]
     assert not np.asarray(setup.problem.additions(masks[-1]).fits).any()

@@ -16,8 +16,8 @@ from nas_submod.set_functions.properties import (
   false_positives,
   held_out,
   random_additions,
+  second_differences,
   single_gains,
-  squares,
   violations,
 )
 
@@ -48,7 +48,7 @@ SQUARE = exactly(MASKS.sum(axis=1) ** 2)
 
 
 def test_every_addition_and_every_square_of_the_lattice_is_found():
-  assert len(single_gains(AFTER)) == 6 * 32 and len(squares(AFTER)) == 15 * 16
+  assert len(single_gains(AFTER)) == 6 * 32 and len(second_differences(AFTER)) == 15 * 16
   for small, large in single_gains(AFTER):
     assert (MASKS[small] <= MASKS[large]).all() and MASKS[large].sum() == MASKS[small].sum() + 1
   some = additions(MASKS[[0, 1, 3]])
@@ -57,12 +57,12 @@ def test_every_addition_and_every_square_of_the_lattice_is_found():
 
 @pytest.mark.parametrize("of", [MODULAR, COVERAGE, FACILITY, ROOT])
 def test_monotone_submodular_functions_have_no_violation(of):
-  assert violated(of, single_gains(AFTER)) == violated(of, squares(AFTER)) == 0
+  assert violated(of, single_gains(AFTER)) == violated(of, second_differences(AFTER)) == 0
   assert submodularity_ratio(of, AFTER).value >= 1 - 1e-5  # values are float32
 
 
 def test_every_square_of_a_supermodular_function_is_a_violation():
-  found = violations(contrasts(SQUARE, squares(AFTER)))
+  found = violations(contrasts(SQUARE, second_differences(AFTER)))
   assert found.found == found.negative == found.checked == 240
   assert found.median == pytest.approx(2)
   assert violated(exactly(-MASKS.sum(axis=1)), single_gains(AFTER)) == 6 * 32
@@ -107,14 +107,16 @@ def test_ratio_and_curvature_agree_with_brute_force():
 def test_a_set_of_the_same_object_shares_its_noise():
   # {0} and {1} are one object: 2 F({0}) - F({}) - F({0, 1}) has the variance 4 + 1 + 1.
   of = Measured(MASKS[:4], np.zeros(4), np.ones(4), np.array([0, 1, 1, 2]))
-  assert contrasts(of, squares(additions(of.masks))).errors == pytest.approx([np.sqrt(6)])
+  assert contrasts(of, second_differences(additions(of.masks))).errors == pytest.approx(
+    [np.sqrt(6)]
+  )
 
 
 def test_the_level_of_the_test_is_that_of_benjamini_and_hochberg():
   # One-sided chances 0.001, 0.01, 0.04 and 0.5 of four: 0.01 <= 2/4 0.05, 0.04 > 3/4 0.05.
   found = Contrasts(np.array([-3.0902, -2.3263, -1.7507, 0]), np.ones(4), np.inf)
   assert beyond_noise(found).tolist() == [True, True, False, False]
-  assert violations(found).least == pytest.approx(1.96, abs=0.01)  # the level is 2/4 0.05
+  assert violations(found).detectable == pytest.approx(1.96, abs=0.01)  # the level is 2/4 0.05
 
 
 def noisy(of, noise, repeats, rng):
@@ -126,7 +128,7 @@ def noisy(of, noise, repeats, rng):
 def test_noise_alone_is_no_violation_and_a_real_one_is_found():
   rng = np.random.default_rng(2)
   samples, of = noisy(MODULAR, 0.1, 3, rng)
-  rows = squares(AFTER)
+  rows = second_differences(AFTER)
   plain = violations(contrasts(of, rows))
   assert plain.negative > 90 and plain.found == 0  # about half of 240
   assert 0 < false_positives(of, samples, rows, 400, rng) < 0.1  # nominally 0.05
@@ -137,7 +139,7 @@ def test_noise_alone_is_no_violation_and_a_real_one_is_found():
 
 def test_a_violation_too_small_to_be_found_once_is_found_in_the_mean():
   both = MASKS[:, 0] & MASKS[:, 1]  # They gain 0.2 more together, at every set.
-  rng, rows = np.random.default_rng(6), squares(AFTER)
+  rng, rows = np.random.default_rng(6), second_differences(AFTER)
   once, in_mean, false = [], [], []
   for _ in range(40):
     of = noisy(exactly(MODULAR.values + 0.2 * both), 0.1, 3, rng)[1]
@@ -146,14 +148,14 @@ def test_a_violation_too_small_to_be_found_once_is_found_in_the_mean():
     in_mean.append(found[0])
     false.append(found[1:].any())
   assert np.mean(once) < 1 and all(in_mean) and np.mean(false) < 0.2
-  # A mean is of 16 squares of four values each, none of them in two.
+  # A mean is of 16 second_differences of four values each, none of them in two.
   np.testing.assert_allclose(averaged(of, rows).errors, of.errors[0] * 2 / np.sqrt(16))
   one = averaged(of._replace(objects=np.zeros(64, int)), single_gains(AFTER))
   np.testing.assert_allclose(one.errors, 0, atol=1e-9)  # The noise of one object cancels.
 
 
 def test_a_measurement_left_out_tells_noise_from_violations():
-  rng, rows = np.random.default_rng(3), squares(AFTER)
+  rng, rows = np.random.default_rng(3), second_differences(AFTER)
   of_noise = held_out(noisy(FACILITY, 0.3, 3, rng)[0], rows)
   of_violations = held_out(noisy(SQUARE, 0.3, 3, rng)[0], rows)
   assert of_noise.mean > 0 and of_noise.least <= of_noise.mean <= of_noise.most

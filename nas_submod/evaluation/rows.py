@@ -30,8 +30,8 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
     raise ValueError("it is no JSON object")
   made_by = row.pop("made_by", "")
   row.pop("parent", None)  # Of earlier versions.
-  missing = [name for name in Evaluation._fields if name not in row]
-  if missing := [name for name in missing if name not in Evaluation._field_defaults]:
+  needed = [name for name in Evaluation._fields if name not in Evaluation._field_defaults]
+  if missing := [name for name in needed if name not in row]:
     raise ValueError(f"it lacks {', '.join(missing)}")
   if unknown := sorted(set(row) - set(Evaluation._fields)):
     raise ValueError(f"it has the unknown field {unknown[0]!r}")

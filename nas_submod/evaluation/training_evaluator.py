@@ -72,7 +72,9 @@ class TrainingEvaluator:
     """Trains at most one network per device; after an error, trains each network alone."""
     began, compiling = time.perf_counter(), CompilationLog()
     cause, trained = "", None
-    for _ in range(2):  # A lone network is tried twice, outside `except`, which keeps arrays.
+    # A lone network is tried twice. The second try is outside `except`, because a caught error
+    # keeps the arrays of the failed try in memory.
+    for _ in range(2):
       try:
         with compiling.counting():
           trained = self._train(jobs)
@@ -84,7 +86,7 @@ class TrainingEvaluator:
           yield from self._round([job])
         return
     if trained is None:
-      self._check_another(cause)
+      self._check_start_network(cause)
       seconds = max(time.perf_counter() - began - compiling.seconds, 0.0)
       key = self._space.key(jobs[0].architecture)
       yield Evaluation(key, jobs[0].replicate, None, seconds, 0, cause=cause)
@@ -140,7 +142,7 @@ class TrainingEvaluator:
       raise _TrainingError(cause)
     return trained
 
-  def _check_another(self, cause: str) -> None:
+  def _check_start_network(self, cause: str) -> None:
     """Trains the start network for a step, to see whether a network or the machine is at fault.
 
     Raises:

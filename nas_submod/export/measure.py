@@ -90,8 +90,8 @@ def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -
     "threads": str(threads),
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     "versions": _versions(),
-    "protocol": f"float32, batch 1, {clock}, {timing.PERCENTILE}th percentile of 50, "
-    "in shuffled turn",
+    "protocol": f"float32, batch 1, {clock}, {timing.PERCENTILE}th percentile of "
+    f"{timing.SWEEPS}, in shuffled order",
     "space": space_comment(space),
   }
 

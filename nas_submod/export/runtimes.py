@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -39,6 +39,15 @@ def content(path: str | pathlib.Path) -> bytes:
     raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def onnx_session(model: bytes | str, threads: int) -> Any:
+  """A session of onnxruntime on the CPU, from the content of an ONNX file or from its path."""
+  onnxruntime = package("onnxruntime")
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+  options.log_severity_level = 3  # Errors only.
+  return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
   """Loads an ONNX file on the CPU.
 
@@ -50,13 +59,10 @@ def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
     ValueError: If the file cannot be loaded, or package onnxruntime is missing.
   """
   at_least_one(threads=threads)
-  onnxruntime = package("onnxruntime")
-  options = onnxruntime.SessionOptions()
-  options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-  options.log_severity_level = 3  # Errors only.
+  package("onnxruntime")
   written = content(path)
   try:
-    session = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(written, threads)
   except Exception as error:  # Its errors have no common class.
     raise ValueError(f"{path} cannot be loaded by onnxruntime: {first_line(error)}") from None
   [name] = [tensor.name for tensor in session.get_inputs()]

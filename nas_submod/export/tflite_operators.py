@@ -7,6 +7,7 @@ import numpy as np
 from nas_submod.export.model import Weights
 from nas_submod.export.tflite_build import Builder
 from nas_submod.networks.graph import Operation, Shape
+from nas_submod.resources.memory import padded_copy
 
 
 def add(
@@ -66,7 +67,7 @@ def _convolution(
   assert weights.kernel is not None and weights.bias is not None
   step, side = operation.stride, operation.kernel
   padding = build.schema.Padding.SAME
-  if pads(before, side, step):
+  if padded_copy(before, side, step):
     edge, [height, width, channels] = side // 2, before
     sides = build.constant(
       f"{name}/sides", np.array([[0, 0], [edge, edge], [edge, edge], [0, 0]], np.int32)
@@ -90,23 +91,6 @@ def _convolution(
   # Runtimes take the number of groups from the shape of the kernel.
   read = [source, build.constant(f"{name}/kernel", kernel.transpose(3, 0, 1, 2)), bias]
   return build.operator("CONV_2D", read, output(), "Conv2DOptions", **options)
-
-
-def pads(before: Shape, kernel: int, stride: int) -> bool:
-  """Whether a convolution needs a padded copy of its input.
-
-  A layer pads `(kernel - 1) / 2` on each side. TFLite's own padding, SAME, does so at stride 1, but
-  at stride 2 only for odd sides: for even sides, it has one row or column less before the image.
-
-  Args:
-    before: Height, width and channels of the input.
-    kernel: Side of the kernel, in pixels.
-    stride: Its step, in pixels.
-  """
-  return any(
-    max((-(-side // stride) - 1) * stride + kernel - side, 0) // 2 != kernel // 2
-    for side in before[:2]
-  )
 
 
 def _scale_and_shift(

@@ -17,11 +17,12 @@ import numpy as np
 
 from nas_submod import files
 from nas_submod.export.extras import package
+from nas_submod.export.runtimes import onnx_session
 from nas_submod.export.standard_error import captured
 from nas_submod.validation import at_least_one
 
 PERCENTILE = 10
-_TOGETHER = 50  # Sweeps per percentile.
+SWEEPS = 50  # Per percentile.
 _KEEP_EVERY = 10  # Sweeps; writing more often would disturb what is timed.
 
 
@@ -32,10 +33,7 @@ def prepare_onnxruntime(path: pathlib.Path, threads: int = 1) -> Callable[[], No
     ValueError: If package onnxruntime is missing.
   """
   onnxruntime = package("onnxruntime")
-  options = onnxruntime.SessionOptions()
-  options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-  options.log_severity_level = 3  # Errors only.
-  session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+  session = onnx_session(str(path), threads)
   [source], [target] = session.get_inputs(), session.get_outputs()
   binding = session.io_binding()
   binding.bind_cpu_input(source.name, _image([1, *source.shape[1:]]))
@@ -163,7 +161,7 @@ def round_robin(
   is_new, kept = True, len(rows)
   try:
     while len(rows) < sweeps:
-      if renew is not None and not is_new and len(rows) % _TOGETHER == 0:
+      if renew is not None and not is_new and len(rows) % SWEEPS == 0:
         runs = {}  # Frees the memory of the old ones.
         runs, is_new = renew(), True
       if is_new:
@@ -177,7 +175,7 @@ def round_robin(
   finally:
     if log is not None:
       files.append_lines(log, rows[kept:])
-  together = np.array_split(np.array(rows), max(1, len(rows) // _TOGETHER))
+  together = np.array_split(np.array(rows), max(1, len(rows) // SWEEPS))
   values = np.mean([np.percentile(some, PERCENTILE, axis=0) for some in together], axis=0)
   return dict(zip(names, values.tolist()))
 

@@ -97,7 +97,7 @@ def _hashable(name: str, value: Any) -> Any:
 def conv_bn(
   cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
 ) -> Layer:
-  """Convolution, batch norm and, if active, the rectifier."""
+  """Convolution, batch norm and, if active, the ReLU."""
   normed = (layers.conv(cin, cout, kernel, stride, groups), layers.batch_norm(cout))
   return layers.serial(*normed, *((layers.relu(),) if active else ()))
 
@@ -147,7 +147,7 @@ def inverted_residual(
 def residual(cin: int, cout: int, stride: int, *, kernel: int = 3) -> Layer:
   """The basic residual block of ResNet (He et al. 2016): two convolutions with batch norm.
 
-  Rectifiers follow the first convolution and the addition. If the shape changes, the shortcut is a
+  ReLUs follow the first convolution and the addition. If the shape changes, the shortcut is a
   1x1 convolution with batch norm.
 
   Args:
@@ -170,7 +170,7 @@ def depthwise_separable(
   """An inverted residual of expansion 1 without its first convolution: depthwise, then 1x1.
 
   It is MobileNetV2's first block and the SepConv of MnasNet (Tan et al. 2019). Unlike MobileNetV1's
-  block, it does not end with a rectifier, and it adds its input if the shapes agree.
+  block, it does not end with a ReLU, and it adds its input if the shapes agree.
 
   Args:
     cin: Input channels.

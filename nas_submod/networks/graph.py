@@ -12,7 +12,7 @@ Path = tuple[int, ...]
 
 # The kinds of an operation, with the number of inputs of each.
 KINDS = {
-  "conv": 1,  # with padding (kernel - 1) / 2, and batch norm and rectifier after `fuse`
+  "conv": 1,  # with padding (kernel - 1) / 2, and batch norm and ReLU after `fuse`
   "batch_norm": 1,
   "relu": 1,
   "hard_sigmoid": 1,  # relu6(x + 3) / 6
@@ -45,7 +45,7 @@ class Operation(NamedTuple):
     epsilon: Number that batch norm adds to the variance.
     norm: After `fuse`: the path of the batch norm that a convolution absorbed, or None.
     norm_epsilon: Its epsilon.
-    active: After `fuse`: whether the rectifier is part of the operation.
+    active: After `fuse`: whether the ReLU is part of the operation.
   """
 
   kind: str
@@ -139,7 +139,7 @@ def start(shape: Shape) -> Graph:
 def fuse(graph: Graph) -> Graph:
   """The graph as a device runs it.
 
-  A batch norm merges into the convolution before it, and a rectifier into the convolution, dense
+  A batch norm merges into the convolution before it, and a ReLU into the convolution, dense
   layer or addition before it, unless another operation reads the tensor between them.
   """
   operations: list[Operation] = []

@@ -105,7 +105,7 @@ def identity() -> Layer:
 
 
 def relu() -> Layer:
-  """The rectifier."""
+  """The ReLU."""
   return parameter_free(jax.nn.relu, kind="relu")
 
 

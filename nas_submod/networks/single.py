@@ -1,4 +1,8 @@
-"""The network of one set, with its own program: the reference for the universal network."""
+"""The skeleton of a space, and the network of one set with a program of its own.
+
+The skeleton is the stem, the heads, the shapes and the order of the blocks. The network of one set
+is the reference for the universal network.
+"""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -32,8 +32,9 @@ class Optimizer(NamedTuple):
       needs in total. `tell` gets the mean of the first `k`, even if there are more. So a value does
       not depend on which sets other runs inside the optimizer asked.
     solve: None, or `(problem, value, rng) -> Outcome`, a faster way to the same answer. The driver
-      uses it instead of rounds if `value` is traceable and evaluations are not limited. If F is not
-      submodular, a lazy optimizer may return another set, because it bounds gains by other values.
+      uses it instead of rounds if `value` is traceable, evaluations are not limited and there is no
+      callback. If F is not submodular, a lazy optimizer may return another set, because it bounds
+      gains by other values.
   """
 
   init: Callable[..., State]

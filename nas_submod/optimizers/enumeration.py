@@ -76,19 +76,19 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     at_least_one(chunk=chunk)
 
   @jax.jit  # never run: `jit` caches the shapes that `eval_shape` finds
-  def start_of_lane(problem: Problem, rng: jax.Array) -> Any:
+  def start_of_seed(problem: Problem, rng: jax.Array) -> Any:
     state = inner.init(problem, rng)
     return state, inner.ask(state)
 
   def chunk_size(problem: Problem, rng: jax.Array, seeds: int) -> int:
     if chunk is not None:
       return min(chunk, seeds)
-    shapes = start_of_lane.eval_shape(problem, rng)
+    shapes = start_of_seed.eval_shape(problem, rng)
     entries = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     chunks = -(-seeds // max(1, _CHUNK_ENTRIES // entries))
     return -(-seeds // chunks)  # chunks of one size, with the least padding
 
-  def in_lanes(function: Any, state: EnumerationState, *rest: Any) -> Any:
+  def on_seeds(function: Any, state: EnumerationState, *rest: Any) -> Any:
     """Applies a function of an inner state to every seed of the chunk, with its own problem."""
 
     def call(required: jax.Array, inner_state: State, *rest: Any) -> Any:
@@ -98,20 +98,20 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     return jax.vmap(call)(state.required, state.inner, *rest)
 
   def is_running(state: EnumerationState) -> jax.Array:
-    return ~in_lanes(inner.done, state) & is_seed(state)
+    return ~on_seeds(inner.done, state) & is_seed(state)
 
   def is_seed(state: EnumerationState) -> jax.Array:
     return state.begin + jnp.arange(state.required.shape[0]) < state.feasible_seeds
 
   def begin_chunk(state: EnumerationState, begin: jax.Array) -> EnumerationState:
-    lanes = begin + jnp.arange(state.required.shape[0])
-    lanes = jnp.where(lanes < state.feasible_seeds, lanes, 0)
+    numbers = begin + jnp.arange(state.required.shape[0])
+    numbers = jnp.where(numbers < state.feasible_seeds, numbers, 0)
 
-    def start(lane: jax.Array) -> tuple[jax.Array, State]:
-      problem, key = _of_lane(state.problem, state.seeds, state.rng, lane)
+    def start(number: jax.Array) -> tuple[jax.Array, State]:
+      problem, key = _of_seed(state.problem, state.seeds, state.rng, number)
       return problem.required, inner.init(problem, key)._replace(problem=None)
 
-    required, inner_states = jax.vmap(start)(lanes)
+    required, inner_states = jax.vmap(start)(numbers)
     return state._replace(begin=begin, required=required, inner=inner_states)
 
   def init(problem: Problem, rng: jax.Array) -> EnumerationState:
@@ -129,14 +129,14 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     return begin_chunk(state, state.begin)
 
   def ask(state: EnumerationState) -> tuple[jax.Array, jax.Array]:
-    masks, valid = in_lanes(inner.ask, state)
+    masks, valid = on_seeds(inner.ask, state)
     valid &= is_running(state)[:, None]
     return masks.reshape(-1, state.problem.n), valid.reshape(-1)
 
   def tell(state: EnumerationState, *answers: jax.Array) -> tuple[EnumerationState, Info]:
     running = is_running(state)
     answers = tuple(answer.reshape(running.size, -1) for answer in answers)
-    told, info = in_lanes(tell_inner, state, *answers)
+    told, info = on_seeds(tell_inner, state, *answers)
     keep_done = functools.partial(_where_rows, running)
     state = state._replace(inner=jax.tree.map(keep_done, told, state.inner))
     info = info._replace(accepted=info.accepted & running[:, None])
@@ -156,11 +156,11 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     return state.begin >= state.feasible_seeds
 
   def best(state: EnumerationState) -> Incumbent:
-    masks, values = in_lanes(inner.best, state)
+    masks, values = on_seeds(inner.best, state)
     return state.incumbent.challenged(masks, jnp.where(is_seed(state), values, -jnp.inf))[0]
 
   def replicates(state: EnumerationState) -> jax.Array:
-    return in_lanes(inner.replicates, state).reshape(-1)
+    return on_seeds(inner.replicates, state).reshape(-1)
 
   complete = functools.partial(complete_seed, inner)
 
@@ -172,8 +172,8 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
     size = chunk_size(problem, rng, seeds.shape[0])
     count = int(count)
     begins = range(0, count, size)
-    lanes = (np.arange(begin, begin + size, dtype=np.int32) for begin in begins)
-    chunks = (np.where(chunk < count, chunk, 0) for chunk in lanes)
+    numbers = (np.arange(begin, begin + size, dtype=np.int32) for begin in begins)
+    chunks = (np.where(chunk < count, chunk, 0) for chunk in numbers)
     results = parallel.vmap_over_devices(complete, (problem, value, seeds, rng), chunks)
     outcomes = [
       jax.tree.map(operator.itemgetter(slice(count - begin)), outcome)
@@ -199,17 +199,17 @@ def partial_enumeration(inner: Optimizer, depth: int, chunk: int | None = None) 
 
 
 @full_precision()
-def complete_seed(inner: Optimizer, shared: Any, lane: jax.Array) -> Outcome:
+def complete_seed(inner: Optimizer, shared: Any, number: jax.Array) -> Outcome:
   """The run of the inner optimizer from one seed.
 
   Args:
     inner: The inner optimizer.
     shared: The problem, the set function, all seeds `[K, depth]` and the random key of seed 0.
-    lane: Number of the seed. `[]` int.
+    number: Number of the seed. `[]` int.
   """
   problem, value, seeds, rng = shared
   solve_inner = inner.solve or functools.partial(drive, inner)
-  problem, key = _of_lane(problem, seeds, rng, lane)
+  problem, key = _of_seed(problem, seeds, rng, number)
   return solve_inner(problem, value, key)
 
 
@@ -248,12 +248,12 @@ def _feasible_seeds(problem: Problem, depth: int) -> tuple[jax.Array, jax.Array]
   return seeds[jnp.argsort(left, stable=True)], jnp.sum(left < jnp.inf)
 
 
-def _of_lane(
-  problem: Problem, seeds: jax.Array, rng: jax.Array, lane: jax.Array
+def _of_seed(
+  problem: Problem, seeds: jax.Array, rng: jax.Array, number: jax.Array
 ) -> tuple[Problem, jax.Array]:
-  """The problem with seed `lane []` as its required set, and the random key of that seed."""
-  required = _seed_set(problem, seeds[lane])
-  return problem.replace(required=required), jax.random.fold_in(rng, lane)
+  """The problem with seed `number []` as its required set, and the random key of that seed."""
+  required = _seed_set(problem, seeds[number])
+  return problem.replace(required=required), jax.random.fold_in(rng, number)
 
 
 def _seed_set(problem: Problem, elements: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers.neighbours import random_neighbour
-from nas_submod.optimizers.random_sets import random_set
+from nas_submod.optimizers.random_sets import maximal_sets
 from nas_submod.problem import Problem
 
 _STARTS = 8  # climbs for each criterion
@@ -30,8 +30,7 @@ def largest_sets(problem: Problem) -> jax.Array:
     The deepest set, the largest by each cost, and the jointly largest. `[m + 2, n]` bool.
   """
   rng, climb_rng = jax.random.split(jax.random.key(0))
-  keys = jax.random.split(rng, _STARTS - 1)
-  maximal = jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
+  maximal = maximal_sets(problem, rng, _STARTS - 1)
   starts = jnp.concatenate([_filled(problem, problem.required)[None], maximal])
   size = _sizes(problem, starts)
 
@@ -78,9 +77,7 @@ def first_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
   Returns:
     The sets. `[count, n]` bool.
   """
-  keys = jax.random.split(rng, count)
-  maximal = jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
-  return in_turn(largest_sets(problem), maximal)
+  return in_turn(largest_sets(problem), maximal_sets(problem, rng, count))
 
 
 def in_turn(large: jax.Array, others: jax.Array) -> jax.Array:
@@ -104,7 +101,7 @@ def _sizes(problem: Problem, examples: jax.Array) -> Callable[[jax.Array, jax.Ar
   The largest cost among `examples [K, n]` is the unit of a cost without a budget.
   """
   costs = jax.vmap(problem.cost)(examples).astype(jnp.float32)
-  bounded = _bounded(problem)
+  bounded = problem.bounded
   unit = jnp.where(bounded, problem.budget, costs.max(axis=0)).clip(1e-9)
   shares = jnp.eye(problem.m) + _TIE * bounded
   weights = jnp.concatenate([(_TIE * bounded)[None], shares, (1.0 * bounded)[None]])
@@ -121,7 +118,7 @@ def _sizes(problem: Problem, examples: jax.Array) -> Callable[[jax.Array, jax.Ar
 
 def _filled(problem: Problem, mask: jax.Array) -> jax.Array:
   """Adds to a feasible set `mask [n]` the cheapest element that fits, until none fits."""
-  unit = jnp.where(_bounded(problem), problem.budget, jnp.inf).clip(1e-9)
+  unit = jnp.where(problem.bounded, problem.budget, jnp.inf).clip(1e-9)
 
   def add(carry: Any) -> Any:
     mask, additions = carry
@@ -132,9 +129,3 @@ def _filled(problem: Problem, mask: jax.Array) -> jax.Array:
 
   start = mask, problem.additions(mask)
   return jax.lax.while_loop(lambda carry: carry[1].fits.any(), add, start)[0]
-
-
-def _bounded(problem: Problem) -> jax.Array:
-  """Which budgets are finite; an infinite whole-number one is the largest int. `[m]` bool."""
-  dtype = problem.budget.dtype
-  return problem.budget < (jnp.iinfo(dtype).max if jnp.issubdtype(dtype, jnp.integer) else jnp.inf)

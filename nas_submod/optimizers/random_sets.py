@@ -140,6 +140,12 @@ def random_set(problem: Problem, rng: jax.Array, stop: float) -> jax.Array:
   return jax.lax.while_loop(unfinished, add, start)[0]
 
 
+def maximal_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
+  """Draws random maximal feasible sets. `[count, n]` bool."""
+  keys = jax.random.split(rng, count)
+  return jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)
+
+
 def _append(
   seen: jax.Array, count: jax.Array, keys: jax.Array, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

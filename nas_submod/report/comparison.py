@@ -220,7 +220,7 @@ def _differences(searches: Sequence[Finished], labels: Sequence[str]) -> Markup:
 def _differing(flat: Sequence[Mapping[str, str]]) -> list[str]:
   """Names of the fields that differ; a missing field is off."""
   names = dict.fromkeys(name for fields in flat for name in fields)
-  off = {"0", "0.0", "false", '""'}
+  off = {"0", "0.0", "false", '""', "[]"}
 
   def values(name: str) -> set[str | None]:
     found = (fields.get(name) for fields in flat)

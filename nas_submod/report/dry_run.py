@@ -8,7 +8,7 @@ import numpy as np
 
 from nas_submod import parallel, training
 from nas_submod.evaluation.shared_weights import settings as shared_settings
-from nas_submod.optimizers.random_sets import random_set
+from nas_submod.optimizers.random_sets import maximal_sets
 from nas_submod.report.feasibility import feasibility_lines
 from nas_submod.report.live import duration
 from nas_submod.resources import mask_cost, network_cost
@@ -109,8 +109,7 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
 
 def _typical_madds(setup: Setup) -> float:
   """Mean multiply-adds of random networks that fill the budgets."""
-  keys = jax.random.split(jax.random.key(0), 16)
-  masks = jax.jit(jax.vmap(lambda key: random_set(setup.problem, key, stop=0.0)))(keys)
+  masks = jax.jit(maximal_sets, static_argnums=2)(setup.problem, jax.random.key(0), 16)
   return float(mask_cost(setup.space, ("madds",))(np.asarray(masks)).mean())
 
 

@@ -13,6 +13,7 @@ from nas_submod.resources.feasibility import (
   least_and_most,
   least_with,
   opened_by_others,
+  random_networks,
 )
 
 _DRAWN = 1_000  # random networks for the median
@@ -22,7 +23,8 @@ def feasibility_lines(
   space: SearchSpace, budget: Mapping[str, int | float], table: Table
 ) -> list[str]:
   """Describes what checked budgets allow among the networks that contain the start set."""
-  costs = network_costs(space, _random_networks(space), tuple(budget), table)
+  drawn = random_networks(space, _DRAWN, np.random.default_rng(0))
+  costs = network_costs(space, drawn, tuple(budget), table)
   start = network_cost(space, space.start, table)
   rows = [("budgets", "start", "smallest", "middle", "largest", "limit")]
   notes = []
@@ -58,15 +60,6 @@ def _cell(value: float, limit: float) -> str:
   return number(rounded) + ("" if value <= limit else " x")
 
 
-def _random_networks(space: SearchSpace) -> np.ndarray:
-  """Random networks that contain the start set, of all sizes. `[_DRAWN, positions]`."""
-  rng = np.random.default_rng(0)
-  shape = _DRAWN, space.positions
-  filled = rng.random(shape) < rng.random((_DRAWN, 1))
-  options = rng.integers(1, len(space.options) + 1, shape)
-  return np.where(space.start, space.start, options * filled)
-
-
 def _notes(space: SearchSpace, resource: Resource, limit: float) -> list[str]:
   """Notes which options the limit forbids, and which it allows beside other blocks only."""
   assert resource.table is not None
@@ -76,8 +69,8 @@ def _notes(space: SearchSpace, resource: Resource, limit: float) -> list[str]:
     notes.append(f"never      {resource.name} rules out {never}")
   if late := _grouped(space, opened_by_others(space, costs, limit), places):
     notes.append(
-      f"no bound   {resource.name} allows {late} beside other blocks only: the search starts "
-      "without them and states no upper bound"
+      f"no bound   {resource.name} allows {late} only together with other blocks: the search "
+      "starts without them and states no upper bound"
     )
   return notes
 

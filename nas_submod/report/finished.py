@@ -205,7 +205,12 @@ def start_scores(search: Finished) -> list[float]:
 
 def answer_scores(search: Finished) -> list[float]:
   """The scores of the answer with fresh seeds."""
-  return [real(score) for score in search.finalists[0]["scores"]]
+  return row_scores(search.finalists[0])
+
+
+def row_scores(row: Mapping[str, Any]) -> list[float]:
+  """The scores of a finalist or a reference with fresh seeds; failed trainings are NaN."""
+  return [real(score) for score in row["scores"]]
 
 
 def accuracy(search: Finished) -> float:

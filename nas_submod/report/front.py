@@ -21,11 +21,11 @@ from nas_submod.report.figure import (
   short,
   style,
 )
-from nas_submod.report.finished import Finished, difference, noise_of, real, score_name
+from nas_submod.report.finished import Finished, difference, noise_of, real, row_scores, score_name
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
 from nas_submod.report.markup import network as blocks_of
 from nas_submod.report.page import PAGE_FILE
-from nas_submod.report.text import number
+from nas_submod.report.text import number, value_text
 
 FILE, PAGE = "front.json", "front.html"
 
@@ -70,7 +70,7 @@ def points(searches: Sequence[Finished]) -> list[Point]:
     before = found[-1].row if found else None
     tie = (
       before is not None
-      and not difference(_scores(row), _scores(before), noise_of(*searches)).certain
+      and not difference(row_scores(row), row_scores(before), noise_of(*searches)).certain
     )
     same = before is not None and row["architecture"] == before["architecture"]
     found.append(Point(budget, row, label, tie, same))
@@ -103,10 +103,10 @@ def text(searches: Sequence[Finished]) -> str:
   lines = [f"front: the best network within each budget, by {score_name(searches[0])}"]
   for point in points(searches):
     notes = "; ".join(filter(None, (point.found, point.note)))
-    lines += [_limits(point.budget), f"  {_value(point.row)}  {point.row['text']}  ({notes})"]
+    lines += [_limits(point.budget), f"  {value_text(point.row)}  {point.row['text']}  ({notes})"]
   for row in references(searches):
     used = ", ".join(f"{n} {number(row['resources'][n])}" for n in searches[0].result["budget"])
-    lines += [f"reference {row['name']}: {used}", f"  {_value(row)}  {row['text']}"]
+    lines += [f"reference {row['name']}: {used}", f"  {value_text(row)}  {row['text']}"]
   return "\n".join(lines)
 
 
@@ -198,7 +198,7 @@ def _first_sentence(searches: Sequence[Finished]) -> str:
   if ties:
     words = f"{ties} of {len(found) - 1} larger ones may be no better than the one before."
   return (
-    f"The best network within each budget, from one store of evaluations. {words} The best of "
+    f"The best network within each budget, from one set of evaluations. {words} The best of "
     "several finalists looks better than it is by a part of its error."
   )
 
@@ -237,11 +237,3 @@ def _table(searches: Sequence[Finished], folder: pathlib.Path) -> Markup:
 
 def _limits(budget: Mapping[str, int | float]) -> str:
   return ", ".join(f"{name} {number(limit)}" for name, limit in budget.items())
-
-
-def _scores(row: Mapping[str, Any]) -> list[float]:
-  return [real(score) for score in row["scores"]]
-
-
-def _value(row: Mapping[str, Any]) -> str:
-  return f"{real(row['value']):.4f} ± {real(row['standard_error']):.4f}"

@@ -193,6 +193,4 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
     yield Display(lambda row: say(watch.accepted(row)), working, progress, sharing)
     return
   with Live(console=console, get_renderable=watch.table, refresh_per_second=4):
-    yield Display(
-      lambda row: (watch.accepted(row), None)[1], watch.working, watch.progress, watch.sharing
-    )
+    yield Display(watch.accepted, watch.working, watch.progress, watch.sharing)

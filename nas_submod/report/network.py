@@ -82,7 +82,7 @@ def _meaning(option: Option) -> str:
   words = [function]
   for key, value in sorted(option.block.arguments, key=lambda pair: pair[0] != "expansion"):
     if not (key.endswith("groups") and value == 1):
-      words.append({True: key, False: f"no {key}"}.get(value, f"{key} {value}"))
+      words.append(key if value is True else f"no {key}" if value is False else f"{key} {value}")
   return ", ".join(words).replace("_", " ")
 
 

@@ -24,6 +24,7 @@ from nas_submod.report.finished import (
   Finished,
   mean_scores,
   real,
+  row_scores,
   score_name,
 )
 from nas_submod.report.markup import with_error
@@ -131,7 +132,7 @@ def finalists(search: Finished) -> Plot:
   with style():
     figure, axes = new_figure(_WIDTH, 70 + 30 * len(rows))
     for place, row in enumerate(rows):
-      scores = [real(score) for score in row["scores"]]
+      scores = row_scores(row)
       axes.plot(scores, [place] * len(scores), "o", c=LINES[0], alpha=0.5, ms=6)
       value, error = real(row["value"]), real(row["standard_error"])
       if math.isfinite(value):

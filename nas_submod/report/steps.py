@@ -1,4 +1,4 @@
-"""The path of a search step by step: the block added, its gain, and what was nearly chosen."""
+"""The path of a search step by step: the block added, its gain, and the runner-up."""
 
 import itertools
 import math
@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.optimizers.greedy_family.path import SMALLEST_PRICE
+from nas_submod.optimizers.measurements import QUANTILE
 from nas_submod.report.finished import Finished, deviation, mean_scores, real, scores_of
 from nas_submod.resources import network_costs
-
-_CERTAIN = 1.645  # Standard errors of a one-sided test at 95%.
-_FREE = 1e-20  # The price of an element without a cost, as in the greedy rules.
 
 
 class Addition(NamedTuple):
@@ -45,14 +44,14 @@ class Step(NamedTuple):
     row: The step as `result.json` holds it.
     gain: Its value minus the value of the step before; NaN for the first.
     added: The block that it added; None if it changed the network in another way.
-    nearly: The best other addition measured there, by the rule of the run; None if there is none.
-    doubt: Whether, within noise, `nearly` may be better; None if unknown.
+    runner_up: The best other addition measured there, by the rule of the run; None without one.
+    doubt: Whether, within noise, `runner_up` may be better; None if unknown.
   """
 
   row: Mapping[str, Any]
   gain: float
   added: Addition | None = None
-  nearly: Candidate | None = None
+  runner_up: Candidate | None = None
   doubt: bool | None = None
 
 
@@ -150,7 +149,7 @@ def _in_doubt(
   lead = gains[0] / prices[0] - gains[best] / prices[best]
   shares = 1 / prices[0] - 1 / prices[best], 1 / prices[0], 1 / prices[best]
   error = math.sqrt(sum((share * n) ** 2 for share, n in zip(shares, noise)))
-  return bool(lead < _CERTAIN * error)
+  return bool(lead < QUANTILE * error)
 
 
 def additions(space: SearchSpace, architecture: Sequence[int]) -> list[Addition]:
@@ -193,4 +192,4 @@ def _prices(
     return np.ones(len(found))
   extra = (costs[1:] - costs[0]) / np.array(list(limits.values()))
   price = extra.sum(1) if rule == "joint" else extra[:, list(limits).index(rule)]
-  return np.maximum(price, _FREE)
+  return np.maximum(price, SMALLEST_PRICE)

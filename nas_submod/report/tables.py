@@ -38,7 +38,7 @@ def paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
     name = ", ".join(chain.runs)
     rows = [_step(search, chain, step, answer) for step in chain.steps]
     columns = ["step", "block added" if chain.grows else "network", "value", "gain"]
-    columns += [*search.result["budget"], *(("nearly chosen", "in doubt") if chain.grows else ())]
+    columns += [*search.result["budget"], *(("runner-up", "in doubt") if chain.grows else ())]
     shown = table(columns, rows, f"Path of {name}")
     if number < _OPEN_PATHS:
       yield join([element("h3", name), shown])
@@ -62,12 +62,12 @@ def _step(search: Finished, chain: steps.Chain, step: steps.Step, answer: str) -
     *(f"{row['resources'][name] / limit:.0%}" for name, limit in search.result["budget"].items()),
   ]
   if chain.grows:
-    nearly: object = ""
-    if step.nearly:
-      addition, gain = step.nearly
+    runner_up: object = ""
+    if step.runner_up:
+      addition, gain = step.runner_up
       place = f" in stage {addition.stage} ({decimals(gain, sign=True)})"
-      nearly = join([block(space, addition.option), place])
-    cells += [nearly, {None: "", True: "yes", False: "no"}[step.doubt]]
+      runner_up = join([block(space, addition.option), place])
+    cells += [runner_up, {None: "", True: "yes", False: "no"}[step.doubt]]
   return cells
 
 

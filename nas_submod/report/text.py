@@ -131,7 +131,7 @@ def seconds_of(search: Finished) -> dict[str, float]:
   return {name.replace("_", " "): seconds[name] for name in kept}
 
 
-def _value(row: Mapping[str, Any]) -> str:
+def value_text(row: Mapping[str, Any]) -> str:
   """The value of a network with its error, or that it failed."""
   if row["value"] is None or not math.isfinite(row["value"]):
     return "failed"
@@ -143,13 +143,13 @@ def summary(search: Finished, verbose: bool = False) -> str:
   result, rows = search.result, search.finalists
   width = max(len(row["run"]) for row in rows)
   marks = ["best", *("tie" if row["tie"] else "" for row in rows[1:])]
-  values = [_value(row) for row in rows]
+  values = [value_text(row) for row in rows]
   others = [
     f"  {row['run']:>{width}}  {value:<{max(map(len, values))}} {mark:4}  {row['text']}"
     for row, value, mark in zip(rows, values, marks)
   ]
   references = [
-    f"  {'':>{width}}  {_value(row):<{max(map(len, values))}}       {row['name']}"
+    f"  {'':>{width}}  {value_text(row):<{max(map(len, values))}}       {row['name']}"
     for row in result.get("references", ())
   ]
   times = ", ".join(f"{value:.0f} {name}" for name, value in seconds_of(search).items())

@@ -12,6 +12,7 @@ from nas_submod.report.finished import (
   difference,
   noise_of,
   real,
+  row_scores,
   score_name,
   start_scores,
 )
@@ -50,7 +51,7 @@ def verdicts(
   for row in result.get("references", ()):
     if not math.isfinite(real(row["value"])):
       continue
-    scores = [real(score) for score in row["scores"]]
+    scores = row_scores(row)
     name = f"the reference {row['name']} ({_trainings(scores)})"
     yield compared(search, scores, name, noise_of(search))
   for other in others:

@@ -165,3 +165,11 @@ class _Bounds:
         }
       )
     return found[::-1]
+
+
+def random_networks(space: SearchSpace, count: int, rng: np.random.Generator) -> np.ndarray:
+  """Draws random networks that contain the start set, of all sizes. `[count, positions]` int."""
+  shape = count, space.positions
+  filled = rng.random(shape) < rng.random((count, 1))
+  options = rng.integers(1, len(space.options) + 1, shape)
+  return np.where(space.start, space.start, options * filled)

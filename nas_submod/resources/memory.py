@@ -17,7 +17,7 @@ def peak_numbers(graph: Graph, padded: bool = False) -> int:
   earlier tensor that a later operation reads are alive. The input of the graph counts.
 
   Args:
-    graph: From `graph.fuse`, so that a batch norm or a rectifier takes no memory of its own.
+    graph: From `graph.fuse`, so that a batch norm or a ReLU takes no memory of its own.
     padded: Whether a convolution first copies its input with zeros around it if the padding of
       TFLite differs from that of `layers.conv`.
   """
@@ -30,7 +30,7 @@ def peak_numbers(graph: Graph, padded: bool = False) -> int:
     [source, *_] = operation.inputs
     if padded and operation.kind == "conv":
       shape = graph.shape_of(source)
-      if copy := _padded_copy(shape, operation.kernel, operation.stride):
+      if copy := padded_copy(shape, operation.kernel, operation.stride):
         most = max(most, sum(sizes[tensor] for tensor in alive) + copy)
         # The copy takes the place of its source.
         alive -= {source} if last_read[source] == index else set()
@@ -40,7 +40,7 @@ def peak_numbers(graph: Graph, padded: bool = False) -> int:
   return most
 
 
-def _padded_copy(shape: Shape, kernel: int, stride: int) -> int:
+def padded_copy(shape: Shape, kernel: int, stride: int) -> int:
   """Size of the padded copy of an image; 0 if TFLite's padding SAME equals a layer's padding.
 
   A layer pads `(kernel - 1) / 2` on each side. SAME adds the fewest zeros that give the same output
@@ -58,7 +58,7 @@ def _peak(unit: str, number: int, padded: bool = False) -> Resource:
   """The resource, with `number` bytes per number.
 
   Only one tensor passes from a part of a network to the next, so the peak of a network is the
-  largest peak of a part. A part that begins with a batch norm or a rectifier counts it as a step of
+  largest peak of a part. A part that begins with a batch norm or a ReLU counts it as a step of
   its own, though the part before may absorb it; the true peak may then be lower.
   """
 

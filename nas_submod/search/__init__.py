@@ -1,4 +1,4 @@
-"""The search: asks the optimizer for sets and evaluates new ones, until it is done."""
+"""The search: asks the optimizer for sets and evaluates new ones, until the optimizer is done."""
 
 from nas_submod.search.loop import Display, SearchFailedError, objective_for, run
 from nas_submod.search.setup import Setup, make_setup

@@ -1,7 +1,8 @@
-"""The search: the optimizer asks for sets, the evaluator scores new ones, until nothing fits.
+"""The search: asks the optimizer for sets and scores new ones, until the optimizer is done.
 
 The answer is chosen among finalists that are trained again with fresh seeds, so that the winner is
-not merely the luckiest. It is a pure function of the config and the journal. The path of a set:
+not merely the luckiest. The answer is a pure function of the config and the journal. The path of a
+set:
 
   optimizers.maximize    asks for masks (optimizers/drivers/host.py)
   Objective              turns masks into jobs, evaluations into values
@@ -49,7 +50,7 @@ class Display(NamedTuple):
     sharing: Called while shared weights train, with the steps done and all steps.
   """
 
-  accepted: Callable[[Row], None] = lambda row: None
+  accepted: Callable[[Row], object] = lambda row: None
   working: Callable[[Journaled, str], None] = lambda counts, phase: None
   progress: Callable[[float], None] = lambda share: None
   sharing: Callable[[int, int], None] = lambda step, steps: None

@@ -5,6 +5,7 @@ finalists are trained. With `config.search.options={"features": "shared_weights"
 `surrogate` chooses which networks of a scored pool are trained, and learns what the score is worth.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
 from nas_submod.optimizers import Optimizer
 from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.optimizers.neighbours import random_neighbour
-from nas_submod.optimizers.random_sets import random_set
+from nas_submod.optimizers.random_sets import maximal_sets
 from nas_submod.problem import Problem
 from nas_submod.search import inputs
 from nas_submod.search.setup import Setup, make_optimizer
@@ -155,19 +156,18 @@ def scored_pool(setup: Setup, objective: Objective) -> tuple[np.ndarray, np.ndar
 
 def _draw(problem: Problem, key: jax.Array, best: np.ndarray, count: int) -> np.ndarray:
   """Draws feasible sets: near `best [B, n]`, or the largest and maximal ones if it is empty."""
-  keys = jax.random.split(key, count)
   if len(best):
+    keys = jax.random.split(key, count)
     masks, fits = _near(problem, keys, best[np.arange(count) % len(best)])
   else:
-    masks, fits = _maximal(problem, keys)
+    masks, fits = _maximal(problem, key, count)
   return np.asarray(masks)[np.asarray(fits)]
 
 
-@jax.jit
-def _maximal(problem: Problem, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The largest sets, then a random maximal one for each key: canonical forms, and which fit."""
-  masks = jax.vmap(lambda key: random_set(problem, key, 0.0))(keys)
-  masks = jnp.concatenate([largest_sets(problem), masks])
+@functools.partial(jax.jit, static_argnums=2)
+def _maximal(problem: Problem, key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  """The largest sets, then `count` random maximal ones: canonical forms, and which fit."""
+  masks = jnp.concatenate([largest_sets(problem), maximal_sets(problem, key, count)])
   return jax.vmap(problem.canonical_form)(masks), jax.vmap(problem.feasible)(masks)
 
 

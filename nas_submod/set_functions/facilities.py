@@ -68,7 +68,9 @@ def _facility_init_of_sets(service, masks):
     return _larger(served, _in_pairs(_larger, served_by)), None
 
   nothing = jnp.zeros((masks.shape[0], service.shape[1]))
-  return jax.lax.scan(open_next, nothing, (_dealt(service, 2), _dealt(masks.T, 2)))[0]
+  return jax.lax.scan(open_next, nothing, (_split_in_turn(service, 2), _split_in_turn(masks.T, 2)))[
+    0
+  ]
 
 
 @_vmapped_on_cpu_as(_facility_init_of_sets)
@@ -93,17 +95,19 @@ def _facility_gains_of_sets(service, served):
     return gains + (_in_pairs(jnp.add, would_have) - _in_pairs(jnp.add, had)[:, None]), None
 
   nothing = jnp.zeros((served.shape[0], service.shape[0]))
-  return jax.lax.scan(serve_next, nothing, (_dealt(service.T, 8), _dealt(served.T, 8)))[0]
+  return jax.lax.scan(
+    serve_next, nothing, (_split_in_turn(service.T, 8), _split_in_turn(served.T, 8))
+  )[0]
 
 
-def _dealt(rows, hands):
-  """Splits rows `[K, ...]` into `hands` arrays, row by row in turn; pads with rows of 0.
+def _split_in_turn(rows, parts):
+  """Splits rows `[K, ...]` into `parts` arrays, row by row in turn; pads with rows of 0.
 
-  Callers pass the number of hands that was fastest in `benchmarks.set_functions`.
+  Callers pass the number of parts that was fastest in `benchmarks.set_functions`.
   """
-  padded = jnp.pad(rows, [(0, -rows.shape[0] % hands), *[(0, 0)] * (rows.ndim - 1)])
+  padded = jnp.pad(rows, [(0, -rows.shape[0] % parts), *[(0, 0)] * (rows.ndim - 1)])
   # The barriers make XLA split the service once, before the loop of a run, not in every step.
-  return tuple(jax.lax.optimization_barrier(padded[hand::hands]) for hand in range(hands))
+  return tuple(jax.lax.optimization_barrier(padded[part::parts]) for part in range(parts))
 
 
 def _in_pairs(operation, rows):

@@ -39,14 +39,14 @@ class NegativeContrasts(NamedTuple):
     negative: How many are negative, whatever the noise.
     found: How many are negative beyond the noise.
     median: Median size of the violations found; NaN if none.
-    least: Size at which a violation with the median error is found half of the time.
+    detectable: Size at which a violation with the median error is found half of the time.
   """
 
   checked: int
   negative: int
   found: int
   median: float
-  least: float
+  detectable: float
 
 
 class HeldOut(NamedTuple):
@@ -119,7 +119,7 @@ def single_gains(after: np.ndarray) -> np.ndarray:
   return np.stack([smaller, after[smaller, element]], axis=1)
 
 
-def squares(after: np.ndarray) -> np.ndarray:
+def second_differences(after: np.ndarray) -> np.ndarray:
   """Rows of A, A + e, A + f and A + e + f wherever all four are measured. `[Q, 4]`.
 
   Their contrast F(A+e) + F(A+f) - F(A) - F(A+e+f) is the gain that f loses because e is there. F
@@ -136,7 +136,7 @@ def squares(after: np.ndarray) -> np.ndarray:
 
 
 def contrasts(of: Measured, rows: np.ndarray) -> Contrasts:
-  """The contrasts of `single_gains` or `squares`; a difference within rounding is 0."""
+  """The contrasts of `single_gains` or `second_differences`; a difference within rounding is 0."""
   estimates = of.values[rows] @ WEIGHTS[rows.shape[1]]
   rounding = _ROUNDING * np.abs(of.values).max()
   estimates = np.where(np.abs(estimates) > rounding, estimates, 0.0)
@@ -173,7 +173,7 @@ def violations(found: Contrasts, rate: float = RATE) -> NegativeContrasts:
     negative=int(np.sum(found.estimates < 0)),
     found=int(below.sum()),
     median=float(np.median(-found.estimates[below])) if below.any() else np.nan,
-    least=float(scipy.stats.t.isf(level, found.freedom)) * error,
+    detectable=float(scipy.stats.t.isf(level, found.freedom)) * error,
   )
 
 

@@ -1,6 +1,6 @@
 """Draws the networks that a store trains, one per step: within the budgets, of several sizes.
 
-Every option of a slot is trained equally often (strict fairness: Chu et al. 2021, "FairNAS"). A
+Every option of a position is trained equally often (strict fairness: Chu et al. 2021, "FairNAS"). A
 network grows from the required set: at each step a random slot with room takes the option that was
 trained least so far. It is finished when nothing fits its share of the budgets. The shares of a
 round are spread evenly from a least share to the whole budgets. Each round also trains the required
@@ -67,7 +67,7 @@ def grow(problem: Problem, counts: jax.Array, rng: jax.Array, share: jax.Array) 
       budgets, and budgets of unpriced resources such as a peak, are not scaled. `[]`.
   """
   used = problem.cost(problem.required)
-  shared = jnp.asarray(np.array(problem.priced)) & jnp.isfinite(problem.budget)
+  shared = jnp.asarray(np.array(problem.priced)) & problem.bounded
   limit = jnp.where(shared, used + (problem.budget - used) * share, problem.budget)
   # Float32 rounds large whole numbers, perhaps up.
   limit = jnp.minimum(limit.astype(problem.budget.dtype), problem.budget)

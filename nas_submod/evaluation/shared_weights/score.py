@@ -105,7 +105,7 @@ def value(
   Args:
     space: The space.
     metrics: From `make_metrics`.
-    held: From `hold`; an argument of the program, not a constant in it.
+    held: From `scoring_data`; an argument of the program, not a constant in it.
     score: "negative_loss" (nats) or "accuracy" on the validation split.
 
   Raises:

@@ -21,8 +21,8 @@ def choose(
 
   Measuring x moves the posterior means by covariance[:, x] / sqrt(variance[x] + noise) times a
   standard normal. The worth of x is the expected rise of the best mean among `answers` and x. The
-  next choice uses the covariance that remains after x is measured. `answers [K]` are the measured
-  sets of the pool, `noise []` is the variance of a measurement.
+  next choice uses the covariance that remains after x is measured. `answers [K]` marks the measured
+  sets, `noise []` is the variance of a measurement.
 
   Returns:
     Indices `[batch]`, and whether a candidate was left `[batch]` bool.

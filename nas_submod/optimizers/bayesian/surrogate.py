@@ -34,7 +34,7 @@ from nas_submod.optimizers.bayesian.posterior import (
 from nas_submod.optimizers.bayesian.thompson import Pool, climb, draw, search_pool
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.largest_sets import first_sets, in_turn, largest_of
-from nas_submod.optimizers.random_sets import random_set
+from nas_submod.optimizers.random_sets import maximal_sets
 from nas_submod.problem import Problem, same_sets
 from nas_submod.validation import at_least_one
 
@@ -121,13 +121,13 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
     rng, sample_key, share_key, keep_key, first_key, chain_key = jax.random.split(rng, 6)
     pool, exhausted = None, jnp.bool_(False)
     if given.pool is None:
-      samples = _random_sets(problem, sample_key, _SAMPLES)
+      samples = maximal_sets(problem, sample_key, _SAMPLES)
       kept = jax.random.uniform(keep_key, samples.shape)
       kept = kept < jax.random.uniform(share_key, (_SAMPLES, 1))  # sets of all sizes
       samples = jnp.concatenate([samples, problem.required | (samples & kept)])
       encoding = encode(problem, samples, given.values(problem, samples))
       first = first_sets(problem, first_key, design)
-      chains = _random_sets(problem, chain_key, _CHAINS)
+      chains = maximal_sets(problem, chain_key, _CHAINS)
     else:
       masks = given.masks(problem)
       values, allowed = given.values(problem, masks), jax.vmap(problem.feasible)(masks)
@@ -221,12 +221,14 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
     means = jnp.where(jnp.isfinite(data.values), measured_means(posterior), -jnp.inf)
     leaders = jax.lax.top_k(means, min(_CONTENDERS, evaluations))[1]
 
-    waves, draws = draw(posterior, encoding, draw_key, boldness=jnp.linspace(0.0, 1.0, _CHAINS))
+    waves, draws = draw(
+      posterior, encoding, draw_key, deviation_scale=jnp.linspace(0.0, 1.0, _CHAINS)
+    )
     if state.pool is None:
       chain = jnp.arange(_CHAINS)[:, None]
       starts = data.masks[leaders[chain[:, 0] // 2 % len(leaders)]] | problem.required
       starts = jnp.where(chain % 2 == 0, state.chains, starts)
-      fresh = _random_sets(problem, start_key, _RESTARTS)
+      fresh = maximal_sets(problem, start_key, _RESTARTS)
       every = _CHAINS // _RESTARTS
       starts = starts.at[every - 1 :: every].set(fresh)
       look = functools.partial(describe, problem, encoding, None)
@@ -283,9 +285,3 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
     )
 
   return Optimizer(init, ask, tell, done, best, replicates)
-
-
-def _random_sets(problem: Problem, rng: jax.Array, count: int) -> jax.Array:
-  """Draws random maximal feasible sets. `[count, n]` bool."""
-  keys = jax.random.split(rng, count)
-  return jax.vmap(random_set, in_axes=(None, 0, None))(problem, keys, 0.0)

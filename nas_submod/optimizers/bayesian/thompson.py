@@ -15,13 +15,13 @@ from nas_submod.optimizers.bayesian.posterior import Posterior, covariances
 from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.problem import Problem, same_sets
 
-_WAVES = 64  # random Fourier features of a draw
+_FOURIER_FEATURES = 64  # random Fourier features of a draw
 # Steps of a chain in a round, and neighbours tried in a step. 24 steps did not lower the regret on
 # the tabular benchmark (`docs/benchmarks.md`).
 _STEPS, _PROPOSALS = 12, 16
 
 
-class Waves(NamedTuple):
+class FourierFeatures(NamedTuple):
   """`W` random Fourier features: frequencies `[n, W]` and `[d, W]`, phases `[W]`."""
 
   frequencies: Features
@@ -53,33 +53,40 @@ class Pool(NamedTuple):
 
 
 def draw(
-  posterior: Posterior, encoding: Encoding, rng: jax.Array, boldness: jax.Array
-) -> tuple[Waves, Draws]:
+  posterior: Posterior, encoding: Encoding, rng: jax.Array, deviation_scale: jax.Array
+) -> tuple[FourierFeatures, Draws]:
   """Draws functions from the posterior by pathwise conditioning (Wilson et al. 2020).
 
   A draw is a function from the prior plus weighted covariances with the data; the weights make it
-  agree with the data. The function from the prior has random linear weights and random waves
-  (Rahimi and Recht 2007). `boldness [C]` scales each draw's deviation from the posterior mean.
-  Returns the waves that all draws share, and the draws.
+  agree with the data. The function from the prior has random linear weights and random Fourier
+  features (Rahimi and Recht 2007). `deviation_scale [C]` scales each draw's deviation from the
+  posterior mean. Returns the features that all draws share, and the draws.
   """
   parameters, data = posterior.parameters, posterior.features
   n, d = data.elements.shape[1], data.free.shape[1]
-  count, rows = boldness.shape[0], posterior.used.shape[0]
-  bold = boldness[:, None]
+  count, rows = deviation_scale.shape[0], posterior.used.shape[0]
+  bold = deviation_scale[:, None]
   # One call draws all normals: XLA compiles each call of a generator separately.
   width = 2 * n + d
   normal_key, phase_key = jax.random.split(rng)
-  normals = jax.random.normal(normal_key, (count * (1 + width + _WAVES + rows) + _WAVES * width,))
-  shared, own = normals[: _WAVES * width], normals[_WAVES * width :].reshape(count, -1)
-  weights, constant, amplitudes, errors = jnp.split(
-    own, [width, width + 1, width + 1 + _WAVES], axis=1
+  normals = jax.random.normal(
+    normal_key, (count * (1 + width + _FOURIER_FEATURES + rows) + _FOURIER_FEATURES * width,)
   )
-  frequencies = _weights(encoding, shared.reshape(_WAVES, -1), 2 * jnp.exp(parameters.rates))
-  phases = jax.random.uniform(phase_key, (_WAVES,), maxval=2 * jnp.pi)
-  waves = Waves(jax.tree.map(jnp.transpose, frequencies), phases)
-  height = jnp.sqrt(2 * jnp.exp(parameters.interactions) / _WAVES)
+  shared, own = (
+    normals[: _FOURIER_FEATURES * width],
+    normals[_FOURIER_FEATURES * width :].reshape(count, -1),
+  )
+  weights, constant, amplitudes, errors = jnp.split(
+    own, [width, width + 1, width + 1 + _FOURIER_FEATURES], axis=1
+  )
+  frequencies = _weights(
+    encoding, shared.reshape(_FOURIER_FEATURES, -1), 2 * jnp.exp(parameters.rates)
+  )
+  phases = jax.random.uniform(phase_key, (_FOURIER_FEATURES,), maxval=2 * jnp.pi)
+  waves = FourierFeatures(jax.tree.map(jnp.transpose, frequencies), phases)
+  height = jnp.sqrt(2 * jnp.exp(parameters.interactions) / _FOURIER_FEATURES)
   prior = Draws(
-    constant=boldness * constant[:, 0],
+    constant=deviation_scale * constant[:, 0],
     weights=_weights(encoding, bold * weights, jnp.exp(parameters.additive)),
     amplitudes=bold * height * amplitudes,
     updates=jnp.zeros((count, rows)),
@@ -103,7 +110,7 @@ def _weights(encoding: Encoding, normals: jax.Array, variances: jax.Array) -> Fe
   return Features(elements, (deviation[2:] @ encoding.members) * free)
 
 
-def _prior_values(waves: Waves, draw: Draws, features: Features) -> jax.Array:
+def _prior_values(waves: FourierFeatures, draw: Draws, features: Features) -> jax.Array:
   """Computes the prior part of one draw at `K` sets. `[K]`."""
   angles = features.elements @ waves.frequencies.elements
   angles += features.free @ waves.frequencies.free + waves.phases
@@ -116,7 +123,7 @@ def climb(
   encoding: Encoding,
   describe: Callable[[jax.Array], Features],
   posterior: Posterior,
-  waves: Waves,
+  waves: FourierFeatures,
   draws: Draws,
   masks: jax.Array,
   rng: jax.Array,
@@ -161,7 +168,7 @@ def climb(
 
 
 def search_pool(
-  encoding: Encoding, posterior: Posterior, waves: Waves, draws: Draws, pool: Pool
+  encoding: Encoding, posterior: Posterior, waves: FourierFeatures, draws: Draws, pool: Pool
 ) -> tuple[jax.Array, jax.Array]:
   """Finds the best unmeasured set of the pool for each draw.
 

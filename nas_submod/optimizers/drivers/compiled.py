@@ -86,7 +86,8 @@ def drive(
   Returns:
     The outcome.
   """
-  # Programs are cached by optimizer. They do not use `solve`; without it, more share a program.
+  # Programs are cached by optimizer and do not use `solve`. Without it, optimizers that differ only
+  # in `solve` share a program.
   return _drive(optimizer._replace(solve=None), problem, as_argument(value), rng, limit)
 
 
@@ -103,7 +104,7 @@ def drive_round_by_round(
   run, unfinished = _start(optimizer, problem, rng, limit)
   while unfinished:
     round_number = int(run.rounds)
-    run, info, unfinished = _play_one(optimizer, problem, value, limit, run)
+    run, info, unfinished = _compiled_round(optimizer, problem, value, limit, run)
     callback(round_number, jax.device_get(info), run.state)
   return _outcome(optimizer, problem, value, run)
 
@@ -201,7 +202,7 @@ def _start(optimizer, problem, rng, limit):
 
 @functools.partial(jax.jit, static_argnums=0)
 @full_precision()
-def _play_one(optimizer, problem, value, limit, run):
+def _compiled_round(optimizer, problem, value, limit, run):
   run, info = _play_round(optimizer, problem, value, limit, run)
   return run, info, _unfinished(optimizer, run)
 

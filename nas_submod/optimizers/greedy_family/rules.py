@@ -189,7 +189,8 @@ def make_greedy(
     # Gains do not tell which elements lead to the same canonical set.
     if isinstance(value, SetFunction) and value.incremental and problem.canonical is None:
       weights = _all_price_weights(rules, problem)
-      # These options are static, and a run by gains does not use them.
+      # A run by gains does not use these options. They are static, so that other values would
+      # compile again.
       shared = options._replace(batch=1, wide_start=False)
       return solve_by_gains(problem, value, rng, weights, shared)
     return drive(protocol, problem, value, rng)
@@ -204,11 +205,7 @@ def price_weights(rule: str, problem: Problem) -> jax.Array:
   if rule == "unit" or (rule == "joint" and not any(problem.priced)):
     return weights.at[0].set(1.0)
   if rule == "joint":
-    budget = problem.budget.astype(jnp.float32)
-    if jnp.issubdtype(problem.budget.dtype, jnp.integer):
-      # An infinite budget of whole-number costs is the largest integer.
-      no_limit = problem.budget == jnp.iinfo(problem.budget.dtype).max
-      budget = jnp.where(no_limit, jnp.inf, budget)
+    budget = jnp.where(problem.bounded, problem.budget, jnp.inf)
     has_price = (budget > 0) & np.array(problem.priced)
     return weights.at[1:].set(jnp.where(has_price, 1 / jnp.maximum(budget, 1e-30), 0.0))
   resource = int(rule.removeprefix("density:"))

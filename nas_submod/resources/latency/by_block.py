@@ -25,7 +25,7 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   Rows of op `expanded_conv` are inverted residuals, without the first 1x1 convolution if there are
   as many inner channels as input channels. `expand` holds inner channels if it is at least the
   input channels in every row, otherwise ratios. `idskip` says whether the input is added, `se`
-  whether there is a gate, `hs` whether hard swish replaces the rectifier, which no block here does.
+  whether there is a gate, `hs` whether hard swish replaces the ReLU, which no block here does.
   Rows `Conv...` are convolutions: 3x3 if their input is an image of 3 channels or less, otherwise
   1x1. `AvgPool...` is the pool. `Logits` is the classifier, with the pool if its input is an image.
   A part is the sum of its pieces.

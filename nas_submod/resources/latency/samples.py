@@ -6,6 +6,7 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.additive import MADDS
+from nas_submod.resources.feasibility import random_networks
 
 _POOL = 10_000
 
@@ -36,10 +37,7 @@ def draw(
     seed: Seed of the draws.
   """
   rng = np.random.default_rng(seed)
-  shape = _POOL, space.positions
-  filled = rng.random(shape) < rng.random((_POOL, 1))
-  options = np.where(filled, rng.integers(1, len(space.options) + 1, shape), 0)
-  pool = space.canonical(np.where(space.start, space.start, options))
+  pool = space.canonical(random_networks(space, _POOL, rng))
   [_, first] = np.unique(pool, axis=0, return_index=True)
   pool = pool[np.sort(first)]
   costs = MADDS.cost(space)(space.mask(pool))

@@ -139,8 +139,8 @@ def _changes(found: Found) -> list[str]:
     costs = [sum(column) / len(column) for column in zip(*change["costs"])]
     shares = ", ".join(f"{c} {share:.0%}" for c, share in zip(found["costs"], costs))
     lines.append(
-      f"rcas, {name}: accuracy changes by {by:+.3f} ({len(change['change'])} budgets), of which it "
-      f"then uses: {shares}"
+      f"rcas, {name}: accuracy changes by {by:+.3f} (mean over {len(change['change'])} budgets); "
+      f"shares of the budgets used then: {shares}"
     )
   if "one_type" in found:
     types = ", ".join(f"{kind}: {number(regret)}" for kind, regret in found["one_type"].items())

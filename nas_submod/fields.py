@@ -148,7 +148,8 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
   },
 }
 
-_NOTHING_UNSET = ("train", "final", "search")
+# The fields of these sections are read without a default, so None would fail later.
+_NEVER_NONE = ("train", "final", "search")
 
 # `networks.spaces` checks the other fields. Each field may come from a known space.
 _SPACE = {
@@ -218,7 +219,7 @@ def check_config(config: Any, needed: Collection[str]) -> None:
     for part in name.split("."):
       here = None if here is None else dict(here.items()).get(part)
     if here is not None:
-      check_section(f"config.{name}", here, fields, name not in _NOTHING_UNSET)
+      check_section(f"config.{name}", here, fields, name not in _NEVER_NONE)
   given = dict(config.items())
   for name, known in (("space", _SPACE), ("resources", None), ("budget", None)):
     section = dict((given.get(name) or {}).items())

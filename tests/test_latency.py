@@ -156,8 +156,8 @@ WRONG = {
   "nan": (["part,ms", "stem,nan"], "line 2: ms is 'nan'"),
   "infinite": (["part,ms", "stem,inf"], "line 2: ms is 'inf'"),
   "negative": (["# c", "part,ms", "stem,-1"], "line 3: ms is '-1'; allowed: a number of at"),
-  "twice": (["part,ms", "stem,1", "stem,2"], "line 3: 2.0 ms for what has 1.0 ms in .* line 2"),
-  "twice_the_same": (["part,ms", "stem,1", "stem,1"], "line 3: 1.0 ms for what has 1.0 ms"),
+  "twice": (["part,ms", "stem,1", "stem,2"], "line 3: 2.0 ms here, but 1.0 ms for the same in .* line 2"),
+  "twice_the_same": (["part,ms", "stem,1", "stem,1"], "line 3: 1.0 ms here, but 1.0 ms"),
   "underscore": (["part,ms", "stem,1_0"], "line 2: ms is '1_0'; allowed: a number"),
   "long_cell": (["part,ms", "s" * 140_000 + ",1"], "line 2: field larger than field limit"),
   "semicolons": (["part;ms", "stem;1"], "columns part;ms; allowed, separated by commas: part and"),
@@ -331,16 +331,22 @@ def test_a_table_by_layer_adds_its_differences_to_the_base(tmp_path):
   ("change", "message"),
   [
     ({(1, "k3_e1"): "a,2.0,1,8,4,8,2,k3_e1,-0.1"}, "line 5: delta_vs_skip is '-0.1'"),
-    ({(1, "k3_e1"): "a,2.5,1,8,4,8,2,k3_e1,0.1"}, "line 5: 2.5 ms for what has 2.0 ms in"),
+    ({(1, "k3_e1"): "a,2.5,1,8,4,8,2,k3_e1,0.1"}, "line 5: 2.5 ms here, but 2.0 ms in"),
     (
       {(1, "k3_e1"): "a,2.0,1,8,4,9,2,k3_e1,0.1"},
       "line 6: layer 1 is 8x8x4->8/2, above 8x8x4->9/2",
     ),
     ({(0, "skip"): "a,2.0,0,8,4,4,1,skip,0.1"}, "line 4: skip has 0.1 ms; allowed"),
     ({(0, "skip"): "a,2.0,0,8,4,4,1,conv,0.1"}, "line 4: op is 'conv'; allowed: skip, or such as"),
-    ({(0, "skip"): "a,2.0,0,8,4,4,1,k3_e1,0.2"}, "line 4: 0.2 ms for what has 0.1 ms in .* line 2"),
+    (
+      {(0, "skip"): "a,2.0,0,8,4,4,1,k3_e1,0.2"},
+      "line 4: 0.2 ms here, but 0.1 ms for the same in .* line 2",
+    ),
     ({(1, op): None for op in OPS}, "lacks layer 1"),
-    ({(2, "again"): layer_rows()[2, "skip"]}, "line 11: 0.0 ms for what has 0.0 ms in .* line 10"),
+    (
+      {(2, "again"): layer_rows()[2, "skip"]},
+      "line 11: 0.0 ms here, but 0.0 ms for the same in .* line 10",
+    ),
     (
       {(2, "k3_e1"): "a,2.0,2,4,8,0,1,k3_e1,0.1"},
       "line 8: cout is 0; allowed: whole numbers from 1",
@@ -488,7 +494,7 @@ def test_a_block_without_expansion_has_no_first_convolution(tmp_path):
 @pytest.mark.parametrize(
   ("row", "message"),
   [
-    ("a,8,Conv,8x8x3,8x8x16,,,,,,,5", "line 7: 5.0 ms for what has 4.0 ms in .* line 2"),
+    ("a,8,Conv,8x8x3,8x8x16,,,,,,,5", "line 7: 5.0 ms here, but 4.0 ms for the same in .* line 2"),
     ("a,8,Pool,8x8x3,8x8x16,,,,,,,5", "line 7: op is 'Pool'; allowed: expanded_conv, Conv"),
     ("a,8,Conv,8x8,8x8x16,,,,,,,5", "line 7: input is '8x8'; allowed: a shape"),
     ("a,8,expanded_conv,8x8x16,4x4x24,6,,2,0,,,5", "line 7: kernel is empty; allowed: a number"),
@@ -497,7 +503,7 @@ def test_a_block_without_expansion_has_no_first_convolution(tmp_path):
     ("a,8,expanded_conv,8x8x16,0x4x24,6,3,2,0,,,5", "line 7: output is '0x4x24'; allowed: a shape"),
     ("a,,Conv,9x9x3,8x8x16,,,,,,,5", "line 7: net_input is empty; allowed: a number"),
     ("a,0,Conv,9x9x3,8x8x16,,,,,,,5", "line 7: net_input is 0; allowed: whole numbers from 1"),
-    (BLOCK_ROWS["same"], "line 7: 2.25 ms for what has 2.25 ms in .* line 4"),
+    (BLOCK_ROWS["same"], "line 7: 2.25 ms here, but 2.25 ms for the same in .* line 4"),
   ],
 )
 def test_a_wrong_table_by_block_is_refused(tmp_path, row, message):

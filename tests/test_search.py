@@ -169,7 +169,7 @@ def test_there_is_no_bound_where_an_option_fits_beside_others_only():
   setup = make_setup(config)
   # Behind another block of the last stage, a block has fewer input channels.
   assert (
-    "no bound   params allows e4g2se later in stage 3 beside other blocks only"
+    "no bound   params allows e4g2se later in stage 3 only together with other blocks"
     in dry_run.describe(setup)
   )
   result = search.run(setup, computed(setup.space))

@@ -202,10 +202,10 @@ def test_clipping_decay_of_kernels_and_average():
   _, averaged, _ = moved(average=0.9)
   # The decay of the first step is 1/10 for every setting.
   for part, whole, start in zip(
-    *map(jax.tree.leaves, (averaged.best_variables.params, plain.params, before.params))
+    *map(jax.tree.leaves, (averaged.evaluated_variables.params, plain.params, before.params))
   ):
     np.testing.assert_allclose(part, 0.1 * start + 0.9 * whole, rtol=1e-5, atol=1e-6)
-  assert plain.best_variables.params is plain.params
+  assert plain.evaluated_variables.params is plain.params
 
 
 def test_examples_with_nan_logits_are_counted_as_wrong():

@@ -27,11 +27,11 @@ def of_splits(data: Data, splits: tuple[str, ...]) -> dict[str, str]:
     images, labels = getattr(data, name)
     count, *shape = images.shape
     if isinstance(images, stream.Images):
-      digits = fingerprint(*map(_bytes, (images.indices, data.mean, data.std)))
+      hashed = fingerprint(*map(_bytes, (images.indices, data.mean, data.std)))
     else:
-      digits = fingerprint(_bytes(images))
+      hashed = fingerprint(_bytes(images))
     size = " x ".join(map(str, shape))
-    found[f"{_NAMES[name]} images"] = f"{count:,} of {size}, {digits}"
+    found[f"{_NAMES[name]} images"] = f"{count:,} of {size}, {hashed}"
     found[f"{_NAMES[name]} labels"] = f"{len(labels):,}, {fingerprint(_bytes(labels))}"
   return found
 

@@ -149,10 +149,10 @@ def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
   classes = fields.classes or max(int(labels.max()) + 1, len(train.class_names))
   _check_every_class(train, labels, classes)
   if test is None:
-    test_indices, rest = _take_test_images(fields, labels, train.class_names)
+    test_indices, rest = _split_off_test_images(fields, labels, train.class_names)
     test_part = _Part(train, test_indices, labels)
   else:
-    test_part, rest = _draw_test_images(fields, test, classes), np.arange(len(labels))
+    test_part, rest = _sample_test_images(fields, test, classes), np.arange(len(labels))
   seed = fields.split_seed
   draw = functools.partial(stratify, class_names=train.class_names)
   chosen, left = draw(
@@ -165,7 +165,7 @@ def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
   return (_Part(train, rest, labels), _Part(train, validation, labels), test_part), classes
 
 
-def _draw_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part:
+def _sample_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part:
   """Chooses `test_size` images of a test set, or all."""
   labels = _labels(test, classes)
   if fields.test_size is None:
@@ -176,7 +176,7 @@ def _draw_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part:
   return _Part(test, chosen, labels)
 
 
-def _take_test_images(
+def _split_off_test_images(
   fields: ConfigDict, labels: np.ndarray, named: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Splits training images into `test_size` test images and the rest. Returns indices of both."""

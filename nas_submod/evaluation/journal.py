@@ -60,13 +60,14 @@ class Journal:
           self._check(evaluation)
       except ValueError as error:
         raise ValueError(
-          f"{path}: line {number} is not an evaluation: {error}; without this line it is made again"
+          f"{path}: line {number} is not an evaluation: {error}; delete this line to make the "
+          "evaluation again"
         ) from error
       if self._made_by and made_by != self._made_by:
         maker = f"by another config or other data ({made_by})" if made_by else "by an older version"
         raise ValueError(
-          f"{path}: line {number} was made {maker}, this search is {self._made_by}: take another "
-          "--workdir, or what made it"
+          f"{path}: line {number} was made {maker}, this search is {self._made_by}: use "
+          "another --workdir, or the config and data that made it"
         )
       self._evaluations[evaluation.key, evaluation.replicate] = evaluation
 

@@ -16,7 +16,7 @@ from nas_submod.export.extras import package
 from nas_submod.export.formats import FORMATS, Choice
 from nas_submod.export.model import Model, make_model
 from nas_submod.export.runtimes import Runner
-from nas_submod.export.subject import Subject, data_facts, metadata, network_facts, versions
+from nas_submod.export.subject import Subject, data_of_card, metadata, network_facts, versions
 from nas_submod.resources import latency
 from nas_submod.resources.additive import weights_of
 
@@ -80,7 +80,7 @@ def deploy(
   found = measured.in_files(rows, output, subject.settings)
   content = {
     "network": network_facts(subject),
-    "data": data_facts(network),
+    "data": data_of_card(network),
     "accuracy": accuracy,
     "calibration": {"images": 0 if images is None else len(images), "split": "train"},
     "latency": {"sweeps": SWEEPS, "threads": 1, "percentile": timing.PERCENTILE, "batch": 1},

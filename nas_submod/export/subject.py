@@ -73,7 +73,7 @@ def network_facts(subject: Subject) -> dict[str, Any]:
   }
 
 
-def data_facts(network: Trained) -> dict[str, Any]:
+def data_of_card(network: Trained) -> dict[str, Any]:
   """Facts about the data, for the card."""
   validation = " and validation" if network.config["final"]["evaluate_on"] == "test" else ""
   return {

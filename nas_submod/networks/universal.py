@@ -32,7 +32,7 @@ from nas_submod.networks.single import (
 )
 
 
-class Part(NamedTuple):
+class ChoicePart(NamedTuple):
   """A part of the universal network, with parameters of its own.
 
   Attributes:
@@ -64,7 +64,7 @@ class Universal(NamedTuple):
   apply: Callable[[Params, State, jax.Array, jax.Array, bool], tuple[jax.Array, State]]
   specialize: Callable[[Variables, Sequence[int]], Variables]
   stem: Layer
-  parts: tuple[Part, ...]
+  parts: tuple[ChoicePart, ...]
   indices: Callable[[jax.Array], tuple[jax.Array, ...]]
 
 
@@ -215,9 +215,9 @@ def build_universal(space: SearchSpace) -> Universal:
     part
     for form, stage in zip(stages, space.stages)
     for part in (
-      Part(form.opening, form.openings, None),
-      Part(form.others, len(space.options) + 1, stage.positions - 1),
+      ChoicePart(form.opening, form.openings, None),
+      ChoicePart(form.others, len(space.options) + 1, stage.positions - 1),
     )
   ]
-  parts.append(Part(last, len(last_inputs), None))
+  parts.append(ChoicePart(last, len(last_inputs), None))
   return Universal(init, apply, specialize, first, tuple(parts), indices)

@@ -53,7 +53,7 @@ class Finished(NamedTuple):
   notes: tuple[str, ...] = ()
 
   @property
-  def scored(self) -> bool:
+  def uses_shared_weights(self) -> bool:
     """Whether the values of the search are scores with shared weights."""
     return method_of(self.config) == SHARED_WEIGHTS
 
@@ -200,7 +200,7 @@ def start_scores(search: Finished) -> list[float]:
   key = search.space.key(search.space.start)
   if fresh := scores_of(search, fresh=True).get(key):
     return fresh
-  return [] if search.scored else scores_of(search, fresh=False).get(key, [])
+  return [] if search.uses_shared_weights else scores_of(search, fresh=False).get(key, [])
 
 
 def answer_scores(search: Finished) -> list[float]:

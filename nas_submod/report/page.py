@@ -135,7 +135,7 @@ def _reading(search: Finished) -> str:
     "share. Square: the start network. Star and diamonds: the answer and other finalists, trained "
     "again with fresh seeds."
   )
-  if search.scored:
+  if search.uses_shared_weights:
     words += " Lines and dots are scores with shared weights, finalists are trained."
   return words
 

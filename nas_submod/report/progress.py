@@ -65,10 +65,10 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
 def progress(searches: Sequence[Finished], labels: Sequence[str]) -> list[Plot]:
   """Best value so far of one or several searches, against evaluations and against seconds."""
   found = [progress_of(search) for search in searches]
-  scored = [search.scored for search in searches]
+  scored = [search.uses_shared_weights for search in searches]
   made = "scores with shared weights" if all(scored) else "trainings"
   made = made if len(set(scored)) == 1 else "evaluations"
-  by_scores = [label for label, search in zip(labels, searches) if search.scored]
+  by_scores = [label for label, search in zip(labels, searches) if search.uses_shared_weights]
   mixed = f" {', '.join(by_scores)}: scores with shared weights, on a scale of their own."
   rows = [
     (label, f"{count:,}", f"{time:.0f}", decimals(value))

@@ -135,7 +135,7 @@ def _steps(
     best = int(next(i for i in order if i > 0))
     doubt = True if row["tie"] else None
     # The noise of scores with shared weights is not known.
-    if not search.scored and not doubt:
+    if not search.uses_shared_weights and not doubt:
       doubt = _in_doubt(search, gains, prices, best, [base, added.key, others[best - 1].key])
     yield Step(row, gain, added, Candidate(others[best - 1], float(gains[best])), doubt)
 

@@ -31,7 +31,7 @@ def paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
     if grows
     else "Each row is the network that the optimizer held to be the best from then on. Its value "
     "may change when more is known. "
-    + ("Values are scores with shared weights." if search.scored else ""),
+    + ("Values are scores with shared weights." if search.uses_shared_weights else ""),
   )
   answer = search.space.key(search.result["architecture"])
   for number, chain in enumerate(chains):
@@ -74,7 +74,7 @@ def _step(search: Finished, chain: steps.Chain, step: steps.Step, answer: str) -
 def finalists(search: Finished) -> Markup:
   """The finalists, the best first."""
   names = tuple(search.result["budget"])
-  column = "score with shared weights" if search.scored else "in the search"
+  column = "score with shared weights" if search.uses_shared_weights else "in the search"
   rows = [
     (
       place + 1,

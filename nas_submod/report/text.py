@@ -73,7 +73,9 @@ def bound_line(search: Finished) -> str:
   result, largest = search.result, LARGEST_SCORE[search.result["score"]]
   bound = real(result["upper_bound"])
   if result["violations"] is None:
-    kind = "scores with shared weights" if search.scored else "values of this older version"
+    kind = (
+      "scores with shared weights" if search.uses_shared_weights else "values of this older version"
+    )
     return f"none: {kind} give no bound"
   if math.isnan(bound):
     return "none: not every block was measured on its own"

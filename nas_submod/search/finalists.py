@@ -119,9 +119,10 @@ def signal_of(
 def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
   """Names the budgets that leave no room for another block.
 
-  These are the budgets that no further block fits. If each budget alone leaves room but all
-  together do not, these are the budgets without which a block would fit, else the tightest budget.
-  A network without a free position is bound by `positions`.
+  A budget binds if it alone leaves no room for any further block. If there is none, but no block
+  fits all budgets: those budgets without which some block would fit. If there is none of these
+  either: the budget with the smallest share left. A network without a free position is bound by
+  `positions`.
   """
   mask = jnp.asarray(setup.space.mask(np.array(architecture)))
   cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)

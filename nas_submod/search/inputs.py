@@ -13,7 +13,7 @@ import numpy as np
 from nas_submod import identity, parallel, resources
 from nas_submod.data import fingerprint
 from nas_submod.data.loading import Data
-from nas_submod.files import fingerprint as digits_of
+from nas_submod.files import fingerprint as hash_of
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.search.setup import Setup
 
@@ -55,7 +55,7 @@ def inputs_of(
     costs = table["latency_ms"].table
     assert costs is not None
     parts = [np.ascontiguousarray(part) for part in costs(space).parts]
-    found[f"{identity.OF_COSTS}latencies of the table"] = digits_of(
+    found[f"{identity.OF_COSTS}latencies of the table"] = hash_of(
       *(part.tobytes() for part in parts)
     )
   options = (config.get("space") or {}).get("options") or ()
@@ -96,6 +96,6 @@ def _code(module: str) -> str:
   """The fingerprint of a module's code without comments; "" if there is no source to read."""
   path = getattr(sys.modules.get(module), "__file__", None)
   try:
-    return digits_of(ast.dump(ast.parse(pathlib.Path(path or "").read_bytes())).encode())
+    return hash_of(ast.dump(ast.parse(pathlib.Path(path or "").read_bytes())).encode())
   except (OSError, SyntaxError, ValueError):
     return ""

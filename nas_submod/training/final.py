@@ -267,7 +267,7 @@ class _Run:
   ) -> dict[str, Any] | None:
     """The scores of a state; None on SIGTERM."""
     self._on_progress(done, self._steps, self._window.last_loss, "evaluating")
-    return evaluate(self._programs, state.best_variables, feed, self._should_stop)
+    return evaluate(self._programs, state.evaluated_variables, feed, self._should_stop)
 
   def _write_scores(self, done: int, scores: dict[str, Any]) -> None:
     prefix = self._settings.evaluate_on

@@ -39,7 +39,7 @@ class TrainState(flax.struct.PyTreeNode):
   average: Variables | tuple[()] = ()
 
   @property
-  def best_variables(self) -> Variables:
+  def evaluated_variables(self) -> Variables:
     """The variables to evaluate: the moving average if one is kept."""
     if isinstance(self.average, Variables):
       return self.average

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.networks.layers import Params, State
-from nas_submod.networks.universal import Part, Universal
+from nas_submod.networks.universal import ChoicePart, Universal
 
 
 def start(network: Universal, rng: jax.Array) -> Params:
@@ -22,7 +22,7 @@ def start(network: Universal, rng: jax.Array) -> Params:
   return (network.stem.init(stem_rng).params, *parts)
 
 
-def _start_part(part: Part, rng: jax.Array) -> jax.Array:
+def _start_part(part: ChoicePart, rng: jax.Array) -> jax.Array:
   width, slots = part.choice.sizes[0], 1 if part.slots is None else part.slots
   # The layers of a slot start from the same noise, as in the universal network.
   noise = jax.random.normal(rng, (slots, width))

@@ -211,7 +211,8 @@ def keep(
   """
   if key in found and not (again and found[key] == value):
     raise ValueError(
-      f"{row.where}: {value} ms for what has {found[key]} ms in {lines[key]}; keep one of them"
+      f"{row.where}: {value} ms here, but {found[key]} ms for the same in {lines[key]}; keep one "
+      "of them"
     )
   if key not in found:
     found[key], lines[key] = value, row.where

@@ -156,7 +156,7 @@ WRONG = {
   "nan": (["part,ms", "stem,nan"], "line 2: ms is 'nan'"),
   "infinite": (["part,ms", "stem,inf"], "line 2: ms is 'inf'"),
   "negative": (["# c", "part,ms", "stem,-1"], "line 3: ms is '-1'; allowed: a number of at"),
-  "twice": (["part,ms", "stem,1", "stem,2"], "line 3: 2.0 ms here, but 1.0 ms for the same in .* line 2"),
+  "twice": (["part,ms", "stem,1", "stem,2"], "line 3: 2.0 ms here, but 1.0 ms for .* line 2"),
   "twice_the_same": (["part,ms", "stem,1", "stem,1"], "line 3: 1.0 ms here, but 1.0 ms"),
   "underscore": (["part,ms", "stem,1_0"], "line 2: ms is '1_0'; allowed: a number"),
   "long_cell": (["part,ms", "s" * 140_000 + ",1"], "line 2: field larger than field limit"),
@@ -331,7 +331,7 @@ def test_a_table_by_layer_adds_its_differences_to_the_base(tmp_path):
   ("change", "message"),
   [
     ({(1, "k3_e1"): "a,2.0,1,8,4,8,2,k3_e1,-0.1"}, "line 5: delta_vs_skip is '-0.1'"),
-    ({(1, "k3_e1"): "a,2.5,1,8,4,8,2,k3_e1,0.1"}, "line 5: 2.5 ms here, but 2.0 ms in"),
+    ({(1, "k3_e1"): "a,2.5,1,8,4,8,2,k3_e1,0.1"}, "line 5: 2.5 ms here, but 2.0 ms for the"),
     (
       {(1, "k3_e1"): "a,2.0,1,8,4,9,2,k3_e1,0.1"},
       "line 6: layer 1 is 8x8x4->8/2, above 8x8x4->9/2",

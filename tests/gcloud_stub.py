@@ -3,7 +3,8 @@
 Commands, flags and the number of arguments are those of cloud.google.com/sdk/gcloud/reference, read
 in November 2026. Calls go to the file of GCLOUD_LOG, one a line. The bucket gs://bucket is the
 folder of GCLOUD_BUCKET; without it, nothing is kept there. A copy that ends in a folder with the
-file "full" fails half way, after its first file.
+file "full" fails half way, after its first file. Nothing can be printed from a folder with the file
+"unreadable".
 """
 
 import os
@@ -13,19 +14,19 @@ import sys
 
 _SSH = (
   "dry-run force-key-file-overwrite internal-ip plain ssh-key-file strict-host-key-checking worker "
-  "zone ssh-key-expiration ssh-key-expire-after tunnel-through-iap batch-size"
+  "zone ssh-key-expiration ssh-key-expire-after"
 )
 # By command: its flags, and the least and the largest number of its arguments.
 COMMANDS = {
   "compute tpus tpu-vm create": (
-    "accelerator-type async autocheckpoint-enabled boot-disk data-disk description internal-ips "
-    "labels metadata metadata-from-file network preemptible provisioning-model range reserved "
+    "accelerator-type async data-disk description internal-ips "
+    "labels metadata metadata-from-file network preemptible range reserved "
     "scopes service-account shielded-secure-boot spot subnetwork tags topology type version zone",
     (1, 1),
   ),
   "compute tpus tpu-vm ssh": (_SSH + " command output-directory ssh-flag", (1, 1)),
   "compute tpus tpu-vm scp": (_SSH + " compress recurse scp-flag", (2, 100)),
-  "compute tpus tpu-vm delete": ("async force zone", (1, 1)),
+  "compute tpus tpu-vm delete": ("async zone", (1, 1)),
   "storage rsync": (
     "checksums-only continue-on-error delete-unmatched-destination-objects dry-run exclude "
     "no-clobber preserve-posix recursive skip-if-dest-has-newer-mtime skip-unsupported",
@@ -79,15 +80,17 @@ def act(words: list[str]) -> None:
   """Does what a call for the bucket does."""
   what, *paths = [word for word in words if not word.startswith("--")]
   first = _place(paths[0])
-  if what == "rsync" and first.is_dir():
+  if what in ("rsync", "ls") and not first.is_dir():
+    sys.exit("ERROR: matched no objects")
+  if what == "rsync":
     copy(first, _place(paths[1]))
   elif what == "cp":
     _place(paths[1]).write_text(sys.stdin.read())
   elif what == "cat":
-    if not first.exists():
+    if not first.exists() or (first.parent / "unreadable").exists():
       sys.exit("ERROR: matched no objects")
     print(first.read_text(), end="")
-  elif what == "ls" and first.is_dir():
+  elif what == "ls":
     for path in sorted(first.iterdir()):
       print(f"{paths[0].rstrip('/')}/{path.name}{'/' * path.is_dir()}")
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,8 +65,8 @@ def test_create_takes_flags_of_gcloud():
 def test_launch_without_flags_passes_none():
   (words,) = dry_run("launch", "search", "run")
   started = shlex.split(words[-1].removeprefix("--command="))
-  inner = started[started.index("-c") + 1]
-  assert inner == ".venv/bin/python -m experiments.search --distributed --workdir=runs/run"
+  command = ".venv/bin/python -m experiments.search --distributed --workdir=runs/run"
+  assert started[started.index("run") :][:8] == ["run", "run", "", *command.split()]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
@@ -92,9 +93,8 @@ def test_launch_starts_every_worker(command):
   (words,) = dry_run("launch", command, "run", flag)
   assert "--worker=all" in words
   started = shlex.split(words[-1].removeprefix("--command="))
-  inner = shlex.split(started[started.index("-c") + 1])
-  assert flag in inner
-  assert {"--distributed", "--workdir=runs/run", f"experiments.{command}"} <= set(inner)
+  assert flag in started
+  assert {"--distributed", "--workdir=runs/run", f"experiments.{command}"} <= set(started)
 
 
 def stub(folder):
@@ -153,6 +153,8 @@ def host(tmp_path):
   """Starts a command on a host whose python only prints, with a stand-in for gcloud."""
   folder = tmp_path / "nas_submod"
   (folder / ".venv" / "bin").mkdir(parents=True)
+  (folder / "experiments" / "tpu").mkdir(parents=True)
+  shutil.copy(FOLDER / "host.sh", folder / "experiments" / "tpu")
   (tmp_path / "bucket").mkdir()
   python = folder / ".venv" / "bin" / "python"
   python.write_text('#!/bin/sh\necho $JAX_COMPILATION_CACHE_DIR python "$@"; sleep 30 & wait\n')
@@ -166,9 +168,10 @@ def host(tmp_path):
       "HOME": str(tmp_path),
       "GCLOUD_LOG": str(tmp_path / "gcloud.log"),
       "GCLOUD_BUCKET": str(tmp_path / "bucket"),
+      "COPY_EVERY": "1",
     }
     # In the foreground and in a new session, so that a signal reaches all its processes.
-    command = command.replace(" &)", ")").replace("sleep 300", "sleep 1")
+    command = command.replace(" &)", ")")
     return subprocess.Popen(
       ["bash", "-c", command], cwd=tmp_path, env=environment, start_new_session=True
     )
@@ -196,56 +199,74 @@ def read_files(folder):
 
 def test_a_notice_to_a_host_copies_the_run_to_the_bucket(host):
   start, folder = host
-  _, words = dry_run("launch", "train", "run", "--seed=1", BUCKET="gs://bucket/")
+  flag = "--config.space.name=é\t$(x)"
+  _, words = dry_run("launch", "train", "run", flag, BUCKET="gs://bucket/", LC_ALL="C")
   run_files(folder / "nas_submod" / "runs" / "run", first="1", second="2")
   process = start(words)
   called = (
-    "gs://bucket/programs python -m experiments.train --distributed --workdir=runs/run --seed=1\n"
+    f"gs://bucket/programs python -m experiments.train --distributed --workdir=runs/run {flag}\n"
   )
   wait_for(folder / "nas_submod" / "run.log", called)
   os.killpg(process.pid, signal.SIGTERM)
   process.wait()
   kept = folder / "bucket" / "run"
-  wait_for(kept / "whole", "a\n")
-  assert read_files(kept / "a") == {"first": "1", "second": "2"}
+  wait_for(kept / "complete", "\n")
+  to = (kept / "complete").read_text().strip()
+  assert read_files(kept / to) == {"first": "1", "second": "2"}
 
 
 def test_worker_0_keeps_copying_and_a_copy_that_is_cut_short_hides_none(host):
   start, folder = host
-  words, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket")
-  assert "--worker=0" in words
+  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  assert "--worker=0" in restore and "--worker=all" in run
   kept, own = folder / "bucket" / "run", folder / "nas_submod" / "runs" / "run"
+  run_files(kept / "b", full="")  # Copies to b are cut short.
   run_files(own, first="old", second="old")
-  process = start(words)
-  wait_for(kept / "whole", "a")
-  run_files(kept / "b", full="")  # From now on a copy to b is cut short.
+  process = start(run)
+  wait_for(kept / "complete", "a")
   run_files(own, first="new", second="new")
   wait_for(kept / "b" / "first", "new")
   os.killpg(process.pid, signal.SIGKILL)
   process.wait()
-  assert (kept / "whole").read_text() == "a\n" and not (kept / "b" / "second").exists()
+  assert (kept / "complete").read_text() == "a\n" and not (kept / "b" / "second").exists()
 
-  # A run on the disk is newer than the bucket's, and stays. Without one, the whole copy comes.
+  # A run on the disk is newer than the bucket's, and stays. Without one, the complete copy comes.
   for left, expected in ((True, "new"), (False, "old")):
     if not left:
       own.rename(folder / "gone")
-    (folder / "nas_submod" / "run.sync").unlink()
-    process = start(words)
-    wait_for(folder / "nas_submod" / "run.sync", "\n")
+    assert start(restore).wait() == 0
     assert read_files(own) == {"first": expected, "second": expected}
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+
+
+def test_a_bucket_that_cannot_be_read_loses_no_copy(host):
+  start, folder = host
+  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  kept, own = folder / "bucket" / "run", folder / "nas_submod" / "runs" / "run"
+  run_files(kept, complete="a\n", unreadable="")
+  run_files(kept / "a", first="old")
+  assert start(restore).wait() != 0 and not own.exists()
+  run_files(own, first="new")
+  process = start(run)
+  wait_for(folder / "nas_submod" / "run.log", "ERROR")
+  os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
+  assert read_files(kept / "a") == {"first": "old"} and not (kept / "b").exists()
 
 
 def test_a_first_copy_that_was_cut_short_is_no_run(host):
   start, folder = host
-  words, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  restore, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket")
   run_files(folder / "bucket" / "run" / "a", first="1")
-  process = start(words)
-  wait_for(folder / "nas_submod" / "run.sync", "\n")
+  assert start(restore).wait() == 0
   assert not (folder / "nas_submod" / "runs" / "run").exists()
-  os.killpg(process.pid, signal.SIGKILL)
-  process.wait()
+
+
+def test_data_come_from_the_bucket(host):
+  start, folder = host
+  (words,) = dry_run("data", BUCKET="gs://bucket")
+  run_files(folder / "bucket" / "data" / "cifar100", images="1")
+  assert start(words).wait() == 0
+  assert read_files(folder / "nas_submod" / "data" / "cifar100") == {"images": "1"}
 
 
 @pytest.mark.parametrize(
@@ -253,6 +274,9 @@ def test_a_first_copy_that_was_cut_short_is_no_run(host):
   [
     ("launch", ["train"], "name of the run"),
     ("launch", ["run", "--config=x"], 'unknown command "run"'),
+    ("launch", ["train", "my run"], 'the name "my run"; allowed: letters'),
+    ("launch", ["train", "a/b"], 'the name "a/b"'),
+    ("launch", ["train", "programs"], "not data or programs"),
     ("data", [], "gs://NAME"),
   ],
 )

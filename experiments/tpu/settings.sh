@@ -6,6 +6,10 @@ set -euo pipefail
 : "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"
 : "${BUCKET:=}" # gs://NAME keeps runs when the TPU is preempted
 BUCKET="${BUCKET%/}"
+if [[ ! "$BUCKET" =~ ^(gs://[a-z0-9][a-z0-9._-]*)?$ ]]; then
+  echo "error: BUCKET=$BUCKET; allowed: gs://NAME, without a folder" >&2
+  exit 2
+fi
 
 dry_run=false
 arguments=()

@@ -21,9 +21,10 @@ The programs are compiled one after another, each printed as it is done: seconds
 compile, code, memory of a device (arguments with the images, results, temporary arrays, code)
 against the chip's, flops and bytes of one chip by the compiler's count, and for a single step the
 larger of flops / peak and bytes / bandwidth, an estimate of its least time. In the other programs
-the compiler counts the body of a loop once and of a switch the dearest branch, so their flops and
-bytes are too low. The last line estimates the search by `alone`. The command exits with 1 if a
-program other than `final` holds a collective operation, or a program does not fit.
+the compiler counts the body of a loop once and of a switch the most expensive branch, so their
+flops and bytes are too low. The last line estimates the search by `alone`. The command exits with 1
+if a program other than `final` holds a collective operation, or the compiler refuses a program, as
+it does if a chip's memory is too small.
 
 libtpu prints errors about missing workers first. They mean that there is no TPU.
 """
@@ -53,7 +54,7 @@ IMAGES = flags.DEFINE_integer(
 )
 
 
-STEPS = ("alone", "final")  # programs of one step
+SINGLE_STEP = ("alone", "final")  # In the others the compiler counts the body of a loop once.
 
 
 class Row(NamedTuple):
@@ -64,12 +65,12 @@ class Row(NamedTuple):
   code: int
   memory: int
   flops: float
-  moved: float
+  bytes_moved: float
   collectives: dict[str, int]
 
   def bound(self, chip: Chip) -> float:
     """The least seconds of a step."""
-    return max(self.flops / chip.flops, self.moved / chip.bandwidth)
+    return max(self.flops / chip.flops, self.bytes_moved / chip.bandwidth)
 
 
 def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> Row:
@@ -94,15 +95,14 @@ def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> R
 
 HEAD = """\
 | program | lower s | compile s | code MB | memory MB | of the chip | Gflop | MB moved | bound ms \
-| by | collectives |
+| bound by | collectives |
 |---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def line(name: str, row: Row, chip: Chip) -> str:
   """A line of the table, in Markdown."""
-  by = "flops" if row.flops / chip.flops > row.moved / chip.bandwidth else "bytes"
-  # Of the others the compiler counts the body of a loop once.
-  bound = (f"{1e3 * row.bound(chip):.3f}", by) if name in STEPS else ("-", "-")
+  by = "flops" if row.flops / chip.flops > row.bytes_moved / chip.bandwidth else "bytes"
+  bound = (f"{1e3 * row.bound(chip):.3f}", by) if name in SINGLE_STEP else ("-", "-")
   found = ", ".join(f"{count} {kind}" for kind, count in row.collectives.items()) or "none"
   cells = [
     name,
@@ -112,7 +112,7 @@ def line(name: str, row: Row, chip: Chip) -> str:
     f"{row.memory / 1e6:.0f}",
     f"{row.memory / chip.memory:.1%}",
     f"{row.flops / 1e9:.2f}",
-    f"{row.moved / 1e6:.1f}",
+    f"{row.bytes_moved / 1e6:.1f}",
     *bound,
     found,
   ]
@@ -121,36 +121,33 @@ def line(name: str, row: Row, chip: Chip) -> str:
 
 def estimated(target: Target, rows: dict[str, Row]) -> str:
   """The least hours of the search if every candidate were the network `alone`, by its bound."""
-  found, steps = estimate(target.setup), target.steps
-  if found.search is None:
+  found, steps, devices = estimate(target.setup), target.steps, len(target.devices)
+  if found.search is None or found.rounds is None:
     return "estimate: none, the search makes more than a thousand trainings"
-  trainings, devices = found.search + found.final, len(target.devices)
   step = rows["alone"].bound(target.chip)
-  hours = -(-trainings // devices) * steps * step / 3600
+  hours = found.rounds * steps * step / 3600
   text = (
-    f"estimate, if each candidate were the network of alone: about {trainings} trainings of "
-    f"{steps:,} steps of at least {1e3 * step:.3f} ms: "
-    f"on {devices} chips {hours:.2f} hours, {hours * devices:.1f} chip-hours"
+    f"estimate, if each candidate were the network of alone: about {found.search + found.final} "
+    f"trainings of {steps:,} steps of at least {1e3 * step:.3f} ms, in {found.rounds} rounds on "
+    f"{devices} chips: {hours:.2f} hours, {hours * devices:.1f} chip-hours"
   )
   compiling = [rows[name] for name in SEARCH if name in rows]
   if len(compiling) == len(SEARCH):
-    seconds = sum(row.lower + row.compile for row in compiling)
-    text += (
-      f"; before that {seconds / 3600:.2f} hours to compile, if one by one and as long as here"
-    )
+    hours += sum(row.lower + row.compile for row in compiling) / 3600
+    text += f"; with compiling, one by one and as long as here: {hours:.2f}, {hours * devices:.1f}"
   return text
 
 
-def fault(rows: dict[str, Row], chip: Chip, too_large: Sequence[str] = ()) -> str | None:
+def fault(rows: dict[str, Row], chip: Chip, refused: Sequence[str] = ()) -> str | None:
   """Says what a program has that it must not have; None if all are well.
 
   Args:
     rows: What was measured.
     chip: The kind of chip.
-    too_large: Programs that the compiler refused because of their memory.
+    refused: Programs that the compiler refused.
   """
-  if too_large:
-    return f"{too_large[0]} does not fit the memory of a chip"
+  if refused:
+    return f"the compiler refused {refused[0]}"
   for name, row in rows.items():
     if name != "final" and row.collectives:
       return f"{name} holds a collective operation; its devices must not communicate"
@@ -163,7 +160,10 @@ def main(config: ConfigDict) -> None:
   jax.config.update("jax_platforms", "cpu")  # On a TPU VM the chips are left alone.
   jax.config.update("jax_enable_compilation_cache", False)
   try:
-    target = tpu_programs.make_target(config, TOPOLOGY.value, IMAGES.value, NETWORK.value)
+    devices = tpu_programs.find_devices(TOPOLOGY.value)
+    # The rounds of a search are as wide as there are devices.
+    jax.config.update("jax_num_cpu_devices", len(devices))
+    target = tpu_programs.make_target(config, devices, IMAGES.value, NETWORK.value)
     programs = tpu_programs.all_of(target)
     wanted = PROGRAMS.value or list(programs)
     if unknown := sorted(set(wanted) - set(programs)):
@@ -174,21 +174,19 @@ def main(config: ConfigDict) -> None:
   print(f"{TOPOLOGY.value}: {len(target.devices)} x {target.devices[0].device_kind}")
   print(f"alone and final: {network}\n\n{HEAD}", flush=True)
   rows: dict[str, Row] = {}
-  too_large = []
+  refused = []
   for name in wanted:
     try:
       rows[name] = measure(programs[name])
-    except jax.errors.JaxRuntimeError as error:
-      if "RESOURCE_EXHAUSTED" not in str(error):
-        raise
-      too_large.append(name)
-      print(f"| {name} | does not fit: {first_line(error)} |", flush=True)
+    except jax.errors.JaxRuntimeError as error:  # Mostly: it does not fit a chip's memory.
+      refused.append(name)
+      print(f"| {name} | refused: {first_line(error)} |", flush=True)
     else:
       print(line(name, rows[name], target.chip), flush=True)
   if "alone" in rows:
     print(f"\n{estimated(target, rows)}")
-  found = fault(rows, target.chip, too_large)
-  common.fail(found, 1) if found else None
+  if found := fault(rows, target.chip, refused):
+    common.fail(found, 1)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Target(NamedTuple):
   setup: search.Setup
   architecture: tuple[int, ...]
   devices: tuple[jax.Device, ...]
-  own: tuple[jax.Device, ...]
+  first_process: tuple[jax.Device, ...]
 
   @property
   def chip(self) -> Chip:
@@ -89,13 +89,14 @@ def find_devices(topology: str) -> tuple[jax.Device, ...]:
   return devices
 
 
-def make_target(config: ConfigDict, topology: str, images: int, text: str | None) -> Target:
+def make_target(
+  config: ConfigDict, devices: tuple[jax.Device, ...], images: int, text: str | None
+) -> Target:
   """Checks everything, with gray images in place of the data.
 
   Raises:
     ValueError: If something cannot be compiled.
   """
-  devices = find_devices(topology)
   space = networks.spaces.from_config(config.space)
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "images.npz"
@@ -111,8 +112,8 @@ def make_target(config: ConfigDict, topology: str, images: int, text: str | None
   else:
     mask = np.asarray(jax.jit(largest_sets)(setup.problem)[-1])
     architecture = tuple(space.architecture(mask).tolist())
-  own = tuple(d for d in devices if d.process_index == devices[0].process_index)
-  return Target(setup, architecture, devices, own)
+  first_process = tuple(d for d in devices if d.process_index == devices[0].process_index)
+  return Target(setup, architecture, devices, first_process)
 
 
 def _shapes(tree: Any) -> Any:
@@ -123,8 +124,8 @@ def search_programs(target: Target) -> dict[str, Callable[[], jax.stages.Lowered
   """The programs of a search for candidates, by name, to be lowered."""
   space, data = target.setup.space, target.setup.data
   recipe = training.recipe(target.setup.config["train"], data)
-  programs = make_candidate_programs(space, recipe, target.own)
-  devices, steps, batch = len(target.own), recipe.steps, recipe.batch_size
+  programs = make_candidate_programs(space, recipe, target.first_process)
+  devices, steps, batch = len(target.first_process), recipe.steps, recipe.batch_size
   seeds = jax.ShapeDtypeStruct((devices, 2), np.uint32)
   chosen = jax.ShapeDtypeStruct((devices, len(space.start)), np.int32)
   orders = jax.ShapeDtypeStruct((devices, steps, batch), np.int32)
@@ -165,7 +166,7 @@ def lower_enumeration(
   """Partial enumeration of depth 1 by greedy: many seeds, split over the devices of a process."""
   shared = (problem, value, np.zeros((problem.n + 1, 1), np.int32), jax.random.key(0))
   complete = functools.partial(complete_seed, ns.optimizers.greedy(rule))
-  devices = target.own[: int(np.gcd(seeds, len(target.own)))]
+  devices = target.first_process[: int(np.gcd(seeds, len(target.first_process)))]
   lanes = np.arange(seeds, dtype=np.int32).reshape(len(devices), -1)
   return parallel.pmap_items(complete, devices).lower(_shapes(shared), lanes)
 

@@ -3,14 +3,13 @@
 import io
 import types
 
-import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
 from configs import digits
 from examples.new_optimizer import simulated_annealing
-from nas_submod import search
+from nas_submod import optimizers, parallel, search
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report import dry_run, live
 from nas_submod.search import estimate
@@ -109,9 +108,29 @@ def test_the_guess_of_the_time_has_networks_of_every_size_if_the_search_grows(
   monkeypatch.setattr(dry_run, "network_cost", lambda *_: {"madds": 0.0})
   setup = make_setup(config_of(optimizer))
   expected, train = estimate.estimate(setup), setup.config["train"]
-  images = (expected.search + expected.final) * train["steps"] * train["batch_size"]
-  seconds = 4 * images * share * 10e6 / 1e6 / jax.device_count()
+  images = expected.rounds * train["steps"] * train["batch_size"]  # of a device
+  seconds = 4 * images * share * 10e6 / 1e6
   assert f"{live.duration(seconds)} (a rough guess" in dry_run.describe(setup)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_round_that_leaves_devices_idle_takes_as_long_as_a_full_one(devices, monkeypatch):
+  monkeypatch.setattr(parallel, "device_count", lambda: devices)
+  setup = make_setup(config_of("rcas"))
+  stand_in, rounds = estimate._stand_in(setup), 0
+
+  def value(masks):
+    nonlocal rounds
+    rounds += -(-len(masks) // devices)
+    return stand_in(masks)
+
+  optimizers.maximize(setup.problem, value, setup.optimizer, seed=setup.config["seed"])
+  expected = estimate.estimate(setup)
+  assert expected.rounds == rounds + -(-expected.final // devices)
+  if devices == 1:
+    assert expected.rounds == expected.search + expected.final
+  else:
+    assert expected.rounds > -(-expected.search // devices) + -(-expected.final // devices)
 
 
 def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
 
 from benchmarks import tpu, tpu_programs
 from configs import digits
@@ -335,28 +337,59 @@ def test_a_missing_compiler_is_named():
     tpu_programs.find_devices("v5e:2x2")
 
 
-def test_the_images_that_stand_in_for_the_data_are_accepted(monkeypatch):
-  monkeypatch.setattr(tpu_programs, "find_devices", lambda topology: tuple(jax.devices()))
-  target = tpu_programs.make_target(digits.get_config("smoke"), "v5e:2x2", 700, ".|.|e3")
+def test_the_images_that_stand_in_for_the_data_are_accepted():
+  devices = tuple(jax.devices())
+  target = tpu_programs.make_target(digits.get_config("smoke"), devices, 700, ".|.|e3")
   data = target.setup.data
   assert len(data.train.labels) + len(data.validation.labels) == 700
 
 
 def test_a_bound_is_the_slower_of_arithmetic_and_memory():
   chip = tpu_programs.CHIPS["TPU v5 lite"]
-  row = tpu.Row(0, 0, 0, 0, flops=197e9, moved=819e5, collectives={})
+  row = tpu.Row(0, 0, 0, 0, flops=197e9, bytes_moved=819e5, collectives={})
   assert row.bound(chip) == pytest.approx(1e-3)
-  assert row._replace(moved=819e7).bound(chip) == pytest.approx(1e-2)
+  assert row._replace(bytes_moved=819e7).bound(chip) == pytest.approx(1e-2)
 
 
 def test_a_program_that_communicates_or_does_not_fit_is_a_fault():
   chip = tpu_programs.CHIPS["TPU v5 lite"]
-  fine = tpu.Row(0, 0, 0, 15 * 10**9, flops=0, moved=0, collectives={})
+  fine = tpu.Row(0, 0, 0, 15 * 10**9, flops=0, bytes_moved=0, collectives={})
   talks = fine._replace(collectives={"all-reduce": 1})
   assert tpu.fault({"train": fine, "final": talks}, chip) is None
   assert "train holds a collective" in tpu.fault({"start": fine, "train": talks}, chip)
   assert "final does not fit" in tpu.fault({"final": fine._replace(memory=17 * 10**9)}, chip)
-  assert "train does not fit" in tpu.fault({"final": fine}, chip, ["train"])
+  assert "refused train" in tpu.fault({"final": fine}, chip, ["train"])
+
+
+@pytest.mark.parametrize(
+  ("reduce", "said"), [(True, "train holds a collective"), (False, "the compiler refused alone")]
+)
+def test_the_command_exits_with_1_if_a_program_has_a_fault(reduce, said, monkeypatch, capsys):
+  devices = tuple(jax.devices()[:2])
+
+  def refused():
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 17 GB of 16 GB")
+
+  def summed():
+    program = jax.pmap(lambda x: jax.lax.psum(x, "i") if reduce else x, "i", devices=devices)
+    return program.lower(np.ones((2, 8), np.float32))
+
+  setup = types.SimpleNamespace(space=types.SimpleNamespace(text=lambda architecture: "e3"))
+  target = types.SimpleNamespace(
+    setup=setup, architecture=(), devices=devices, chip=tpu_programs.CHIPS["TPU v5 lite"]
+  )
+  programs = {"alone": refused, "train": summed} if not reduce else {"train": summed}
+  monkeypatch.setattr(tpu_programs, "find_devices", lambda topology: devices)
+  monkeypatch.setattr(tpu_programs, "make_target", lambda *_: target)
+  monkeypatch.setattr(tpu_programs, "all_of", lambda target: programs)
+  monkeypatch.setattr(jax.config, "update", lambda *_: None)
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["test"])
+  with pytest.raises(SystemExit) as ended:
+    tpu.main(digits.get_config())
+  printed = capsys.readouterr()
+  assert ended.value.code == 1 and said in printed.err
+  assert "| train |" in printed.out  # A refused program does not end the command.
 
 
 def test_a_program_that_is_measured_has_its_memory_and_collectives():

@@ -26,16 +26,16 @@ def describe(setup: Setup) -> str:
   train = setup.config["train"]
   steps = training.recipe(train, data).steps
   name, expected = setup.config["search"]["optimizer"], estimate(setup)
-  if expected.search is None or expected.scored is None:
+  if expected.rounds is None or expected.scored is None:
     guess = "set config.search.max_evaluations to limit it"
   else:
-    all_steps = (expected.search + expected.final) * steps
+    devices = parallel.device_count()
     typical = _typical_madds(setup)
     # Only greedy searches train networks of every size from the start on.
     mean = (start["madds"] + typical) / 2 if setup.grows else typical
-    work = _PASSES * train["batch_size"] * all_steps * mean
-    work += _shared_work(setup, expected.scored, start["madds"], typical)
-    seconds = work / _madds_per_second() / parallel.device_count()
+    work = _PASSES * train["batch_size"] * expected.rounds * steps * mean
+    work += _shared_work(setup, expected.scored, start["madds"], typical) / devices
+    seconds = work / _madds_per_second()
     guess = f"{duration(seconds)} (a rough guess from multiply-adds, without compiling)"
   references = setup.config["search"].get("references") or ()
   left_out = [reference for reference in references if reference not in setup.references]

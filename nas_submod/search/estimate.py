@@ -1,11 +1,12 @@
 """Estimates how many trainings a search makes, for `--dry_run` and for the time left."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_submod import optimizers
+from nas_submod import optimizers, parallel
 from nas_submod.evaluation.evaluator import SHARED_WEIGHTS
 from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.search.setup import Setup, first_additions
@@ -23,6 +24,8 @@ class Estimate(NamedTuple):
     most: The largest possible value of `search`; None if nothing bounds it.
     scored: Scores with shared weights, roughly; None if more than a thousand.
     final: The largest possible number of trainings for finalists, references and the signal.
+    rounds: Rounds of these trainings, roughly, with at most one on each device at a time; None if
+      `search` is None.
   """
 
   candidates: int
@@ -30,6 +33,7 @@ class Estimate(NamedTuple):
   most: int | None
   scored: int | None
   final: int
+  rounds: int | None
 
 
 def estimate(setup: Setup) -> Estimate:
@@ -40,7 +44,7 @@ def estimate(setup: Setup) -> Estimate:
   """
   search = setup.config["search"]
   first, limit = first_additions(setup), search["max_evaluations"]
-  measured = _measurements(setup)
+  measured, full = _measurements(setup)
   bounds = [setup.space.distinct() * setup.most_measurements]
   bounds += [bound for bound in (limit, setup.evaluations) if bound]
   known = measured is not None or limit
@@ -51,30 +55,34 @@ def estimate(setup: Setup) -> Estimate:
   scored = setup.config["evaluation"]["pool"] if setup.guided else 0
   if method_of(setup.config) == SHARED_WEIGHTS:
     scored, expected, most = expected, 0, 0
-  return Estimate(
-    candidates=len(first) - 1,
-    search=expected,
-    most=most,
-    scored=scored,
-    final=search["finalist_replicates"]
-    * (search["finalists"] + len(setup.references) + 2 * setup.grows),
-  )
+  finalists = search["finalists"] + len(setup.references) + 2 * setup.grows
+  final = search["finalist_replicates"] * finalists
+  rounds = None
+  if expected is not None:
+    rounds = math.ceil(expected / (full * parallel.device_count()))
+    rounds += math.ceil(final / parallel.device_count())
+  return Estimate(len(first) - 1, expected, most, scored, final, rounds)
 
 
 class _TooManyError(Exception):
   """The stand-in was measured so often that the exact number does not matter."""
 
 
-def _measurements(setup: Setup) -> int | None:
-  """Rough number of measurements of the optimizer; None if more than a thousand."""
+def _measurements(setup: Setup) -> tuple[int | None, float]:
+  """Rough number of measurements of the optimizer, and the share of devices that they keep busy.
+
+  The number is None if it is more than a thousand.
+  """
   if setup.evaluations:
-    return setup.evaluations
-  search = setup.config["search"]
-  stand_in, measured = _stand_in(setup), 0
+    return setup.evaluations, 1.0  # Its rounds are as wide as there are devices.
+  search, devices = setup.config["search"], parallel.device_count()
+  stand_in, measured, places = _stand_in(setup), 0, 0
 
   def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    nonlocal measured
+    nonlocal measured, places
     measured += len(masks)
+    trainings = len(masks) * search["replicates"]
+    places += math.ceil(trainings / devices) * devices
     return stand_in(masks)
 
   def on_round(number: int, *_: Any) -> None:
@@ -85,8 +93,8 @@ def _measurements(setup: Setup) -> int | None:
   try:
     optimizers.maximize(setup.problem, value, setup.optimizer, limit, seed, callback=on_round)
   except _TooManyError:
-    return None
-  return measured
+    return None, 1.0
+  return measured, measured * search["replicates"] / max(places, 1)
 
 
 def _stand_in(setup: Setup) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:

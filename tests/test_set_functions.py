@@ -84,6 +84,14 @@ def test_coverage_refuses_wrong_shapes():
     set_functions.coverage(np.ones((4, 3), bool), np.ones(2))
 
 
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", 1), ("tpu", 0), ("cuda", 0)])
+def test_a_program_has_the_sums_of_the_platform_it_is_lowered_for(platform, loops):
+  function = set_functions.facility_location(np.ones((20, 12), np.float32))
+  traced = jax.jit(jax.vmap(function.value)).trace(np.ones((4, 20), bool))
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert text.count("stablehlo.while") == loops
+
+
 @pytest.mark.parametrize("customers", [1, 8, 19])
 def test_facility_location_of_many_sets_at_once(customers):
   rng = np.random.default_rng(2)

@@ -93,6 +93,8 @@ def workdir() -> pathlib.Path:
   Raises:
     ValueError: If it is not a path of this machine.
   """
+  if WORKDIR.value == "":
+    raise ValueError("--workdir is empty; allowed: a folder")
   return local_path(WORKDIR.value or pathlib.Path("runs") / pathlib.Path(config_path()).stem)
 
 

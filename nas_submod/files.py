@@ -105,7 +105,7 @@ def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
   lines = [json.dumps(finite(content), allow_nan=False).encode() + b"\n" for content in contents]
   with naming(path), path.open("a+b") as file:
     file.seek(max(file.tell() - 1, 0))
-    if file.read(1) not in (b"", b"\n"):
+    if file.read(1) not in (b"", b"\n", b"\r"):
       file.seek(0)
       content = file.read()
       whole = _length(content)
@@ -119,7 +119,7 @@ def append_lines(path: pathlib.Path, contents: Iterable[Any]) -> None:
 
 def _length(content: bytes) -> int:
   """The length of a log without its unfinished last line."""
-  begin = content.rfind(b"\n") + 1
+  begin = max(content.rfind(b"\n"), content.rfind(b"\r")) + 1  # An editor may write either.
   last = content[begin:]
   # Only the newline may be missing. A number that was cut short would be JSON too.
   if last[-1:] in (b"}", b"]"):

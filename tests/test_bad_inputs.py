@@ -92,6 +92,9 @@ def line(**changes):
 
 
 SEARCH = '{"space": 0, "search": 0, "seed": 0, "data": 0, "train": 0}'
+RESULT = """{
+  "path": [], "finalists": [], "signal": 0, "architecture": [], "budget": {}, "score": "accuracy"
+}"""
 BAD = [
   # Fields that are unknown or missing.
   (config, {"serach": 3}, 'unknown field config.serach. Did you mean "search"? Allowed: '),
@@ -222,7 +225,7 @@ BAD = [
   (architecture, "e2 | .", "stage 1 is empty; networks of space tiny need a block there"),
   (architecture, "none.json", "there is no none.json: run experiments.search first"),
   (architecture, "FOLDER/empty.json", "empty.json is not a result.json of a search"),
-  (architecture, "FOLDER/damaged.json", "damaged.json is not a result.json of a search"),
+  (architecture, "FOLDER/damaged.json", "damaged.json is damaged, it is no JSON"),
   (architecture, "99999999999999999999,0,0,0", "unknown option 99999999999999999999"),
   # Latency tables.
   (table, "", "has no rows"),
@@ -237,11 +240,11 @@ BAD = [
   (table, "part,milliseconds\nstem,1\n", "table.csv"),
   (table, "part,milliseconds\n,1\n", "is empty; allowed: the name of a part"),
   # Journals.
-  (journal, b"{}", "line 1 is not an evaluation: it lacks key, replicate, metrics, seconds; with"),
+  (journal, b"{}", "line 1 is not an evaluation: it lacks key, replicate, metrics, seconds; dele"),
   (journal, b"\x80{}", "can't decode byte"),
   (journal, b"{", "Expecting property name"),
   (journal, b"\0\0\0}", "line 1 is not an evaluation"),
-  (journal, b"[" * 100_000 + b"]", "line 1 is not an evaluation: its brackets are too deep; with"),
+  (journal, b"[" * 100_000 + b"]", "line 1 is not an evaluation: its brackets are too deep; dele"),
   (journal, b"[1]", "it is no JSON object"),
   (journal, line(key=3), "key is 3; allowed: text"),
   (journal, line(key="9.9|9.9"), "unknown option 9"),
@@ -267,6 +270,11 @@ BAD = [
   (finished_search, {"config.json": SEARCH, "result.json": "{}"}, "result.json has no architectur"),
   (finished_search, {"config.json": SEARCH, "result.json": "[]"}, "result.json is damaged, it"),
   (finished_search, {"config.json": "[]", "result.json": "{}"}, "config.json is damaged, it is no"),
+  (
+    finished_search,
+    {"config.json": SEARCH, "result.json": RESULT},
+    "is damaged, it has no finalist",
+  ),
 ]
 
 

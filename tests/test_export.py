@@ -259,7 +259,7 @@ def test_the_script_reads_colours_and_scales_images(border, tmp_path, capsys):
   exif = Image.Exif()
   exif[0x0112] = 6  # Stored turned by 90 degrees, to be turned back clockwise.
   Image.fromarray(np.rot90(image)).save(tmp_path / "image.png", exif=exif)
-  classify.main(str(tmp_path / "image.png"), str(tmp_path / "model.onnx"))
+  classify.main([str(tmp_path / "image.png"), str(tmp_path / "model.onnx")])
   side = (1 - 2 * border) * 20
   box = ((30 - side) / 2, (20 - side) / 2, (30 + side) / 2, (20 + side) / 2)
   scaled = pixels.fit(image, (8, 8), box)
@@ -268,12 +268,14 @@ def test_the_script_reads_colours_and_scales_images(border, tmp_path, capsys):
   logits = np.asarray(apply(x[None]))[0]
   shares = np.exp(logits - logits.max())
   assert capsys.readouterr().out == (f"class {logits.argmax()} {shares.max() / shares.sum():.1%}\n")
+  classify.main([str(tmp_path / "image.png")] * 2 + [str(tmp_path / "model.onnx")])
+  assert capsys.readouterr().out.count(f"image.png: class {logits.argmax()} ") == 2
   deep, broken = tmp_path / "deep.png", tmp_path / "broken.png"
   Image.fromarray(np.full((8, 8), 60_000, np.uint16)).save(deep)
   broken.write_bytes((tmp_path / "image.png").read_bytes()[:900])
   for file, message in ((deep, "more than 8 bits a channel"), (broken, "not a usable image")):
     with pytest.raises(SystemExit, match=message):
-      classify.main(str(file), str(tmp_path / "model.onnx"))
+      classify.main([str(file), str(tmp_path / "model.onnx")])
 
 
 def test_a_checkpoint_and_formats_can_be_chosen(run, export, tmp_path):

@@ -84,6 +84,14 @@ def test_a_last_line_that_lacks_its_newline_alone_is_kept(tmp_path):
   assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\r\n"])
+def test_lines_that_an_editor_ended_in_its_way_are_kept(tmp_path, end):
+  path = tmp_path / "log.jsonl"
+  path.write_bytes(b'{"step": 1}' + end + b'{"step": 2}' + end)
+  files.append_lines(path, [{"step": 3}])
+  assert [json.loads(line)["step"] for line in files.read_lines(path)] == [1, 2, 3]
+
+
 def test_infinity_and_nan_become_null(tmp_path):
   """JSON has neither, and other programs refuse the file."""
   content = {"value": -math.inf, "rows": [(1.5, math.nan)]}

@@ -28,6 +28,15 @@ COLOURS_OF_16_BITS = (
 )
 
 
+def test_a_path_of_a_folder_needs_no_prefix(tmp_path, monkeypatch):
+  save_folder(tmp_path / "images", {"a": 4, "b": 4}, {"a": 2, "b": 2})
+  loaded = data.load(config(str(tmp_path / "images"), 2))
+  assert loaded.class_names == ("a", "b")
+  monkeypatch.chdir(tmp_path)  # Without a slash it may be a name of TFDS.
+  with pytest.raises(ValueError, match="did you mean folder:images"):
+    data.load(config("images", 2))
+
+
 def test_validation_folders(tmp_path):
   colours = save_folder(tmp_path, {"a": 4, "b": 4}, {"a": 2, "b": 2})
   (tmp_path / "test").rename(tmp_path / "Validation")
@@ -41,6 +50,7 @@ def test_validation_folders(tmp_path):
   assert loaded.notes == (
     "left out: the folders more",
     "Validation joins the images to train on, from which validation images are drawn",
+    "1 of 1 test images: also among the training images",
   )
   seen = np.concatenate([loaded.train.images, loaded.validation.images])[:, 0, 0]
   assert {tuple(pixel) for pixel in seen.tolist()} == set(colours.values())

@@ -106,7 +106,7 @@ def _damaged_metrics(folder):
     (_no_data, "there is no .*data.json, and the data are missing: no file no: npz:PATH"),
     (_no_checkpoint, "checkpoints has no checkpoint; experiments.train writes the first one"),
     (_damaged_checkpoint, r"^checkpoint .*checkpoints/4 cannot be read \("),
-    (_damaged_metrics, r"^a checkpoint in .*checkpoints is damaged \("),
+    (_damaged_metrics, r"checkpoints/4/metrics/metrics is damaged \("),
   ],
 )
 def test_errors_of_load(copy, damage, message):

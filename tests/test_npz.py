@@ -31,6 +31,13 @@ def test_npz(tmp_path):
   assert loaded.mean.dtype == loaded.std.dtype == np.float32
 
 
+def test_test_images_that_are_training_images_are_counted(tmp_path):
+  given = arrays()
+  leaked = np.concatenate([given["x_train"][:3], given["x_test"][3:]])
+  loaded = data.load(config(save(tmp_path, x_test=leaked)))
+  assert loaded.notes == ("3 of 8 test images: also among the training images",)
+
+
 @pytest.mark.parametrize(
   ("changes", "names", "notes"),
   [
@@ -142,7 +149,7 @@ def test_npz_gray_images_have_one_channel(tmp_path):
     ({"x_test": arrays()["x_test"][:, :4]}, r"\[5, 5, 3\] in .*x_train, \[4, 5, 3\] in .*x_test"),
     ({"class_names": np.array(["a"])}, "has 4 classes, but 1 class names"),
     ({"class_names": np.array(list("abcde"))}, r"no image of class 4 \(e\): each of 0 to 4"),
-    ({"x_train": 0 * arrays()["x_train"]}, "uint8, from 0 to 0: whole numbers 0..255"),
+    ({"x_train": 0 * arrays()["x_train"]}, "x_train has pixels of 0 only"),
     ({"x_test": arrays()["x_test"] // 128}, "x_test is of type uint8, from 0 to 1: .* save .x"),
     ({"x_test": arrays()["x_test"][..., :1]}, r"\[5, 5, 3\] .* \[5, 5, 1\] .*; make their chann"),
     (

@@ -368,7 +368,7 @@ def test_figures_are_written_as_svg_and_png_the_same_each_time(found, tmp_path):
 
 
 def test_the_command_rebuilds_pages_and_compares(found, other, tmp_path):
-  folders = [found.name, other.name, f"--output={tmp_path}"]
+  folders = [found.name, f"{found.name}/", other.name, f"--output={tmp_path}"]
   command = [sys.executable, "-m", "experiments.report", *folders]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr

@@ -112,7 +112,19 @@ def load(config: ConfigDict, may_stream: bool = False) -> Data:
   mean, std = _statistics(train.images[sample])
   names = _class_names(parts[0].source, classes)
   notes = dict.fromkeys(note for part in parts for note in part.source.notes)
+  if not fields.stream and (shared := _shared_images(splits)):
+    count = len(splits[2].labels)
+    notes[f"{shared:,} of {count:,} test images: also among the training images"] = None
   return Data(train, splits[1], splits[2], classes, mean, std, names, tuple(notes))
+
+
+def _shared_images(splits: list[Split]) -> int:
+  """How many test images equal one of the training or validation images."""
+  train, validation, test = (
+    [hash(image.tobytes()) for image in np.asarray(split.images)] for split in splits
+  )
+  known = {*train, *validation}
+  return sum(image in known for image in test)
 
 
 def join(first: Split, second: Split) -> Split:

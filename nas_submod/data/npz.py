@@ -210,6 +210,8 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
   lowest, highest = values.min(), values.max()
   if not (lowest >= 0 and highest <= 255):  # Also refuses NaN.
     raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255")
+  if highest == 0:
+    raise ValueError(f"{place} has pixels of 0 only: whole numbers 0..255 are expected")
   if highest <= 1 or (values.dtype.kind == "f" and (values != np.round(values)).any()):
     raise ValueError(
       f"{place} is of type {values.dtype}, from {lowest} to {highest}: whole numbers 0..255 are "

@@ -35,8 +35,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   """Opens a data source.
 
   Args:
-    source: A name or "KIND:PATH" of `KINDS`, the path of an npz file, or the name of a TFDS set,
-      such as "digits".
+    source: A name or "KIND:PATH" of `KINDS`, the path of an npz file or of a folder, with a "/", or
+      the name of a TFDS set, such as "digits".
     data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Returns:
@@ -49,12 +49,16 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   is_bare_path = not path or pathlib.Path(source).exists()
   if name not in KINDS and is_bare_path and source.lower().endswith(".npz"):
     name, path = "npz", source
+  elif name not in KINDS and is_bare_path and "/" in source and pathlib.Path(source).is_dir():
+    name, path = "folder", source
   if name not in KINDS:
     try:
       return tfds_sets.open_source(source, data_dir)
     except tfds_sets.UnknownSetError as error:
       kinds = [kind for kind in KINDS if KINDS[kind].help]
       hint = did_you_mean(name, ["digits", *kinds, *tfds_sets.names()])
+      if pathlib.Path(source).is_dir():
+        hint = f"; did you mean folder:{source}?"
       raise ValueError(f"{error}; allowed are {_allowed()}{hint}") from error
   kind = KINDS[name]
   takes_path = kind.help.endswith(":PATH")

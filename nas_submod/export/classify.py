@@ -1,22 +1,37 @@
-"""Classifies an image file with onnxruntime alone: python classify.py IMAGE [MODEL.onnx]."""
+"""Classifies image files with onnxruntime alone: python classify.py IMAGE... [MODEL.onnx]."""
 
 import json
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 
-def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onnx"))) -> None:
-  """Prints the most likely class and its probability."""
+def main(arguments: list[str]) -> None:
+  """Prints the most likely class of each image and its probability."""
   import onnxruntime
 
+  models = [name for name in arguments if name.lower().endswith(".onnx")]
+  images = [name for name in arguments if name not in models]
+  if not images or len(models) > 1 or "--help" in images:
+    sys.exit(__doc__)
+  model = models[0] if models else str(pathlib.Path(__file__).with_name("model.onnx"))
   if not pathlib.Path(model).is_file():
     sys.exit(f"error: there is no model {model}")
   session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+  for file in images:
+    found = classify(session, file)
+    print(f"{file}: {found}" if len(images) > 1 else found)
+
+
+def classify(session: Any, file: str) -> str:
+  """The most likely class of an image file and its probability."""
   facts = session.get_modelmeta().custom_metadata_map
   known = ("image_shape", "mean", "std", "classes", "border")
+  if missing := [name for name in known if name not in facts]:
+    sys.exit(f"error: the model has no {missing[0]}: experiments.export did not write it")
   [height, width, channels], mean, std, classes, border = (json.loads(facts[n]) for n in known)
   try:
     with Image.open(file) as opened:
@@ -34,10 +49,8 @@ def main(file: str, model: str = str(pathlib.Path(__file__).with_name("model.onn
   [[logits]] = session.run(None, {"images": images})
   shares = np.exp(logits - logits.max())
   best = int(logits.argmax())
-  print(f"{classes[best]} {shares[best] / shares.sum():.1%}")
+  return f"{classes[best]} {shares[best] / shares.sum():.1%}"
 
 
 if __name__ == "__main__":
-  if len(sys.argv) not in (2, 3):
-    sys.exit(__doc__)
-  main(*sys.argv[1:])
+  main(sys.argv[1:])

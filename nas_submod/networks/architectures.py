@@ -42,8 +42,8 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
 
   Args:
     space: The space.
-    text: The path of a result.json, a name in ARCHITECTURES, numbers such as "5,3,0,0,...", or a
-      line of `SearchSpace.text`.
+    text: The path of a result.json or of the folder with it, a name in ARCHITECTURES, numbers such
+      as "5,3,0,0,...", or a line of `SearchSpace.text`.
 
   Returns:
     An option for every position.
@@ -53,6 +53,8 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
   """
   if text.endswith(".json"):
     return space.check(_from_file(local_path(text)))
+  if pathlib.Path(text, "result.json").is_file():
+    return space.check(_from_file(pathlib.Path(text, "result.json")))
   named = ARCHITECTURES.get(space.name, {})
   if text in named:
     return space.parse(named[text])
@@ -69,8 +71,8 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
 def _from_file(path: pathlib.Path) -> list[int]:
   if not path.is_file():
     raise ValueError(f"there is no {path}: run experiments.search first")
+  content = read_json(path)
   try:
-    found = read_json(path)["architecture"]
-    return [int(option) for option in found]
+    return [int(option) for option in content["architecture"]]
   except (ValueError, KeyError, TypeError, OverflowError) as error:
     raise ValueError(f"{path} is not a result.json of a search: it has no architecture") from error

@@ -139,6 +139,8 @@ def read(workdir: str | os.PathLike) -> Finished:
       raise ValueError(f"{path / name} is damaged, it is no JSON object")
     if missing := fields - set(content):
       raise ValueError(f"{path / name} has no {min(missing)}: it is not that of a search")
+  if not (isinstance(result["finalists"], list) and result["finalists"]):
+    raise ValueError(f"{path / RESULT_FILE} is damaged, it has no finalists")
   inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
   return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
 

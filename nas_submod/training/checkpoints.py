@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from nas_submod import parallel
+from nas_submod import files, parallel
 from nas_submod.networks.layers import Layer, Variables
 from nas_submod.validation import first_line
 
@@ -65,16 +65,14 @@ class Checkpoints:
       policy = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), best])
       # Without this, orbax waits for the other processes at every save.
       alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-      self._manager = ocp.CheckpointManager(
-        folder.absolute(),
-        options=ocp.CheckpointManagerOptions(
-          create=False,
-          cleanup_tmp_directories=True,
-          preservation_policy=policy,
-          best_fn=_accuracy,  # Without it orbax writes no metrics.
-          multiprocessing_options=alone,
-        ),
+      options = ocp.CheckpointManagerOptions(
+        create=False,
+        cleanup_tmp_directories=True,
+        preservation_policy=policy,
+        best_fn=_accuracy,  # Without it orbax writes no metrics.
+        multiprocessing_options=alone,
       )
+      self._manager = _open(folder, options)
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -182,6 +180,27 @@ class Saved(NamedTuple):
   scores: Mapping[str, float]
 
 
+def _open(folder: pathlib.Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+  """Opens a folder of checkpoints; ValueError names a checkpoint whose metadata are damaged."""
+  try:
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+  except Exception as error:  # Orbax reads the metadata of all, and raises many types.
+    read = [*folder.glob("*/metrics/metrics"), *folder.glob("*/_CHECKPOINT_METADATA")]
+    damaged = [path for path in read if not _is_json(path)]
+    raise ValueError(
+      f"{damaged[0] if damaged else folder} is damaged ({_reason(error)}): delete the folder of "
+      "this checkpoint to use another one"
+    ) from error
+
+
+def _is_json(path: pathlib.Path) -> bool:
+  try:
+    files.read_json(path)
+  except ValueError:
+    return False
+  return True
+
+
 def read(
   folder: pathlib.Path, network: Layer, averages: bool, wanted: int | str | None = None
 ) -> Saved:
@@ -200,13 +219,7 @@ def read(
   shapes = jax.eval_shape(network.init, jax.random.key(0))
   template = {"average": shapes} if averages else shapes._asdict()
   arguments = ocp.args.PyTreeRestore(item=template, partial_restore=True)
-  try:
-    manager = ocp.CheckpointManager(folder.absolute(), options=options)
-  except Exception as error:  # The manager reads all metadata.
-    raise ValueError(
-      f"a checkpoint in {folder} is damaged ({_reason(error)}): delete its folder"
-    ) from error
-  with manager:
+  with _open(folder, options) as manager:
     steps = sorted(manager.all_steps())
     if not steps:
       raise ValueError(f"{folder} has no checkpoint; experiments.train writes the first one")

@@ -166,7 +166,7 @@ def _play_round(optimizer, problem, value, limit, run):
 def _outcome(optimizer, problem, value, run):
   mask, stated = checks.best(optimizer, problem, run.state)
   # As on the host, the value of the set replaces a wrong value stated by the optimizer.
-  measured = value(mask).astype(jnp.float32)
+  measured = jnp.asarray(value(mask), jnp.float32)
   ended = checks.done(optimizer, run.state)
   agrees = jnp.isneginf(stated) | jnp.isclose(stated, measured, rtol=1e-5)
   return Outcome(

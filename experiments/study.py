@@ -38,6 +38,7 @@ LONGER = flags.DEFINE_float(
   "longer", 1, "Train some of them as many times as long; 1: none.", lower_bound=1, upper_bound=1e3
 )
 RANKED = flags.DEFINE_integer("ranked", 32, "Networks that are trained longer.", lower_bound=3)
+_OF_TABLES = (COSTS, MEASURED, BUDGETS, SEEDS, LIMIT, RIVALS)
 
 
 def main(config: ConfigDict) -> None:
@@ -46,7 +47,14 @@ def main(config: ConfigDict) -> None:
     if common.DISTRIBUTED.value:
       raise ValueError("--distributed is not allowed: a study runs in one process")
     common.start_console()
-    workdir = common.workdir() if common.WORKDIR.value else pathlib.Path("runs/study")
+    of_other = (CHAINS, TRAININGS, LONGER, RANKED) if TABLE.value else _OF_TABLES
+    if unused := [flag.name for flag in of_other if flag.present]:
+      what = "a config, not for --table" if TABLE.value else "--table, not for a config"
+      raise ValueError(f"--{unused[0]} is for a study of {what}")
+    if not LONGER.value >= 1:
+      raise ValueError(f"--longer={LONGER.value}; allowed: numbers from 1")
+    named = common.WORKDIR.value is not None
+    workdir = common.workdir() if named else pathlib.Path("runs/study")
     tell = study_search.to_stderr
     with locked(workdir):
       if TABLE.value:

@@ -116,7 +116,7 @@ def changed(**fields):
     (changed(classes=...), "needs classes"),
     (changed(stages=({"channels": 8, "poss": 2},)), "'poss': 2.*allowed fields: channels, pos"),
     (changed(start=". | e9"), "unknown option 'e9'; allowed: ., e3"),
-    (changed(start=". . . | e3"), "stage 0 has 2 positions, not 3"),
+    (changed(start=". . . | e3"), "stage 1 has 2 positions, not 3"),
     (changed(start="e3"), "1 stages in 'e3'; the space has 2"),
     (changed(start=". | . e3"), "pushed to the left"),
     (changed(options=({"expansion": 3}, {"expansion": 3})), "distinct one-word names"),
@@ -138,7 +138,7 @@ def test_wrong_spaces_are_refused(config, message):
     ([1] * 11, "architecture has 11 positions; space digits has 12"),
     ([7, *[1] * 11], "unknown option 7 at position 0"),
     ([1, -1, *[1] * 10], "unknown option -1 at position 1"),
-    ([1] * 8 + [0] * 4, "stage 2 is empty; networks of space digits need a block there"),
+    ([1] * 8 + [0] * 4, "stage 3 is empty; networks of space digits need a block there"),
   ],
 )
 def test_wrong_architectures_are_refused(architecture, message):

@@ -142,8 +142,8 @@ class SearchSpace:
     for index, where in enumerate(self.stage_slices):
       if self.needs_block(index) and not any(values[where]):
         raise ValueError(
-          f"stage {index} is empty; networks of space {self.name} need a block there, as in the "
-          "start set"
+          f"stage {index + 1} is empty; networks of space {self.name} need a block there, as in "
+          "the start set"
         )
     return values
 
@@ -237,6 +237,6 @@ def numbers_of(text: str, stages: Sequence[Stage], options: Sequence[Option]) ->
     if unknown := [word for word in part if word not in numbers]:
       raise ValueError(f"unknown option {unknown[0]!r}; allowed: {', '.join(numbers)}")
     if len(part) > stage.positions:
-      raise ValueError(f"stage {index} has {stage.positions} positions, not {len(part)}")
+      raise ValueError(f"stage {index + 1} has {stage.positions} positions, not {len(part)}")
     values += [numbers[word] for word in part] + [0] * (stage.positions - len(part))
   return tuple(values)

@@ -130,6 +130,12 @@ def make(
     inner_width = entry.inner_width or width
     inner = make(given.get("inner", "rcas"), rest, resource_names, inner_width)
     given["inner"] = inner.optimizer
+  takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+  if not takes_any and (unknown := [key for key in given if key not in parameters]):
+    raise ValueError(
+      f"config.search.options of {name} has {unknown[0]!r}; allowed: "
+      f"{', '.join(parameters) or 'none'}"
+    )
   given = {**entry.defaults(width, resource_names), **given}
   if entry.grows and width > 1:
     given.setdefault("wide_start", True)

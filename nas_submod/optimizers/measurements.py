@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nas_submod.optimizers.ties import ROUNDING
+
 
 class Pooled(NamedTuple):
   """Mean of measurements of one set, and its standard error.
@@ -99,6 +101,15 @@ class Measurements:
     return float(
       np.sqrt(np.sum(freedom * counts[known] * errors[known] ** 2) / max(freedom.sum(), 1))
     )
+
+  def are_lost(self) -> bool:
+    """Whether values differ, but by too little for float32 or for the rule of ties."""
+    values = np.array([sample.value for row in self._samples.values() for sample in row])
+    values = values[np.isfinite(values)]
+    if not values.size or not np.ptp(values):
+      return False
+    largest = np.abs(values).max()
+    return bool(np.ptp(values) <= 2 * ROUNDING * largest or largest < np.finfo(np.float32).tiny)
 
   def ties(self, key: bytes) -> int | None:
     """Number of other sets that may be better than the set of `key`, given the noise.

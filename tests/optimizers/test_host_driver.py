@@ -254,3 +254,10 @@ def test_a_result_states_its_answer_its_noise_and_whether_it_was_cut():
     )
     assert host.done == device.done == (limit == 1_000)
     assert host.rounds == device.rounds
+
+
+@pytest.mark.parametrize("change", [lambda values: values + 1e9, lambda values: values * 1e-300])
+def test_values_that_float32_cannot_tell_apart_are_no_silent_answer(change):
+  with pytest.warns(UserWarning, match="subtract a constant from F, or scale it"):
+    ns.maximize(PROBLEM, lambda masks: change(masks @ WEIGHTS), ns.optimizers.greedy())
+  ns.maximize(PROBLEM, lambda masks: np.full(len(masks), 1e9), ns.optimizers.greedy())

@@ -1,6 +1,7 @@
 """The driver for a set function on the host: a compiled program asks, Python measures."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -67,6 +68,12 @@ def maximize_on_host(
     rounds += 1
   if not measurements.asked:
     raise checks.asks_nothing()
+  if measurements.are_lost():
+    warnings.warn(
+      "the values of F differ by less than a millionth of the largest one, or are below 1e-38, so "
+      "they count as equal: subtract a constant from F, or scale it",
+      stacklevel=3,
+    )
   mask, best_value, feasible, cost, key = jax.device_get(best(problem, state))
   if not feasible:
     raise checks.infeasible("answered", mask)

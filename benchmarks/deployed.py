@@ -4,7 +4,7 @@ python -m benchmarks.deployed [--sweeps=300] [--runtimes=onnxruntime,litert]
 
 The networks are those of ImageNet (224x224 images, 1,000 classes) with random weights, exported in
 float32: MobileNetV2 as published, the same blocks in the skeleton of the paper's search space, and
-RCNet. `nas_submod.export.timing` says how they are timed: in shuffled turn, one image, one thread,
+RCNet. `nas_submod.export.timing` says how they are timed: in shuffled order, one image, one thread,
 its own time, a low percentile. The mean and the standard deviation of all sweeps stand beside it.
 Ratios are to MobileNetV2 as published. The table ends with the paper's figures, of a phone.
 """

@@ -26,7 +26,9 @@ def changed(config: ConfigDict, seed: int, changes: dict[str, Any]) -> ConfigDic
       part = part[section]
     if isinstance(value, dict):
       del part[field]
-    with part.unlocked():
+      with part.unlocked():
+        part[field] = value
+    else:
       part[field] = value
   return this
 

@@ -167,8 +167,8 @@ def lower_enumeration(
   shared = (problem, value, np.zeros((problem.n + 1, 1), np.int32), jax.random.key(0))
   complete = functools.partial(complete_seed, ns.optimizers.greedy(rule))
   devices = target.first_process[: int(np.gcd(seeds, len(target.first_process)))]
-  lanes = np.arange(seeds, dtype=np.int32).reshape(len(devices), -1)
-  return parallel.pmap_items(complete, devices).lower(_shapes(shared), lanes)
+  numbers = np.arange(seeds, dtype=np.int32).reshape(len(devices), -1)
+  return parallel.pmap_items(complete, devices).lower(_shapes(shared), numbers)
 
 
 def lower_facility_location(target: Target, n: int = 2_000) -> jax.stages.Lowered:

@@ -29,8 +29,6 @@ def main(argv: Sequence[str]) -> None:
   folders = list({os.path.realpath(folder): folder for folder in given}.values())
   if not folders:
     common.fail("no folder is given; allowed: the --workdir of one or more searches")
-  if len(folders) == 1 and OUTPUT.present:
-    common.fail("--output is the folder of a comparison; allowed with two or more searches")
   try:
     if len(folders) == 1 and (files.local_path(folders[0]) / front.FILE).exists():
       folder = files.local_path(folders[0])

@@ -133,6 +133,15 @@ def test_a_round_that_leaves_devices_idle_takes_as_long_as_a_full_one(devices, m
     assert expected.rounds > -(-expected.search // devices) + -(-expected.final // devices)
 
 
+@pytest.mark.parametrize(
+  ("optimizer", "rounds"), [("local_search", 10), ("surrogate", 3), ("random_search", 2)]
+)
+def test_rounds_are_as_wide_as_the_optimizer_asks(optimizer, rounds, monkeypatch):
+  monkeypatch.setattr(parallel, "device_count", lambda: 8)
+  expected = estimate.estimate(make_setup(config_of(optimizer, evaluations=10)))
+  assert expected.rounds == rounds + -(-expected.final // 8)
+
+
 def test_a_search_of_ones_own_optimizer_without_an_end_says_so(monkeypatch):
   endless = lambda: simulated_annealing(10**6)  # noqa: E731
   monkeypatch.setattr("examples.new_optimizer.endless", endless, raising=False)

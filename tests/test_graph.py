@@ -18,7 +18,7 @@ def fused(layer, shape=IMAGE):
   return summary(graph.fuse(layers.trace_of(layer, shape)))
 
 
-def test_a_convolution_takes_batch_norm_and_rectifier():
+def test_a_convolution_takes_batch_norm_and_relu():
   assert fused(conv_bn(2, 2)) == ([("conv", (0,), (1,), True)], 1)
 
 

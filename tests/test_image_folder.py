@@ -32,7 +32,7 @@ def test_a_path_of_a_folder_needs_no_prefix(tmp_path, monkeypatch):
   save_folder(tmp_path / "images", {"a": 4, "b": 4}, {"a": 2, "b": 2})
   loaded = data.load(config(str(tmp_path / "images"), 2))
   assert loaded.class_names == ("a", "b")
-  monkeypatch.chdir(tmp_path)  # Without a slash it may be a name of TFDS.
+  monkeypatch.chdir(tmp_path)  # It may be a name of TFDS.
   with pytest.raises(ValueError, match="did you mean folder:images"):
     data.load(config("images", 2))
 

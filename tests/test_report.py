@@ -144,7 +144,7 @@ def test_the_terminal_shows_the_answer_and_more_on_request(found):
     ("joint", lambda extra, limits: sum(extra[name] / limits[name] for name in limits)),
   ],
 )
-def test_what_was_nearly_chosen_is_the_second_best_by_the_rule(found, rule, price):
+def test_the_runner_up_is_the_second_best_by_the_rule(found, rule, price):
   """Against all networks with one more block, from the journal."""
   space, limits = found.space, found.result["budget"]
   values = {e.key: found.score(e) for e in found.evaluations if e.replicate == 0}

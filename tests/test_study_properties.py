@@ -148,7 +148,7 @@ def test_a_violation_too_small_to_be_found_once_is_found_in_the_mean():
     in_mean.append(found[0])
     false.append(found[1:].any())
   assert np.mean(once) < 1 and all(in_mean) and np.mean(false) < 0.2
-  # A mean is of 16 second_differences of four values each, none of them in two.
+  # A mean is of 16 squares of four values each, none of them in two.
   np.testing.assert_allclose(averaged(of, rows).errors, of.errors[0] * 2 / np.sqrt(16))
   one = averaged(of._replace(objects=np.zeros(64, int)), single_gains(AFTER))
   np.testing.assert_allclose(one.errors, 0, atol=1e-9)  # The noise of one object cancels.

@@ -68,7 +68,8 @@ def test_launch_without_flags_passes_none():
   (words,) = dry_run("launch", "search", "run")
   started = shlex.split(words[-1].removeprefix("--command="))
   command = ".venv/bin/python -m experiments.search --distributed --workdir=runs/run"
-  assert started[started.index("run") :][:8] == ["run", "run", "", *command.split()]
+  [begin, end] = started.index("run"), started.index(">")
+  assert started[begin:end] == ["run", "run", "", *command.split()]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
@@ -170,7 +171,6 @@ def host(tmp_path):
       "HOME": str(tmp_path),
       "GCLOUD_LOG": str(tmp_path / "gcloud.log"),
       "GCLOUD_BUCKET": str(tmp_path / "bucket"),
-      "COPY_EVERY": "1",
     }
     # In the foreground and in a new session, so that a signal reaches all its processes.
     command = command.replace(" &)", ")")
@@ -202,8 +202,9 @@ def read_files(folder):
 def test_a_notice_to_a_host_copies_the_run_to_the_bucket(host):
   start, folder = host
   flag = "--config.space.name=é\t$(x)"
-  _, words = dry_run("launch", "train", "run", flag, BUCKET="gs://bucket/", LC_ALL="C")
+  restore, words = dry_run("launch", "train", "run", flag, BUCKET="gs://bucket/", LC_ALL="C")
   run_files(folder / "nas_submod" / "runs" / "run", first="1", second="2")
+  assert start(restore).wait() == 0
   process = start(words)
   called = (
     f"gs://bucket/programs python -m experiments.train --distributed --workdir=runs/run {flag}\n"
@@ -219,11 +220,12 @@ def test_a_notice_to_a_host_copies_the_run_to_the_bucket(host):
 
 def test_worker_0_keeps_copying_and_a_copy_that_is_cut_short_hides_none(host):
   start, folder = host
-  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket", COPY_EVERY="1")
   assert "--worker=0" in restore and "--worker=all" in run
   kept, own = folder / "bucket" / "run", folder / "nas_submod" / "runs" / "run"
   run_files(kept / "b", full="")  # Copies to b are cut short.
   run_files(own, first="old", second="old")
+  assert start(restore).wait() == 0
   process = start(run)
   wait_for(kept / "complete", "a")
   run_files(own, first="new", second="new")
@@ -242,7 +244,7 @@ def test_worker_0_keeps_copying_and_a_copy_that_is_cut_short_hides_none(host):
 
 def test_a_bucket_that_cannot_be_read_loses_no_copy(host):
   start, folder = host
-  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket", COPY_EVERY="1")
   kept, own = folder / "bucket" / "run", folder / "nas_submod" / "runs" / "run"
   run_files(kept, complete="a\n", unreadable="")
   run_files(kept / "a", first="old")
@@ -255,9 +257,21 @@ def test_a_bucket_that_cannot_be_read_loses_no_copy(host):
   assert read_files(kept / "a") == {"first": "old"} and not (kept / "b").exists()
 
 
+def test_a_host_with_an_old_run_copies_nothing(host):
+  start, folder = host
+  _, run = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  run_files(folder / "nas_submod" / "runs" / "run", first="old")
+  process = start(run)
+  wait_for(folder / "nas_submod" / "run.log", "python")
+  os.killpg(process.pid, signal.SIGTERM)
+  process.wait()
+  time.sleep(0.5)  # What ends after the notice would copy now.
+  assert not list((folder / "bucket").iterdir())
+
+
 def test_a_first_copy_that_was_cut_short_is_no_run(host):
   start, folder = host
-  restore, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  restore, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket", COPY_EVERY="1")
   run_files(folder / "bucket" / "run" / "a", first="1")
   assert start(restore).wait() == 0
   assert not (folder / "nas_submod" / "runs" / "run").exists()

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs on a host of the TPU, in the folder of the project. launch.sh calls it.
 # Usage: experiments/tpu/host.sh restore RUN BUCKET
-#          fetches the last complete copy of a run, unless the run is on this host
+#          fetches the last complete copy of a run, unless the run is on this host, and marks this
+#          host as the one that copies it
 #        experiments/tpu/host.sh run RUN BUCKET COMMAND...
 #          runs a command; copies the run to the bucket every COPY_EVERY seconds and at the end
 #
@@ -26,6 +27,7 @@ complete() {
 
 restore() {
   local from
+  mkdir -p runs && touch "$run.copied" || return 1
   test ! -d "$run" || return 0 # A run on the disk is newer than its copies.
   from="$(complete)" || return 1
   test -n "$from" || return 0
@@ -34,9 +36,9 @@ restore() {
     && mv "$run.part" "$run"
 }
 
-# Only process 0 writes a run, so on the other hosts there is nothing to copy.
+# Only process 0 writes a run, on the host of `restore`. Others may have an old run of this name.
 save() (
-  test -d "$run" || exit 0
+  test -e "$run.copied" && test -d "$run" || exit 0
   exec 9> "$run.lock" && flock 9 || exit 1 # One copy at a time.
   last="$(complete)" || exit 1
   to=a

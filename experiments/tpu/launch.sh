@@ -22,4 +22,4 @@ done
 if [[ -n "$BUCKET" ]]; then
   on 0 "cd nas_submod && $host restore $name $BUCKET" # Process 0, which writes, is on worker 0.
 fi
-on all "cd nas_submod && (nohup $host run $name '$BUCKET' $started > $name.log 2>&1 &)"
+on all "cd nas_submod && (COPY_EVERY=$COPY_EVERY nohup $host run $name '$BUCKET' $started > $name.log 2>&1 &)"

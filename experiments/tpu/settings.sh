@@ -4,6 +4,7 @@ set -euo pipefail
 : "${ZONE:=us-west4-a}"
 : "${ACCELERATOR_TYPE:=v5litepod-16}" # four hosts; v5litepod-8 is one host
 : "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"
+: "${COPY_EVERY:=300}" # seconds between copies to the bucket
 : "${BUCKET:=}" # gs://NAME keeps runs when the TPU is preempted
 BUCKET="${BUCKET%/}"
 if [[ ! "$BUCKET" =~ ^(gs://[a-z0-9][a-z0-9._-]*)?$ ]]; then

@@ -35,8 +35,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   """Opens a data source.
 
   Args:
-    source: A name or "KIND:PATH" of `KINDS`, the path of an npz file or of a folder, with a "/", or
-      the name of a TFDS set, such as "digits".
+    source: A name or "KIND:PATH" of `KINDS`, the path of an npz file, the path of a folder that
+      begins with "/" or ".", or the name of a TFDS set, such as "digits".
     data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Returns:
@@ -49,7 +49,9 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   is_bare_path = not path or pathlib.Path(source).exists()
   if name not in KINDS and is_bare_path and source.lower().endswith(".npz"):
     name, path = "npz", source
-  elif name not in KINDS and is_bare_path and "/" in source and pathlib.Path(source).is_dir():
+  elif (
+    name not in KINDS and source.startswith(("/", "./", "../")) and pathlib.Path(source).is_dir()
+  ):
     name, path = "folder", source
   if name not in KINDS:
     try:

@@ -1,5 +1,6 @@
 """Published architectures by name, and the reader of architectures on the command line."""
 
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -53,13 +54,14 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
   """
   if text.endswith(".json"):
     return space.check(_from_file(local_path(text)))
-  if pathlib.Path(text, "result.json").is_file():
-    return space.check(_from_file(pathlib.Path(text, "result.json")))
   named = ARCHITECTURES.get(space.name, {})
   if text in named:
     return space.parse(named[text])
   if re.fullmatch(r"[\d\s,\[\]()]+", text):
     return space.check([int(number) for number in re.findall(r"\d+", text)])
+  # Unlike pathlib, os.path is False for a name that no file may have.
+  if text and os.path.isfile(result := os.path.join(text, "result.json")):
+    return space.check(_from_file(pathlib.Path(result)))
   if "|" not in text and len(space.stages) > 1:
     raise ValueError(
       f"unknown architecture {text!r}; allowed: {', '.join([*named, 'a result.json'])}, "

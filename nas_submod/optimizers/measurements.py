@@ -106,9 +106,11 @@ class Measurements:
     """Whether values differ, but by too little for float32 or for the rule of ties."""
     values = np.array([sample.value for row in self._samples.values() for sample in row])
     values = values[np.isfinite(values)]
-    if not values.size or not np.ptp(values):
+    if not values.size:
       return False
     largest = np.abs(values).max()
+    if np.ptp(values) <= 1e-12 * largest:  # Equal, up to rounding of F itself.
+      return False
     return bool(np.ptp(values) <= 2 * ROUNDING * largest or largest < np.finfo(np.float32).tiny)
 
   def ties(self, key: bytes) -> int | None:

@@ -1,9 +1,9 @@
 """Estimates how many trainings a search makes, for `--dry_run` and for the time left."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from nas_submod import optimizers, parallel
@@ -44,7 +44,7 @@ def estimate(setup: Setup) -> Estimate:
   """
   search = setup.config["search"]
   first, limit = first_additions(setup), search["max_evaluations"]
-  measured, full = _measurements(setup)
+  measured, places = _measurements(setup)
   bounds = [setup.space.distinct() * setup.most_measurements]
   bounds += [bound for bound in (limit, setup.evaluations) if bound]
   known = measured is not None or limit
@@ -59,8 +59,9 @@ def estimate(setup: Setup) -> Estimate:
   final = search["finalist_replicates"] * finalists
   rounds = None
   if expected is not None:
-    rounds = math.ceil(expected / (full * parallel.device_count()))
-    rounds += math.ceil(final / parallel.device_count())
+    devices = parallel.device_count()
+    per_training = devices * search["replicates"] * (measured or 1)
+    rounds = -(-expected * places // per_training) - (-final // devices)
   return Estimate(len(first) - 1, expected, most, scored, final, rounds)
 
 
@@ -68,21 +69,25 @@ class _TooManyError(Exception):
   """The stand-in was measured so often that the exact number does not matter."""
 
 
-def _measurements(setup: Setup) -> tuple[int | None, float]:
-  """Rough number of measurements of the optimizer, and the share of devices that they keep busy.
+def _measurements(setup: Setup) -> tuple[int | None, int]:
+  """Rough number of measurements of the optimizer, and how many trainings fit into their rounds.
 
   The number is None if it is more than a thousand.
   """
-  if setup.evaluations:
-    return setup.evaluations, 1.0  # Its rounds are as wide as there are devices.
   search, devices = setup.config["search"], parallel.device_count()
+
+  def places_of(sets: int) -> int:
+    return -(-sets * search["replicates"] // devices) * devices
+
+  if known := setup.evaluations:
+    width = _width(setup)
+    return known, known // width * places_of(width) + places_of(known % width)
   stand_in, measured, places = _stand_in(setup), 0, 0
 
   def value(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     nonlocal measured, places
     measured += len(masks)
-    trainings = len(masks) * search["replicates"]
-    places += math.ceil(trainings / devices) * devices
+    places += places_of(len(masks))
     return stand_in(masks)
 
   def on_round(number: int, *_: Any) -> None:
@@ -93,8 +98,14 @@ def _measurements(setup: Setup) -> tuple[int | None, float]:
   try:
     optimizers.maximize(setup.problem, value, setup.optimizer, limit, seed, callback=on_round)
   except _TooManyError:
-    return None, 1.0
-  return measured, measured * search["replicates"] / max(places, 1)
+    return None, 0
+  return measured, places
+
+
+def _width(setup: Setup) -> int:
+  """Sets that the optimizer asks for in a round, at most."""
+  state = jax.eval_shape(setup.optimizer.init, setup.problem, jax.random.key(0))
+  return int(jax.eval_shape(setup.optimizer.ask, state)[1].size)
 
 
 def _stand_in(setup: Setup) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:

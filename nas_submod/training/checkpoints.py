@@ -186,10 +186,11 @@ def _open(folder: pathlib.Path, options: ocp.CheckpointManagerOptions) -> ocp.Ch
     return ocp.CheckpointManager(folder.absolute(), options=options)
   except Exception as error:  # Orbax reads the metadata of all, and raises many types.
     read = [*folder.glob("*/metrics/metrics"), *folder.glob("*/_CHECKPOINT_METADATA")]
-    damaged = [path for path in read if not _is_json(path)]
+    if not (damaged := [path for path in read if not _is_json(path)]):
+      raise ValueError(f"{folder} cannot be read ({_reason(error)})") from error
     raise ValueError(
-      f"{damaged[0] if damaged else folder} is damaged ({_reason(error)}): delete the folder of "
-      "this checkpoint to use another one"
+      f"{damaged[0]} is damaged ({_reason(error)}): delete the folder of this checkpoint to use "
+      "another one"
     ) from error
 
 
@@ -198,6 +199,8 @@ def _is_json(path: pathlib.Path) -> bool:
     files.read_json(path)
   except ValueError:
     return False
+  except OSError:  # It cannot be read, which does not mean that it is damaged.
+    return True
   return True
 
 

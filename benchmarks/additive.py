@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_submod.equal_sets import same_sets
 from nas_submod.optimizers import Info, Optimizer, constructor
 from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
 from nas_submod.optimizers.largest_sets import first_sets, largest_sets
 from nas_submod.optimizers.neighbours import random_neighbour
 from nas_submod.optimizers.random_sets import random_set
-from nas_submod.problem import Problem, same_sets
+from nas_submod.problem import Problem
 
 _DESIGN = 8  # first sets, as those of the surrogate
 _SAMPLES = 64  # random sets that fix the scales of depth and costs

@@ -50,7 +50,7 @@ def test_validation_folders(tmp_path):
   assert loaded.notes == (
     "left out: the folders more",
     "Validation joins the images to train on, from which validation images are drawn",
-    "1 of 1 test images: also among the training images",
+    "test images that are also training images: 1 of 1",
   )
   seen = np.concatenate([loaded.train.images, loaded.validation.images])[:, 0, 0]
   assert {tuple(pixel) for pixel in seen.tolist()} == set(colours.values())

@@ -35,7 +35,7 @@ def test_test_images_that_are_training_images_are_counted(tmp_path):
   given = arrays()
   leaked = np.concatenate([given["x_train"][:3], given["x_test"][3:]])
   loaded = data.load(config(save(tmp_path, x_test=leaked)))
-  assert loaded.notes == ("3 of 8 test images: also among the training images",)
+  assert loaded.notes == ("test images that are also training images: 3 of 8",)
 
 
 @pytest.mark.parametrize(

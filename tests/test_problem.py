@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nas_submod as ns
-from nas_submod.problem import first_of_equal
+from nas_submod.equal_sets import first_of_equal
 
 
 def problem(**changes):

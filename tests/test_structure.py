@@ -18,6 +18,7 @@ FLOORS = (
   (
     "allocation",
     "compilation",
+    "equal_sets",
     "fields",
     "files",
     "parallel",
@@ -34,7 +35,7 @@ FLOORS = (
   ("report", "export"),
 )
 # The optimizers know sets, not networks.
-SETS_ALONE = ("problem", "set_functions", "optimizers")
+SETS_ALONE = ("equal_sets", "problem", "set_functions", "optimizers")
 NO_SETS = (
   "networks",
   "resources",

@@ -259,14 +259,12 @@ def test_a_bucket_that_cannot_be_read_loses_no_copy(host):
 
 def test_a_host_with_an_old_run_copies_nothing(host):
   start, folder = host
-  _, run = dry_run("launch", "train", "run", BUCKET="gs://bucket")
   run_files(folder / "nas_submod" / "runs" / "run", first="old")
-  process = start(run)
-  wait_for(folder / "nas_submod" / "run.log", "python")
-  os.killpg(process.pid, signal.SIGTERM)
-  process.wait()
-  time.sleep(0.5)  # What ends after the notice would copy now.
-  assert not list((folder / "bucket").iterdir())
+  run = ["cd nas_submod && experiments/tpu/host.sh run run gs://bucket true"]
+  assert start(run).wait() == 0 and not list((folder / "bucket").iterdir())
+  restore, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket")
+  assert start(restore).wait() == start(run).wait() == 0
+  assert read_files(folder / "bucket" / "run" / "a") == {"first": "old"}
 
 
 def test_a_first_copy_that_was_cut_short_is_no_run(host):

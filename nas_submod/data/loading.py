@@ -114,7 +114,7 @@ def load(config: ConfigDict, may_stream: bool = False) -> Data:
   notes = dict.fromkeys(note for part in parts for note in part.source.notes)
   if not fields.stream and (shared := _shared_images(splits)):
     count = len(splits[2].labels)
-    notes[f"{shared:,} of {count:,} test images: also among the training images"] = None
+    notes[f"test images that are also training images: {shared:,} of {count:,}"] = None
   return Data(train, splits[1], splits[2], classes, mean, std, names, tuple(notes))
 
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import first_of_equal
 from nas_submod.optimizers.base import Info, Optimizer, State
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.neighbours import counterparts, same_group, toggle
 from nas_submod.optimizers.ties import beats
-from nas_submod.problem import Problem, first_of_equal
+from nas_submod.problem import Problem
 from nas_submod.validation import at_least_one
 
 _WINDOW = 128  # moves whose costs are computed together in the search for feasible ones

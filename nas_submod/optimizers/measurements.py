@@ -102,7 +102,7 @@ class Measurements:
       np.sqrt(np.sum(freedom * counts[known] * errors[known] ** 2) / max(freedom.sum(), 1))
     )
 
-  def are_lost(self) -> bool:
+  def differences_are_lost(self) -> bool:
     """Whether values differ, but by too little for float32 or for the rule of ties."""
     values = np.array([sample.value for row in self._samples.values() for sample in row])
     values = values[np.isfinite(values)]

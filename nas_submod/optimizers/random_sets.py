@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import same_sets
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.incumbent import Incumbent, no_incumbent
-from nas_submod.problem import Problem, same_sets
+from nas_submod.problem import Problem
 from nas_submod.validation import at_least_one
 
 _PATIENCE = 200  # known draws in a row after which random search gives up

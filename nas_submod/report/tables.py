@@ -26,7 +26,7 @@ def paths(search: Finished, chains: Sequence[steps.Chain]) -> Iterator[Markup]:
   grows = any(chain.grows for chain in chains)
   yield element(
     "p",
-    "Each step adds a block. Nearly chosen: the best other block that was measured there, by the "
+    "Each step adds a block. Runner-up: the best other block that was measured there, by the "
     "rule of the path. In doubt: noise leaves open which of the two is better."
     if grows
     else "Each row is the network that the optimizer held to be the best from then on. Its value "

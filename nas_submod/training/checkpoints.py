@@ -199,8 +199,8 @@ def _is_json(path: pathlib.Path) -> bool:
     files.read_json(path)
   except ValueError:
     return False
-  except OSError:  # It cannot be read, which does not mean that it is damaged.
-    return True
+  except OSError:
+    pass  # It cannot be read, which does not mean that it is damaged.
   return True
 
 

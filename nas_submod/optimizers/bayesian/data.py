@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import first_of_equal, same_sets
 from nas_submod.optimizers.bayesian.kernel import Features
-from nas_submod.problem import first_of_equal, same_sets
 
 _DEEPEST = 3.0  # units below the median
 _ROUNDING = 1e-10  # warped variances up to here are rounding, not noise

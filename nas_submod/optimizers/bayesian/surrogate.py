@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from nas_submod.equal_sets import same_sets
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.bayesian.data import Data, Targets, locate, record, warp
 from nas_submod.optimizers.bayesian.given import Given, check_given
@@ -35,7 +36,7 @@ from nas_submod.optimizers.bayesian.thompson import Pool, climb, draw, search_po
 from nas_submod.optimizers.constructors import constructor
 from nas_submod.optimizers.largest_sets import first_sets, in_turn, largest_of
 from nas_submod.optimizers.random_sets import maximal_sets
-from nas_submod.problem import Problem, same_sets
+from nas_submod.problem import Problem
 from nas_submod.validation import at_least_one
 
 _SAMPLES = 64  # random sets that fix the scales of the features

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import same_sets
 from nas_submod.optimizers.bayesian.kernel import Encoding, Features
 from nas_submod.optimizers.bayesian.posterior import Posterior, covariances
 from nas_submod.optimizers.neighbours import random_neighbour
-from nas_submod.problem import Problem, same_sets
+from nas_submod.problem import Problem
 
 _FOURIER_FEATURES = 64  # random Fourier features of a draw
 # Steps of a chain in a round, and neighbours tried in a step. 24 steps did not lower the regret on

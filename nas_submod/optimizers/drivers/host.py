@@ -68,7 +68,7 @@ def maximize_on_host(
     rounds += 1
   if not measurements.asked:
     raise checks.asks_nothing()
-  if measurements.are_lost():
+  if measurements.differences_are_lost():
     warnings.warn(
       "the values of F differ by less than a millionth of the largest one, or are below 1e-38, so "
       "they count as equal: subtract a constant from F, or scale it",

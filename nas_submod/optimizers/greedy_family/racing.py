@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nas_submod.equal_sets import first_of_equal
 from nas_submod.optimizers.base import Info, Optimizer
 from nas_submod.optimizers.greedy_family.path import (
   Options,
@@ -26,7 +27,7 @@ from nas_submod.optimizers.greedy_family.path import (
 )
 from nas_submod.optimizers.greedy_family.race import Race, ask_race, start_race, tell_race
 from nas_submod.optimizers.ties import best_of_all
-from nas_submod.problem import Problem, first_of_equal
+from nas_submod.problem import Problem
 
 
 class Finalists(NamedTuple):

@@ -81,7 +81,7 @@ class Speed:
     with log.counting():
       [self._train] = compile_together(
         lambda: self._programs.train.lower(states, *arguments, np.int32(0)),
-        platform=jax.local_devices()[0].platform,
+        platform=parallel.platform_of(),
       )
     self.compile, self.collectives = log.seconds, collectives(self._train.as_text())
 
@@ -129,7 +129,7 @@ class Speed:
     with log.counting():
       [program] = compile_together(
         lambda: jax.jit(train, donate_argnums=0).lower(state, *arguments, np.int32(0)),
-        platform=jax.local_devices()[0].platform,
+        platform=parallel.platform_of(),
       )
     analysis = program.cost_analysis() or {}  # counts the body of a loop once: one step
     moved = analysis.get("bytes accessed", float("nan"))

@@ -3,7 +3,7 @@
 pip install -e '.[test,tpu]'
 python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
   [--programs=start,train,evaluate,alone,final,enumeration,shared_weights] [--network=rcnet]
-  [--training_images=50000]
+  [--training_images=50000] [--threads=2]
 
   start, train, evaluate  the search: a candidate on each device of a process
   alone                   a training step of one network, with a program of its own, on one chip
@@ -17,21 +17,25 @@ ones. A topology is `v5e:2x2`, `v5e:4x4` (four processes) or another that libtpu
 stand in for the data. `--network` is `--architecture` of experiments.train; the largest network
 that fits is the default.
 
-The programs are compiled one after another, each printed as it is done: seconds to lower and
-compile, code, memory of a device (arguments with the images, results, temporary arrays, code)
-against the chip's, flops and bytes of one chip by the compiler's count, and for a single step the
-larger of flops / peak and bytes / bandwidth, an estimate of its least time. In the other programs
-the compiler counts the body of a loop once and of a switch the most expensive branch, so their
-flops and bytes are too low. The last line estimates the search by `alone`. The command exits with 1
-if a program other than `final` holds a collective operation, or the compiler refuses a program, as
-it does if a chip's memory is too small.
+Each program is printed as it is done: seconds to lower and compile, code, memory of a device
+(arguments with the images, results, temporary arrays, code) against the chip's, and flops and bytes
+of one chip by the compiler's count. For a single step there are two times: the larger of flops /
+peak and bytes / bandwidth, and the cycles that the compiler expects. The bytes include those of the
+memory on the chip, which is much faster than the bandwidth says. In the other programs the
+compiler counts the body of a loop once and of a switch the most expensive branch, so their flops
+and bytes are too low. `--threads=2` compiles two programs at a time. The last lines say how long
+all took, and estimate the search by the cycles of `alone`. The command exits with 1 if a program
+other than `final` holds a collective operation, or the compiler refuses a program, as it does if a
+chip's memory is too small.
 
 libtpu prints errors about missing workers first. They mean that there is no TPU.
 """
 
 import collections
+import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 import jax
@@ -52,13 +56,13 @@ NETWORK = flags.DEFINE_string("network", None, "Network of `alone` and `final`."
 IMAGES = flags.DEFINE_integer(
   "training_images", 50_000, "Training and validation images.", lower_bound=1
 )
-
+THREADS = flags.DEFINE_integer("threads", 1, "Programs to compile at once.", lower_bound=1)
 
 SINGLE_STEP = ("alone", "final")  # In the others the compiler counts the body of a loop once.
 
 
 class Row(NamedTuple):
-  """What the compiler says of a program; bytes and flops are those of one device."""
+  """What the compiler says of a program; bytes, flops and cycles are those of one device."""
 
   lower: float
   compile: float
@@ -66,11 +70,16 @@ class Row(NamedTuple):
   memory: int
   flops: float
   bytes_moved: float
+  cycles: int
   collectives: dict[str, int]
 
   def bound(self, chip: Chip) -> float:
-    """The least seconds of a step."""
+    """Seconds of a step at the chip's peak flops, or at its bandwidth if that is slower."""
     return max(self.flops / chip.flops, self.bytes_moved / chip.bandwidth)
+
+  def expected(self, chip: Chip) -> float:
+    """The seconds of a step that the compiler expects."""
+    return self.cycles / chip.clock
 
 
 def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> Row:
@@ -80,7 +89,7 @@ def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> R
   then = time.perf_counter()
   program = lowered.compile(compilation.options_for(platform))
   compiled = time.perf_counter()
-  used, costs = program.memory_analysis(), program.cost_analysis() or {}
+  used, costs, text = program.memory_analysis(), program.cost_analysis() or {}, program.as_text()
   arrays = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
   return Row(
     then - began,
@@ -89,20 +98,23 @@ def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> R
     arrays + used.temp_size_in_bytes + used.generated_code_size_in_bytes,
     costs.get("flops", float("nan")),
     costs.get("bytes accessed", float("nan")),
-    dict(collections.Counter(collectives(program.as_text()))),
+    sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))),
+    dict(collections.Counter(collectives(text))),
   )
 
 
 HEAD = """\
 | program | lower s | compile s | code MB | memory MB | of the chip | Gflop | MB moved | bound ms \
-| bound by | collectives |
-|---|---|---|---|---|---|---|---|---|---|---|"""
+| bound by | expected ms | collectives |
+|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def line(name: str, row: Row, chip: Chip) -> str:
   """A line of the table, in Markdown."""
   by = "flops" if row.flops / chip.flops > row.bytes_moved / chip.bandwidth else "bytes"
-  bound = (f"{1e3 * row.bound(chip):.3f}", by) if name in SINGLE_STEP else ("-", "-")
+  times = ("-", "-", "-")
+  if name in SINGLE_STEP:
+    times = f"{1e3 * row.bound(chip):.3f}", by, f"{1e3 * row.expected(chip):.3f}"
   found = ", ".join(f"{count} {kind}" for kind, count in row.collectives.items()) or "none"
   cells = [
     name,
@@ -113,22 +125,22 @@ def line(name: str, row: Row, chip: Chip) -> str:
     f"{row.memory / chip.memory:.1%}",
     f"{row.flops / 1e9:.2f}",
     f"{row.bytes_moved / 1e6:.1f}",
-    *bound,
+    *times,
     found,
   ]
   return f"| {' | '.join(cells)} |"
 
 
 def estimated(target: Target, rows: dict[str, Row]) -> str:
-  """The least hours of the search if every candidate were the network `alone`, by its bound."""
+  """The hours of the search if every candidate were `alone`, by the compiler's cycles."""
   found, steps, devices = estimate(target.setup), target.steps, len(target.devices)
   if found.search is None or found.rounds is None:
     return "estimate: none, the search makes more than a thousand trainings"
-  step = rows["alone"].bound(target.chip)
+  step = rows["alone"].expected(target.chip)
   hours = found.rounds * steps * step / 3600
   text = (
     f"estimate, if each candidate were the network of alone: about {found.search + found.final} "
-    f"trainings of {steps:,} steps of at least {1e3 * step:.3f} ms, in {found.rounds} rounds on "
+    f"trainings of {steps:,} steps of {1e3 * step:.3f} ms, in {found.rounds} rounds on "
     f"{devices} chips: {hours:.2f} hours, {hours * devices:.1f} chip-hours"
   )
   compiling = [rows[name] for name in SEARCH if name in rows]
@@ -175,7 +187,8 @@ def main(config: ConfigDict) -> None:
   print(f"alone and final: {network}\n\n{HEAD}", flush=True)
   rows: dict[str, Row] = {}
   refused = []
-  for name in wanted:
+
+  def compile_and_print(name: str) -> None:
     try:
       rows[name] = measure(programs[name])
     except jax.errors.JaxRuntimeError as error:  # Mostly: it does not fit a chip's memory.
@@ -183,8 +196,14 @@ def main(config: ConfigDict) -> None:
       print(f"| {name} | refused: {first_line(error)} |", flush=True)
     else:
       print(line(name, rows[name], target.chip), flush=True)
+
+  began = time.perf_counter()
+  with futures.ThreadPoolExecutor(THREADS.value) as threads:
+    list(threads.map(compile_and_print, wanted))
+  passed = time.perf_counter() - began
+  print(f"\n{len(wanted)} programs: {passed:.0f} s, {THREADS.value} at a time")
   if "alone" in rows:
-    print(f"\n{estimated(target, rows)}")
+    print(estimated(target, rows))
   if found := fault(rows, target.chip, refused):
     common.fail(found, 1)
 

@@ -31,17 +31,29 @@ SEARCH = ("start", "train", "evaluate")  # the programs of candidates
 
 
 class Chip(NamedTuple):
-  """What a chip has: bytes of memory, flops a second in bfloat16, bytes a second to the memory."""
+  """What a chip has.
+
+  Attributes:
+    memory: Bytes.
+    flops: Flops a second in bfloat16.
+    bandwidth: Bytes a second to the memory.
+    clock: Cycles a second, from the flops of its four matrix units.
+  """
 
   memory: float
   flops: float
   bandwidth: float
+  clock: float
 
 
-# By JAX's name. From docs.cloud.google.com/tpu/docs/v5e and /v6e, read on 29 November 2026.
+def _chip(memory: float, flops: float, bandwidth: float, side: int) -> Chip:
+  return Chip(memory, flops, bandwidth, flops / (4 * 2 * side * side))
+
+
+# By JAX's name. From docs.cloud.google.com/tpu/docs/v5e and /v6e, read on 29 and 30 November 2026.
 CHIPS = {
-  "TPU v5 lite": Chip(16e9, 197e12, 819e9),
-  "TPU v6 lite": Chip(32e9, 918e12, 1638e9),
+  "TPU v5 lite": _chip(16e9, 197e12, 819e9, 128),
+  "TPU v6 lite": _chip(32e9, 918e12, 1638e9, 256),
 }
 
 
@@ -186,7 +198,8 @@ def lower_shared_weights(target: Target) -> jax.stages.Lowered:
   weights = jax.eval_shape(initial, jax.random.key(0))
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), weights)
   held = score.scoring_data([zeros] * sharing.stores, data, sharing.statistics_images)
-  metrics = score.make_metrics(space, training.recipe(config["train"], data))
+  recipe = training.recipe(config["train"], data)
+  metrics = score.make_metrics(space, recipe, target.first_process)
   value = score.value(space, metrics, held)
   return lower_enumeration(target, target.setup.problem, value, "joint")
 

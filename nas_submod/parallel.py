@@ -136,6 +136,11 @@ def gather(tree: Any) -> Any:
   return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
 
 
+def platform_of(devices: Sequence[jax.Device] | None = None) -> str:
+  """The platform of devices, such as "cpu"; by default of those of this process."""
+  return (devices or jax.local_devices())[0].platform
+
+
 def devices_for(batch_size: int) -> int:
   """Number of devices, of all processes, that share a batch equally.
 

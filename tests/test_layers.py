@@ -13,7 +13,7 @@ LAYERS = {
   "depthwise": layers.conv(4, 4, 5, 2, groups=4),
   "batch_norm": layers.batch_norm(4),
   "relu": layers.relu(),
-  "shuffle": layers.channel_shuffle(2),
+  "shuffled": layers.conv(4, 6, groups=2, shuffle=True),
   "pool": layers.global_average_pool(),
   "squeeze_excite": layers.squeeze_excite(4),
   "serial": layers.serial(layers.conv(4, 8), layers.batch_norm(8), layers.relu()),
@@ -106,8 +106,31 @@ def test_madds_by_hand():
 
 def test_shuffle_interleaves_groups():
   x = jnp.arange(6.0).reshape(1, 1, 1, 6)
-  y, _ = layers.channel_shuffle(2).apply((), (), x, True)
-  assert y.ravel().tolist() == [0, 3, 1, 4, 2, 5]
+  assert convolution.shuffle_channels(x, 2).ravel().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_kernel_without_groups_convolves_alike(shuffle):
+  x = jax.random.normal(jax.random.key(0), (2, 3, 3, 12))
+  kernel = jax.random.normal(jax.random.key(1), (1, 1, 4, 6))
+  merged = convolution.kernel_without_groups(kernel, 3, shuffle)
+  assert (merged != 0).sum() == kernel.size
+  shuffled = convolution.shuffle_channels(x, 3) if shuffle else x
+  expected = convolution.convolve_by_primitive(shuffled, kernel, 1, 3)
+  np.testing.assert_allclose(convolution.convolve_by_primitive(x, merged), expected, atol=1e-5)
+
+
+def test_a_block_without_groups_computes_alike():
+  settings = {"expansion": 2, "expand_groups": 2, "project_groups": 4, "squeeze_excite": True}
+  block = blocks.inverted_residual(4, 8, 1, **settings)
+  params, state = block.init(jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (3, 5, 5, 4))
+  expected = block.apply(params, state, x, True)
+  found = layers.for_platform(block, "tpu").apply(params, state, x, True)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+  same = blocks.inverted_residual(4, 8, 1, expansion=2, squeeze_excite=True)
+  assert block.ungrouped[0].trace((5, 5, 4)) == same.trace((5, 5, 4))
+  assert same.ungrouped is None and layers.for_platform(block, "cpu") is block
 
 
 def test_batch_norm_statistics():

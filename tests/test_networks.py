@@ -10,8 +10,8 @@ import pytest
 
 from nas_submod import networks, training
 from nas_submod.networks import blocks, convolution, layers, normalization, spaces, universal
+from nas_submod.networks.choice import _families, choose
 from nas_submod.networks.choice import _unpack as unpack
-from nas_submod.networks.choice import choose
 from nas_submod.networks.search_space import SearchSpace, Stage
 
 # Float32 sums in another order. The gradient is compared as a whole, because biases before a batch
@@ -187,11 +187,11 @@ def test_walk_finds_the_same_predecessors_for_numpy_jax_and_build(name):
 
 
 def test_openings_of_equal_input_are_one_branch():
-  index = universal._stage(SPACES["digits"], 2).opening_index
+  index = universal._stage(SPACES["digits"], 2, "cpu").opening_index
   # Behind the stem and behind stage 0 there are 8 channels, behind stage 1 there are 16.
   np.testing.assert_array_equal(index[0], index[1])
   np.testing.assert_array_equal(np.sort(index[[0, 2], 1:], axis=None), np.arange(12))
-  index = universal._stage(SPACES["small"], 1).opening_index
+  index = universal._stage(SPACES["small"], 1, "cpu").opening_index
   assert index[0, 0] == index[1, 0]  # An empty stage reads nothing.
   assert set(index[0, 1:]).isdisjoint(index[1, 1:])
 
@@ -223,6 +223,51 @@ def test_only_the_counted_layers_of_a_row_are_applied():
   for count, product in enumerate((1, 2, 6, np.nan)):
     assert np.array_equal(loss(params, count), 2.0 * product, equal_nan=True)
   np.testing.assert_array_equal(jax.grad(loss)(params, 2)[:, 0], [12, 12, 0, 0])
+
+
+def test_options_that_differ_in_groups_can_share_a_branch():
+  def option(**settings):
+    return blocks.inverted_residual(8, 8, 1, expansion=2, **settings)
+
+  options = [
+    layers.identity(),
+    option(),
+    option(expand_groups=2, project_groups=2),
+    option(project_groups=4),
+    option(project_groups=4, kernel=5),
+  ]
+  shape = (5, 5, 8)
+  merges = [family.merges for family in _families(options, [shape] * 5)]
+  assert [list(options) for options in merges] == [[0], [1, 2, 3], [4]]
+  assert len(_families(options, None)) == 5
+  x, indices = jax.random.normal(jax.random.key(1), (2, *shape)), jnp.array([1, 2, 3, 4])
+  found = []
+  for row in (choose(options), choose(options, [shape] * 5)):
+    noise = jax.random.normal(jax.random.key(0), (4, row.sizes[0]))
+    params, state = jax.vmap(row.init)(noise, indices)
+
+    def loss(params, x, row=row, state=state):
+      y, moved = row.apply_row(params, state, indices, 4, x, True)
+      one, _ = row.apply(params[1], state[1], indices[1], y, True)
+      return jnp.square(one + y).sum(), (y, moved)
+
+    found.append(jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x))
+  for a, e in zip(*map(jax.tree.leaves, found), strict=True):
+    np.testing.assert_allclose(a, e, rtol=0, atol=1e-5 * np.abs(e).max())
+
+
+def test_the_six_options_of_the_paper_have_three_branches_on_a_tpu():
+  space = SPACES["digits"]
+  architecture, convolutions = jnp.asarray(space.start), []
+  for platform in ("cpu", "tpu"):
+    network = networks.build_universal(space, platform)
+    variables = jax.eval_shape(network.init, jax.random.key(0), architecture)
+    images = jax.ShapeDtypeStruct((2, *space.image_shape), jnp.float32)
+    program = jax.jit(lambda v, a, x, apply=network.apply: apply(*v, a, x, True))
+    lowered = program.trace(variables, architecture, images).lower(lowering_platforms=("tpu",))
+    convolutions.append(lowered.as_text().count("stablehlo.convolution("))
+  in_stem = 2  # Each block has one; 1x1 convolutions are products.
+  assert (convolutions[0] - in_stem) == 2 * (convolutions[1] - in_stem) > 0
 
 
 def test_gradients_of_a_vector_are_not_concatenated():

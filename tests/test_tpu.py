@@ -47,6 +47,8 @@ def test_programs_of_digits_compile_for_a_tpu():
   assert set(kinds.values()) == {"none"}
   assert all(0 < float(row["memory MB"]) < 1_000 for row in rows.values())
   assert "estimate, if each candidate were the network of alone: about " in said
+  single = [rows[name] for name in ("alone", "final")]
+  assert all(0.01 < float(row["expected ms"]) < 1 for row in single)
 
 
 @needs_compiler
@@ -73,14 +75,15 @@ def test_the_images_that_stand_in_for_the_data_are_accepted():
 
 def test_a_bound_is_the_slower_of_arithmetic_and_memory():
   chip = tpu_programs.CHIPS["TPU v5 lite"]
-  row = tpu.Row(0, 0, 0, 0, flops=197e9, bytes_moved=819e5, collectives={})
+  row = tpu.Row(0, 0, 0, 0, flops=197e9, bytes_moved=819e5, cycles=3_000_000, collectives={})
   assert row.bound(chip) == pytest.approx(1e-3)
+  assert row.expected(chip) == pytest.approx(2e-3, rel=0.01)  # Its clock has 1.5 GHz.
   assert row._replace(bytes_moved=819e7).bound(chip) == pytest.approx(1e-2)
 
 
 def test_a_program_that_communicates_or_does_not_fit_is_a_fault():
   chip = tpu_programs.CHIPS["TPU v5 lite"]
-  fine = tpu.Row(0, 0, 0, 15 * 10**9, flops=0, bytes_moved=0, collectives={})
+  fine = tpu.Row(0, 0, 0, 15 * 10**9, flops=0, bytes_moved=0, cycles=0, collectives={})
   talks = fine._replace(collectives={"all-reduce": 1})
   assert tpu.fault({"train": fine, "final": talks}, chip) is None
   assert "train holds a collective" in tpu.fault({"start": fine, "train": talks}, chip)

@@ -47,7 +47,7 @@ def make_candidate_programs(
     recipe: The training of a candidate.
     devices: As for `parallel.pmap_candidates`.
   """
-  network = networks.build_universal(space)
+  network = networks.build_universal(space, parallel.platform_of(devices))
 
   def key_of(seed):
     return jax.random.fold_in(jax.random.key(seed[0]), seed[1])
@@ -180,5 +180,5 @@ class Trainer:
         states, seeds, architectures, orders, lengths, *self._train, np.int32(0)
       ),
       lambda: self._programs.evaluate.lower(states, architectures, *self._validation),
-      platform=jax.local_devices()[0].platform,  # Candidates are mapped over these.
+      platform=parallel.platform_of(),
     )

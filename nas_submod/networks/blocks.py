@@ -95,10 +95,17 @@ def _hashable(name: str, value: Any) -> Any:
 
 
 def conv_bn(
-  cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
+  cin: int,
+  cout: int,
+  kernel: int = 1,
+  stride: int = 1,
+  groups: int = 1,
+  active: bool = True,
+  shuffle: bool = False,
 ) -> Layer:
   """Convolution, batch norm and, if active, the ReLU."""
-  normed = (layers.conv(cin, cout, kernel, stride, groups), layers.batch_norm(cout))
+  convolved = layers.conv(cin, cout, kernel, stride, groups, shuffle=shuffle)
+  normed = convolved, layers.batch_norm(cout)
   return layers.serial(*normed, *((layers.relu(),) if active else ()))
 
 
@@ -134,8 +141,9 @@ def inverted_residual(
     conv_bn(cin, inner, groups=expand_groups),
     conv_bn(inner, inner, kernel, stride, groups=inner),
     *((layers.squeeze_excite(inner),) if squeeze_excite else ()),
-    *((layers.channel_shuffle(project_groups),) if shuffle else ()),
-    conv_bn(inner, cout, groups=project_groups, active=False),
+    # The place of a shuffle in the parameters of older checkpoints.
+    *((layers.identity(),) if shuffle else ()),
+    conv_bn(inner, cout, groups=project_groups, active=False, shuffle=shuffle),
   )
   if stride == 1 and cin == cout:
     return layers.residual(branch)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_submod.networks.layers import Layer, Variables
+from nas_submod.networks.graph import Shape
+from nas_submod.networks.layers import Layer, Variables, trace_of
 
 
 class Choice(NamedTuple):
@@ -30,8 +31,15 @@ class Choice(NamedTuple):
   unpack: Callable[[Variables, int], Variables]
 
 
-def choose(options: Sequence[Layer]) -> Choice:
-  """Joins layers of equal output shape; a `lax.switch` chooses one."""
+def choose(options: Sequence[Layer], shapes: Sequence[Shape] | None = None) -> Choice:
+  """Joins layers of equal output shape; a `lax.switch` chooses one.
+
+  Args:
+    options: The layers.
+    shapes: If given, layers run without groups of channels, and those that then are equal share a
+      branch, because a TPU's compiler takes seconds for each. The shape of one input example of
+      each layer.
+  """
   rng = jax.random.key(0)
   forms = [jax.eval_shape(layer.init, rng) for layer in options]
   params_size, state_size = (max(_size(form[i]) for form in forms) for i in range(2))
@@ -48,23 +56,37 @@ def choose(options: Sequence[Layer]) -> Choice:
 
     return Variables(*jax.lax.switch(index, [start(layer) for layer in options], noise))
 
+  families = _families(options, shapes)
+  places = {o: (f, p) for f, family in enumerate(families) for p, o in enumerate(family.merges)}
+  branch_of, place_of = np.array([places[option] for option in range(len(options))]).T
+
   def branches(train):
-    def branch(layer, form):
-      def step(params, state, x):
-        y, moved = layer.apply(_unpack(params, form.params), _unpack(state, form.state), x, train)
+    def branch(family):
+      readers = [
+        lambda params, merge=merge, form=forms[option]: merge(_unpack(params, form.params))
+        for option, merge in family.merges.items()
+      ]
+      form = forms[min(family.merges)]  # All have the same state.
+
+      def step(place, params, state, x):
+        params = jax.lax.switch(place, readers, params)
+        y, moved = family.layer.apply(params, _unpack(state, form.state), x, train)
         return y, _pack(moved, state_size)
 
       return step
 
-    return [branch(*pair) for pair in zip(options, forms)]
+    return [branch(family) for family in families]
+
+  def numbers(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(branch_of)[index], jnp.asarray(place_of)[index]
 
   def apply(params, state, index, x, train):
-    return _switch(branches(train), index, params, state, x)
+    return _switch(branches(train), *numbers(index), params, state, x)
 
   def apply_row(params, state, indices, count, x, train):
     if not len(indices):
       return x, state
-    return _switch_row(branches(train), indices, count, params, state, x)
+    return _switch_row(branches(train), *numbers(indices), count, params, state, x)
 
   def unpack(variables, index):
     form = forms[index]
@@ -73,38 +95,62 @@ def choose(options: Sequence[Layer]) -> Choice:
   return Choice((params_size, state_size), init, apply, apply_row, unpack)
 
 
+class _Family(NamedTuple):
+  """Options that are one layer."""
+
+  layer: Layer
+  merges: dict[int, Callable[[Any], Any]]  # By option: from its parameters to those of the layer.
+
+
+def _families(options: Sequence[Layer], shapes: Sequence[Shape] | None) -> list[_Family]:
+  if shapes is None:
+    return [_Family(layer, {option: lambda p: p}) for option, layer in enumerate(options)]
+  plain = [layer.ungrouped or (layer, lambda p: p) for layer in options]
+  graphs = [trace_of(layer, shape) for (layer, _), shape in zip(plain, shapes)]
+  with_groups = {graph for graph, layer in zip(graphs, options) if layer.ungrouped}
+  found: dict[Any, _Family] = {}
+  for option, (graph, (layer, merge)) in enumerate(zip(graphs, plain)):
+    key = graph if graph in with_groups else option
+    found.setdefault(key, _Family(layer, {})).merges[option] = merge
+  return list(found.values())
+
+
 def _switch(
   branches: Sequence[Callable[..., Any]],
   index: jax.Array,
+  place: jax.Array,
   params: jax.Array,
   state: jax.Array,
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`branches[index](params, state, x) -> (y, state)`; gradients flow from y to params and x only.
+  """`branches[index](place, params, state, x) -> (y, state)`.
+
+  Gradients flow from y to params and x only.
 
   The custom gradient recomputes the branch, because JAX would store the residuals of every branch.
   It traces in half the time of `jax.checkpoint` around the switch.
   """
 
   @jax.custom_vjp
-  def run(params, state, index, x):
-    return jax.lax.switch(index, branches, params, state, x)
+  def run(index, place, params, state, x):
+    return jax.lax.switch(index, branches, place, params, state, x)
 
   def forward(*arguments):
     return run(*arguments), arguments
 
   def backward(arguments, cotangents):
-    params, state, index, x = arguments
-    of_params, of_x = jax.lax.switch(index, _gradients(branches), params, state, x, cotangents[0])
-    return of_params, None, None, of_x
+    index, *inputs = arguments
+    of_params, of_x = jax.lax.switch(index, _gradients(branches), *inputs, cotangents[0])
+    return None, None, of_params, None, of_x
 
   run.defvjp(forward, backward)
-  return run(params, state, index, x)
+  return run(index, place, params, state, x)
 
 
 def _switch_row(
   branches: Sequence[Callable[..., Any]],
   indices: jax.Array,
+  places: jax.Array,
   count: jax.Array,
   params: jax.Array,
   state: jax.Array,
@@ -117,51 +163,57 @@ def _switch_row(
   """
 
   def of_slots(functions):
-    return [lambda slot, p, s, *rest, f=f: f(p[slot], s[slot], *rest) for f in functions]
+    return [
+      lambda slot, q, p, s, *rest, f=f: f(q[slot], p[slot], s[slot], *rest) for f in functions
+    ]
 
-  def through(params, state, indices, count, x, *inputs):
+  def through(indices, places, count, params, state, x, *inputs):
     """Runs the loop; if an array is given as `inputs`, stores the input of each slot in it."""
 
     def step(slot, carry):
       x, states, *inputs = carry
-      y, moved = jax.lax.switch(indices[slot], of_slots(branches), slot, params, states, x)
+      calls = of_slots(branches)
+      y, moved = jax.lax.switch(indices[slot], calls, slot, places, params, states, x)
       return y, states.at[slot].set(moved), *(seen.at[slot].set(x) for seen in inputs)
 
     return jax.lax.fori_loop(0, count, step, (x, state, *inputs))
 
   @jax.custom_vjp
-  def run(params, state, indices, count, x):
-    return through(params, state, indices, count, x)
+  def run(*arguments):
+    return through(*arguments)
 
-  def forward(params, state, indices, count, x):
+  def forward(indices, places, count, params, state, x):
     empty = jax.lax.empty((len(params), *x.shape), x.dtype)
-    y, moved, inputs = through(params, state, indices, count, x, empty)
-    return (y, moved), (params, state, indices, count, inputs)
+    y, moved, inputs = through(indices, places, count, params, state, x, empty)
+    return (y, moved), (indices, places, count, params, state, inputs)
 
   def backward(arguments, cotangents):
-    params, state, indices, count, inputs = arguments
+    indices, places, count, params, state, inputs = arguments
 
     def step(done, carry):
       of_x, of_params = carry
       slot = count - 1 - done
       calls = of_slots(_gradients(branches))
-      found, of_x = jax.lax.switch(indices[slot], calls, slot, params, state, inputs[slot], of_x)
+      given = slot, places, params, state, inputs[slot], of_x
+      found, of_x = jax.lax.switch(indices[slot], calls, *given)
       return of_x, of_params.at[slot].set(found)
 
     start = cotangents[0], jnp.zeros_like(params)
     of_x, of_params = jax.lax.fori_loop(0, count, step, start)
-    return of_params, None, None, None, of_x
+    return None, None, None, of_params, None, of_x
 
   run.defvjp(forward, backward)
-  return run(params, state, indices, count, x)
+  return run(indices, places, count, params, state, x)
 
 
 def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any]]:
-  """For each branch, `(params, state, x, cotangent of y) -> (cotangents of params and of x)`."""
+  """For each branch, `(place, params, state, x, cotangent of y) -> (those of params and x)`."""
 
   def pull(branch):
-    def gradient(params, state, x, cotangent):
-      _, transpose, _ = jax.vjp(lambda params, x: branch(params, state, x), params, x, has_aux=True)
+    def gradient(place, params, state, x, cotangent):
+      _, transpose, _ = jax.vjp(
+        lambda params, x: branch(place, params, state, x), params, x, has_aux=True
+      )
       return transpose(cotangent)
 
     return gradient

@@ -32,6 +32,31 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) 
   return _by_platform(x, kernel, stride, groups)
 
 
+def shuffle_channels(x: jax.Array, groups: int) -> jax.Array:
+  """Interleaves the channels of groups (Zhang et al. 2018), so that groups exchange features."""
+  *lead, channels = x.shape
+  return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(x.shape)
+
+
+def kernel_without_groups(kernel: jax.Array, groups: int, shuffle: bool = False) -> jax.Array:
+  """The kernel that convolves alike without groups.
+
+  Args:
+    kernel: Shape `[K, K, cin / groups, cout]`.
+    groups: Its groups.
+    shuffle: Whether `shuffle_channels` comes before the convolution.
+
+  Returns:
+    Shape `[K, K, cin, cout]`; zero between channels of different groups.
+  """
+  *window, group_in, cout = kernel.shape
+  blocks = kernel.reshape(*window, 1, group_in, groups, cout // groups)
+  blocks = jnp.where(jnp.eye(groups, dtype=bool)[:, None, :, None], blocks, 0)
+  if shuffle:  # Channel `group * group_in + i` becomes channel `i * groups + group`.
+    blocks = blocks.reshape(*window, group_in, groups, cout).swapaxes(-3, -2)
+  return blocks.reshape(*window, groups * group_in, cout)
+
+
 def convolve_by_primitive(
   x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1
 ) -> jax.Array:

@@ -42,18 +42,22 @@ class Layer(NamedTuple):
       batch norm and classifier.
     trace: `shape of one example -> Graph` of its operations. None if unknown: training and search
       take such a layer, but export and peak memory reject it.
+    ungrouped: If the layer has groups of channels: the layer without, of equal state, and the
+      function from the parameters of this layer to its parameters, so that both compute the same.
   """
 
   init: Callable[..., Variables]
   apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
   cost: Callable[[Shape], tuple[Shape, Cost]]
   trace: Callable[[Shape], Graph] | None = None
+  ungrouped: "tuple[Layer, Callable[[Params], Params]] | None" = None
 
 
 def traced(
   init: Callable[..., Variables],
   apply: Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]],
   trace: Callable[[Shape], Graph],
+  ungrouped: tuple[Layer, Callable[[Params], Params]] | None = None,
 ) -> Layer:
   """A layer whose cost follows from its trace."""
 
@@ -61,7 +65,7 @@ def traced(
     found = trace(shape)
     return found.output_shape, found.cost()
 
-  return Layer(init, apply, cost, trace)
+  return Layer(init, apply, cost, trace, ungrouped)
 
 
 def trace_of(layer: Layer, shape: Shape) -> Graph:
@@ -71,6 +75,22 @@ def trace_of(layer: Layer, shape: Shape) -> Graph:
   after, cost = layer.cost(shape)
   params, madds = cost["params"], cost["madds"]
   return graph.start(shape).add("opaque", shape=tuple(after), params=params, madds=madds)
+
+
+def for_platform(layer: Layer, platform: str) -> Layer:
+  """A layer of the same variables and outputs that is fast on a platform, such as "tpu".
+
+  On TPUs groups and shuffles of channels are slow: by the compiler's estimate a block with them
+  takes twice as long as one without (docs/tpu.md).
+  """
+  if platform != "tpu" or layer.ungrouped is None:
+    return layer
+  plain, merge = layer.ungrouped
+
+  def apply(params, state, x, train):
+    return plain.apply(merge(params), state, x, train)
+
+  return layer._replace(apply=apply)
 
 
 def parameter_free(
@@ -114,20 +134,14 @@ def global_average_pool() -> Layer:
   return parameter_free(lambda x: x.mean((1, 2)), lambda shape: (shape[-1],), "pool")
 
 
-def channel_shuffle(groups: int) -> Layer:
-  """Interleaves the channels of groups (Zhang et al. 2018), so that groups exchange features."""
-
-  def shuffle(x):
-    *lead, channels = x.shape
-    return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(x.shape)
-
-  if groups == 1:
-    return identity()
-  return parameter_free(shuffle, kind="shuffle", groups=groups)
-
-
 def conv(
-  cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False
+  cin: int,
+  cout: int,
+  kernel: int = 1,
+  stride: int = 1,
+  groups: int = 1,
+  bias: bool = False,
+  shuffle: bool = False,
 ) -> Layer:
   """A 2-d convolution with padding `(kernel - 1) / 2`, initialised He-normal by fan-out.
 
@@ -138,6 +152,7 @@ def conv(
     stride: Step in both directions, in pixels.
     groups: Independent groups of channels; `groups == cin == cout` is a depthwise convolution.
     bias: Whether to add a bias, initially zero.
+    shuffle: Whether to shuffle the channels in `groups` groups before (Zhang et al. 2018).
 
   Raises:
     ValueError: If channels do not divide into groups, or the kernel is even.
@@ -154,13 +169,17 @@ def conv(
     return Variables(params | ({"bias": jnp.zeros(cout)} if bias else {}), ())
 
   def apply(params, state, x, train):
+    x = convolution.shuffle_channels(x, groups) if shuffle and groups > 1 else x
     y = convolution.convolve(x, params["kernel"].astype(x.dtype), stride, groups)
     return (y + params["bias"].astype(x.dtype) if bias else y), state
 
   def trace(in_shape):
     height, width = -(-in_shape[0] // stride), -(-in_shape[1] // stride)
     weights = kernel * kernel * (cin // groups) * cout
-    return graph.start(in_shape).add(
+    found = graph.start(in_shape)
+    if shuffle and groups > 1:
+      found = found.add("shuffle", groups=groups)
+    return found.add(
       "conv",
       shape=(height, width, cout),
       params=weights + (cout if bias else 0),
@@ -171,7 +190,14 @@ def conv(
       bias=bias,
     )
 
-  return traced(init, apply, trace)
+  def merge(params):
+    merged = convolution.kernel_without_groups(params["kernel"], groups, shuffle)
+    return params | {"kernel": merged}
+
+  ungrouped = None
+  if kernel == 1 and groups > 1:
+    ungrouped = conv(cin, cout, kernel, stride, bias=bias), merge
+  return traced(init, apply, trace, ungrouped)
 
 
 def batch_norm(channels: int, epsilon: float = 1e-5) -> Layer:
@@ -216,6 +242,18 @@ def dense(cin: int, cout: int, scale: float = 0.01) -> Layer:
   return traced(init, apply, trace)
 
 
+def _ungrouped(combine: Callable[..., Layer], *layers: Layer) -> Any:
+  """The field `ungrouped` of a combination of layers, whose parameters are a tuple."""
+  if not any(layer.ungrouped for layer in layers):
+    return None
+  pairs = [layer.ungrouped or (layer, lambda params: params) for layer in layers]
+
+  def merge(params):
+    return tuple(merge(part) for (_, merge), part in zip(pairs, params))
+
+  return combine(*(layer for layer, _ in pairs)), merge
+
+
 def serial(*layers: Layer) -> Layer:
   """Applies layers one after the other."""
 
@@ -237,7 +275,7 @@ def serial(*layers: Layer) -> Layer:
       found = found.then(trace_of(layer, found.output_shape), index)
     return found
 
-  return traced(init, apply, trace)
+  return traced(init, apply, trace, _ungrouped(serial, *layers))
 
 
 def _parallel(
@@ -259,7 +297,10 @@ def _parallel(
     both = one.then(trace_of(right, shape), 1, tensor=0)
     return both.add(kind, one.output, both.output)
 
-  return traced(init, apply, trace)
+  def parallel(left, right):
+    return _parallel(left, right, combine, kind)
+
+  return traced(init, apply, trace, _ungrouped(parallel, left, right))
 
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:

@@ -79,7 +79,8 @@ def _reading(layer: Layer, place: int) -> Layer:
   def apply(params, state, inputs, train):
     return layer.apply(params, state, inputs[place], train)
 
-  return layer._replace(apply=apply)
+  ungrouped = layer.ungrouped and (_reading(layer.ungrouped[0], place), layer.ungrouped[1])
+  return layer._replace(apply=apply, ungrouped=ungrouped)
 
 
 def _nothing(inputs: Sequence[Shape], output: Shape) -> Layer:
@@ -107,9 +108,10 @@ class _Stage(NamedTuple):
   others: Choice
 
 
-def _stage(space: SearchSpace, index: int) -> _Stage:
+def _stage(space: SearchSpace, index: int, platform: str) -> _Stage:
   inputs, output = _inputs(space, index), output_shape(space, index + 1)
   opening: list[Layer] = []
+  shapes: list[Shape] = []
   # Equal layers share a branch, because compile time grows with the number of branches.
   known: dict[tuple[Shape | None, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
@@ -124,16 +126,26 @@ def _stage(space: SearchSpace, index: int) -> _Stage:
           layer = opening_block(space, index, predecessor, option)
           layer = _reading(layer, inputs.index(shape))
         opening.append(layer)
+        shapes.append(shape or output)
       table[predecessor, option] = known[shape, option]
   *_, channels = output
   others = [block(space, option, channels, channels, 1) for option in range(len(space.options) + 1)]
-  return _Stage(inputs, output, choose(opening), len(opening), table, choose(others))
+  if platform == "tpu":
+    choices = choose(opening, shapes), choose(others, [output] * len(others))
+  else:
+    choices = choose(opening), choose(others)
+  return _Stage(inputs, output, choices[0], len(opening), table, choices[1])
 
 
 @functools.cache
-def build_universal(space: SearchSpace) -> Universal:
-  """Builds the network that takes the architecture as data."""
-  stages = [_stage(space, index) for index in range(len(space.stages))]
+def build_universal(space: SearchSpace, platform: str = "cpu") -> Universal:
+  """Builds the network that takes the architecture as data.
+
+  Args:
+    space: The space.
+    platform: The platform that it is fast on, such as "tpu". Outputs agree up to rounding.
+  """
+  stages = [_stage(space, index, platform) for index in range(len(space.stages))]
   before_head = predecessors(space, len(stages))
   last_inputs = _inputs(space, len(stages))
   last = choose(

@@ -5,7 +5,7 @@ would mix many networks. A score takes two passes over some images and no traini
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from nas_submod import networks, training
+from nas_submod import networks, parallel, training
 from nas_submod.data.loading import Data, Split
 from nas_submod.evaluation.shared_weights import store
 from nas_submod.networks.layers import BATCH_NORM_MOMENTUM, Params
@@ -54,14 +54,15 @@ def scoring_data(stores: list[Params], data: Data, statistics_images: int) -> Sc
 
 
 def make_metrics(
-  space: SearchSpace, recipe: training.Recipe
+  space: SearchSpace, recipe: training.Recipe, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[ScoringData, jax.Array], training.Metrics]:
   """Makes the function `(held, architecture [positions]) -> Metrics`, summed over all stores.
 
   The function is traceable. Under `vmap` it takes one network after the other; if vectorised, each
-  position would compute all of its options.
+  position would compute all of its options. It is fast on the platform of `devices`, by default
+  those of this process.
   """
-  network = networks.build_universal(space)
+  network = networks.build_universal(space, parallel.platform_of(devices))
 
   @jax.custom_batching.sequential_vmap
   def metrics(held: ScoringData, architecture: jax.Array) -> training.Metrics:

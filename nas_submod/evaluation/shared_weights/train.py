@@ -71,7 +71,7 @@ def train(
   """
   settings = shared_settings.from_config(config, data)
   recipe, seed = settings.recipe, (config["seed"], number)
-  network = networks.build_universal(space)
+  network = networks.build_universal(space, parallel.platform_of())
   rng = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
   sets_key, start_key, train_key = jax.random.split(rng, 3)
   calls = -(-settings.steps_per_call // sampling.ROUND)  # rounds in a call of the program

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
@@ -50,11 +51,14 @@ def kernel_without_groups(kernel: jax.Array, groups: int, shuffle: bool = False)
     Shape `[K, K, cin, cout]`; zero between channels of different groups.
   """
   *window, group_in, cout = kernel.shape
-  blocks = kernel.reshape(*window, 1, group_in, groups, cout // groups)
-  blocks = jnp.where(jnp.eye(groups, dtype=bool)[:, None, :, None], blocks, 0)
+  group_of_input = np.arange(groups * group_in) // group_in
+  group_of_output = np.arange(cout) // (cout // groups)
+  kernel = jnp.concatenate([kernel] * groups, -2)
+  kernel = jnp.where(group_of_input[:, None] == group_of_output, kernel, 0)
   if shuffle:  # Channel `group * group_in + i` becomes channel `i * groups + group`.
-    blocks = blocks.reshape(*window, group_in, groups, cout).swapaxes(-3, -2)
-  return blocks.reshape(*window, groups * group_in, cout)
+    apart = kernel.reshape(*window, group_in, groups, cout)
+    kernel = apart.swapaxes(-3, -2).reshape(kernel.shape)
+  return kernel
 
 
 def convolve_by_primitive(

@@ -256,6 +256,18 @@ def test_options_that_differ_in_groups_can_share_a_branch():
     np.testing.assert_allclose(a, e, rtol=0, atol=1e-5 * np.abs(e).max())
 
 
+def test_a_universal_network_for_a_tpu_computes_alike():
+  space = SPACES["small"]
+  architecture = jnp.array([1, 2, 0, 0, 0, 2, 1], jnp.int32)
+  x, found = jax.random.normal(jax.random.key(1), (2, *space.image_shape)), []
+  for platform in ("cpu", "tpu"):
+    network = networks.build_universal(space, platform)
+    variables = jax.jit(network.init)(jax.random.key(0), architecture)
+    found.append(jax.jit(network.apply, static_argnums=4)(*variables, architecture, x, True))
+  chex.assert_trees_all_close(*found, atol=1e-5)
+  assert jnp.abs(found[0][0]).max() > 0
+
+
 def test_the_six_options_of_the_paper_have_three_branches_on_a_tpu():
   space = SPACES["digits"]
   architecture, convolutions = jnp.asarray(space.start), []

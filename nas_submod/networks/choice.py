@@ -57,8 +57,10 @@ def choose(options: Sequence[Layer], shapes: Sequence[Shape] | None = None) -> C
     return Variables(*jax.lax.switch(index, [start(layer) for layer in options], noise))
 
   families = _families(options, shapes)
-  places = {o: (f, p) for f, family in enumerate(families) for p, o in enumerate(family.merges)}
-  branch_of, place_of = np.array([places[option] for option in range(len(options))]).T
+  branch_of, place_of = np.zeros((2, len(options)), np.int32)
+  for number, family in enumerate(families):
+    for place, option in enumerate(family.merges):
+      branch_of[option], place_of[option] = number, place
 
   def branches(train):
     def branch(family):
@@ -66,11 +68,11 @@ def choose(options: Sequence[Layer], shapes: Sequence[Shape] | None = None) -> C
         lambda params, merge=merge, form=forms[option]: merge(_unpack(params, form.params))
         for option, merge in family.merges.items()
       ]
-      form = forms[min(family.merges)]  # All have the same state.
+      state_form = forms[min(family.merges)].state  # Equal for all options of the family.
 
       def step(place, params, state, x):
         params = jax.lax.switch(place, readers, params)
-        y, moved = family.layer.apply(params, _unpack(state, form.state), x, train)
+        y, moved = family.layer.apply(params, _unpack(state, state_form), x, train)
         return y, _pack(moved, state_size)
 
       return step
@@ -96,13 +98,19 @@ def choose(options: Sequence[Layer], shapes: Sequence[Shape] | None = None) -> C
 
 
 class _Family(NamedTuple):
-  """Options that are one layer."""
+  """Options that one layer computes.
+
+  Attributes:
+    layer: The layer.
+    merges: For each option, the function from its parameters to those of the layer.
+  """
 
   layer: Layer
-  merges: dict[int, Callable[[Any], Any]]  # By option: from its parameters to those of the layer.
+  merges: dict[int, Callable[[Any], Any]]
 
 
 def _families(options: Sequence[Layer], shapes: Sequence[Shape] | None) -> list[_Family]:
+  """The families of options; without shapes, each option is one."""
   if shapes is None:
     return [_Family(layer, {option: lambda p: p}) for option, layer in enumerate(options)]
   plain = [layer.ungrouped or (layer, lambda p: p) for layer in options]
@@ -123,9 +131,7 @@ def _switch(
   state: jax.Array,
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """`branches[index](place, params, state, x) -> (y, state)`.
-
-  Gradients flow from y to params and x only.
+  """`branches[index](place, params, state, x) -> (y, state)`; gradients flow to params and x only.
 
   The custom gradient recomputes the branch, because JAX would store the residuals of every branch.
   It traces in half the time of `jax.checkpoint` around the switch.

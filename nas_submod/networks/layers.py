@@ -195,7 +195,7 @@ def conv(
     return params | {"kernel": merged}
 
   ungrouped = None
-  if kernel == 1 and groups > 1:
+  if kernel == 1 and 1 < groups <= 8:  # The kernel is larger by the number of groups.
     ungrouped = conv(cin, cout, kernel, stride, bias=bias), merge
   return traced(init, apply, trace, ungrouped)
 

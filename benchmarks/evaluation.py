@@ -40,7 +40,7 @@ from rich.table import Table
 from benchmarks import workload
 from benchmarks.workload import REPEATS, STEPS
 from experiments import common
-from nas_submod import allocation, networks, resources, training
+from nas_submod import allocation, networks, parallel, resources, training
 from nas_submod import data as datasets
 from nas_submod.compilation import CompilationLog
 from nas_submod.data.loading import Data
@@ -115,6 +115,7 @@ def measure_jit(config: ConfigDict) -> dict[str, Any]:
 
   def programs(architecture):
     network = networks.build(space, architecture)
+    network = networks.layers.for_platform(network, parallel.platform_of())
 
     def start():
       return training.start(final_programs.initial_variables(network, rng), recipe.transformation)

@@ -14,7 +14,7 @@ from nas_submod import networks, parallel, training
 from nas_submod.compilation import CompilationLog, compile_together
 from nas_submod.evaluation.candidates import make_candidate_programs
 from nas_submod.networks.blocks import Option
-from nas_submod.networks.layers import Layer
+from nas_submod.networks.layers import Layer, for_platform
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import final_programs
 
@@ -33,8 +33,9 @@ def recomputing(space: SearchSpace) -> SearchSpace:
 
   def of_option(option: Option) -> Option:
     def block(cin, cout, stride):
-      layer = option.block(cin, cout, stride)
-      return layer._replace(apply=jax.checkpoint(layer.apply, static_argnums=3))
+      layer = for_platform(option.block(cin, cout, stride), parallel.platform_of())
+      apply = jax.checkpoint(layer.apply, static_argnums=3)
+      return layer._replace(apply=apply, ungrouped=None)
 
     return option._replace(block=block)
 
@@ -110,6 +111,7 @@ class Speed:
 
   def _alone(self, network: Layer) -> tuple[tuple[Any, training.TrainState], float, float]:
     """Makes a call of a program for one network; its compile seconds and bytes of a step."""
+    network = for_platform(network, parallel.platform_of())
     order, (images, labels) = self._orders[0], jax.tree.map(np.asarray, self._split)
     key = jax.random.key(0)
 

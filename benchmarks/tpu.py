@@ -20,11 +20,12 @@ that fits is the default.
 Each program is printed as it is done: seconds to lower and compile, code, memory of a device
 (arguments with the images, results, temporary arrays, code) against the chip's, and flops and bytes
 of one chip by the compiler's count. For a single step there are two times: the larger of flops /
-peak and bytes / bandwidth, and the cycles that the compiler expects. The bytes include those of the
-memory on the chip, which is much faster than the bandwidth says. In the other programs the
-compiler counts the body of a loop once and of a switch the most expensive branch, so their flops
-and bytes are too low. `--threads=2` compiles two programs at a time. The last lines say how long
-all took, and estimate the search by the cycles of `alone`. The command exits with 1 if a program
+peak and bytes / bandwidth, and the cycles that the compiler expects, where the clock of the chip is
+known. The bytes include those of the chip's vector memory, which is much faster than the bandwidth
+says. In the other programs the compiler counts the body of a loop once and of a switch the most
+expensive branch, so their flops and bytes are too low. `--threads=2` compiles two programs at a
+time; the seconds of each are then longer. The last lines say how long all took, and estimate the
+search by the cycles of `alone`. The command exits with 1 if a program
 other than `final` holds a collective operation, or the compiler refuses a program, as it does if a
 chip's memory is too small.
 
@@ -70,10 +71,10 @@ class Row(NamedTuple):
   memory: int
   flops: float
   bytes_moved: float
-  cycles: int
+  cycles: float  # the sum over operations
   collectives: dict[str, int]
 
-  def bound(self, chip: Chip) -> float:
+  def roofline(self, chip: Chip) -> float:
     """Seconds of a step at the chip's peak flops, or at its bandwidth if that is slower."""
     return max(self.flops / chip.flops, self.bytes_moved / chip.bandwidth)
 
@@ -98,14 +99,14 @@ def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> R
     arrays + used.temp_size_in_bytes + used.generated_code_size_in_bytes,
     costs.get("flops", float("nan")),
     costs.get("bytes accessed", float("nan")),
-    sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))),
+    sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', text))) or float("nan"),
     dict(collections.Counter(collectives(text))),
   )
 
 
 HEAD = """\
-| program | lower s | compile s | code MB | memory MB | of the chip | Gflop | MB moved | bound ms \
-| bound by | expected ms | collectives |
+| program | lower s | compile s | code MB | memory MB | of the chip | Gflop | MB moved \
+| roofline ms | bound by | expected ms | collectives |
 |---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
@@ -114,7 +115,9 @@ def line(name: str, row: Row, chip: Chip) -> str:
   by = "flops" if row.flops / chip.flops > row.bytes_moved / chip.bandwidth else "bytes"
   times = ("-", "-", "-")
   if name in SINGLE_STEP:
-    times = f"{1e3 * row.bound(chip):.3f}", by, f"{1e3 * row.expected(chip):.3f}"
+    expected = 1e3 * row.expected(chip)
+    known = f"{expected:.3f}" if expected > 0 else "-"
+    times = f"{1e3 * row.roofline(chip):.3f}", by, known
   found = ", ".join(f"{count} {kind}" for kind, count in row.collectives.items()) or "none"
   cells = [
     name,
@@ -137,6 +140,8 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
   if found.search is None or found.rounds is None:
     return "estimate: none, the search makes more than a thousand trainings"
   step = rows["alone"].expected(target.chip)
+  if not step > 0:
+    return "estimate: none, the seconds of a step are unknown"
   hours = found.rounds * steps * step / 3600
   text = (
     f"estimate, if each candidate were the network of alone: about {found.search + found.final} "
@@ -144,7 +149,7 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
     f"{devices} chips: {hours:.2f} hours, {hours * devices:.1f} chip-hours"
   )
   compiling = [rows[name] for name in SEARCH if name in rows]
-  if len(compiling) == len(SEARCH):
+  if len(compiling) == len(SEARCH) and THREADS.value == 1:
     hours += sum(row.lower + row.compile for row in compiling) / 3600
     text += f"; with compiling, one by one and as long as here: {hours:.2f}, {hours * devices:.1f}"
   return text

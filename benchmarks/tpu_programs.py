@@ -37,7 +37,7 @@ class Chip(NamedTuple):
     memory: Bytes.
     flops: Flops a second in bfloat16.
     bandwidth: Bytes a second to the memory.
-    clock: Cycles a second, from the flops of its four matrix units.
+    clock: Cycles a second; nan if unknown.
   """
 
   memory: float
@@ -46,14 +46,12 @@ class Chip(NamedTuple):
   clock: float
 
 
-def _chip(memory: float, flops: float, bandwidth: float, side: int) -> Chip:
-  return Chip(memory, flops, bandwidth, flops / (4 * 2 * side * side))
-
-
-# By JAX's name. From docs.cloud.google.com/tpu/docs/v5e and /v6e, read on 29 and 30 November 2026.
+# By JAX's name. From docs.cloud.google.com/tpu/docs/v5e and /v6e, read on 29 November 2026. The
+# clock of v5e follows from its flops and its four units of 128 x 128. Copies of the page of v6e
+# disagree about its units.
 CHIPS = {
-  "TPU v5 lite": _chip(16e9, 197e12, 819e9, 128),
-  "TPU v6 lite": _chip(32e9, 918e12, 1638e9, 256),
+  "TPU v5 lite": Chip(16e9, 197e12, 819e9, 197e12 / (4 * 2 * 128 * 128)),
+  "TPU v6 lite": Chip(32e9, 918e12, 1638e9, float("nan")),
 }
 
 

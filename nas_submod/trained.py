@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nas_submod import networks
+from nas_submod import networks, parallel
 from nas_submod.files import local_path, read_json
 from nas_submod.networks import spaces
 from nas_submod.networks.layers import Layer, Variables
@@ -58,10 +58,12 @@ class Trained:
 
   @functools.cached_property
   def _logits(self) -> Callable[..., jax.Array]:
+    network = networks.layers.for_platform(self.network, parallel.platform_of())
+
     @jax.jit
     def logits(variables, pixels):
       x = (pixels.astype(np.float32) - self.mean) / self.std
-      return self.network.apply(variables.params, variables.state, x, False)[0]
+      return network.apply(variables.params, variables.state, x, False)[0]
 
     return logits
 

@@ -126,7 +126,9 @@ def test_a_block_without_groups_computes_alike():
   params, state = block.init(jax.random.key(0))
   x = jax.random.normal(jax.random.key(1), (3, 5, 5, 4))
   expected = block.apply(params, state, x, True)
-  found = layers.for_platform(block, "tpu").apply(params, state, x, True)
+  on_a_tpu = layers.for_platform(block, "tpu")
+  assert on_a_tpu.apply is not block.apply
+  found = on_a_tpu.apply(params, state, x, True)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
   same = blocks.inverted_residual(4, 8, 1, expansion=2, squeeze_excite=True)
   assert block.ungrouped[0].trace((5, 5, 4)) == same.trace((5, 5, 4))

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import networks, training
+from nas_submod import networks, parallel, training
+from nas_submod.evaluation.candidates import make_candidate_programs
+from nas_submod.evaluation.shared_weights import score
 from nas_submod.networks import blocks, convolution, layers, normalization, spaces, universal
 from nas_submod.networks.choice import _families, choose
 from nas_submod.networks.choice import _unpack as unpack
 from nas_submod.networks.search_space import SearchSpace, Stage
+from nas_submod.training.final_programs import make_final_programs
 
 # Float32 sums in another order. The gradient is compared as a whole, because biases before a batch
 # norm have a true gradient of zero, and only rounding errors.
@@ -239,7 +242,7 @@ def test_options_that_differ_in_groups_can_share_a_branch():
   shape = (5, 5, 8)
   merges = [family.merges for family in _families(options, [shape] * 5)]
   assert [list(options) for options in merges] == [[0], [1, 2, 3], [4]]
-  assert len(_families(options, None)) == 5
+  assert len(_families(options)) == len(_families(options, [None] * 5)) == 5
   x, indices = jax.random.normal(jax.random.key(1), (2, *shape)), jnp.array([1, 2, 3, 4])
   found = []
   for row in (choose(options), choose(options, [shape] * 5)):
@@ -256,16 +259,56 @@ def test_options_that_differ_in_groups_can_share_a_branch():
     np.testing.assert_allclose(a, e, rtol=0, atol=1e-5 * np.abs(e).max())
 
 
+def own_block(cin, cout, stride, activation):
+  """A user's block with groups, whose trace does not show the activation."""
+  return layers.serial(
+    blocks.conv_bn(cin, cout, 1, stride, groups=2), layers.parameter_free(activation)
+  )
+
+
 def test_a_universal_network_for_a_tpu_computes_alike():
-  space = SPACES["small"]
-  architecture = jnp.array([1, 2, 0, 0, 0, 2, 1], jnp.int32)
-  x, found = jax.random.normal(jax.random.key(1), (2, *space.image_shape)), []
+  own = [
+    blocks.Option(function.__name__, functools.partial(own_block, activation=function))
+    for function in (jnp.tanh, jnp.sin)
+  ]
+  grouped = blocks.option(expansion=2, expand_groups=2, project_groups=2)
+  space = SearchSpace(
+    name="grouped",
+    image_shape=(5, 5, 2),
+    classes=3,
+    stem_channels=4,
+    stages=(Stage(4, 3), Stage(6, 3, 2)),
+    options=(blocks.option(expansion=2), grouped, *own),
+  )
+  architectures = np.array([[2, 2, 1, 2, 4, 3], [0, 0, 0, 4, 1, 2], [3, 4, 0, 3, 0, 0]], np.int32)
+  x, found = jax.random.normal(jax.random.key(1), (3, 2, *space.image_shape)), []
   for platform in ("cpu", "tpu"):
     network = networks.build_universal(space, platform)
-    variables = jax.jit(network.init)(jax.random.key(0), architecture)
-    found.append(jax.jit(network.apply, static_argnums=4)(*variables, architecture, x, True))
+    init, apply = jax.jit(network.init), jax.jit(network.apply, static_argnums=4)
+    found.append(
+      [
+        apply(*init(jax.random.key(0), architecture), architecture, images, True)
+        for architecture, images in zip(architectures, x)
+      ]
+    )
   chex.assert_trees_all_close(*found, atol=1e-5)
-  assert jnp.abs(found[0][0]).max() > 0
+  assert all(jnp.abs(logits).max() > 0 for logits, _ in found[0])
+
+
+def test_programs_are_made_for_the_platform_of_their_devices(monkeypatch):
+  space, platforms = SPACES["small"], []
+
+  def record(built, platform):
+    platforms.append(platform)
+    return built
+
+  monkeypatch.setattr(parallel, "platform_of", lambda devices=None: "tpu")
+  monkeypatch.setattr(networks, "build_universal", record)
+  monkeypatch.setattr(layers, "for_platform", record)
+  make_candidate_programs(space, None)
+  score.make_metrics(space, None)
+  make_final_programs(None, layers.identity(), jax.random.key(0), 1)
+  assert platforms == ["tpu"] * 3
 
 
 def test_the_six_options_of_the_paper_have_three_branches_on_a_tpu():

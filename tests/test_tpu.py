@@ -76,9 +76,9 @@ def test_the_images_that_stand_in_for_the_data_are_accepted():
 def test_a_bound_is_the_slower_of_arithmetic_and_memory():
   chip = tpu_programs.CHIPS["TPU v5 lite"]
   row = tpu.Row(0, 0, 0, 0, flops=197e9, bytes_moved=819e5, cycles=3_000_000, collectives={})
-  assert row.bound(chip) == pytest.approx(1e-3)
+  assert row.roofline(chip) == pytest.approx(1e-3)
   assert row.expected(chip) == pytest.approx(2e-3, rel=0.01)  # Its clock has 1.5 GHz.
-  assert row._replace(bytes_moved=819e7).bound(chip) == pytest.approx(1e-2)
+  assert row._replace(bytes_moved=819e7).roofline(chip) == pytest.approx(1e-2)
 
 
 def test_a_program_that_communicates_or_does_not_fit_is_a_fault():

@@ -141,7 +141,7 @@ def inverted_residual(
     conv_bn(cin, inner, groups=expand_groups),
     conv_bn(inner, inner, kernel, stride, groups=inner),
     *((layers.squeeze_excite(inner),) if squeeze_excite else ()),
-    # The place of a shuffle in the parameters of older checkpoints.
+    # Keeps the layout of parameters in older checkpoints, where the shuffle was a layer.
     *((layers.identity(),) if shuffle else ()),
     conv_bn(inner, cout, groups=project_groups, active=False, shuffle=shuffle),
   )

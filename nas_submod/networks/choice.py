@@ -31,14 +31,14 @@ class Choice(NamedTuple):
   unpack: Callable[[Variables, int], Variables]
 
 
-def choose(options: Sequence[Layer], shapes: Sequence[Shape] | None = None) -> Choice:
+def choose(options: Sequence[Layer], shapes: Sequence[Shape | None] | None = None) -> Choice:
   """Joins layers of equal output shape; a `lax.switch` chooses one.
 
   Args:
     options: The layers.
-    shapes: If given, layers run without groups of channels, and those that then are equal share a
-      branch, because a TPU's compiler takes seconds for each. The shape of one input example of
-      each layer.
+    shapes: The shape of one input example of each layer. If given, layers run without groups of
+      channels, and those that then have equal traces share a branch: a TPU's compiler takes seconds
+      for each branch. None for a layer that shares with no other.
   """
   rng = jax.random.key(0)
   forms = [jax.eval_shape(layer.init, rng) for layer in options]
@@ -109,16 +109,24 @@ class _Family(NamedTuple):
   merges: dict[int, Callable[[Any], Any]]
 
 
-def _families(options: Sequence[Layer], shapes: Sequence[Shape] | None) -> list[_Family]:
-  """The families of options; without shapes, each option is one."""
-  if shapes is None:
-    return [_Family(layer, {option: lambda p: p}) for option, layer in enumerate(options)]
-  plain = [layer.ungrouped or (layer, lambda p: p) for layer in options]
-  graphs = [trace_of(layer, shape) for (layer, _), shape in zip(plain, shapes)]
-  with_groups = {graph for graph, layer in zip(graphs, options) if layer.ungrouped}
+def _unchanged(params: Any) -> Any:
+  return params
+
+
+def _families(
+  options: Sequence[Layer], shapes: Sequence[Shape | None] | None = None
+) -> list[_Family]:
+  """The families of the options of `choose`, in the order of their first options."""
+  key: Any
+  merge: Callable[[Any], Any]
   found: dict[Any, _Family] = {}
-  for option, (graph, (layer, merge)) in enumerate(zip(graphs, plain)):
-    key = graph if graph in with_groups else option
+  for option, layer in enumerate(options):
+    key, merge = option, _unchanged
+    if shapes is not None:
+      layer, merge = layer.ungrouped or (layer, _unchanged)
+      if (shape := shapes[option]) is not None:
+        form = jax.eval_shape(layer.init, jax.random.key(0))
+        key = trace_of(layer, shape), jax.tree.structure(form)
     found.setdefault(key, _Family(layer, {})).merges[option] = merge
   return list(found.values())
 
@@ -132,6 +140,8 @@ def _switch(
   x: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """`branches[index](place, params, state, x) -> (y, state)`; gradients flow to params and x only.
+
+  `place` says which option of the branch it is.
 
   The custom gradient recomputes the branch, because JAX would store the residuals of every branch.
   It traces in half the time of `jax.checkpoint` around the switch.
@@ -213,7 +223,7 @@ def _switch_row(
 
 
 def _gradients(branches: Sequence[Callable[..., Any]]) -> list[Callable[..., Any]]:
-  """For each branch, `(place, params, state, x, cotangent of y) -> (those of params and x)`."""
+  """For each branch, `(place, params, state, x, cotangent of y) -> (cotangents of params, x)`."""
 
   def pull(branch):
     def gradient(place, params, state, x, cotangent):

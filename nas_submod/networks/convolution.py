@@ -40,7 +40,7 @@ def shuffle_channels(x: jax.Array, groups: int) -> jax.Array:
 
 
 def kernel_without_groups(kernel: jax.Array, groups: int, shuffle: bool = False) -> jax.Array:
-  """The kernel that convolves alike without groups.
+  """The kernel of the same convolution without groups.
 
   Args:
     kernel: Shape `[K, K, cin / groups, cout]`.

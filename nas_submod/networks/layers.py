@@ -17,6 +17,7 @@ Params = Any
 State = Any
 Cost = dict[str, int]
 
+_MOST_MERGED_GROUPS = 8  # Without groups a kernel is larger by their number.
 BATCH_NORM_MOMENTUM = 0.9  # weight of the old running statistics in an update
 
 
@@ -42,8 +43,9 @@ class Layer(NamedTuple):
       batch norm and classifier.
     trace: `shape of one example -> Graph` of its operations. None if unknown: training and search
       take such a layer, but export and peak memory reject it.
-    ungrouped: If the layer has groups of channels: the layer without, of equal state, and the
-      function from the parameters of this layer to its parameters, so that both compute the same.
+    ungrouped: `(layer, merge)`: a layer with fewer groups of channels, which computes the same from
+      `merge(params)` and the same state. None if there is none. TPUs run it in place of this layer,
+      so a layer whose `apply` is replaced needs another one or None.
   """
 
   init: Callable[..., Variables]
@@ -78,10 +80,9 @@ def trace_of(layer: Layer, shape: Shape) -> Graph:
 
 
 def for_platform(layer: Layer, platform: str) -> Layer:
-  """A layer of the same variables and outputs that is fast on a platform, such as "tpu".
+  """The layer as it should run on a platform, such as "tpu": same variables, same outputs.
 
-  On TPUs groups and shuffles of channels are slow: by the compiler's estimate a block with them
-  takes twice as long as one without (docs/tpu.md).
+  On TPUs groups and shuffles of channels are slow (docs/tpu.md), so `ungrouped` runs there.
   """
   if platform != "tpu" or layer.ungrouped is None:
     return layer
@@ -152,7 +153,7 @@ def conv(
     stride: Step in both directions, in pixels.
     groups: Independent groups of channels; `groups == cin == cout` is a depthwise convolution.
     bias: Whether to add a bias, initially zero.
-    shuffle: Whether to shuffle the channels in `groups` groups before (Zhang et al. 2018).
+    shuffle: Whether to shuffle the channels of the groups first (Zhang et al. 2018).
 
   Raises:
     ValueError: If channels do not divide into groups, or the kernel is even.
@@ -195,7 +196,7 @@ def conv(
     return params | {"kernel": merged}
 
   ungrouped = None
-  if kernel == 1 and 1 < groups <= 8:  # The kernel is larger by the number of groups.
+  if kernel == 1 and 1 < groups <= _MOST_MERGED_GROUPS:
     ungrouped = conv(cin, cout, kernel, stride, bias=bias), merge
   return traced(init, apply, trace, ungrouped)
 

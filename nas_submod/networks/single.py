@@ -41,6 +41,14 @@ def block(space: SearchSpace, option: int, cin: int, cout: int, stride: int) -> 
   return space.options[option - 1].block(cin, cout, stride) if option else layers.identity()
 
 
+def is_built_in(space: SearchSpace, option: int) -> bool:
+  """Whether an option is a block of `blocks.BLOCKS`, whose trace says all that it computes."""
+  if option == 0:
+    return False
+  made = space.options[option - 1].block
+  return isinstance(made, blocks.Block) and made.function.startswith(f"{blocks.__name__}:")
+
+
 def output_shape(space: SearchSpace, predecessor: int) -> tuple[int, int, int]:
   """Height, width and channels after the stem (0) or after stage `predecessor - 1`."""
   stages = space.stages[:predecessor]

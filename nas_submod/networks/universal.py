@@ -23,6 +23,7 @@ from nas_submod.networks.single import (
   block,
   has_opening,
   head,
+  is_built_in,
   opening_block,
   opening_options,
   output_shape,
@@ -111,7 +112,7 @@ class _Stage(NamedTuple):
 def _stage(space: SearchSpace, index: int, platform: str) -> _Stage:
   inputs, output = _inputs(space, index), output_shape(space, index + 1)
   opening: list[Layer] = []
-  shapes: list[Shape] = []
+  shapes: list[Shape | None] = []
   # Equal layers share a branch, because compile time grows with the number of branches.
   known: dict[tuple[Shape | None, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
@@ -126,12 +127,13 @@ def _stage(space: SearchSpace, index: int, platform: str) -> _Stage:
           layer = opening_block(space, index, predecessor, option)
           layer = _reading(layer, inputs.index(shape))
         opening.append(layer)
-        shapes.append(shape or output)
+        shapes.append(shape if is_built_in(space, option) else None)
       table[predecessor, option] = known[shape, option]
   *_, channels = output
   others = [block(space, option, channels, channels, 1) for option in range(len(space.options) + 1)]
   if platform == "tpu":
-    choices = choose(opening, shapes), choose(others, [output] * len(others))
+    equal = [output if is_built_in(space, option) else None for option in range(len(others))]
+    choices = choose(opening, shapes), choose(others, equal)
   else:
     choices = choose(opening), choose(others)
   return _Stage(inputs, output, choices[0], len(opening), table, choices[1])
@@ -143,7 +145,7 @@ def build_universal(space: SearchSpace, platform: str = "cpu") -> Universal:
 
   Args:
     space: The space.
-    platform: The platform that it is fast on, such as "tpu". Outputs agree up to rounding.
+    platform: The platform that it runs on, such as "tpu". It decides speed and rounding only.
   """
   stages = [_stage(space, index, platform) for index in range(len(space.stages))]
   before_head = predecessors(space, len(stages))

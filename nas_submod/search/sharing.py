@@ -101,7 +101,8 @@ def variables_of(
 
   parallel.on_first_process(check)
   stored = train.train(setup.space, setup.problem, setup.data, setup.config, folder)
-  network, numbers = networks.build_universal(setup.space), jnp.asarray(architecture)
+  network = networks.build_universal(setup.space, parallel.platform_of())
+  numbers = jnp.asarray(architecture)
   params = store.take(stored, store.where(network, numbers))
   return network.specialize(
     networks.Variables(params, network.init(jax.random.key(0), numbers).state), architecture

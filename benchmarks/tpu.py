@@ -45,7 +45,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import tpu_programs
 from benchmarks.speed import collectives
-from benchmarks.tpu_programs import SEARCH, Chip, Target
+from benchmarks.tpu_programs import SEARCH, SELDOM, Chip, Target
 from experiments import common
 from nas_submod import compilation
 from nas_submod.search.estimate import estimate
@@ -83,12 +83,14 @@ class Row(NamedTuple):
     return self.cycles / chip.clock
 
 
-def measure(lower: Callable[[], jax.stages.Lowered], platform: str = "tpu") -> Row:
-  """Lowers and compiles a program."""
+def measure(
+  lower: Callable[[], jax.stages.Lowered], platform: str = "tpu", seldom: bool = False
+) -> Row:
+  """Lowers and compiles a program; `platform` and `seldom` as for `options_for`."""
   began = time.perf_counter()
   lowered = lower()
   then = time.perf_counter()
-  program = lowered.compile(compilation.options_for(platform))
+  program = lowered.compile(compilation.options_for(platform, seldom))
   compiled = time.perf_counter()
   used, costs, text = program.memory_analysis(), program.cost_analysis() or {}, program.as_text()
   arrays = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
@@ -195,7 +197,7 @@ def main(config: ConfigDict) -> None:
 
   def compile_and_print(name: str) -> None:
     try:
-      rows[name] = measure(programs[name])
+      rows[name] = measure(programs[name], seldom=name in SELDOM)
     except jax.errors.JaxRuntimeError as error:  # Mostly: it does not fit a chip's memory.
       refused.append(name)
       print(f"| {name} | refused: {first_line(error)} |", flush=True)

@@ -7,8 +7,9 @@ import pathlib
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent import futures
+from typing import Any
 
 import jax
 
@@ -72,14 +73,24 @@ def _listen(event: str, duration_secs: float, **_: str | int) -> None:
 jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
-def options_for(platform: str) -> dict[str, str | bool]:
-  """XLA's options for a platform, such as "cpu", "cuda" or "tpu"."""
-  # On CPU level 1 compiles a fifth faster, and a search's training steps are no slower.
-  return {"xla_backend_optimization_level": "1"} if platform == "cpu" else {}
+def options_for(platform: str, seldom: bool = False) -> dict[str, Any]:
+  """XLA's options for a program.
+
+  Args:
+    platform: The platform of its devices, such as "cpu", "cuda" or "tpu".
+    seldom: Whether it runs so seldom that it should rather compile than run fast.
+  """
+  if platform == "cpu":
+    # Level 1 compiles a fifth faster, and a search's training steps are no slower.
+    return {"xla_backend_optimization_level": "1"}
+  if platform == "tpu" and seldom:
+    # Compiles in a fifth of the time, and is two to three times as slow (docs/tpu.md).
+    return {"exec_time_optimization_effort": -0.5}
+  return {}
 
 
 def compile_together(
-  *lower: Callable[[], jax.stages.Lowered], platform: str
+  *lower: Callable[[], jax.stages.Lowered], platform: str, seldom: Collection[int] = ()
 ) -> list[jax.stages.Compiled]:
   """Lowers and compiles programs in parallel.
 
@@ -88,21 +99,22 @@ def compile_together(
   Args:
     lower: Functions that each trace and lower one program.
     platform: The platform of their devices, such as "cpu".
+    seldom: Places in `lower` of programs that run seldom, as for `options_for`.
 
   Returns:
     The compiled programs, in the order of `lower`.
   """
   began = time.perf_counter()
-  options = options_for(platform)
 
-  def counted(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled, int]:
+  def counted(place: int) -> tuple[jax.stages.Compiled, int]:
     log = CompilationLog()  # The logs of the calling thread do not see this thread's events.
     with log.counting():
-      return lower().compile(options), log.programs
+      program = lower[place]().compile(options_for(platform, place in seldom))
+      return program, log.programs
 
   threads = futures.ThreadPoolExecutor(len(lower))
   try:
-    found = list(threads.map(counted, lower))
+    found = list(threads.map(counted, range(len(lower))))
   finally:
     # XLA cannot be interrupted: a `with` block would make Ctrl-C wait for minutes.
     threads.shutdown(wait=False)

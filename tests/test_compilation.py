@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import jax
 import pytest
@@ -51,6 +52,18 @@ def test_programs_compiled_together_are_counted_in_the_calling_thread():
   assert products == [10.0, 15.0, 20.0]
   assert (outer.programs, inner.programs) == (3, 3)
   assert outer.seconds == inner.seconds > 0
+
+
+def test_programs_that_run_seldom_compile_faster_on_a_tpu():
+  options = []
+
+  def compiled(given):
+    options.append(given)
+
+  lowered = types.SimpleNamespace(compile=compiled)
+  compilation.compile_together(lambda: lowered, lambda: lowered, platform="tpu", seldom=(1,))
+  assert sorted(options, key=len) == [{}, {"exec_time_optimization_effort": -0.5}]
+  assert compilation.options_for("cpu") == compilation.options_for("cpu", seldom=True)
 
 
 def test_an_error_in_one_program_is_raised():

@@ -181,4 +181,5 @@ class Trainer:
       ),
       lambda: self._programs.evaluate.lower(states, architectures, *self._validation),
       platform=parallel.platform_of(),
+      seldom=(0, 2),  # Once a training, which has thousands of steps.
     )

@@ -3,7 +3,7 @@
 pip install -e '.[test,tpu]'
 python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
   [--programs=start,train,evaluate,alone,final,enumeration,shared_weights] [--network=rcnet]
-  [--training_images=50000] [--threads=2]
+  [--training_images=50000] [--at_once=2]
 
   start, train, evaluate  the search: a candidate on each device of a process
   alone                   a training step of one network, with a program of its own, on one chip
@@ -23,7 +23,7 @@ of one chip by the compiler's count. For a single step there are two times: the 
 peak and bytes / bandwidth, and the cycles that the compiler expects, where the clock of the chip is
 known. The bytes include those of the chip's vector memory, which is much faster than the bandwidth
 says. In the other programs the compiler counts the body of a loop once and of a switch the most
-expensive branch, so their flops and bytes are too low. `--threads=2` compiles two programs at a
+expensive branch, so their flops and bytes are too low. `--at_once=2` compiles two programs at a
 time; the seconds of each are then longer. The last lines say how long all took, and estimate the
 search by the cycles of `alone`. The command exits with 1 if a program
 other than `final` holds a collective operation, or the compiler refuses a program, as it does if a
@@ -57,7 +57,7 @@ NETWORK = flags.DEFINE_string("network", None, "Network of `alone` and `final`."
 IMAGES = flags.DEFINE_integer(
   "training_images", 50_000, "Training and validation images.", lower_bound=1
 )
-THREADS = flags.DEFINE_integer("threads", 1, "Programs to compile at once.", lower_bound=1)
+AT_ONCE = flags.DEFINE_integer("at_once", 1, "Programs to compile at once.", lower_bound=1)
 
 SINGLE_STEP = ("alone", "final")  # In the others the compiler counts the body of a loop once.
 
@@ -151,7 +151,7 @@ def estimated(target: Target, rows: dict[str, Row]) -> str:
     f"{devices} chips: {hours:.2f} hours, {hours * devices:.1f} chip-hours"
   )
   compiling = [rows[name] for name in SEARCH if name in rows]
-  if len(compiling) == len(SEARCH) and THREADS.value == 1:
+  if len(compiling) == len(SEARCH) and AT_ONCE.value == 1:
     hours += sum(row.lower + row.compile for row in compiling) / 3600
     text += f"; with compiling, one by one and as long as here: {hours:.2f}, {hours * devices:.1f}"
   return text
@@ -205,10 +205,10 @@ def main(config: ConfigDict) -> None:
       print(line(name, rows[name], target.chip), flush=True)
 
   began = time.perf_counter()
-  with futures.ThreadPoolExecutor(THREADS.value) as threads:
+  with futures.ThreadPoolExecutor(AT_ONCE.value) as threads:
     list(threads.map(compile_and_print, wanted))
   passed = time.perf_counter() - began
-  print(f"\n{len(wanted)} programs: {passed:.0f} s, {THREADS.value} at a time")
+  print(f"\n{len(wanted)} programs: {passed:.0f} s, {AT_ONCE.value} at a time")
   if "alone" in rows:
     print(estimated(target, rows))
   if found := fault(rows, target.chip, refused):

@@ -24,7 +24,8 @@ from benchmarks.spread import with_deviation
 from nas_submod import files, networks
 from nas_submod.export import measure, parts, timing
 from nas_submod.networks import architectures, blocks, layers, spaces
-from nas_submod.networks.layers import Layer, Shape
+from nas_submod.networks.graph import Shape
+from nas_submod.networks.layer import Layer
 from nas_submod.validation import at_least_one
 
 SWEEPS = flags.DEFINE_integer("sweeps", 300, "Runs of each file.")

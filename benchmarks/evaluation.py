@@ -115,7 +115,7 @@ def measure_jit(config: ConfigDict) -> dict[str, Any]:
 
   def programs(architecture):
     network = networks.build(space, architecture)
-    network = networks.layers.for_platform(network, parallel.platform_of())
+    network = networks.for_platform(network, parallel.platform_of())
 
     def start():
       return training.start(final_programs.initial_variables(network, rng), recipe.transformation)

@@ -16,7 +16,7 @@ from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.shared_weights import score, settings
 from nas_submod.evaluation.shared_weights import train as stores
 from nas_submod.evaluation.shared_weights.evaluator import SharedWeights
-from nas_submod.networks.layers import Params
+from nas_submod.networks.layer import Params
 from nas_submod.optimizers.bayesian import kernel, posterior
 from nas_submod.optimizers.bayesian.data import Data, warp
 from nas_submod.optimizers.random_sets import random_set

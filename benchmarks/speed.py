@@ -14,7 +14,7 @@ from nas_submod import networks, parallel, training
 from nas_submod.compilation import CompilationLog, compile_together
 from nas_submod.evaluation.candidates import make_candidate_programs
 from nas_submod.networks.blocks import Option
-from nas_submod.networks.layers import Layer, for_platform
+from nas_submod.networks.layer import Layer, for_platform
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import final_programs
 

@@ -25,9 +25,8 @@ known. The bytes include those of the chip's vector memory, which is much faster
 says. In the other programs the compiler counts the body of a loop once and of a switch the most
 expensive branch, so their flops and bytes are too low. `--at_once=2` compiles two programs at a
 time; the seconds of each are then longer. The last lines say how long all took, and estimate the
-search by the cycles of `alone`. The command exits with 1 if a program
-other than `final` holds a collective operation, or the compiler refuses a program, as it does if a
-chip's memory is too small.
+search by the cycles of `alone`. The command exits with 1 if a program other than `final` holds a
+collective operation, or the compiler refuses a program, as it does if a chip's memory is too small.
 
 libtpu prints errors about missing workers first. They mean that there is no TPU.
 """
@@ -45,9 +44,10 @@ from ml_collections import ConfigDict
 
 from benchmarks import tpu_programs
 from benchmarks.speed import collectives
-from benchmarks.tpu_programs import SEARCH, SELDOM, Chip, Target
+from benchmarks.tpu_programs import SEARCH, Chip, Target
 from experiments import common
 from nas_submod import compilation
+from nas_submod.evaluation.candidates import SELDOM
 from nas_submod.search.estimate import estimate
 from nas_submod.validation import first_line
 

@@ -28,7 +28,6 @@ from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.training.final_programs import initial_variables, make_final_programs
 
 SEARCH = ("start", "train", "evaluate")  # the programs of candidates
-SELDOM = ("start", "evaluate")  # those that `Trainer` compiles as programs that run seldom
 
 
 class Chip(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from nas_submod import networks, parallel
 from nas_submod.files import local_path, read_json
 from nas_submod.networks import spaces
-from nas_submod.networks.layers import Layer, Variables
+from nas_submod.networks.layer import Layer, Variables
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.workdir import CONFIG_FILE
 
@@ -58,7 +58,7 @@ class Trained:
 
   @functools.cached_property
   def _logits(self) -> Callable[..., jax.Array]:
-    network = networks.layers.for_platform(self.network, parallel.platform_of())
+    network = networks.for_platform(self.network, parallel.platform_of())
 
     @jax.jit
     def logits(variables, pixels):

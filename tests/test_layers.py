@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nas_submod import networks
 from nas_submod.networks import blocks, convolution, layers
 
 LAYERS = {
@@ -126,13 +127,13 @@ def test_a_block_without_groups_computes_alike():
   params, state = block.init(jax.random.key(0))
   x = jax.random.normal(jax.random.key(1), (3, 5, 5, 4))
   expected = block.apply(params, state, x, True)
-  on_a_tpu = layers.for_platform(block, "tpu")
+  on_a_tpu = networks.for_platform(block, "tpu")
   assert on_a_tpu.apply is not block.apply
   found = on_a_tpu.apply(params, state, x, True)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
   same = blocks.inverted_residual(4, 8, 1, expansion=2, squeeze_excite=True)
   assert block.ungrouped[0].trace((5, 5, 4)) == same.trace((5, 5, 4))
-  assert same.ungrouped is None and layers.for_platform(block, "cpu") is block
+  assert same.ungrouped is None and networks.for_platform(block, "cpu") is block
 
 
 def test_batch_norm_statistics():

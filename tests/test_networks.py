@@ -8,14 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_submod import networks, parallel, training
-from nas_submod.evaluation.candidates import make_candidate_programs
-from nas_submod.evaluation.shared_weights import score
-from nas_submod.networks import blocks, convolution, layers, normalization, spaces, universal
-from nas_submod.networks.choice import _families, choose
-from nas_submod.networks.choice import _unpack as unpack
+from nas_submod import networks, training
+from nas_submod.networks import blocks, convolution, normalization, spaces, universal
 from nas_submod.networks.search_space import SearchSpace, Stage
-from nas_submod.training.final_programs import make_final_programs
 
 # Float32 sums in another order. The gradient is compared as a whole, because biases before a batch
 # norm have a true gradient of zero, and only rounding errors.
@@ -206,135 +201,6 @@ def test_canonical_forms_give_the_same_outputs():
   found = [program(init(jax.random.key(0), a), a)[0][1][0] for a in (scattered, pushed)]
   np.testing.assert_array_equal(*found)
   assert jnp.abs(found[0]).max() > 0
-
-
-def test_only_the_counted_layers_of_a_row_are_applied():
-  def scaled(by):
-    def apply(params, state, x, train):
-      return x * params["scale"] * by, state
-
-    start = networks.Variables({"scale": jnp.ones(1)}, ())
-    return layers.Layer(lambda rng, draw=None: start, apply, lambda shape: (shape, {}))
-
-  row = choose([scaled(jnp.nan), scaled(2.0), scaled(3.0)])
-  params, state, indices = jnp.ones((4, 1)), jnp.ones((4, 0)), jnp.array([1, 2, 0, 0])
-
-  @jax.jit
-  def loss(params, count):
-    return row.apply_row(params, state, indices, count, jnp.ones(2), True)[0].sum()
-
-  for count, product in enumerate((1, 2, 6, np.nan)):
-    assert np.array_equal(loss(params, count), 2.0 * product, equal_nan=True)
-  np.testing.assert_array_equal(jax.grad(loss)(params, 2)[:, 0], [12, 12, 0, 0])
-
-
-def test_options_that_differ_in_groups_can_share_a_branch():
-  def option(**settings):
-    return blocks.inverted_residual(8, 8, 1, expansion=2, **settings)
-
-  options = [
-    layers.identity(),
-    option(),
-    option(expand_groups=2, project_groups=2),
-    option(project_groups=4),
-    option(project_groups=4, kernel=5),
-  ]
-  shape = (5, 5, 8)
-  merges = [family.merges for family in _families(options, [shape] * 5)]
-  assert [list(options) for options in merges] == [[0], [1, 2, 3], [4]]
-  assert len(_families(options)) == len(_families(options, [None] * 5)) == 5
-  x, indices = jax.random.normal(jax.random.key(1), (2, *shape)), jnp.array([1, 2, 3, 4])
-  found = []
-  for row in (choose(options), choose(options, [shape] * 5)):
-    noise = jax.random.normal(jax.random.key(0), (4, row.sizes[0]))
-    params, state = jax.vmap(row.init)(noise, indices)
-
-    def loss(params, x, row=row, state=state):
-      y, moved = row.apply_row(params, state, indices, 4, x, True)
-      one, _ = row.apply(params[1], state[1], indices[1], y, True)
-      return jnp.square(one + y).sum(), (y, moved)
-
-    found.append(jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, x))
-  for a, e in zip(*map(jax.tree.leaves, found), strict=True):
-    np.testing.assert_allclose(a, e, rtol=0, atol=1e-5 * np.abs(e).max())
-
-
-def own_block(cin, cout, stride, activation):
-  """A user's block with groups, whose trace does not show the activation."""
-  return layers.serial(
-    blocks.conv_bn(cin, cout, 1, stride, groups=2), layers.parameter_free(activation)
-  )
-
-
-def test_a_universal_network_for_a_tpu_computes_alike():
-  own = [
-    blocks.Option(function.__name__, functools.partial(own_block, activation=function))
-    for function in (jnp.tanh, jnp.sin)
-  ]
-  grouped = blocks.option(expansion=2, expand_groups=2, project_groups=2)
-  space = SearchSpace(
-    name="grouped",
-    image_shape=(5, 5, 2),
-    classes=3,
-    stem_channels=4,
-    stages=(Stage(4, 3), Stage(6, 3, 2)),
-    options=(blocks.option(expansion=2), grouped, *own),
-  )
-  architectures = np.array([[2, 2, 1, 2, 4, 3], [0, 0, 0, 4, 1, 2], [3, 4, 0, 3, 0, 0]], np.int32)
-  x, found = jax.random.normal(jax.random.key(1), (3, 2, *space.image_shape)), []
-  for platform in ("cpu", "tpu"):
-    network = networks.build_universal(space, platform)
-    init, apply = jax.jit(network.init), jax.jit(network.apply, static_argnums=4)
-    found.append(
-      [
-        apply(*init(jax.random.key(0), architecture), architecture, images, True)
-        for architecture, images in zip(architectures, x)
-      ]
-    )
-  chex.assert_trees_all_close(*found, atol=1e-5)
-  assert all(jnp.abs(logits).max() > 0 for logits, _ in found[0])
-
-
-def test_programs_are_made_for_the_platform_of_their_devices(monkeypatch):
-  space, platforms = SPACES["small"], []
-
-  def record(built, platform):
-    platforms.append(platform)
-    return built
-
-  monkeypatch.setattr(parallel, "platform_of", lambda devices=None: "tpu")
-  monkeypatch.setattr(networks, "build_universal", record)
-  monkeypatch.setattr(layers, "for_platform", record)
-  make_candidate_programs(space, None)
-  score.make_metrics(space, None)
-  make_final_programs(None, layers.identity(), jax.random.key(0), 1)
-  assert platforms == ["tpu"] * 3
-
-
-def test_the_six_options_of_the_paper_have_three_branches_on_a_tpu():
-  space = SPACES["digits"]
-  architecture, convolutions = jnp.asarray(space.start), []
-  for platform in ("cpu", "tpu"):
-    network = networks.build_universal(space, platform)
-    variables = jax.eval_shape(network.init, jax.random.key(0), architecture)
-    images = jax.ShapeDtypeStruct((2, *space.image_shape), jnp.float32)
-    program = jax.jit(lambda v, a, x, apply=network.apply: apply(*v, a, x, True))
-    lowered = program.trace(variables, architecture, images).lower(lowering_platforms=("tpu",))
-    convolutions.append(lowered.as_text().count("stablehlo.convolution("))
-  in_stem = 2  # Each block has one; 1x1 convolutions are products.
-  assert (convolutions[0] - in_stem) == 2 * (convolutions[1] - in_stem) > 0
-
-
-def test_gradients_of_a_vector_are_not_concatenated():
-  form = {name: jax.ShapeDtypeStruct((size,), jnp.float32) for name, size in (("a", 3), ("b", 1))}
-
-  def loss(vector, x):
-    parts = unpack(vector, form)
-    return jnp.square(x + parts["a"]).sum() + 5 * parts["b"].sum()
-
-  vector, x = jnp.arange(6.0), jnp.ones((7, 3))
-  np.testing.assert_array_equal(jax.grad(loss)(vector, x), [14, 28, 42, 5, 0, 0])
-  assert "concatenate" not in str(jax.make_jaxpr(jax.grad(loss))(vector, x))
 
 
 def test_empty_positions_neither_learn_nor_move():

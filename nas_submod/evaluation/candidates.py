@@ -37,6 +37,9 @@ class CandidatePrograms(NamedTuple):
   evaluate: jax.stages.Wrapped
 
 
+SELDOM = ("start", "evaluate")  # Once a training, which has thousands of steps.
+
+
 def make_candidate_programs(
   space: SearchSpace, recipe: training.Recipe, devices: tuple[jax.Device, ...] | None = None
 ) -> CandidatePrograms:
@@ -181,5 +184,5 @@ class Trainer:
       ),
       lambda: self._programs.evaluate.lower(states, architectures, *self._validation),
       platform=parallel.platform_of(),
-      seldom=(0, 2),  # Once a training, which has thousands of steps.
+      seldom=[CandidatePrograms._fields.index(name) for name in SELDOM],
     )

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_submod.networks.graph import Graph, Operation, Path, fuse
-from nas_submod.networks.layers import Layer, Shape, Variables, trace_of
+from nas_submod.networks.graph import Graph, Operation, Path, Shape, fuse
+from nas_submod.networks.layer import Layer, Variables, trace_of
 
 
 class Weights(NamedTuple):

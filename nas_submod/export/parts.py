@@ -13,7 +13,7 @@ from nas_submod import files, networks
 from nas_submod.export.model import Model, make_model
 from nas_submod.export.onnx_file import write_onnx
 from nas_submod.export.tflite_file import quantize_tflite, write_tflite
-from nas_submod.networks.layers import Layer, Variables
+from nas_submod.networks.layer import Layer, Variables
 from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.measured import CHECK, NETWORK, quoted

@@ -1,6 +1,6 @@
 """Networks of sets: layers, blocks, search spaces, and the programs built from them."""
 
-from nas_submod.networks.layers import Layer, Variables
+from nas_submod.networks.layer import Layer, Variables, for_platform
 from nas_submod.networks.single import (
   block,
   build,
@@ -21,6 +21,7 @@ __all__ = [
   "block",
   "build",
   "build_universal",
+  "for_platform",
   "head",
   "opening_block",
   "opening_options",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from nas_submod.networks import layers
-from nas_submod.networks.layers import Layer
+from nas_submod.networks.layer import Layer
 from nas_submod.validation import at_least_one, checked, imported
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.networks.graph import Shape
-from nas_submod.networks.layers import Layer, Variables, trace_of
+from nas_submod.networks.layer import Layer, Variables, trace_of
 
 
 class Choice(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from nas_submod.networks import single
 from nas_submod.networks.graph import Shape
-from nas_submod.networks.layers import Layer, trace_of
+from nas_submod.networks.layer import Layer, trace_of
 from nas_submod.networks.search_space import EMPTY, SearchSpace
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.networks import blocks, layers
-from nas_submod.networks.layers import Layer
+from nas_submod.networks.layer import Layer
 from nas_submod.networks.search_space import SearchSpace
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from nas_submod.networks import layers
 from nas_submod.networks.choice import Choice, choose
-from nas_submod.networks.layers import Layer, Params, Shape, State, Variables
+from nas_submod.networks.graph import Shape
+from nas_submod.networks.layer import Layer, Params, State, Variables
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.networks.single import (
   block,

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from nas_submod.networks.graph import Graph, fuse
-from nas_submod.networks.layers import trace_of
+from nas_submod.networks.layer import trace_of
 from nas_submod.networks.parts import Part
 from nas_submod.resources.base import NotApplicableError, Resource
 from nas_submod.resources.table import in_words, tabulate, tabulated

@@ -3,8 +3,7 @@
 import functools
 import math
 
-from nas_submod.networks.graph import Graph
-from nas_submod.networks.layers import Shape
+from nas_submod.networks.graph import Graph, Shape
 from nas_submod.resources.additive import fused_graph
 from nas_submod.resources.base import Resource
 from nas_submod.resources.table import tabulate, tabulated

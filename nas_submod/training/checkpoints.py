@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from nas_submod import files, parallel
-from nas_submod.networks.layers import Layer, Variables
+from nas_submod.networks.layer import Layer, Variables
 from nas_submod.validation import first_line
 
 

@@ -35,7 +35,7 @@ def make_final_programs(
   among: Sequence[jax.Device] | None = None,
 ) -> FinalPrograms:
   """Makes the programs; the first `devices` of `among` share each batch, see `pmap_data`."""
-  network = networks.layers.for_platform(network, parallel.platform_of(among))
+  network = networks.for_platform(network, parallel.platform_of(among))
 
   def train(state, held, batch):
     examples = feeds.select_batch(held, batch)

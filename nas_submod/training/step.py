@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from nas_submod import data as datasets
-from nas_submod.networks.layers import Params, State, Variables
+from nas_submod.networks.layer import Params, State, Variables
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import augmentation, schedules
 

@@ -16,7 +16,8 @@ from jax.tree_util import Partial
 from nas_submod import networks, parallel, training
 from nas_submod.data.loading import Data, Split
 from nas_submod.evaluation.shared_weights import store
-from nas_submod.networks.layers import BATCH_NORM_MOMENTUM, Params
+from nas_submod.networks.layer import Params
+from nas_submod.networks.layers import BATCH_NORM_MOMENTUM
 from nas_submod.networks.search_space import SearchSpace
 
 _BATCH = 128  # images per batch, for statistics and for the loss

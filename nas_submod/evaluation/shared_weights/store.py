@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_submod.networks.layers import Params, State
+from nas_submod.networks.layer import Params, State
 from nas_submod.networks.universal import ChoicePart, Universal
 
 

@@ -18,7 +18,7 @@ from nas_submod import networks, parallel, preemption, training
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.shared_weights import sampling, store
 from nas_submod.evaluation.shared_weights import settings as shared_settings
-from nas_submod.networks.layers import Params
+from nas_submod.networks.layer import Params
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.networks.universal import Universal
 from nas_submod.problem import Problem

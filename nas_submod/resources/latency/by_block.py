@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from nas_submod.networks import blocks, layers
-from nas_submod.networks.layers import Layer
+from nas_submod.networks.layer import Layer
 from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.latency.pieces import Piece, milliseconds, piece

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nas_submod.networks.graph import Operation, Shape, fuse
-from nas_submod.networks.layers import Layer, trace_of
+from nas_submod.networks.layer import Layer, trace_of
 from nas_submod.networks.parts import Part
 
 Piece = tuple[Shape, tuple[Operation, ...]]  # The shape of an input, and the operations.

@@ -298,6 +298,12 @@ def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
     raise ValueError(
       f"cost[{element}, {resource}] is {matrix[element, resource]}, must be finite and nonnegative"
     )
+  least = np.finfo(np.float32).tiny
+  if (matrix[matrix > 0] < least).any():
+    raise ValueError(
+      f"a cost is {matrix[matrix > 0].min()}, float32 holds positive numbers from {least}: choose "
+      "a smaller unit"
+    )
   with np.errstate(over="ignore"):
     total = matrix.sum(axis=0)
   most = np.finfo(np.float32).max

@@ -222,8 +222,14 @@ def test_the_path_of_an_npz_file_is_a_source(tmp_path):
   assert rows(data.load(config(str(other), 8)).validation.images) == expected
 
 
-def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
-  monkeypatch.setattr(os, "sysconf", lambda name: 10)
+@pytest.mark.parametrize("container", [False, True])
+def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch, container):
+  if container:
+    limits = tmp_path / "memory.max", tmp_path / "none"
+    limits[0].write_text("100\n")
+    monkeypatch.setattr(data.source, "_LIMITS", limits)
+  else:
+    monkeypatch.setattr(os, "sysconf", lambda name: 10)
   fields = {"source": save(tmp_path), "validation_size": 4, "image_size": 4}
   with pytest.raises(
     ValueError, match=r"^32 images of 4x4x3 take 0 GB; .*: set a smaller data.image_size"

@@ -1,6 +1,8 @@
 """A data source: labels in memory, and images that are read on demand."""
 
+import contextlib
 import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -75,13 +77,25 @@ def read_images(source: Source, indices: np.ndarray, image_size: int | None) -> 
 
 def _check_memory(count: int, image: np.ndarray) -> None:
   """Raises ValueError if as many images as large as this one do not fit into memory."""
-  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-  if (needed := count * image.nbytes) > memory:
+  if (needed := count * image.nbytes) > (memory := _memory()):
     raise ValueError(
       f"{count:,} images of {'x'.join(map(str, image.shape))} take {needed / 1e9:.0f} GB; this "
       f"machine has {memory / 1e9:.0f} GB: set a smaller data.image_size, or data.train_size if "
       "these are training images; experiments.train also takes data.stream"
     )
+
+
+# The memory that a container may use, in version 2 and version 1 of Linux's control groups.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def _memory() -> int:
+  """Bytes of memory of this machine or, if it has less, of this container."""
+  memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  for path in _LIMITS:
+    with contextlib.suppress(OSError, ValueError):  # No such file, or "max": no limit.
+      memory = min(memory, int(pathlib.Path(path).read_text()))
+  return memory
 
 
 def _size(image: np.ndarray) -> str:

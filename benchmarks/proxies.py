@@ -54,11 +54,14 @@ def ways(config: ConfigDict, steps: int) -> dict[str, dict[str, Any]]:
   train, third = config.train, max(steps // 3, 1)
   duration = "epochs" if train.epochs else "steps"
   shorter = train[duration] / 3 if train.epochs else third
-  milestones = tuple(milestone / 3 for milestone in train.milestones)
+  schedule = {
+    "train.milestones": tuple(milestone / 3 for milestone in train.milestones),
+    "train.warmup_steps": train.warmup_steps // 3,
+  }
   return {
     "plain": {},
     _LOSSES: {"score": "negative_train_loss"},
-    "short": {f"train.{duration}": shorter, "train.milestones": milestones},
+    "short": {f"train.{duration}": shorter} | schedule,
     "race": {"search.options": {"race": [1, 3, 6]}},
   }
 

@@ -196,8 +196,7 @@ def lower_shared_weights(target: Target) -> jax.stages.Lowered:
   weights = jax.eval_shape(initial, jax.random.key(0))
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), weights)
   held = score.scoring_data([zeros] * sharing.stores, data, sharing.statistics_images)
-  recipe = training.recipe(config["train"], data)
-  metrics = score.make_metrics(space, recipe, target.first_process)
+  metrics = score.make_metrics(space, sharing.recipe, target.first_process)
   value = score.value(space, metrics, held)
   return lower_enumeration(target, target.setup.problem, value, "joint")
 

@@ -61,7 +61,8 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.pool = 32
   elif mode == "shared":
     config.evaluation.method = "shared_weights"
-    config.evaluation.update({"statistics_images": 640, "least_share": 0.0})  # RCAS grows networks.
+    # RCAS scores networks of all sizes, so shared weights are trained on all sizes.
+    config.evaluation.update({"statistics_images": 640, "least_share": 0.0})
     config.evaluation.store.epochs = 25.0
     config.train.update({"epochs": 1.0, "milestones": (0.4, 0.7, 0.9)})
     config.search.update({"finalists": 2, "finalist_replicates": 2})

@@ -80,6 +80,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "label_smoothing": 0.0,
     "crop_padding": 2,
     "flip": False,
+    # Steps in one call of the program; progress and the time limit are checked between calls.
     "steps_per_call": 1_000,
     "dtype": "float32",  # or bfloat16, for everything between images and logits
   }
@@ -100,7 +101,7 @@ def get_config(mode: str = "") -> ConfigDict:
       "steps_per_call": 160,
       "checkpoint_every": 1_600,  # steps
     },
-    "least_share": 0.5,  # smallest share of the budgets that limits a sampled network
+    "least_share": 0.5,  # sampled networks fill from this share of the budgets to all
     "stores": 1,  # their scores are averaged
     "statistics_images": 896,  # training images that batch norm is estimated on for a score
     "pool": 512,  # networks that are scored for surrogate to choose from

@@ -78,13 +78,14 @@ def options_for(platform: str, seldom: bool = False) -> dict[str, Any]:
 
   Args:
     platform: The platform of its devices, such as "cpu", "cuda" or "tpu".
-    seldom: Whether it runs so seldom that it should rather compile than run fast.
+    seldom: Whether the program runs so seldom that its compile time matters more than its speed.
   """
   if platform == "cpu":
     # Level 1 compiles a fifth faster, and a search's training steps are no slower.
     return {"xla_backend_optimization_level": "1"}
   if platform == "tpu" and seldom:
-    # Compiles in a fifth of the time, and is two to three times as slow (docs/tpu.md).
+    # Compiles in a third to a fifth of the time. The compiler expects two to three times the cycles
+    # (docs/tpu.md).
     return {"exec_time_optimization_effort": -0.5}
   return {}
 

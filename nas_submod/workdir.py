@@ -96,15 +96,15 @@ def check_workdir(
     check_equal(path, fixed_part(before), fixed_part(plain))
   elif computed:
     raise ValueError(
-      f"workdir {path} has {computed[0]} and no {CONFIG_FILE}, so nothing says what made "
-      "them: put it back, or take another --workdir"
+      f"workdir {path} has {computed[0]} but no {CONFIG_FILE}, so it is unknown what made "
+      f"them: put {CONFIG_FILE} back, or take another --workdir"
     )
   if inputs is None:
     return
   if before is not None and (known is None or (inputs and not known)):
     raise ValueError(
       f"workdir {path} has no {INPUTS_FILE}, so its images are unknown (an older version wrote "
-      "none): put it back, or take another --workdir"
+      f"none): put {INPUTS_FILE} back, or take another --workdir"
     )
   for name in sorted(inputs.keys() | (known or inputs).keys()):
     old, new = (known or inputs).get(name), inputs.get(name)

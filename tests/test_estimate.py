@@ -3,6 +3,7 @@
 import io
 import types
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -85,6 +86,16 @@ def test_an_estimate_ends_where_the_search_is_long(monkeypatch):
   monkeypatch.setattr(estimate, "_MOST_TRIED", 5)
   setup = make_setup(config_of("partial_enumeration", depth=1))
   assert estimate.estimate(setup).search is None
+
+
+def test_a_long_search_with_a_limit_has_rounds_for_all_its_trainings(monkeypatch):
+  monkeypatch.setattr(estimate, "_MOST_TRIED", 5)
+  config = config_of("partial_enumeration", depth=1)
+  config.search.max_evaluations = 50
+  found = estimate.estimate(make_setup(config))
+  devices = jax.device_count()
+  assert found.rounds == -(-found.search // devices) - (-found.final // devices)
+  assert found.search > 5
 
 
 def test_the_stand_in_is_a_function_of_networks(monkeypatch):

@@ -7,6 +7,7 @@ from scipy import stats
 from configs import digits
 from nas_submod import search
 from nas_submod.evaluation.evaluator import Evaluation
+from nas_submod.evaluation.journal import Journal
 from nas_submod.problem import Problem
 from nas_submod.search.finalists import binding, statistical_ties
 from nas_submod.search.setup import make_setup
@@ -93,6 +94,40 @@ def test_the_signal_compares_replicates_with_the_first_three_gains():
   np.testing.assert_allclose(signal["replicate_standard_deviation"], deviation)
   np.testing.assert_allclose(signal["ratio"], deviation / 0.2)
   assert signal["replicates"] == 4 * (2 + 2)  # Two finalists, and both ends of the additions.
+
+
+def test_a_failed_training_of_the_start_network_leaves_no_gain():
+  config = config_of("greedy")
+  config.budget = {"params": 10_000}
+  setup = make_setup(config)
+  evaluate = alternating(setup.space)
+
+  def failing(jobs):
+    for job, evaluation in zip(jobs, evaluate(jobs)):
+      fails = list(job.architecture) == list(setup.space.start) and job.replicate > 0
+      yield evaluation._replace(metrics=None, cause="diverged") if fails else evaluation
+
+  signal = search.run(setup, failing)["signal"]
+  assert signal["mean_gain_of_first_additions"] is None and signal["ratio"] is None
+
+
+def test_finalists_are_trained_where_the_journal_has_scores_of_more_replicates():
+  log = Journal(None)
+  for replicates in (2, 1):
+    config = config_of("random_search", evaluations=5)
+    config.evaluation.update({"method": "shared_weights", "statistics_images": 8})
+    config.search.replicates = replicates
+    setup = make_setup(config)
+    evaluate = alternating(setup.space)
+
+    def scored(jobs, evaluate=evaluate):
+      for job, evaluation in zip(jobs, evaluate(jobs)):
+        loss = {"loss": evaluation.metrics["loss"] + 100}
+        score = evaluation._replace(metrics=loss, method="shared_weights")
+        yield evaluation if job.full else score
+
+    result = search.run(setup, scored, log)
+    assert min(result["finalists"][0]["scores"]) > -100
 
 
 def test_a_search_that_does_not_grow_has_no_gain_in_its_signal():

@@ -198,7 +198,7 @@ def test_folder_errors(tmp_path):
   shutil.rmtree(tmp_path / "test")
   (tmp_path / "test").mkdir()
   (tmp_path / "test" / "1.png").touch()
-  with pytest.raises(ValueError, match=r"test has no folders, but 1 files, whose classes nothing"):
+  with pytest.raises(ValueError, match=r"test has no folders, but 1 files without a class"):
     data.load(config(source, 2))
   (tmp_path / "test").rename(tmp_path / "others")
   Image.new("L", (6, 6)).save(tmp_path / "train" / "b" / "2.png")

@@ -246,7 +246,7 @@ def test_a_table_completes_another(tmp_path):
   assert costs(table, block_space(), [1, 0, 0]) == pytest.approx(10 + 2.5 + 3 + 0.5)
   write(tmp_path / "theirs.csv", ["# base: other.csv", "part,milliseconds", "stem,10"])
   with pytest.raises(
-    ValueError, match=r"theirs.csv has a base, and is one of .*mine.csv; allowed: one"
+    ValueError, match=r"theirs.csv is the base of .*mine.csv and names a base itself"
   ):
     from_table(write(tmp_path / "mine.csv", ["# base: theirs.csv", "part,ms", "stem,11"]))
 

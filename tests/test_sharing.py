@@ -235,7 +235,7 @@ def test_the_plan_says_what_is_shared():
         "search.optimizer": "surrogate",
         "search.options": {"features": "shared_weights", "evaluations": 13},
       },
-      "config.evaluation.pool is 12; allowed: from 13, the networks that the surrogate chooses",
+      "config.evaluation.pool is 12; allowed: 13 or more, the number of networks that surrogate t",
     ),
     (
       {"evaluation.method": "training", "search.options": {"features": "shared_weights"}},

@@ -158,8 +158,8 @@ def _class_names(path: pathlib.Path) -> list[str]:
   names = [p.name for p in _folders(path)]
   if not names:
     files = sum(not p.name.startswith(".") for p in path.iterdir())
-    beside = f", but {files} files, whose classes nothing says" if files else ""
-    raise ValueError(f"{path} has no folders{beside}: one for each class is expected")
+    beside = f", but {files} files without a class" if files else ""
+    raise ValueError(f"{path} has no folders{beside}: a folder for each class is expected")
   for name in names:
     try:
       name.encode()

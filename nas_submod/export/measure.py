@@ -119,9 +119,11 @@ def _processor() -> str:
 
 def report(space: SearchSpace, table: Measured) -> str:
   """Compares measured latency with predictions by the table and by multiply-adds, as text."""
-  if not table.networks and not table.checks:
-    return "no whole networks: the correction is 0, and the table is not checked"
   assert table.correction is not None
+  if not table.networks and not table.checks:
+    return (
+      f"no whole networks: the correction is {table.correction:.4g}, and the table is not checked"
+    )
   lines = [
     f"correction {table.correction:.4g} ms for each part but the stem, fitted on "
     f"{len(table.networks)} networks",

@@ -33,8 +33,8 @@ class Layer(NamedTuple):
     cost: `(shape of one example) -> (its output shape, {"params": ..., "madds": ...})`: all learned
       parameters, and the multiply-adds of the convolutions for one image, as in the paper: without
       batch norm and classifier.
-    trace: `shape of one example -> Graph` of its operations. None if unknown: training and search
-      take such a layer, but export and peak memory reject it.
+    trace: `shape of one example -> Graph` of its operations. None if unknown: such a layer can be
+      trained and searched, but export, flash, memory and folded parameters need a trace.
     ungrouped: `(layer, merge)`: a layer with fewer groups of channels, which computes the same from
       `merge(params)` and the same state. None if there is none. TPUs run it in place of this layer,
       so a layer whose `apply` is replaced needs another one or None.

@@ -14,9 +14,9 @@ State = Any
 class Optimizer(NamedTuple):
   """Pure functions over a state of fixed shapes, as in optax. A round asks for `B` sets.
 
-  The first set asked is the required set (`surrogate`: the largest set), and every set asked is
-  feasible. A value of -inf means that the set could not be measured; it is never chosen. States are
-  NamedTuples with a field `problem`, so `ask(state)` needs no other argument.
+  The first set asked for is the required set (`surrogate`: the largest set). Every set asked for
+  is feasible. A value of -inf means that the set could not be measured; it is never chosen. States
+  are NamedTuples with a field `problem`, so `ask(state)` needs no other argument.
 
   Attributes:
     init: `(problem, rng) -> state`.
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
   Attributes:
     mask: The answer. `[n]` bool.
     value: Its value. `[]`.
-    evaluations: Sets asked. `[]` int.
+    evaluations: Number of sets asked for. `[]` int.
     rounds: Rounds of ask and tell. `[]` int.
     finite: False if a value was NaN or +inf. `[]` bool.
     feasible: False if a set asked was infeasible. `[]` bool.

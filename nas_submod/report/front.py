@@ -185,8 +185,8 @@ def _against(searches: Sequence[Finished], found: Sequence[Point], name: str) ->
     axes.xaxis.set_major_formatter(short)
     legend(figure_, axes)
   caption = (
-    f"Value against {name}, with standard errors of fresh seeds. Hollow: within the noise no "
-    "better than the smaller one. Dashed: budgets."
+    f"Value against {name}, with standard errors of fresh seeds. Hollow: may be no better "
+    "than the network of the next smaller budget, given the noise. Dashed: budgets."
   )
   return Plot(f"front_{name}", name, caption, figure_, f"{caption} The table has the numbers.")
 

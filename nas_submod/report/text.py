@@ -177,7 +177,7 @@ def summary(search: Finished, verbose: bool = False) -> str:
       "",
       f"value   {result['value']:.4f} ± {result['standard_error']:.4f} ({result['score']}, mean "
       f"and standard error of {len(rows[0]['scores'])} fresh seeds)",
-      "finalists, trained again with fresh seeds (tie: as good as the best, given the noise):",
+      "finalists, trained again with fresh seeds (tie: may be the best, given the noise):",
       *others,
       *(["references, trained alike:", *references] if references else []),
       "",

@@ -1,5 +1,6 @@
 """Estimates how many trainings a search makes, for `--dry_run` and for the time left."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,8 +61,8 @@ def estimate(setup: Setup) -> Estimate:
   rounds = None
   if expected is not None:
     devices = parallel.device_count()
-    per_training = devices * search["replicates"] * (measured or 1)
-    rounds = -(-expected * places // per_training) - (-final // devices)
+    in_search = expected * places / (search["replicates"] * measured) if measured else expected
+    rounds = math.ceil(in_search / devices) + math.ceil(final / devices)
   return Estimate(len(first) - 1, expected, most, scored, final, rounds)
 
 

@@ -10,9 +10,14 @@ import numpy as np
 from scipy import stats
 
 from nas_submod import resources
-from nas_submod.evaluation.evaluator import mean, standard_error
+from nas_submod.evaluation.evaluator import SHARED_WEIGHTS, mean, standard_error
 from nas_submod.evaluation.objective import Objective
+from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.search.setup import Setup
+
+# The first fresh seed if networks are scored with shared weights: a workdir may hold scores of
+# searches with more replicates, and a journal has one evaluation for each network and replicate.
+_AFTER_SCORES = 1_000_000
 
 Row = dict[str, Any]  # A step of the path, or a finalist, as `result.json` holds it.
 
@@ -32,6 +37,8 @@ def train_again(setup: Setup, objective: Objective, rows: Sequence[Row]) -> list
   """Trains networks of the path again, with seeds that the search has not used."""
   search = setup.config["search"]
   seen = search["replicates"] * setup.most_measurements
+  if method_of(setup.config) == SHARED_WEIGHTS:
+    seen = _AFTER_SCORES
   fresh = range(seen, seen + search["finalist_replicates"])
   architectures = [row["architecture"] for row in rows]
   scores = objective.scores(architectures, [fresh] * len(rows), full=True)
@@ -99,19 +106,20 @@ def signal_of(
 ) -> dict[str, Any]:
   """Compares the noise of a replicate with the gain of a block, both from fresh seeds.
 
-  The gain is the mean of the first three additions of the first run; None without additions.
+  The gain is the mean of the first three additions of the first run; None without additions, or if
+  a training failed.
   """
   first = [row for row in path if row["run"] == setup.runs[0]] if setup.grows else []
   added = min(3, len(first) - 1)
   ends = train_again(setup, objective, [first[0], first[added]]) if added > 0 else []
   rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]
   deviation = float(np.sqrt(np.mean([np.var(row, ddof=1) for row in rows]))) if rows else math.nan
-  gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else None
+  gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else math.nan
   return {
     "replicate_standard_deviation": deviation,
-    "mean_gain_of_first_additions": gain,
+    "mean_gain_of_first_additions": gain if math.isfinite(gain) else None,
     "additions": max(added, 0),
-    "ratio": deviation / gain if gain is not None and gain > 0 else None,
+    "ratio": deviation / gain if 0 < gain < math.inf else None,
     "replicates": sum(len(row) for row in rows),
   }
 
@@ -119,10 +127,10 @@ def signal_of(
 def binding(setup: Setup, architecture: Sequence[int]) -> list[str]:
   """Names the budgets that leave no room for another block.
 
-  A budget binds if it alone leaves no room for any further block. If there is none, but no block
-  fits all budgets: those budgets without which some block would fit. If there is none of these
-  either: the budget with the smallest share left. A network without a free position is bound by
-  `positions`.
+  A budget binds if it alone leaves no room for any further block. If no budget does, but
+  no block fits all budgets, each budget binds without which some block would fit. If there is no
+  such budget either, the budget with the smallest share left binds. A network without a free
+  position is bound by `positions`.
   """
   mask = jnp.asarray(setup.space.mask(np.array(architecture)))
   cost, limit = np.asarray(setup.problem.cost(mask)), np.asarray(setup.problem.limit)

@@ -120,8 +120,8 @@ def make_setup(config: Mapping[str, Any], data: datasets.Data | None = None) -> 
   evaluations = space.distinct() if named.asks_all else named.evaluations
   if guided and config["evaluation"]["pool"] < (asked := min(evaluations or 1, limit or math.inf)):
     raise ValueError(
-      f"config.evaluation.pool is {config['evaluation']['pool']}; allowed: from {asked}, the "
-      "networks that the surrogate chooses"
+      f"config.evaluation.pool is {config['evaluation']['pool']}; allowed: {asked} or "
+      "more, the number of networks that surrogate trains"
     )
   with located("config.train"):
     training.recipe(config["train"], data)  # Raises if it is not possible.

@@ -377,7 +377,7 @@ def test_features_need_no_pool_and_equal_arrays_give_one_optimizer():
   [
     (dict(pool=np.ones(3, bool)), r"pool must be bool \[K, n\].* got bool \(3,\)"),
     (dict(pool=np.ones((3, 12))), r"pool must be bool \[K, n\].* got float64 \(3, 12\)"),
-    (dict(features=np.ones(3)), "features are a table, which needs a pool"),
+    (dict(features=np.ones(3)), "features is an array, which needs a pool"),
     (dict(features=np.ones(4), pool=np.ones((3, 12), bool)), r"the K = 3 sets .* got \(4,\)"),
     (dict(features=["a"] * 3, pool=np.ones((3, 12), bool)), "features must be numbers"),
   ],

@@ -94,7 +94,9 @@ def check_given(features: Any, pool: Any) -> Given:
   if features is None or callable(features):
     return Given(features, sets)
   if sets is None:
-    raise ValueError("features are a table, which needs a pool; without one they are a function")
+    raise ValueError(
+      "features is an array, which needs a pool; allowed without one: a function mask [n] -> [g]"
+    )
   table = floats_of("features", features, "numbers [K, g] or [K], or a function")
   count = len(sets.array)
   if table.ndim not in (1, 2) or len(table) != count or not table.size:

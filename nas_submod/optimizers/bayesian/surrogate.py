@@ -3,7 +3,7 @@
 The first sets are the largest by each cost, alternating with random maximal ones. Then each round
   1. fits the Gaussian process of `kernel.py` to all measurements (`posterior.py`),
   2. draws functions from its posterior and climbs them within the budgets (`thompson.py`),
-  3. asks the candidates with the largest knowledge gradient (Frazier, Powell and Dayanik 2009).
+  3. asks for the candidates with the largest knowledge gradient (Frazier, Powell and Dayanik 2009).
 
 Candidates are the sets found and the best measured ones. The knowledge gradient is the expected
 rise of the final answer's value. For an exact F it is expected improvement; under noise it asks for
@@ -56,7 +56,7 @@ class SurrogateState(NamedTuple):
     fit: Hyperparameters and the state of their fit.
     first: The sets to measure before the model is used. `[design, n]` bool.
     chains: The last sets of the chains; with a pool there are none. `[C, n]` bool.
-    pool: The only sets that may be asked, or None.
+    pool: The only sets that may be measured, or None.
     asked: Measurements asked so far. `[]` int.
     idle: Rounds since something was asked. `[]` int.
     masks: The sets to ask next. `[B, n]` bool.
@@ -87,14 +87,14 @@ def surrogate(
 ) -> Optimizer:
   """Bayesian optimisation: measures the sets with the largest knowledge gradient.
 
-  It may ask a set again, to separate noise from signal. The answer is the measured set with the
-  best posterior mean. F counts as exact once a repeat gives the same value (two, if
-  distinct sets have equal values too), or if standard errors of 0 are reported; then few or no sets
-  are repeated.
+  It may ask for a set again, to separate noise from signal. The answer is the measured set with the
+  best posterior mean. F counts as exact if standard errors of 0 are reported, or once a repeated
+  measurement gives the same value (two repeats, if distinct sets have equal values too). Then few
+  or no sets are measured again.
 
   Args:
     evaluations: Largest number of measurements; the state has a row for each.
-    batch: Sets asked in a round.
+    batch: Number of sets that a round asks for.
     design: Sets measured before the model is used: the largest, alternating with random maximal
       ones. With a pool, all come from the pool; with its features, they include the sets with the
       largest first feature.
@@ -102,7 +102,7 @@ def surrogate(
       `mask [n] -> [g]` or `-> []` of the canonical mask, or with a pool its values, `[K, g]` or
       `[K]`. They are standardised, and form a block of the kernel. Values that are not finite count
       as unknown.
-    pool: The only sets that may be asked, `[K, n]` bool; None for all feasible sets. Infeasible
+    pool: The only sets that may be measured, `[K, n]` bool; None for all feasible sets. Infeasible
       ones are left out. Use it if features of every neighbour of a set would take too long.
 
   Returns:

@@ -36,7 +36,9 @@ def from_table(table: str) -> Resource:
     return _resource(file)
   rest = _file(str(local_path(file[0]).parent / base))
   if "base" in parse(*rest[:2]).comments:
-    raise ValueError(f"latency table {rest[0]} has a base, and is one of {file[0]}; allowed: one")
+    raise ValueError(
+      f"latency table {rest[0]} is the base of {file[0]} and names a base itself; allowed: one base"
+    )
   return _resource(file, rest)
 
 

@@ -119,7 +119,7 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
     raise ValueError(f"{folder / CONFIG_FILE} is damaged, or not that of a training") from error
   space = spaces.from_config(config["space"])
   network = networks.build(space, architecture)
-  facts = _facts(folder, config, space)
+  facts = _facts(folder, space)
   saved = checkpoints.read(folder / "checkpoints", network, averages, checkpoint)
   return Trained(
     space=space,
@@ -146,14 +146,13 @@ def data_facts(data: Any) -> dict[str, Any]:
   }
 
 
-def _facts(folder: pathlib.Path, config: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+def _facts(folder: pathlib.Path, space: SearchSpace) -> dict[str, Any]:
   """The fields of `Trained` that come from the data."""
   try:
     facts = read_json(folder / DATA_FILE)
-  except FileNotFoundError:  # A training of an earlier version.
-    facts = _facts_of_data(folder, config)
   except (OSError, ValueError) as error:
-    raise ValueError(f"{folder / DATA_FILE} is damaged") from error
+    state = "damaged" if (folder / DATA_FILE).exists() else "missing"
+    raise ValueError(f"{folder / DATA_FILE} is {state}") from error
   try:
     fields = {
       "mean": np.array(facts["mean"], np.float32),
@@ -171,21 +170,8 @@ def _facts(folder: pathlib.Path, config: Mapping[str, Any], space: SearchSpace) 
     or len(fields["classes"]) != space.classes
   ):
     raise ValueError(
-      f"{folder / DATA_FILE}, or the data without it, do not fit space {space.name}: {channels} "
+      f"{folder / DATA_FILE} does not fit space {space.name}: {channels} "
       f"finite means, {channels} positive standard deviations and {space.classes} classes are "
       "expected"
     )
   return fields
-
-
-def _facts_of_data(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
-  from ml_collections import ConfigDict
-
-  from nas_submod import data
-
-  try:
-    return data_facts(data.load(ConfigDict(config["data"]), may_stream=True))
-  except ValueError as error:
-    raise ValueError(
-      f"there is no {folder / DATA_FILE}, and the data are missing: {error}"
-    ) from error

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 
 import pytest
 
@@ -98,13 +97,3 @@ def test_a_training_diverged_if_its_loss_is_beyond_all_that_is_usual(loss, diver
 def test_a_journal_that_cannot_be_written(tmp_path):
   with pytest.raises(ValueError, match="cannot be read and written: No such file"):
     open_journal(tmp_path / "none" / "evaluations.jsonl")
-
-
-def test_a_journal_of_an_earlier_version_is_read():
-  """It has a field more: the network whose weights a training started from, null in all lines."""
-  path = (
-    pathlib.Path(__file__).parent.parent / "docs/mlperf_tiny/learning_rate_0.1/evaluations.jsonl"
-  )
-  assert b'"parent": null' in path.read_bytes()
-  found = list(Journal(path))
-  assert len(found) == 40 and all(evaluation.metrics for evaluation in found)

@@ -33,15 +33,6 @@ from nas_submod.data.source import Source, read_images
 from nas_submod.data.splits import stratify
 from nas_submod.fields import SECTIONS, check_section
 
-_DEFAULTS = {
-  "data_dir": None,
-  "train_size": None,
-  "test_size": None,
-  "split_seed": 0,
-  "image_size": None,
-  "classes": None,
-  "stream": False,
-}
 _SAMPLE = 1_000  # Streamed images that give mean and std.
 
 
@@ -140,7 +131,7 @@ def _fields(config: ConfigDict) -> ConfigDict:
   """Checks every field and fills in the defaults."""
   check_section("config.data", config, SECTIONS["data"])
   given = {name: value for name, value in config.to_dict().items() if value is not None}
-  fields = _DEFAULTS | given
+  fields = dict.fromkeys(SECTIONS["data"]) | {"split_seed": 0, "stream": False} | given
   if fields["stream"] and fields["image_size"] is None:
     raise ValueError("data.stream=True needs data.image_size: the size of the random crops")
   return ConfigDict(fields)

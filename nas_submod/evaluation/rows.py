@@ -29,7 +29,6 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
   if not isinstance(row, dict):
     raise ValueError("it is no JSON object")
   made_by = row.pop("made_by", "")
-  row.pop("parent", None)  # Of earlier versions.
   needed = [name for name in Evaluation._fields if name not in Evaluation._field_defaults]
   if missing := [name for name in needed if name not in row]:
     raise ValueError(f"it lacks {', '.join(missing)}")

@@ -26,7 +26,7 @@ class Format(NamedTuple):
     file: Name of the file.
     runtime: The runtime used here.
     packages: The packages that it needs, with the extra that installs each.
-    load: Loads the file, with a number of threads.
+    load: Loads the file, to run on one thread if its runtime has a choice.
     write: Writes a float file; None for an int8 format.
     source: The float format that is quantised; "" for a float format.
     quantize: `(float file, int8 file, calibration images)`; None for a float format.

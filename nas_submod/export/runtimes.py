@@ -9,7 +9,7 @@ import numpy as np
 from jax import export
 
 from nas_submod.export.extras import package
-from nas_submod.validation import at_least_one, first_line
+from nas_submod.validation import first_line
 
 
 class Runner(NamedTuple):
@@ -48,21 +48,19 @@ def onnx_session(model: bytes | str, threads: int) -> Any:
   return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
+def load_onnxruntime(path: str | pathlib.Path) -> Runner:
   """Loads an ONNX file on the CPU.
 
   Args:
     path: The file.
-    threads: Threads that share an operation.
 
   Raises:
     ValueError: If the file cannot be loaded, or package onnxruntime is missing.
   """
-  at_least_one(threads=threads)
   package("onnxruntime")
   written = content(path)
   try:
-    session = onnx_session(written, threads)
+    session = onnx_session(written, 1)
   except Exception as error:  # Its errors have no common class.
     raise ValueError(f"{path} cannot be loaded by onnxruntime: {first_line(error)}") from None
   [name] = [tensor.name for tensor in session.get_inputs()]
@@ -75,17 +73,15 @@ def load_onnxruntime(path: str | pathlib.Path, threads: int = 1) -> Runner:
   return Runner(run)
 
 
-def load_stablehlo(path: str | pathlib.Path, threads: int = 1) -> Runner:
+def load_stablehlo(path: str | pathlib.Path) -> Runner:
   """Loads a StableHLO file; JAX compiles it for its device, once for each batch size.
 
   Args:
     path: The file.
-    threads: Not used: XLA shares an operation among all cores.
 
   Raises:
     ValueError: If the file cannot be loaded, or package flatbuffers is missing.
   """
-  at_least_one(threads=threads)
   package("flatbuffers")
   written = bytearray(content(path))
   try:

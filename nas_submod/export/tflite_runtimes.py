@@ -11,25 +11,23 @@ from nas_submod.export import tflite_build, tflite_file
 from nas_submod.export.extras import package
 from nas_submod.export.runtimes import Runner, content
 from nas_submod.export.standard_error import captured
-from nas_submod.validation import at_least_one, first_line
+from nas_submod.validation import first_line
 
 
-def load_litert(path: str | pathlib.Path, threads: int = 1) -> Runner:
+def load_litert(path: str | pathlib.Path) -> Runner:
   """Loads a TFLite file on the CPU.
 
   Args:
     path: The file, float32 or int8.
-    threads: Threads that share an operation.
 
   Raises:
     ValueError: If the file cannot be loaded, or package ai-edge-litert is missing.
   """
-  at_least_one(threads=threads)
   litert = package("ai_edge_litert.interpreter", "tflite")
   written = content(path)
   try:
     with captured():
-      interpreter = litert.Interpreter(model_content=written, num_threads=threads)
+      interpreter = litert.Interpreter(model_content=written, num_threads=1)
       interpreter.allocate_tensors()
   except Exception as error:  # Its errors have no common class.
     raise ValueError(f"{path} cannot be loaded by LiteRT: {first_line(error)}") from None

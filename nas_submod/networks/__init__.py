@@ -2,15 +2,11 @@
 
 from nas_submod.networks.layer import Layer, Variables, for_platform
 from nas_submod.networks.single import (
-  block,
   build,
-  head,
-  opening_block,
   opening_options,
   opening_stride,
   output_shape,
   predecessors,
-  stem,
   walk,
 )
 from nas_submod.networks.universal import build_universal
@@ -18,16 +14,12 @@ from nas_submod.networks.universal import build_universal
 __all__ = [
   "Layer",
   "Variables",
-  "block",
   "build",
   "build_universal",
   "for_platform",
-  "head",
-  "opening_block",
   "opening_options",
   "opening_stride",
   "output_shape",
   "predecessors",
-  "stem",
   "walk",
 ]

@@ -29,7 +29,7 @@ from nas_submod.workdir import first_difference
 
 _SEEDS = ("seed",)  # Searches that differ only in these are repetitions.
 # Fields of `config.train` that do not change how finalists are trained.
-_OF_SEARCH = ("steps_per_call", "screen_steps")  # The second is of older versions.
+_OF_SEARCH = ("steps_per_call",)
 _DATA = ("validation images", "validation labels")  # what a value is measured on
 
 

@@ -72,11 +72,8 @@ def bound_line(search: Finished) -> str:
   """The upper bound, or why there is none."""
   result, largest = search.result, LARGEST_SCORE[search.result["score"]]
   bound = real(result["upper_bound"])
-  if result["violations"] is None:
-    kind = (
-      "scores with shared weights" if search.uses_shared_weights else "values of this older version"
-    )
-    return f"none: {kind} give no bound"
+  if search.uses_shared_weights:
+    return "none: scores with shared weights give no bound"
   if math.isnan(bound):
     return "none: not every block was measured on its own"
   if bound >= largest:

@@ -1,6 +1,5 @@
 """The evaluator that scores networks with shared weights; finalists are trained."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -86,14 +85,12 @@ class SharedWeights:
         piece, found.correct.tolist(), found.loss.tolist(), found.examples.tolist()
       ):
         metrics = {"accuracy": correct / examples, "loss": loss / examples}
-        finite = all(map(math.isfinite, metrics.values()))
         for replicate in replicates[network]:
           yield Evaluation(
             key=self._space.key(network),
             replicate=replicate,
-            metrics=metrics if finite else None,
+            metrics=metrics,
             seconds=seconds / len(replicates[network]),
-            cause=None if finite else "diverged",
             method=SHARED_WEIGHTS,
           )
       self._on_progress(number / len(pieces))

@@ -22,7 +22,8 @@ On two CPU cores the surrogate, the slowest, takes about a minute for 2 seeds, t
 budgets and one kind of F. A line on standard error reports each finished optimizer and kind, with
 its seconds.
 
-With --keep=FOLDER the curves of each finished problem are kept; the same command then resumes.
+--plot=FILE.png draws the regrets, --csv=FILE writes those of every problem and seed. With
+--keep=FOLDER the curves of each finished problem are kept; the same command then resumes.
 Delete the files of your own optimizer there after you change it.
 
 Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run. They use `--optuna_seeds`

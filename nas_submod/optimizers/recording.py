@@ -36,7 +36,7 @@ def recorded(
   """
   if not callable(value):
     raise ValueError(f"value must be a function, got {value!r}")
-  path = pathlib.Path(path)
+  path = files.local_path(path)
   try:
     path.touch()
     known = collections.deque(_read(path))

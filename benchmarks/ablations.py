@@ -5,7 +5,6 @@ within the budgets, in points. `experiments.study` runs them.
 """
 
 import functools
-import io
 import itertools
 import pathlib
 import time
@@ -18,9 +17,9 @@ import numpy as np
 
 import nas_submod as ns
 from benchmarks.additive import additive
-from benchmarks.runs import Case, Curves, Instance, run_seeds
+from benchmarks.runs import SEED, Case, Curves, Instance, curves_of, kept
 from benchmarks.tables import Table
-from nas_submod import files, set_functions
+from nas_submod import set_functions
 from nas_submod.optimizers import Optimizer
 from nas_submod.optimizers.greedy_family.path import Options
 from nas_submod.optimizers.greedy_family.rules import make_greedy
@@ -29,7 +28,6 @@ from nas_submod.problem import Problem
 
 KINDS = ("exact", "noisy")
 NO_DEDUPLICATION = ", no deduplication"
-_SEED = 2019
 _DRAWS = 500  # random changes of an answer
 _REPLACED = 1 / 3  # of the blocks of a path, in "last blocks at random"
 _REPEATS = 20  # sets asked for each wanted measurement; repeated sets cost nothing
@@ -102,29 +100,13 @@ def run_all(
     began = time.perf_counter()
     for kind in kinds:
       for number, instance in enumerate(instances):
-        path = folder / f"{name}_{kind}_{number}.npz"
-        if path.exists():
-          with np.load(path) as kept:
-            curves = Curves(**kept)
-        else:
-          if name.endswith(NO_DEDUPLICATION):
-            instance = instance._replace(case=without_canonical(instance.case))
-          curves = _run(optimizer, limit, instance, seeds, kind)
-          buffer = io.BytesIO()
-          np.savez(buffer, **curves._asdict())
-          files.write_bytes(path, buffer.getvalue())
+        if name.endswith(NO_DEDUPLICATION):
+          instance = instance._replace(case=without_canonical(instance.case))
+        make = functools.partial(curves_of, optimizer, limit, instance, seeds, kind)
+        curves = kept(folder / f"{name}_{kind}_{number}.npz", make)
         runs.setdefault(name, {}).setdefault(kind, []).append(curves)
     tell(f"{name}: {time.perf_counter() - began:.0f} s")
   return runs
-
-
-def _run(optimizer: Optimizer, limit: int, instance: Instance, seeds: int, kind: str) -> Curves:
-  rngs = jax.random.split(jax.random.key(_SEED), seeds)
-  found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(kind == "exact"))
-  scores, measurements, feasible = jax.device_get(found)
-  if not feasible.all():
-    raise ValueError(f"an optimizer exceeded a budget ({kind}, {instance.name})")
-  return Curves(scores, measurements)
 
 
 def without_canonical(case: Case) -> Case:
@@ -152,7 +134,7 @@ def needed(regrets: np.ndarray, threshold: float) -> tuple[float, float]:
     below = np.flatnonzero(mean <= threshold)
     return float(below[0]) if below.size else np.inf
 
-  rng = np.random.default_rng(_SEED)
+  rng = np.random.default_rng(SEED)
   drawn = rng.integers(0, len(regrets), (_RESAMPLES, len(regrets)))
   resampled = [first(regrets[rows].mean(axis=0)) for rows in drawn]
   error = float(np.std(resampled)) if np.isfinite(resampled).all() else np.nan
@@ -187,7 +169,7 @@ def changed_answers(instances: Sequence[Instance]) -> dict[str, Change]:
     if not path:  # The answer was measured, but no step of a greedy run ended there.
       continue
     kept = path[max(int(np.ceil(len(path) * (1 - _REPLACED))) - 1, 0)]
-    keys = jax.random.split(jax.random.key(_SEED), _DRAWS)
+    keys = jax.random.split(jax.random.key(SEED), _DRAWS)
     anew = jax.vmap(random_set, (None, 0, None))(problem.replace(required=kept), keys, 0.0)
     groups = np.asarray(problem.groups)
     free = np.flatnonzero(~np.isin(groups, groups[found.mask]))

@@ -34,7 +34,6 @@ describes their setup.
 import functools
 import importlib.metadata
 import inspect
-import io
 import os
 import pathlib
 import sys
@@ -43,7 +42,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from rich.console import Console
@@ -54,9 +52,9 @@ import nas_submod as ns
 from benchmarks import figures, synthetic, tables
 from benchmarks.additive import additive, largest
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
-from benchmarks.runs import Curves, Instance, Suite, run_seeds
-from nas_submod import files
+from benchmarks.runs import Curves, Instance, Suite, curves_of, kept
 from nas_submod.optimizers import Optimizer, catalog
+from nas_submod.validation import located
 from nas_submod.workdir import make_workdir
 
 try:
@@ -82,7 +80,6 @@ KEEP = flags.DEFINE_string("keep", None, "Folder of finished runs, to resume fro
 CSV = flags.DEFINE_string("csv", None, "CSV file to write the regrets to.")
 PLOT = flags.DEFINE_string("plot", None, "PNG file to write a figure to.")
 
-_SEED = 2019
 _REPEATS = 20  # sets asked for each wanted measurement; repeated sets cost nothing
 
 
@@ -131,18 +128,13 @@ def run(name: str, limit: int, instance: Instance, kind: str) -> Curves:
   Raises:
     ValueError: If an optimizer exceeds a budget.
   """
-  ours, exact = optimizers(limit), kind == "exact"
+  ours = optimizers(limit)
   if name in ours or ":" in name:
     optimizer = ours[name] if name in ours else own_optimizer(name, limit)
-    rngs = jax.random.split(jax.random.key(_SEED), SEEDS.value)
-    found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(exact))
-    scores, measurements, feasible = jax.device_get(found)
-    if not feasible.all():
-      raise ValueError(
-        f"{name} asked for, or answered, a set that is not feasible ({kind}, {instance.name})"
-      )
-    return Curves(scores, measurements)
+    with located(name):
+      return curves_of(optimizer, limit, instance, SEEDS.value, kind)
   sampler, start = optuna_samplers.samplers()[name]
+  exact = kind == "exact"
   return optuna_samplers.run(sampler, start, instance.case, limit, OPTUNA_SEEDS.value, exact)
 
 
@@ -161,15 +153,7 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
         for number, instance in enumerate(suite.instances):
           progress.update(task, description=f"{name}, {kind}, {instance.name}")
           path = folder and folder / f"{name}_{kind}_{number}.npz"
-          if path and path.exists():
-            with np.load(path) as kept:
-              found.append(Curves(**kept))
-          else:
-            found.append(run(name, limit, instance, kind))
-            if path:
-              buffer = io.BytesIO()
-              np.savez(buffer, **found[-1]._asdict())
-              files.write_bytes(path, buffer.getvalue())
+          found.append(kept(path, functools.partial(run, name, limit, instance, kind)))
           progress.advance(task)
         console.print(f"{name}, {kind}: {time.perf_counter() - began:.1f} s")
   return runs

@@ -1,6 +1,9 @@
 """Runs of an optimizer on a case: all seeds in one compiled program."""
 
 import functools
+import io
+import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from nas_submod import files
 from nas_submod.optimizers import Optimizer
 from nas_submod.optimizers.drivers import checks
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
+
+SEED = 2019
 
 
 class Case(NamedTuple):
@@ -68,6 +74,34 @@ class Curves(NamedTuple):
 
   scores: np.ndarray
   measurements: np.ndarray
+
+
+def kept(path: pathlib.Path | None, make: Callable[[], Curves]) -> Curves:
+  """The curves of a file; makes and writes them if there is none. None keeps nothing."""
+  if path is None:
+    return make()
+  if not path.exists():
+    buffer = io.BytesIO()
+    np.savez(buffer, **make()._asdict())
+    files.write_bytes(path, buffer.getvalue())
+  with np.load(path) as curves:
+    return Curves(**curves)
+
+
+def curves_of(
+  optimizer: Optimizer, limit: int, instance: Instance, seeds: int, kind: str
+) -> Curves:
+  """Runs an optimizer once for each seed, with F "exact" or "noisy".
+
+  Raises:
+    ValueError: If it exceeds a budget.
+  """
+  rngs = jax.random.split(jax.random.key(SEED), seeds)
+  found = run_seeds(optimizer, limit, instance.case, rngs, jnp.bool_(kind == "exact"))
+  scores, measurements, feasible = jax.device_get(found)
+  if not feasible.all():
+    raise ValueError(f"a set asked for or answered is not feasible ({kind}, {instance.name})")
+  return Curves(scores, measurements)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -128,7 +128,6 @@ def round_robin(
   runs: Mapping[str, Callable[[], None]],
   sweeps: int,
   threads: int = 1,
-  seed: int = 0,
   log: pathlib.Path | None = None,
   settings: Any = None,
   renew: Callable[[], Mapping[str, Callable[[], None]]] | None = None,
@@ -140,7 +139,6 @@ def round_robin(
     runs: The functions by name.
     sweeps: How often each runs; 60 to 300 are usual.
     threads: Threads that they use; decides the clock.
-    seed: Seed of the order in the sweeps.
     log: A file that keeps finished sweeps. Given the same file, the next call continues.
     settings: JSON of what else the sweeps depend on; a log with other settings is refused.
     renew: Loads the functions again, under the same names; called every 50 sweeps. The place of a
@@ -156,7 +154,7 @@ def round_robin(
   at_least_one(sweeps=sweeps, threads=threads)
   names = list(runs)
   rows = _resumed(log, {"settings": settings, "names": names})[:sweeps]
-  rng = np.random.default_rng([seed, len(rows)])
+  rng = np.random.default_rng([0, len(rows)])
   _, clock = clock_of(threads)
   is_new, kept = True, len(rows)
   try:

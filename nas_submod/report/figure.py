@@ -90,10 +90,10 @@ def style() -> Any:
   return matplotlib.rc_context(_STYLE)
 
 
-def new_figure(width: float, height: float, **options: Any) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
   """A figure of this size in pixels with one pair of axes; call it inside `style()`."""
   # Without pyplot there is no display and no global state.
-  figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", **options)
+  figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
   return figure, figure.subplots()
 
 
@@ -168,10 +168,10 @@ def _svg(figure: Figure, **options: Any) -> str:
   return file.getvalue()
 
 
-def padded(values: Any, share: float = 0.06) -> tuple[float, float]:
+def padded(values: Any) -> tuple[float, float]:
   """Limits of an axis that shows all finite values, with room at both ends."""
   finite = np.asarray(values, float)
   finite = finite[np.isfinite(finite)]
   low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-  room = share * (high - low) or 0.05 * abs(high) or 1.0
+  room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
   return low - room, high + room

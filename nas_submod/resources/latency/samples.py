@@ -23,9 +23,7 @@ class Samples(NamedTuple):
   check: dict[str, int]
 
 
-def draw(
-  space: SearchSpace, fit: int, check: int, madds: float | None = None, seed: int = 0
-) -> Samples:
+def draw(space: SearchSpace, fit: int, check: int, madds: float | None = None) -> Samples:
   """Draws networks that contain the start set, distinct and in canonical form.
 
   Args:
@@ -34,9 +32,8 @@ def draw(
     check: Networks to check; a small space may have fewer of both.
     madds: Multiply-adds of the networks to check; by default, and if outside of the range
       of random networks, their median.
-    seed: Seed of the draws.
   """
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(0)
   pool = space.canonical(random_networks(space, _POOL, rng))
   [_, first] = np.unique(pool, axis=0, return_index=True)
   pool = pool[np.sort(first)]

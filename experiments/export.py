@@ -31,6 +31,7 @@ from nas_submod.data import fingerprint
 from nas_submod.export import card, formats, parts
 from nas_submod.export.deploy import CALIBRATION, deploy
 from nas_submod.export.subject import Subject
+from nas_submod.fields import check_config
 from nas_submod.files import local_path, read_json
 from nas_submod.networks import architectures, spaces
 from nas_submod.training import check_fit
@@ -127,7 +128,13 @@ def _config(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _search_command(workdir: pathlib.Path, same: bool, training: str) -> str:
   """The search command of a network, with the flags of its training if the config is the same."""
-  settings = [flag for flag in shlex.split(training) if re.match("--?(no)?config", flag)]
+  words, settings = shlex.split(training), []
+  for word, after in zip(words, [*words[1:], ""]):
+    if re.match("--?(no)?config", word):
+      settings.append(word)
+      # The value may be a word of its own; a flag that is off has none.
+      if "=" not in word and not word.startswith(("--no", "-no")) and not after.startswith("-"):
+        settings.append(after)
   command = ["python", "-m", "experiments.search", *(settings if same else [])]
   note = "" if same else f"  # with the config in {workdir / CONFIG_FILE}"
   return f"{shlex.join([*command, f'--workdir={workdir}'])}{note}"
@@ -137,6 +144,7 @@ def _untrained(config: ConfigDict) -> Subject:
   """A network with random weights."""
   if CHECKPOINT.value:
     raise ValueError("--checkpoint is for a trained network; --architecture has random weights")
+  check_config(config, ("seed", "space", "data", "final"))
   space = spaces.from_config(config.space)
   architecture = architectures.read(space, ARCHITECTURE.value or "")
   images, no_data = _data(config.to_dict())
@@ -161,6 +169,25 @@ def _untrained(config: ConfigDict) -> Subject:
   return _subject(network, images, no_data, {}, [], config.to_dict().get("resources"))
 
 
+def _resources(
+  network: trained.Trained, settings: Mapping[str, Any]
+) -> tuple[resources.Table, dict[str, int | float]]:
+  """The resources of `config.resources`, and their costs.
+
+  A latency and resources of one's own are left out if they can no longer be counted: their files
+  may be gone, or belong to another space now.
+  """
+
+  def counted(settings: Mapping[str, Any]) -> tuple[resources.Table, dict[str, int | float]]:
+    known = resources.from_config(settings)
+    return known, resources.network_cost(network.space, network.architecture, known)
+
+  try:
+    return counted(settings)
+  except ValueError:
+    return counted({name: settings[name] for name in settings if name in resources.RESOURCES})
+
+
 def _subject(
   network: trained.Trained,
   images: data.Data | None,
@@ -170,11 +197,7 @@ def _subject(
   settings: Mapping[str, Any] | None,
 ) -> Subject:
   """What is exported, with its costs; `settings` are `config.resources`."""
-  try:
-    known = resources.from_config(settings)
-  except ValueError:  # Such as a table of latencies that is no longer there.
-    known = resources.RESOURCES
-  costs = resources.network_cost(network.space, network.architecture, known)
+  known, costs = _resources(network, settings or {})
   export = shlex.join(["python", "-m", "experiments.export", *common.given_arguments()])
   return Subject(
     network=network,

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments import common
 from nas_submod.export import measure, parts, timing
+from nas_submod.fields import check_config
 from nas_submod.files import local_path
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
@@ -46,6 +47,7 @@ def main(config: ConfigDict) -> None:
   """Measures, exports the parts, or fits what another device has measured."""
   try:
     console = common.start_console()
+    check_config(config, ("space",))
     space = spaces.from_config(config.space)
     at_least_one(threads=THREADS.value, sweeps=SWEEPS.value)
     if FROM_CSV.value:

@@ -169,12 +169,15 @@ def _arena_over_peak(space, seed, folder):
   table = resources.from_config({"memory": "tflite_micro"})
   cost = resources.network_cost(space, architecture, table)
   assert cost["flash"] == tflite_file.weight_bytes(paths[1])
-  assert cost["memory"] == _file_peak(paths[1]) == peak_numbers(model.graph, padded=True)
+  assert _file_peak(paths[1]) <= cost["memory"] == peak_numbers(model.graph, micro=True)
   return load_tflite_micro(paths[1]).arena / cost["memory"]
 
 
 def test_the_arena_of_tflite_micro_is_the_peak_memory(tmp_path):
   assert [_arena_over_peak(spaces.digits(), seed, tmp_path) for seed in (0, 1)] == [1, 1]
+  # Pooling many channels takes memory of its own, and odd sizes are rounded up.
+  wide = {"name": "digits", "head_channels": 1280, "image_shape": (7, 5, 3)}
+  assert _arena_over_peak(spaces.from_config(wide), 0, tmp_path) == 1
 
 
 @pytest.mark.slow

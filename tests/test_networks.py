@@ -56,9 +56,23 @@ def residual_space():
   )
 
 
+def one_pixel_space():
+  """Images become one pixel, which a stride no longer changes; an empty stage passes it on."""
+  return SearchSpace(
+    name="one_pixel",
+    image_shape=(4, 4, 1),
+    classes=3,
+    stem_channels=4,
+    stages=(Stage(8, 1, 2), Stage(8, 1, 2), Stage(8, 1, 2), Stage(8, 1)),
+    options=(blocks.option("residual"), blocks.option(expansion=2)),
+    start=(2, 0, 0, 0),
+  )
+
+
 SPACES = {
   "small": small_space(),
   "residual": residual_space(),
+  "one_pixel": one_pixel_space(),
   "digits": spaces.get("digits"),
   "nas_bench_macro": spaces.get("nas_bench_macro"),
 }
@@ -155,6 +169,8 @@ def test_known_universal_networks_are_the_dedicated_networks(name, monkeypatch):
 def test_specialized_parameters_have_the_dedicated_shapes(name):
   space = SPACES[name]
   architecture = random_architecture(space, np.random.default_rng(3))
+  if name == "one_pixel":  # The third stage has stride 2 after the second, and 1 after the first.
+    architecture = np.array([2, 2, 0, 1], np.int32)
   own = jax.eval_shape(networks.build(space, architecture).init, jax.random.key(0))
   network = networks.build_universal(space)
 

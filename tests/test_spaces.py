@@ -70,8 +70,11 @@ def test_numpy_and_jax_agree(case):
   np.testing.assert_array_equal(canonical, space.mask(space.canonical(architecture)))
 
 
-@pytest.mark.parametrize("projection", [False, True])
-def test_number_of_distinct_networks_by_enumeration(projection):
+@pytest.mark.parametrize(
+  ("projection", "start"),
+  [(False, (0, 0, 0, 1, 0)), (True, (0, 0, 0, 1, 0)), (True, (0, 2, 0, 0, 0))],
+)
+def test_number_of_distinct_networks_by_enumeration(projection, start):
   space = SearchSpace(
     name="small",
     image_shape=(4, 4, 1),
@@ -79,7 +82,7 @@ def test_number_of_distinct_networks_by_enumeration(projection):
     stem_channels=2,
     stages=(Stage(2, 3, projection=projection), Stage(4, 2)),
     options=(blocks.option(expansion=1), spaces.get("digits").options[0]),
-    start=(0, 0, 0, 1, 0),
+    start=start,
   )
   every = itertools.product(range(3), repeat=space.positions)
   assert space.distinct() == len({space.key(a) for a in every if space.contains_start(a)})

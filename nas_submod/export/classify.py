@@ -33,18 +33,23 @@ def classify(session: Any, file: str) -> str:
   if missing := [name for name in known if name not in facts]:
     sys.exit(f"error: the model has no {missing[0]}: experiments.export did not write it")
   [height, width, channels], mean, std, classes, border = (json.loads(facts[n]) for n in known)
+  modes = {1: "L", 3: "RGB", 4: "RGBA"}
+  if channels not in modes:
+    sys.exit(f"error: the model takes {channels} channels; image files have 1, 3 or 4")
   try:
     with Image.open(file) as opened:
       # Pillow would silently clip such values to 0..255.
       if opened.mode[0] in "IF" or ";16" in str(getattr(opened, "tile", "")):
         sys.exit(f"error: {file} has more than 8 bits a channel; 8 are expected")
-      image = ImageOps.exif_transpose(opened).convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+      image = ImageOps.exif_transpose(opened).convert(modes[channels])
   # Pillow raises many kinds of errors for broken files.
   except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
     sys.exit(f"error: {file} is not a usable image: {error}")
-  # Scaled to cover the size, and cropped to the centre.
-  image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed=border)
-  x = (np.asarray(image, np.float32).reshape(height, width, channels) - mean) / std
+  # Scaled to cover the size, and cropped to the centre; each channel alone, because Pillow would
+  # multiply colours by alpha.
+  size = width, height
+  bands = [ImageOps.fit(b, size, Image.Resampling.BILINEAR, bleed=border) for b in image.split()]
+  x = (np.stack([np.asarray(band, np.float32) for band in bands], -1) - mean) / std
   images = x.transpose(2, 0, 1)[None].astype(np.float32)
   [[logits]] = session.run(None, {"images": images})
   shares = np.exp(logits - logits.max())

@@ -58,5 +58,6 @@ def over(
     for where, value in found.get(name, {}).items():
       counts = name != "latency_ms" or where.lower() == runtime.lower()
       if counts and value > limit:
-        lines.append(f"{name} is {value:,.6g} in {where}, above the budget of {limit:,.6g}")
+        shown = [f"{n:,}" if isinstance(n, int) else f"{n:,.6g}" for n in (value, limit)]
+        lines.append(f"{name} is {shown[0]} in {where}, above the budget of {shown[1]}")
   return lines

@@ -7,6 +7,7 @@ from nas_submod.networks import single
 from nas_submod.networks.graph import Shape
 from nas_submod.networks.layer import Layer, trace_of
 from nas_submod.networks.search_space import EMPTY, SearchSpace
+from nas_submod.validation import located
 
 
 class Part(NamedTuple):
@@ -44,14 +45,16 @@ def parts(space: SearchSpace) -> tuple[Part, ...]:
       place = f"stage{index + 1}/from_{_feeding(predecessor)}"
       for option in single.opening_options(space, index):
         if single.has_opening(space, index, option):
-          layer = single.opening_block(space, index, predecessor, option)
           name = f"{place}/{names[option]}"
+          with located(f"config.space: {name}"):
+            layer = single.opening_block(space, index, predecessor, option)
           found.append(Part(name, layer, before, index, predecessor, option))
     if stage.positions > 1:
       shape = single.output_shape(space, index + 1)
       for option in range(1, len(names)):
-        layer = single.block(space, option, stage.channels, stage.channels, 1)
         name = f"stage{index + 1}/{names[option]}"
+        with located(f"config.space: {name}"):
+          layer = single.block(space, option, stage.channels, stage.channels, 1)
         found.append(Part(name, layer, shape, index, None, option))
   count = len(space.stages)
   for predecessor in single.predecessors(space, count):

@@ -8,6 +8,7 @@ change the network, so the canonical form pushes the blocks of every stage to th
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,8 +81,12 @@ class SearchSpace:
     names = [option.name for option in self.options]
     if not names or len(set(names)) < len(names) or any(n.split() != [n] for n in names):
       raise ValueError(f"space {self.name}: options need distinct one-word names, not {names}")
-    if EMPTY in names or "|" in names:
-      raise ValueError(f"space {self.name}: '{EMPTY}' and '|' cannot name an option")
+    for name in names:
+      if name == EMPTY or "|" in name or re.fullmatch(r"[\d,()\[\]]+", name):
+        raise ValueError(
+          f"space {self.name}: {name!r} cannot name an option; allowed: words without '|' that are "
+          f"not numbers and not {EMPTY!r}"
+        )
     object.__setattr__(self, "start", tuple(self.start) or (0,) * self.positions)
     self.check(self.start)
     if tuple(self.canonical(self.start)) != self.start:
@@ -217,7 +222,7 @@ class SearchSpace:
       opening = 1
       if stage.projection:
         opening = 1 if self.start[where.start] else len(self.options) + 1
-        kept = max(kept, 1)
+        kept += not self.start[where.start]
       total *= opening * sum(len(self.options) ** k for k in range(stage.positions - kept + 1))
     return total
 

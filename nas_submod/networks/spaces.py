@@ -175,7 +175,9 @@ def from_config(config: Mapping[str, Any]) -> SearchSpace:
 
 def _stage(stage: Any) -> Stage:
   try:
-    return Stage(**stage) if isinstance(stage, Mapping) else Stage(*stage)
+    if not isinstance(stage, Mapping):
+      return Stage(*stage)
+    return Stage(**{name: value for name, value in stage.items() if value is not None})
   except TypeError as error:
     allowed = ", ".join(field.name for field in dataclasses.fields(Stage))
     raise ValueError(f"config.space.stages holds {stage!r}; allowed fields: {allowed}") from error

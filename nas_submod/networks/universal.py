@@ -27,6 +27,7 @@ from nas_submod.networks.single import (
   is_built_in,
   opening_block,
   opening_options,
+  opening_stride,
   output_shape,
   predecessors,
   stem,
@@ -115,21 +116,23 @@ def _stage(space: SearchSpace, index: int, platform: str) -> _Stage:
   opening: list[Layer] = []
   shapes: list[Shape | None] = []
   # Equal layers share a branch, because compile time grows with the number of branches.
-  known: dict[tuple[Shape | None, int], int] = {}
+  known: dict[tuple[Shape | None, int, int], int] = {}
   table = np.zeros((len(space.stages) + 1, len(space.options) + 1), np.int32)
   for predecessor in predecessors(space, index):
     for option in opening_options(space, index):
       exists = has_opening(space, index, option)
       shape = output_shape(space, predecessor) if exists else None
-      if (shape, option) not in known:
-        known[shape, option] = len(opening)
+      # Images of one pixel have the same shape before and after a stride.
+      stride = opening_stride(space, index, predecessor) if exists else 0
+      if (shape, option, stride) not in known:
+        known[shape, option, stride] = len(opening)
         layer = _nothing(inputs, output)
         if shape:
           layer = opening_block(space, index, predecessor, option)
           layer = _reading(layer, inputs.index(shape))
         opening.append(layer)
         shapes.append(shape if is_built_in(space, option) else None)
-      table[predecessor, option] = known[shape, option]
+      table[predecessor, option] = known[shape, option, stride]
   *_, channels = output
   others = [block(space, option, channels, channels, 1) for option in range(len(space.options) + 1)]
   if platform == "tpu":

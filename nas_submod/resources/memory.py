@@ -9,7 +9,7 @@ from nas_submod.resources.base import Resource
 from nas_submod.resources.table import tabulate, tabulated
 
 
-def peak_numbers(graph: Graph, padded: bool = False) -> int:
+def peak_numbers(graph: Graph, micro: bool = False) -> int:
   """The most numbers alive at the same time while a fused graph runs.
 
   Operations run in order, none in place. During an operation, its inputs, its output, and every
@@ -17,25 +17,35 @@ def peak_numbers(graph: Graph, padded: bool = False) -> int:
 
   Args:
     graph: From `graph.fuse`, so that a batch norm or a ReLU takes no memory of its own.
-    padded: Whether a convolution first copies its input with zeros around it if the padding of
-      TFLite differs from that of `layers.conv`.
+    micro: Whether to count the arena of TFLite Micro, for numbers of a byte. A convolution first
+      copies its input with zeros around it if the padding of TFLite differs from that of
+      `layers.conv`. Every tensor takes a multiple of 16 bytes. A global pool takes 4 bytes for
+      each channel, and 32.
   """
+
+  def size(numbers: int) -> int:
+    return -(-numbers // 16) * 16 if micro else numbers
+
   last_read = {tensor: i for i, o in enumerate(graph.operations) for tensor in o.inputs}
   last_read[graph.output] = len(graph.operations)
-  sizes = [math.prod(graph.shape_of(tensor)) for tensor in range(len(graph.operations) + 1)]
+  tensors = range(len(graph.operations) + 1)
+  sizes = [size(math.prod(graph.shape_of(tensor))) for tensor in tensors]
   most = 0
   for index, operation in enumerate(graph.operations):
     alive = {tensor for tensor in range(index + 1) if last_read.get(tensor, -1) >= index}
     [source, *_] = operation.inputs
-    if padded and operation.kind == "conv":
+    scratch = 0
+    if micro and operation.kind == "pool":
+      scratch = size(4 * operation.shape[-1]) + 32
+    if micro and operation.kind == "conv":
       shape = graph.shape_of(source)
-      if copy := padded_copy(shape, operation.kernel, operation.stride):
+      if copy := size(padded_copy(shape, operation.kernel, operation.stride)):
         most = max(most, sum(sizes[tensor] for tensor in alive) + copy)
         # The copy takes the place of its source.
         alive -= {source} if last_read[source] == index else set()
         most = max(most, copy + sum(sizes[tensor] for tensor in alive) + sizes[index + 1])
         continue
-    most = max(most, sum(sizes[tensor] for tensor in alive) + sizes[index + 1])
+    most = max(most, sum(sizes[tensor] for tensor in alive) + sizes[index + 1] + scratch)
   return most
 
 
@@ -53,7 +63,7 @@ def padded_copy(shape: Shape, kernel: int, stride: int) -> int:
   return (height + 2 * edge) * (width + 2 * edge) * channels
 
 
-def _peak(unit: str, number: int, padded: bool = False) -> Resource:
+def _peak(unit: str, number: int, micro: bool = False) -> Resource:
   """The resource, with `number` bytes per number.
 
   Only one tensor passes from a part of a network to the next, so the peak of a network is the
@@ -62,7 +72,7 @@ def _peak(unit: str, number: int, padded: bool = False) -> Resource:
   """
 
   def measure(part):
-    return number * peak_numbers(fused_graph("memory", part), padded)
+    return number * peak_numbers(fused_graph("memory", part), micro)
 
   table = functools.partial(tabulate, measure=measure, combine="max")
   return tabulated("memory", unit, table, additive=False)
@@ -71,5 +81,5 @@ def _peak(unit: str, number: int, padded: bool = False) -> Resource:
 MEMORY = {
   "int8": _peak("bytes of activations at their peak, int8", 1),
   "float32": _peak("bytes of activations at their peak, float32", 4),
-  "tflite_micro": _peak("bytes of activations at their peak, int8 with padded copies", 1, True),
+  "tflite_micro": _peak("bytes of the arena of TFLite Micro, int8", 1, True),
 }

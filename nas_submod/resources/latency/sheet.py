@@ -174,6 +174,11 @@ def parse(path: str, text: str) -> Sheet:
       header = tuple(cell.lower() for cell in cells)
       while not header[-1]:
         header = header[:-1]
+      if len(header) == 1 and re.search("[;\t]", header[0]):
+        raise ValueError(
+          f"{path} line {number}: columns are separated by semicolons or tabs; allowed: commas, "
+          "and points in numbers"
+        )
       if len(set(header)) < len(header):
         raise ValueError(f"{path} line {number}: a column stands there twice: {', '.join(header)}")
     elif len(cells) < len(header) or any(cells[len(header) :]):

@@ -40,6 +40,8 @@ def main(argv: Any) -> None:
   except ValueError as error:
     use = f"it cannot train networks: {error}"
   sizes = ", ".join(f"{split.num_examples:,} {name}" for name, split in builder.info.splits.items())
+  for note in getattr(builder, "notes", ()):
+    print(f"data    {note}")
   print(f"{name} is in {builder.data_dir}: {sizes}; {use}")
 
 

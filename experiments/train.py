@@ -31,6 +31,7 @@ from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
 from nas_submod.search import inputs, make_setup, sharing
 from nas_submod.training import final
+from nas_submod.validation import first_line
 from nas_submod.workdir import locked, make_workdir, plain_of
 
 _CONTINUES = "; the same command continues from the last checkpoint"
@@ -59,7 +60,9 @@ def main(config: ConfigDict) -> None:
     final.check(space, images, config)
     initial = None
     if config.final.get("from_shared_weights"):
-      initial = sharing.variables_of(make_setup(config), common.workdir(), architecture)
+      if config.data.get("stream"):
+        raise ValueError("config.final.from_shared_weights needs data.stream=False, as in a search")
+      initial = sharing.variables_of(make_setup(config, images), common.workdir(), architecture)
     run_config = plain_of({"config": config.to_dict(), "architecture": architecture})
     workdir = common.workdir() / trained.FOLDER
     command = shlex.join(["python", "-m", "experiments.train", *common.given_arguments()])
@@ -85,6 +88,8 @@ def main(config: ConfigDict) -> None:
 
       with common.one_line(_CONTINUES):
         metrics = final.train(space, architecture, images, config, workdir, show, initial)
+  except jax.errors.JaxRuntimeError as error:
+    common.stop(f"error: the device failed: {first_line(error)}{_CONTINUES}", 1)
   except (ValueError, FloatingPointError) as error:
     common.fail(error)
   except preemption.Preempted as notice:

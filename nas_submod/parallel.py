@@ -141,19 +141,20 @@ def platform_of(devices: Sequence[jax.Device] | None = None) -> str:
   return (devices or jax.local_devices())[0].platform
 
 
-def devices_for(batch_size: int) -> int:
-  """Number of devices, of all processes, that share a batch equally.
+def devices_for(parts: int) -> int:
+  """Number of devices, of all processes, that share the equal parts of a batch.
 
   One process may leave devices idle; several must use all.
 
   Raises:
     ValueError: If the devices of several processes cannot share the batch equally.
   """
-  devices = math.gcd(batch_size, jax.device_count())
+  devices = math.gcd(parts, jax.device_count())
   if jax.process_count() > 1 and devices < jax.device_count():
     raise ValueError(
-      f"batch_size {batch_size} cannot be shared equally by the {jax.device_count()} devices of "
-      f"{jax.process_count()} processes; allowed: multiples of {jax.device_count()}"
+      f"batch_size cannot be shared equally by the {jax.device_count()} devices of "
+      f"{jax.process_count()} processes; allowed: multiples of {jax.device_count()}, with mixup of "
+      f"{2 * jax.device_count()}"
     )
   return devices
 

@@ -220,9 +220,9 @@ def held(lock: pathlib.Path, what: str) -> Iterator[None]:
       break
     file.close()  # The previous holder deleted the file after it was opened here.
   with file:
-    file.truncate(0)
-    file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
-    file.flush()
+    with contextlib.suppress(OSError):  # A full disk: the next write says so, and where.
+      os.ftruncate(file.fileno(), 0)
+      os.pwrite(file.fileno(), f"process {os.getpid()} of {socket.gethostname()}\n".encode(), 0)
     try:
       yield
     finally:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import pathlib
 import re
@@ -40,6 +41,13 @@ def config(**changes):
   settings.final.update({"epochs": 0.0, "steps": 6, "log_every": 1, "checkpoint_every": 2.0})
   settings.final.update(changes)
   return settings
+
+
+def test_mixup_does_not_split_a_pair_between_devices():
+  found = final.check(spaces.get("digits"), digits(), config(batch_size=6, mixup=0.2).to_dict())
+  assert found.devices == 1  # Six devices would have one image each.
+  found = final.check(spaces.get("digits"), digits(), config(batch_size=6).to_dict())
+  assert found.devices == math.gcd(6, jax.device_count()) > 1
 
 
 def losses(workdir):

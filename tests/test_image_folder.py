@@ -7,9 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from nas_submod import data
+from nas_submod.data import pixels
 from tests.tiny_data import config, save_folder
 
 
@@ -109,6 +110,20 @@ def test_images_are_turned_as_their_exif_data_say(tmp_path):
   np.testing.assert_array_equal(loaded.train.images[0], np.asarray(upright))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_one_wrong_tag_does_not_keep_an_image_from_being_turned(tmp_path, orientation):
+  image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8))
+  turn = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+  wrong = struct.pack("<HHI4s", 0x011A, 2, 3, b"72")  # A resolution as text.
+  for name, tags in (("plain", [turn]), ("wrong", [turn, wrong])):
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    image.save(tmp_path / f"{name}.png", exif=exif)
+  with Image.open(tmp_path / "plain.png") as plain:
+    expected = np.asarray(ImageOps.exif_transpose(plain))
+  found = pixels.decode(tmp_path / "wrong.png", "wrong.png", "RGB")
+  np.testing.assert_array_equal(np.asarray(found), expected)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".JPG"])
 def test_folder(tmp_path, suffix):
   colours = save_folder(tmp_path, {"cat": 5, "ant": 7}, {"cat": 2, "ant": 3}, suffix=suffix)
@@ -158,7 +173,7 @@ def test_folder_errors(tmp_path):
   source = f"folder:{tmp_path}"
   with pytest.raises(ValueError, match=r"no folder .*/none: folder:PATH takes PATH/train/CLASS"):
     data.load(config(source + "/none"))
-  with pytest.raises(ValueError, match="has no folders: one for each class"):
+  with pytest.raises(ValueError, match="has no folders: a folder for each class"):
     data.load(config(source))
   (tmp_path / "Val").mkdir()
   with pytest.raises(ValueError, match=r"no folder .*train beside Val: folder:PATH takes"):

@@ -58,6 +58,9 @@ def test_labels_are_stored_beside_the_records(photos, monkeypatch):
   np.testing.assert_array_equal(np.load(file), first)
   np.save(file, np.arange(120) % 2)
   assert sources.find("photos", path)[0].labels.max() == 1
+  for content in (b"", file.read_bytes()[:-8]):  # A full disk cut the file.
+    file.write_bytes(content)
+    np.testing.assert_array_equal(sources.find("photos", path)[0].labels, first)
   file.unlink()
 
   def refuse(*_):

@@ -227,7 +227,7 @@ def test_a_lock_deletes_only_unfinished_files_of_its_own(tmp_path):
 
 def test_what_was_computed_by_an_unknown_config_is_not_taken(tmp_path):
   (tmp_path / "checkpoints").mkdir()
-  with pytest.raises(ValueError, match=r"has checkpoints and no config\.json"):
+  with pytest.raises(ValueError, match=r"has checkpoints but no config\.json"):
     make_workdir(tmp_path, {}, inputs={})
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(ValueError, match=r"has no inputs\.json"):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from nas_submod.validation import first_line
 
@@ -18,6 +18,18 @@ SUFFIXES = (
   *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
   *(".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
 )
+
+
+# By the EXIF tag Orientation.
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 
 def cores() -> int:
@@ -49,18 +61,29 @@ def decode(file: pathlib.Path | io.BytesIO, name: str, mode: str) -> Image.Image
     ValueError: The image cannot be read.
   """
   with _opened(file, name) as image:
-    ImageOps.exif_transpose(image, in_place=True)
+    image = turned(image)
     if "transparency" in image.info:  # Pillow warns of palettes with it.
       image = image.convert("RGBA")
     return image.convert(mode)
+
+
+def turned(image: Image.Image) -> Image.Image:
+  """The image, turned as its EXIF data say; as it is, if they cannot be read."""
+  # `ImageOps.exif_transpose` also writes all EXIF data anew, and fails for one wrong tag.
+  try:
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+  except Exception:  # Pillow raises many kinds of errors for broken data.
+    turn = None
+  return image if turn is None else image.transpose(turn)
 
 
 @contextlib.contextmanager
 def _opened(file: pathlib.Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
   try:
     with Image.open(file) as image:
-      # Pillow would silently clip or cut such values to 0..255.
-      if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
+      # Pillow would silently clip or cut such values to 0..255. "BGR;16" has 5 or 6 bits a channel.
+      stored = str(getattr(image, "tile", "")).replace("BGR;16", "")
+      if image.mode[0] in "IF" or ";16" in stored:
         raise ValueError(f"more than 8 bits a channel (mode {image.mode}), 8 are expected")
       yield image
   except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:

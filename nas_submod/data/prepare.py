@@ -29,6 +29,7 @@ class ImageFolder(  # type: ignore[call-arg]
   def __init__(self, name: str, folder: Folder, data_dir: str | None):
     self.name = name
     self._folder = folder
+    self.notes = folder.notes
     super().__init__(data_dir=data_dir)
 
   def _info(self) -> Any:
@@ -72,6 +73,8 @@ def builder(path: str, data_dir: str | None) -> ImageFolder:
     ValueError: The folder holds no images by class, its name is not allowed or is taken by a known
       source, or `data_dir` already has a set of this name.
   """
+  if not path:
+    raise ValueError('source "folder:" has no path; allowed: folder:PATH')
   location = local_path(path).resolve()
   name = location.name
   taken = {"digits", *KINDS, *tfds.list_builders(with_community_datasets=False)}

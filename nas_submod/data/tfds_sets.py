@@ -39,7 +39,9 @@ def open_source(name: str, data_dir: str | None) -> tuple[Source, Source | None]
   for split in (split for split in ("test", "validation") if split in known):
     test = _split(name, builder, split)
     if np.any(test.labels >= 0):
-      return train, test
+      left = [name for name in known if name not in ("train", split)]
+      notes = (f"left out: the splits {', '.join(left)}",) if left else ()
+      return train._replace(notes=(*train.notes, *notes)), test
   return train, None
 
 
@@ -137,8 +139,10 @@ def _read_labels(builder: Any, split: str, records: Sequence[Any], label: str) -
   a file next to the records, if the folder is writable.
   """
   file = builder.data_path / f"labels-{split}.npy"
-  if file.exists():
-    return np.load(io.BytesIO(file.read_bytes()))
+  with contextlib.suppress(OSError, ValueError, EOFError):  # Missing, or cut by a full disk.
+    stored = np.load(io.BytesIO(file.read_bytes()))
+    if stored.shape == (len(records),):
+      return stored
   pieces = np.array_split(np.arange(len(records)), -(-len(records) // 1000) or 1)
   with ThreadPoolExecutor() as pool:
     found = pool.map(lambda piece: [records[int(i)][label] for i in piece], pieces)

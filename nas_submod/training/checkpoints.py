@@ -61,7 +61,11 @@ class Checkpoints:
     self._manager: ocp.CheckpointManager | None = None
     if jax.process_index() == 0:
       folder.mkdir(parents=True, exist_ok=True)
-      best = preservation_policy.BestN(get_metric_fn=_accuracy, n=1)
+      best = preservation_policy.BestN(
+        get_metric_fn=_accuracy,
+        n=1,
+        keep_checkpoints_without_metrics=False,  # A kill left a part of them.
+      )
       policy = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), best])
       # Without this, orbax waits for the other processes at every save.
       alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})

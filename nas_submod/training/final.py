@@ -96,7 +96,7 @@ def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Training
     log_every=settings["log_every"],
     checkpoint_every=max(1, round(settings["checkpoint_every"] * unit)),
     keep_checkpoints=settings["keep_checkpoints"],
-    devices=parallel.devices_for(recipe.batch_size),
+    devices=parallel.devices_for(recipe.parts),
     resources=resources.from_config(config.get("resources")),
   )
 

@@ -56,7 +56,10 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
     if missing:
       raise ValueError(f"the schedule multistep needs {' and '.join(missing)}")
     unit = 1 if not config.get("epochs") else train_size // config["batch_size"]
-    drops = {round(m * unit) - warmup: config["decay"] for m in config["milestones"]}
+    drops: dict[int, float] = {}
+    for milestone in config["milestones"]:
+      step = round(milestone * unit) - warmup
+      drops[step] = drops.get(step, 1.0) * config["decay"]
     after = optax.piecewise_constant_schedule(peak, drops)
   else:
     raise ValueError(

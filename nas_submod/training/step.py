@@ -79,6 +79,11 @@ class Recipe(NamedTuple):
   mixup: float = 0.0
   average: float = 0.0
 
+  @property
+  def parts(self) -> int:
+    """Into how many equal parts a batch may be split. Mixup does not split pairs of images."""
+    return self.batch_size // 2 if self.mixup else self.batch_size
+
 
 def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   """Makes the recipe of a config: SGD with Nesterov momentum and weight decay, as in the paper.
@@ -106,6 +111,8 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
     if value < 0 or (name == "average" and value >= 1):
       allowed = "0 (off) to below 1" if name == "average" else "0 (off) and up"
       raise ValueError(f"{name} is {value}; allowed: {allowed}")
+  if settings["mixup"] and config["batch_size"] % 2:
+    raise ValueError(f"batch_size is {config['batch_size']}; allowed with mixup: even numbers")
   dtype = config.get("dtype", "float32")
   if dtype not in ("float32", "bfloat16"):
     raise ValueError(f"unknown dtype {dtype!r}; allowed: float32, bfloat16")

@@ -75,7 +75,7 @@ def train(
   rng = jax.random.fold_in(jax.random.key(seed[0]), seed[1])
   sets_key, start_key, train_key = jax.random.split(rng, 3)
   calls = -(-settings.steps_per_call // sampling.ROUND)  # rounds in a call of the program
-  devices = parallel.devices_for(recipe.batch_size)
+  devices = parallel.devices_for(recipe.parts)
   # Keys are arguments, so that all stores have equal programs, which compile once.
   key_data = np.asarray(jax.random.key_data(train_key))
   axes = (None, None, None, None, 0, None)

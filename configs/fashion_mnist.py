@@ -12,7 +12,9 @@ from nas_submod.resources import budgets
 
 
 def get_config(mode: str = "") -> ConfigDict:
-  """The config; mode as in configs/digits.py."""
+  """The config; mode "smoke" checks that everything works."""
+  if mode not in ("", "smoke"):
+    raise ValueError(f"unknown mode {mode!r}; allowed: smoke or none")
   config = digits.get_config(mode)
   config.space = {"name": "digits", "image_shape": (28, 28, 1)}
   config.data.update({"source": "fashion_mnist", "validation_size": 5_000})

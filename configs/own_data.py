@@ -14,6 +14,8 @@ from nas_submod.resources import budgets
 
 def get_config(mode: str = "") -> ConfigDict:
   """The config; copy this file and change what is commented."""
+  if mode not in ("", "smoke"):
+    raise ValueError(f"unknown mode {mode!r}; allowed: smoke or none")
   config = digits.get_config(mode)
   # npz:PATH holds uint8 x_train [N, H, W, C], labels y_train [N], x_test, y_test;
   # folder:PATH holds PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or PATH/CLASS/*.png.

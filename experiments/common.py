@@ -25,7 +25,13 @@ from nas_submod.files import local_path
 from nas_submod.validation import first_line
 
 # A default in the flag would load the file, and could fail, while this module is imported.
-CONFIG = config_flags.DEFINE_config_file("config", None, f"The experiment; {config_file.DEFAULT}.")
+try:
+  CONFIG = config_flags.DEFINE_config_file(
+    "config", None, f"The experiment; {config_file.DEFAULT}."
+  )
+except flags.Error as error:  # It reads the file of --flagfile, which may be missing.
+  print(f"error: {first_line(error)}", file=sys.stderr)
+  sys.exit(2)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(
   "cpu_devices",
@@ -63,6 +69,8 @@ def start_console(takes_notice: bool = False) -> Console:
     where = f" at {address}" if address else ""
     print(f"waiting for the other processes{where}", file=sys.stderr, flush=True)
     parallel.start_processes(address, NUM_PROCESSES.value, PROCESS_ID.value)
+  elif any(flag.value is not None for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)):
+    raise ValueError("--coordinator_address, --num_processes and --process_id need --distributed")
   try:
     jax.local_devices()
   except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one.
@@ -70,7 +78,7 @@ def start_console(takes_notice: bool = False) -> Console:
     raise ValueError(
       f"JAX finds no device with JAX_PLATFORMS={wanted or ''}: install JAX for it, or unset it"
     ) from error
-  return Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
+  return Console(soft_wrap=True, highlight=False, emoji=False, quiet=jax.process_index() > 0)
 
 
 _GIVEN: list[str] = []
@@ -121,9 +129,7 @@ def run(main: Callable[[Any], None]) -> None:
 
   config_file.share_installed_configs()
   logging.set_verbosity(logging.ERROR)  # `_parse_flags` reports what ml_collections warns of.
-  for stream in (sys.stdout, sys.stderr):
-    if isinstance(stream, io.TextIOWrapper):
-      stream.reconfigure(errors="replace")  # Not every locale has an arrow.
+  take_every_letter()
   with one_line():
     try:
       _GIVEN[:] = sys.argv[1:]
@@ -131,6 +137,27 @@ def run(main: Callable[[Any], None]) -> None:
     except (ValueError, flags.Error) as error:
       fail(first_line(error))
     app.run(with_flags, sys.argv, flags_parser=_parse_flags)
+
+
+def take_every_letter() -> None:
+  """Prints "?" for a letter that the terminal's encoding lacks, such as an arrow."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="replace")
+
+
+def run_without_config(main: Callable[[Any], None]) -> None:
+  """Runs a command that takes no config; a wrong flag is reported in one line."""
+
+  def parse(argv: list[str]) -> list[str]:
+    try:
+      return list(flags.FLAGS(argv))
+    except flags.Error as error:
+      fail(first_line(error))
+
+  take_every_letter()
+  with one_line():
+    app.run(main, flags_parser=parse)
 
 
 @contextlib.contextmanager

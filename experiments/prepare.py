@@ -12,7 +12,7 @@ ImageNet must be downloaded by hand. --manual_dir is the folder of its archives
 
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from experiments import common
 from nas_submod.data import sources
@@ -46,5 +46,4 @@ def main(argv: Any) -> None:
 
 
 if __name__ == "__main__":
-  with common.one_line():
-    app.run(main)
+  common.run_without_config(main)

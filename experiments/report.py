@@ -13,7 +13,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from experiments import common
 from nas_submod import files
@@ -25,7 +25,7 @@ OUTPUT = flags.DEFINE_string("output", "runs/comparison", "Folder of a compariso
 def main(argv: Sequence[str]) -> None:
   """Writes pages and figures."""
   logging.set_verbosity(logging.WARNING)
-  given = argv[1:] or ([common.WORKDIR.value] if common.WORKDIR.value else [])
+  given = [*filter(None, [common.WORKDIR.value]), *argv[1:]]
   folders = list({os.path.realpath(folder): folder for folder in given}.values())
   if not folders:
     common.fail("no folder is given; allowed: the --workdir of one or more searches")
@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
       print(f"{folder}/: {front.PAGE}, {figure.FIGURES}/")
       return None
     output = files.local_path(OUTPUT.value)
+    if len(folders) > 1 and any(os.path.realpath(f) == os.path.realpath(output) for f in folders):
+      raise ValueError(f"--output={output} is the folder of a search; allowed: another folder")
     searches = [finished.read(folder) for folder in folders]
     if len(searches) > 1:
       comparison.check(searches)
@@ -66,5 +68,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  with common.one_line():
-    app.run(main)
+  common.run_without_config(main)

@@ -104,12 +104,12 @@ def study(
     long = evaluate(of_longer, asked, 1, workdir / "longer", tell)[:, 0]
     ended = good[ranked] & np.isfinite(long)
     short, long = scores[ranked][ended], long[ended]
-    result |= {
-      "longer": longer.times,
-      "ranked": len(long),
-      "rank_correlation": rank_correlation(short[:, 0], long),
-      "rank_correlation_of_means": rank_correlation(short.mean(axis=1), long),
-    }
+    result |= {"longer": longer.times, "ranked": len(long)}
+    if len(long) > 2:
+      result |= {
+        "rank_correlation": rank_correlation(short[:, 0], long),
+        "rank_correlation_of_means": rank_correlation(short.mean(axis=1), long),
+      }
   return result
 
 

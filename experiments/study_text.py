@@ -103,6 +103,8 @@ def _ranking(found: Found) -> list[str]:
   lines = []
   if "longer" in found:
     times = f"a training {found['longer']:g} times as long ({found['ranked']} networks)"
+    if "rank_correlation" not in found:
+      return [f"no rank correlation with {times}: at least 3 are needed"]
     means = with_error(*found["rank_correlation_of_means"], digits=2)
     lines.append(f"rank correlation of the mean of short trainings with {times}: {means}")
     lines.append(f"  of one short training: {with_error(*found['rank_correlation'], digits=2)}")

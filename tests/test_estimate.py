@@ -203,6 +203,7 @@ def test_the_time_left_is_the_estimate_until_the_budgets_tell_more():
   left = 2 + expected.final  # One second each.
   assert f"{live.duration(left)} of training left" in watch.line
   counts.trained, counts.steps, counts.seconds = 16, 16 * full, 16.0
+  counts.needed += 10  # As many as after a resume, where the journal held some.
   watch.working(counts, "greedy")
   share = watch._share_used(watch.rows["unit"])
   left = 10 * (1 - share) / share + expected.final

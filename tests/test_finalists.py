@@ -61,7 +61,7 @@ def test_two_finalists_tie_unless_a_t_test_tells_them_apart():
   ("scores", "ties"),
   [
     ([[1, 1.1], [0.95, 1.1], [-np.inf, 2], [0, 0.1]], [False, True, False, False]),
-    ([[1.0, 1.0], [1.0, 1.0]], [False, False]),  # Not better, without noise.
+    ([[1.0, 1.0], [1.0, 1.0]], [False, True]),  # Equal, without noise.
     ([[-np.inf, 0.0]], [False]),
   ],
 )
@@ -93,7 +93,7 @@ def test_the_signal_compares_replicates_with_the_first_three_gains():
   np.testing.assert_allclose(signal["mean_gain_of_first_additions"], (0.3 + 0.2 + 0.1) / 3)
   np.testing.assert_allclose(signal["replicate_standard_deviation"], deviation)
   np.testing.assert_allclose(signal["ratio"], deviation / 0.2)
-  assert signal["replicates"] == 4 * (2 + 2)  # Two finalists, and both ends of the additions.
+  assert signal["replicates"] == 4 * 3  # Two finalists and the start; the best was added third.
 
 
 def test_a_failed_training_of_the_start_network_leaves_no_gain():

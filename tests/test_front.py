@@ -1,6 +1,7 @@
 """Searches within several budgets, and the page of their answers."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -129,6 +130,8 @@ def test_the_page_and_the_text_have_all_points(searches, tmp_path):
 
 def test_the_page_is_written_again_from_the_folder(searches):
   folder = files.local_path(searches[0].name).parent
+  files.write_json(folder / front.FILE, {"points": [{}] * len(searches)})
+  shutil.copytree(folder / "budget_1", folder / f"budget_{len(searches) + 1}")  # Of another front.
   front.write(folder)
   assert (folder / front.PAGE).read_text() == front.page(searches, folder)
   assert (folder / "figures" / "front_params.svg").exists()

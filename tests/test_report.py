@@ -183,6 +183,7 @@ def made_of(values, start=". | e2"):
   rows += [Evaluation("0.0|1.0", last + 1 + i, {"accuracy": 0.5}, 2.0, 12) for i in range(2)]
   finalist = {"architecture": [0, 0, 1, 0], "value": 0.5, "scores": [0.5, 0.5]}
   result = {"score": "accuracy", "finalists": [finalist], "seconds": {}, "path": []}
+  result["budget"] = {}
   return finished.make("made", config, result, rows)
 
 
@@ -215,6 +216,19 @@ def test_the_best_so_far_is_the_best_mean():
   counts, seconds, best = progress.progress_of(made)
   assert counts == [1, 2, 3, 4] and seconds == [2.0, 4.0, 6.0, 8.0]
   np.testing.assert_allclose(best, [0.5, 0.9, 0.6, 0.6])
+
+
+def test_networks_of_a_larger_budget_do_not_count():
+  """A workdir keeps its trainings when the budget changes."""
+  key, larger = "1.0|1.0", "2.0|1.0"
+  made = made_of([(key, 0, 0.5), (larger, 0, 0.9)])
+  params = [
+    resources.network_cost(made.space, made.space.from_key(k))["params"] for k in (key, larger)
+  ]
+  assert params[0] < params[1]
+  made = made._replace(result=made.result | {"budget": {"params": params[0]}})
+  assert progress.progress_of(made)[2] == [0.5]
+  assert larger not in finished.mean_scores(made)
 
 
 def test_fresh_seeds_are_those_of_the_answer():

@@ -11,6 +11,10 @@ if [[ ! "$BUCKET" =~ ^(gs://[a-z0-9][a-z0-9._-]*)?$ ]]; then
   echo "error: BUCKET=$BUCKET; allowed: gs://NAME, without a folder" >&2
   exit 2
 fi
+if [[ ! "$COPY_EVERY" =~ ^[1-9][0-9]*$ ]]; then
+  echo "error: COPY_EVERY=$COPY_EVERY; allowed: whole seconds from 1" >&2
+  exit 2
+fi
 
 dry_run=false
 arguments=()

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from nas_submod.evaluation.evaluator import mean, standard_error
 from nas_submod.files import local_path
 from nas_submod.report import network, progress
 from nas_submod.report.document import document, figure, plot_table, section
-from nas_submod.report.figure import INK, LINES, Plot, legend, new_figure, short, style
+from nas_submod.report.figure import INK, LINES, Plot, file_name, legend, new_figure, short, style
 from nas_submod.report.finished import (
   Finished,
   accuracy,
@@ -22,6 +23,7 @@ from nas_submod.report.finished import (
   noise_of,
   real,
   score_name,
+  trainings,
 )
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
 from nas_submod.report.text import number
@@ -63,7 +65,9 @@ def check(searches: Sequence[Finished]) -> None:
 def labels_of(searches: Sequence[Finished]) -> list[str]:
   """A name for each search: the last part of its folder if these differ, else the folder."""
   names = [pathlib.Path(search.name).name for search in searches]
-  return names if len(set(names)) == len(names) else [search.name for search in searches]
+  names = names if len(set(names)) == len(names) else [search.name for search in searches]
+  # Matplotlib leaves labels that begin with "_" out of a legend.
+  return [f"\u200b{name}" if name.startswith("_") else name for name in names]
 
 
 def all_plots(searches: Sequence[Finished]) -> list[Plot]:
@@ -99,7 +103,8 @@ def _answers(searches: Sequence[Finished], labels: Sequence[str], name: str) -> 
     axes.xaxis.set_major_formatter(short)
     legend(figure_, axes)
   caption = f"The answers against {name}, with standard errors. Dashed: budgets."
-  return Plot(f"answers_{name}", name, caption, figure_, f"{caption} The table has the numbers.")
+  told = f"{caption} The table has the numbers."
+  return Plot(file_name("answers", name), name, caption, figure_, told)
 
 
 def page(searches: Sequence[Finished], folder: pathlib.Path) -> str:
@@ -162,7 +167,8 @@ def _table(
     counts = result["evaluations"]
     behind = _lead(best, search)
     away = f"{with_error(-behind.value, behind.error, sign=True)}" + " tie" * (not behind.certain)
-    target = os.path.relpath(local_path(search.name) / "report.html", folder)
+    path = os.path.relpath(local_path(search.name) / "report.html", folder)
+    target = urllib.parse.quote(path)
     known = accuracy(search)
     rows.append(
       (
@@ -172,7 +178,7 @@ def _table(
         "best" if search is best else away,
         f"{known:.1%}" if math.isfinite(known) else "unknown",
         *(_used(result, name) for name in names),
-        f"{counts['journal'] - counts['scored']:,}",
+        f"{trainings(search):,}",
         f"{counts['steps']:,}",
         f"{result['seconds']['total'] + real(result['seconds'].get('shared_weights'), 0):.0f}",
       )

@@ -106,6 +106,11 @@ def empty_figure(width: float, height: float) -> tuple[Figure, Axes]:
   return figure, axes
 
 
+def file_name(kind: str, resource: str) -> str:
+  """The name of the figure of a resource, whose own name may not be that of a file."""
+  return f"{kind}_" + re.sub(r"[^\w-]", "_", resource)
+
+
 def legend(figure: Figure, axes: Axes) -> None:
   """Puts each label once above the axes; the figure grows with the rows of labels."""
   handles, labels = axes.get_legend_handles_labels()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 from scipy import stats
 
@@ -170,8 +171,27 @@ def fresh_replicates(search: Finished) -> range:
   raise ValueError(f"{search.name}: the journal lacks the trainings of the answer")
 
 
+def within_budget(search: Finished) -> set[str]:
+  """Keys of the evaluated networks that fit; the workdir may hold those of a larger budget."""
+  limits = {n: v for n, v in search.result["budget"].items() if n in search.resources}
+  keys = sorted({evaluation.key for evaluation in search.evaluations})
+  if not limits or not keys:
+    return set(keys)
+  networks = np.array([search.space.from_key(key) for key in keys])
+  costs = resources.network_costs(search.space, networks, tuple(limits), search.resources)
+  # With the tolerance of a search for costs that are not whole numbers.
+  slack = 1 if costs.dtype.kind in "iu" else 1 + 2e-6
+  fits = np.all(costs <= slack * np.array(list(limits.values())), axis=1)
+  return {keys[row] for row in np.flatnonzero(fits)}
+
+
+def trainings(search: Finished) -> int:
+  """Number of trainings in the journal."""
+  return sum(evaluation.method == TRAINING for evaluation in search.evaluations)
+
+
 def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
-  """Finite scores by key of a network.
+  """Finite scores by key of a network that fits.
 
   Args:
     search: The search.
@@ -179,10 +199,13 @@ def scores_of(search: Finished, fresh: bool) -> dict[str, list[float]]:
   """
   replicates = fresh_replicates(search)
   wanted = replicates if fresh else range(replicates.start)
+  fitting = within_budget(search)
   found: dict[str, list[float]] = {}
   for evaluation in search.evaluations:
     # Negative replicates are scores with shared weights of networks that are also trained.
-    if evaluation.replicate in wanted and math.isfinite(score := search.score(evaluation)):
+    if evaluation.replicate not in wanted or evaluation.key not in fitting:
+      continue
+    if math.isfinite(score := search.score(evaluation)):
       found.setdefault(evaluation.key, []).append(score)
   return found
 

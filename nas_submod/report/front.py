@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nas_submod.files import local_path, write_bytes
+from nas_submod.files import local_path, read_json, write_bytes
 from nas_submod.report import finished, network
 from nas_submod.report.comparison import labels_of
 from nas_submod.report.document import document, figure, section
@@ -15,6 +15,7 @@ from nas_submod.report.figure import (
   LINES,
   SURFACE,
   Plot,
+  file_name,
   legend,
   new_figure,
   save_all,
@@ -128,10 +129,12 @@ def read(folder: pathlib.Path) -> list[Finished]:
   Raises:
     ValueError: If there are none, or one did not end.
   """
-  inner = sorted(folder.glob("budget_*"), key=lambda path: int(path.name.rpartition("_")[2]))
-  if not inner:
-    raise ValueError(f"{folder} has {FILE} and no folders budget_1, budget_2 and so on")
-  return [finished.read(path) for path in inner]
+  try:
+    count = len(read_json(folder / FILE)["points"])
+  except (KeyError, TypeError) as error:
+    raise ValueError(f"{folder / FILE} is damaged") from error
+  # Another front in this folder may have had more budgets.
+  return [finished.read(folder / f"budget_{number}") for number in range(1, count + 1)]
 
 
 def write(folder: pathlib.Path) -> None:
@@ -188,7 +191,8 @@ def _against(searches: Sequence[Finished], found: Sequence[Point], name: str) ->
     f"Value against {name}, with standard errors of fresh seeds. Hollow: may be no better "
     "than the network of the next smaller budget, given the noise. Dashed: budgets."
   )
-  return Plot(f"front_{name}", name, caption, figure_, f"{caption} The table has the numbers.")
+  told = f"{caption} The table has the numbers."
+  return Plot(file_name("front", name), name, caption, figure_, told)
 
 
 def _first_sentence(searches: Sequence[Finished]) -> str:

@@ -44,7 +44,7 @@ class _Watch:
     self.rows: dict[str, Row] = {}
     self.counts: Journaled | None = None
     self.phase = "start"
-    self.trained_before: dict[str, int] = {}  # Trainings done when a phase began.
+    self.needed_before: dict[str, int] = {}  # Evaluations asked for when a phase began.
     self.known_before: int | None = None  # Trainings done and reused when finalists began.
     self.line = "shared weights: compiling a program" if setup.shares else "loading"
     self.first_shared: tuple[float, int] | None = None  # Time and step of the first report.
@@ -61,7 +61,7 @@ class _Watch:
   def working(self, counts: Journaled, phase: str) -> None:
     """Records the counts and the phase before evaluations."""
     self.counts, self.phase = counts, phase
-    self.trained_before.setdefault(phase, counts.trained)
+    self.needed_before.setdefault(phase, counts.needed)
     if phase in _LAST and self.known_before is None:
       self.known_before = counts.trained + counts.reused
     self.line = self._line(counts, 0.0)
@@ -118,7 +118,7 @@ class _Watch:
     """Trainings left in the search: first by the estimate, then by the room in the budgets."""
     shares = [self._share_used(row) for row in self.rows.values()]
     done = float(np.mean(shares)) if shares else 0.0
-    since = counts.trained - self.trained_before.get("greedy", counts.trained)
+    since = counts.needed - self.needed_before.get("greedy", counts.needed)
     if since < _FEW or done < 0.1:
       return max((self.expected.search or 0) - counts.needed, 0)
     return since * (1 - done) / done
@@ -147,7 +147,7 @@ class _Watch:
         for name, limit in self.setup.budget.items()
       ]
       value = f"{row['value']:.4f}" + (" (tie)" if row["tie"] else "")
-      table.add_row(row["run"], str(row["step"]), value, *costs)
+      table.add_row(Text(row["run"]), str(row["step"]), value, *costs)
     return Group(table, Text(self.status()))
 
 

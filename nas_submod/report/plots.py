@@ -14,6 +14,7 @@ from nas_submod.report.figure import (
   SOFT,
   SURFACE,
   Plot,
+  file_name,
   legend,
   new_figure,
   padded,
@@ -88,7 +89,7 @@ def _against(
   if worse := np.count_nonzero(~inside):
     caption += f" Not shown: {worse} of {len(values)} networks, which score lower."
   return Plot(
-    f"value_{name}",
+    file_name("value", name),
     f"Value against {name}",
     caption,
     figure,

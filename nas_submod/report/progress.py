@@ -25,6 +25,7 @@ from nas_submod.report.finished import (
   score_name,
   seconds_before,
   start_scores,
+  within_budget,
 )
 from nas_submod.report.markup import decimals
 
@@ -37,6 +38,7 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
   The value of a network is the mean of its evaluations so far, so the best may fall.
   """
   first, seconds = fresh_replicates(search).start, seconds_before(search)
+  fitting = within_budget(search)
   scores: dict[str, list[float]] = {}
   means: dict[str, float] = {}
   highest = math.nan
@@ -47,7 +49,7 @@ def progress_of(search: Finished) -> tuple[list[int], list[float], list[float]]:
     if evaluation.replicate >= first:
       continue
     seconds += evaluation.seconds
-    if evaluation.replicate < 0:
+    if evaluation.replicate < 0 or evaluation.key not in fitting:
       continue
     key, score = evaluation.key, search.score(evaluation)
     if math.isfinite(score):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.optimizers import catalog
 from nas_submod.optimizers.greedy_family.path import SMALLEST_PRICE
 from nas_submod.optimizers.measurements import QUANTILE
 from nas_submod.report.finished import Finished, deviation, mean_scores, real, scores_of
@@ -183,7 +184,9 @@ def _prices(
   limits = {n: v for n, v in known.items() if search.resources[n].additive}
   rule = run
   if rule not in (*limits, "joint"):
-    rule = search.config["search"]["options"].get("rule", "unit")
+    options = search.config["search"]["options"]
+    made_by = catalog.entry_of(options.get("inner") or search.config["search"]["optimizer"])
+    rule = options.get("rule") or catalog.default_of(made_by.constructor, "rule") or "unit"
   if rule.startswith("density:"):
     rule = list(search.result["budget"])[int(rule.partition(":")[2])]
   networks = np.array([base, *(addition.architecture for addition in found)])

@@ -81,7 +81,8 @@ def bound_line(search: Finished) -> str:
   if bound < real(result["value"]):
     return f"none: with fresh seeds the answer scores above the bound of the search, {bound:.4f}"
   return (
-    f"{bound:.4f}: no network within the budgets is better, if the score is monotone and submodular"
+    f"{bound:.4f}: no network within the budgets is better, if the score is monotone and "
+    "submodular, ignoring noise"
   )
 
 

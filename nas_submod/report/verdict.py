@@ -15,6 +15,7 @@ from nas_submod.report.finished import (
   row_scores,
   score_name,
   start_scores,
+  trainings,
 )
 from nas_submod.report.markup import sentence, with_error
 from nas_submod.report.steps import Chain, Step
@@ -55,8 +56,7 @@ def verdicts(
     name = f"the reference {row['name']} ({_trainings(scores)})"
     yield compared(search, scores, name, noise_of(search))
   for other in others:
-    counts = other.result["evaluations"]
-    spent = f"{other.result['optimizer']}, {counts['journal'] - counts['scored']} trainings"
+    spent = f"{other.result['optimizer']}, {trainings(other)} trainings"
     if other.result["budget"] != result["budget"]:
       spent += ", other budgets"
     name = f"the answer of {other.name} ({spent})"

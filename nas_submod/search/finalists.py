@@ -93,7 +93,7 @@ def statistical_ties(scores: np.ndarray) -> list[bool]:
   best = np.argmax(means)
   variance = np.var(scores[finite], axis=1, ddof=1).mean()
   quantile = stats.t.ppf(0.95, finite.sum() * (count - 1))
-  close = finite & (means[best] - means < quantile * math.sqrt(2 * variance / count))
+  close = finite & (means[best] - means <= quantile * math.sqrt(2 * variance / count))
   close[best] = False
   return close.tolist()
 
@@ -112,7 +112,8 @@ def signal_of(
   first = [row for row in path if row["run"] == setup.runs[0]] if setup.grows else []
   added = min(3, len(first) - 1)
   ends = train_again(setup, objective, [first[0], first[added]]) if added > 0 else []
-  rows = [f["scores"] for f in (*finalists, *ends) if np.isfinite(f["scores"]).all()]
+  again = {setup.space.key(row["architecture"]): row["scores"] for row in (*finalists, *ends)}
+  rows = [scores for scores in again.values() if np.isfinite(scores).all()]
   deviation = float(np.sqrt(np.mean([np.var(row, ddof=1) for row in rows]))) if rows else math.nan
   gain = (ends[1]["value"] - ends[0]["value"]) / added if ends else math.nan
   return {

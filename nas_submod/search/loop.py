@@ -124,6 +124,11 @@ def run(
     reached = {space.key(row["architecture"]) for row in path}
     if math.isfinite(answer.value) and space.key(space.architecture(answer.mask)) not in reached:
       accept("answer", Step(0, answer.mask, answer.value, answer.cost, counts.needed))
+    if not path:
+      raise SearchFailedError(
+        "all trainings of the search failed; evaluations.jsonl says why. To try again, take "
+        "another --workdir or delete their lines"
+      )
     display.working(counts, "finalists")
     finalists = train_again(setup, objective, choose_finalists(setup, path))
     if not any(math.isfinite(finalist["value"]) for finalist in finalists):

@@ -79,7 +79,7 @@ def maximize_on_host(
     raise checks.infeasible("answered", mask)
   checks.check_cost(mask, cost)
   key = np.packbits(key).tobytes()
-  if key not in measurements.asked.values():
+  if np.isfinite(best_value) and key not in measurements.asked.values():
     raise ValueError(
       f"the optimizer answered a set that it never asked for, of elements "
       f"{np.flatnonzero(mask).tolist()}"

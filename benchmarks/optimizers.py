@@ -53,6 +53,7 @@ from benchmarks import figures, synthetic, tables
 from benchmarks.additive import additive, largest
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
 from benchmarks.runs import Curves, Instance, Suite, curves_of, kept
+from nas_submod import files
 from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.validation import located
 from nas_submod.workdir import make_workdir
@@ -167,6 +168,8 @@ def open_folder(suite: Suite, limit: int) -> pathlib.Path:
   """
   counts = {flag.name: flag.value for flag in (SEEDS, OPTUNA_SEEDS, BATCH)}
   found = {"suite": suite.title, "measurements": limit, "versions": versions(), **counts}
+  if TABLE.value:
+    found["content"] = files.fingerprint(files.local_path(TABLE.value).read_bytes())
   return make_workdir(KEEP.value, found)
 
 

@@ -98,6 +98,9 @@ class Table:
       ]
     content = zip(self.scores.tolist(), self.costs.tolist(), canonical or tokens)
     table_files.check_repeats(path, lines, tokens, list(content))
+    if canonical is not None:
+      numbers = list(zip(self.scores.tolist(), self.costs.tolist()))
+      table_files.check_repeats(path, lines, canonical, numbers)
     self.final = self.scores.mean(axis=1)
     if measured is not None:
       column = trainings.index(measured)

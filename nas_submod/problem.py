@@ -135,6 +135,8 @@ class Problem:
     groups_held = labels[held & (labels >= 0)]
     if np.unique(groups_held).size < groups_held.size:
       raise ValueError("required holds two elements of one group, at most one is allowed")
+    if priced is not None and np.ndim(priced) != 1:
+      raise ValueError(f"priced must be {limit.size} bools, got {priced!r}")
     self.priced = (True,) * limit.size if priced is None else tuple(map(bool, priced))
     if len(self.priced) != limit.size:
       raise ValueError(f"priced has {len(self.priced)} entries, budget has {limit.size}")

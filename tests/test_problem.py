@@ -68,6 +68,7 @@ def fails(mask):
       r"cost must be a traceable function `mask \[n\] -> \[m\] of ints or floats`: \S+",
     ),
     ({"cost": fails}, "cost must be a traceable function .*: ZeroDivisionError"),
+    ({"priced": True}, "priced must be 2 bools, got True"),
     ({"canonical": 3}, "canonical must be None or a function, got 3"),
     (
       {"canonical": lambda m: m[:2]},

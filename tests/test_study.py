@@ -215,7 +215,7 @@ def test_what_is_unknown_is_refused_before_any_work(tmp_path):
   settings = study_table.Settings("none.csv")
   with pytest.raises(ValueError, match="--rivals: unknown 'luck'; allowed: racing rcas, "):
     study_table.study(settings, ["luck"], tmp_path, print)
-  with pytest.raises(ValueError, match="none"):
+  with pytest.raises(ValueError, match=r"no such file|No such file"):
     study_table.study(settings, [], tmp_path, print)
   without_start = write(tmp_path / "t.csv", tiny_rows()[1:])
   with pytest.raises(ValueError, match=r"has no network without blocks, where a study begins"):

@@ -36,7 +36,8 @@ def test_synthetic_values_are_scaled_like_accuracies(monkeypatch, name):
   assert np.std(draws) == pytest.approx(synthetic.NOISE, rel=0.15)
   assert np.mean(draws) == pytest.approx(float(case.mean(sets[0])), abs=0.03)
   if name == "proxy":
-    assert all(0.7 < float(c) < 0.9 for c in re.findall(r"0\.\d+", suite.note))
+    correlations = re.findall(r"-?\d+\.\d+", suite.note)
+    assert correlations and all(0.7 < float(c) < 0.9 for c in correlations)
 
 
 def test_annealing_finds_what_brute_force_finds(monkeypatch):

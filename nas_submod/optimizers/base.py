@@ -148,8 +148,8 @@ class Result(NamedTuple):
       function.
     rounds: Rounds of ask and tell: the parallel depth of the search.
     trace: Steps of all runs, in order; empty with a traceable function.
-    upper_bound: Upper bound on the value of any feasible set if F is submodular, inf if there is
-      none. See `nas_submod.optimizers.certificate`.
+    upper_bound: Upper bound on the value of any feasible set if F is monotone and submodular, inf
+      if there is none. See `nas_submod.optimizers.certificate`.
     violations: Violations of monotonicity and submodularity among the measurements.
     ties: Number of other measured sets that may be better than the answer, given the noise. 0 if
       values are exact, None if the noise is unknown.
@@ -174,7 +174,8 @@ class Result(NamedTuple):
     noise = {None: ", of unknown noise", 0: ""}.get(self.ties, f", ties with {self.ties}")
     noisy = "" if self.standard_error == 0 else " (ignoring noise)"
     cut = "" if self.done else ", cut by max_evaluations"
-    v, bound = self.violations, f"at most {self.upper_bound:.6g} if F is submodular{noisy}"
+    v = self.violations
+    bound = f"at most {self.upper_bound:.6g} if F is monotone and submodular{noisy}"
     return "\n".join(
       [
         f"elements    {np.flatnonzero(self.mask).tolist()}",

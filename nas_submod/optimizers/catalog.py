@@ -78,7 +78,7 @@ CATALOG: Mapping[str, Entry] = {
   "partial_enumeration": Entry(partial_enumeration, wraps=True, inner_width=1),
   "surrogate": Entry(surrogate, _fixed),
   "local_search": Entry(local_search),
-  "random_search": Entry(random_search, _at_once),
+  "random_search": Entry(random_search, _fixed),  # Only the best set of a round enters the path.
   "regularized_evolution": Entry(regularized_evolution),
   "brute_force": Entry(brute_force, asks_all=True),
 }

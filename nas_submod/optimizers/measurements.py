@@ -20,6 +20,7 @@ class Pooled(NamedTuple):
 
 
 UNKNOWN = Pooled(-np.inf, np.nan)
+UNMEASURED = Pooled(-np.inf, np.inf)  # what a round cut by `max_evaluations` did not measure
 QUANTILE = 1.645  # of the normal distribution, one-sided 95%
 
 
@@ -75,6 +76,9 @@ class Measurements:
         self._samples.setdefault(keys[row], []).append(Pooled(float(value), float(error)))
     self.total += rows.size
     return cut
+
+  def __contains__(self, key: bytes) -> bool:
+    return key in self._samples
 
   def pooled(self, key: bytes, replicates: int | None = None) -> Pooled:
     """Mean and standard error of the first `replicates` measurements of a set; None takes all.

@@ -24,7 +24,11 @@ Row = dict[str, Any]  # A step of the path, or a finalist, as `result.json` hold
 
 def choose_finalists(setup: Setup, path: Sequence[Row]) -> list[Row]:
   """The best network of every run, then the best of all others on their paths."""
-  by_value = sorted(path, key=lambda row: -row["value"])
+  # The order of steps of several runs depends on the number of devices.
+  by_value = sorted(
+    path,
+    key=lambda row: (-row["value"], setup.space.key(row["architecture"]), row["run"], row["step"]),
+  )
   best_of_run = {row["run"]: row for row in reversed(by_value)}
   chosen: dict[str, Row] = {}
   for row in [*sorted(best_of_run.values(), key=lambda row: -row["value"]), *by_value]:

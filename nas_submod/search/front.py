@@ -55,7 +55,8 @@ def _budget(entry: Any, whole: Budget, place: str) -> Budget:
     check_config({"budget": entry}, ())
     return _limits(entry)
   if is_number(entry) and entry > 0:
-    return {name: entry * limit for name, limit in whole.items()}
+    # 0.29 * 12_000 is a little less than 3_480.
+    return {name: float(f"{entry * limit:.12g}") for name, limit in whole.items()}
   raise ValueError(f"{place} is {entry!r}; allowed: a budget, or a share of config.budget above 0")
 
 

@@ -396,3 +396,25 @@ def test_features_and_pools_that_do_not_fit_the_problem_are_refused():
   ):
     with pytest.raises(ValueError, match=message):
       ns.maximize(problem, function, surrogate(16, **given), traceable=True)
+
+
+def test_a_set_that_the_limit_left_unmeasured_is_no_failed_one():
+  problem = ns.Problem([-1] * 6, np.ones(6), 3)
+  optimizer = ns.optimizers.surrogate(evaluations=8, batch=2)
+  state = optimizer.init(problem, jax.random.key(0))
+  answers = jnp.array([1.0, -jnp.inf])
+  failed, _ = optimizer.tell(state, answers, jnp.array([jnp.nan, jnp.nan]))
+  unmeasured, _ = optimizer.tell(state, answers, jnp.array([jnp.nan, jnp.inf]))
+  assert [int(told.data.counts.sum()) for told in (failed, unmeasured)] == [2, 1]
+
+
+def test_there_are_at_most_as_many_measurements_as_evaluations():
+  problem = ns.Problem([-1] * 6, np.ones(6), 3)
+  calls = []
+
+  def value(masks):
+    calls.extend(masks)
+    return masks.sum(1)
+
+  ns.maximize(problem, value, ns.optimizers.surrogate(evaluations=2, batch=4))
+  assert len(calls) == 2

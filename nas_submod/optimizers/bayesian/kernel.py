@@ -93,7 +93,9 @@ def encode(problem: Problem, samples: jax.Array, given: jax.Array | None = None)
   identity = jnp.eye(problem.n, dtype=bool)
   mates = same_group(problem)
   alone = jax.vmap(problem.cost)((problem.required & ~mates) | identity).astype(jnp.float32)
-  alone /= jnp.maximum(alone.max(axis=0), 1e-9)
+  # The cost of a set that does not fit may be NaN.
+  most = jnp.nanmax(alone, axis=0, initial=0)
+  alone = jnp.where(jnp.isnan(alone), most, alone) / jnp.maximum(most, 1e-9)
 
   total = alone.sum(axis=1)
   cheaper = mates & (total[None, :] < total[:, None] * (1 - 1e-6))

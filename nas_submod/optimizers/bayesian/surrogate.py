@@ -186,7 +186,9 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
     before, _ = best(state)
     started = state.asked > 0
     features = describe(state.problem, state.encoding, state.pool, state.masks)
-    data = record(state.data, state.masks, state.valid, features, values, standard_errors)
+    # A set that `max_evaluations` left unmeasured has an infinite error: it is no failed one.
+    told = state.valid & ~jnp.isposinf(standard_errors)
+    data = record(state.data, state.masks, told, features, values, standard_errors)
     state = state._replace(
       data=data,
       means=jnp.where(data.counts > 0, data.values, -jnp.inf),
@@ -209,7 +211,9 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
     if state.pool is not None:
       new &= jax.vmap(state.problem.feasible)(state.first)
     chosen = jnp.argsort(~new)[jnp.arange(batch) % design]
-    valid = (jnp.arange(batch) < new.sum()) & (state.asked + jnp.arange(batch) < design)
+    valid = (jnp.arange(batch) < new.sum()) & (
+      state.asked + jnp.arange(batch) < min(design, evaluations)
+    )
     return state._replace(masks=state.first[chosen], valid=valid)
 
   def plan_by_model(state: SurrogateState) -> SurrogateState:
@@ -279,7 +283,7 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
   def best(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
     data = state.data
     winner = jnp.argmax(state.means)
-    found = jnp.isfinite(state.means[winner])
+    found = data.counts[winner] > 0
     return (
       jnp.where(found, data.masks[winner], state.problem.required),
       jnp.where(found, data.values[winner], -jnp.inf),

@@ -141,7 +141,8 @@ def _play_round(optimizer, problem, value, limit, run):
   measured = jax.vmap(value)(masks).astype(jnp.float32)
   finite = measured < jnp.inf  # -inf is allowed, NaN is not
   answers = jnp.where(asked & finite, measured, -jnp.inf)
-  exact = () if optimizer.replicates is None else (jnp.zeros_like(answers),)
+  errors = jnp.where(valid & ~asked, jnp.inf, jnp.zeros_like(answers))
+  exact = () if optimizer.replicates is None else (errors,)
   state, info = checks.tell(optimizer, problem, run.state, answers, *exact)
   not_finite = asked & ~finite
   infeasible = valid & ~jax.vmap(functools.partial(checks.is_feasible, problem))(masks)

@@ -12,7 +12,7 @@ import numpy as np
 from nas_submod.optimizers.base import Callback, Optimizer, Result, Step, steps_of
 from nas_submod.optimizers.certificate.bound import certify_measured
 from nas_submod.optimizers.drivers import checks
-from nas_submod.optimizers.measurements import UNKNOWN, Measurements
+from nas_submod.optimizers.measurements import UNKNOWN, UNMEASURED, Measurements
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 
@@ -55,7 +55,7 @@ def maximize_on_host(
     cut = measurements.measure(question.masks[rows], keys, replicates, limit - measurements.total)
     answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
     for row, key, count in zip(rows, keys, replicates):
-      answers[row] = measurements.pooled(key, count)
+      answers[row] = measurements.pooled(key, count) if key in measurements else UNMEASURED
     state, info, costs, question = advance(problem, state, question, *answers.T)
     info, costs, question = jax.device_get((info, costs, question))
     # In a round cut by the limit, runs may step to sets that were not measured.

@@ -25,7 +25,7 @@ class Optimizer(NamedTuple):
       error.
     tell: `(state, values [B]) -> (state, info)`. With `replicates` it takes `standard_errors [B]`
       as a third argument; they are NaN if unknown: for one measurement without a stated error, or
-      a value of -inf.
+      a value of -inf. A set that `max_evaluations` left unmeasured has -inf and the error inf.
     done: `state -> []` bool.
     best: `state -> (mask [n], value [])`, the best answer so far, at any time.
     replicates: None, or `state -> [B]` int: the number `k` of measurements that each asked set

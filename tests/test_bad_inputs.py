@@ -230,7 +230,7 @@ BAD = [
   # Latency tables.
   (table, "", "has no rows"),
   (table, "part,milliseconds\n", "has no rows"),
-  (table, "part;milliseconds\nstem;1\n", "has the columns part;milliseconds; allowed, separated"),
+  (table, "part;milliseconds\nstem;1\n", "columns are separated by semicolons or tabs"),
   (table, "part,part\nstem,1\n", "line 1: a column stands there twice"),
   (table, "part,milliseconds\nstem,1,2\n", "line 2: 3 values; allowed: 2, as the header has"),
   (table, "part,milliseconds\nstem,\n", "line 2: milliseconds is empty; allowed: a number"),

@@ -145,7 +145,7 @@ def test_a_round_that_leaves_devices_idle_takes_as_long_as_a_full_one(devices, m
 
 
 @pytest.mark.parametrize(
-  ("optimizer", "rounds"), [("local_search", 10), ("surrogate", 3), ("random_search", 2)]
+  ("optimizer", "rounds"), [("local_search", 10), ("surrogate", 3), ("random_search", 3)]
 )
 def test_rounds_are_as_wide_as_the_optimizer_asks(optimizer, rounds, monkeypatch):
   monkeypatch.setattr(parallel, "device_count", lambda: 8)

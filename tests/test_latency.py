@@ -130,7 +130,7 @@ WRONG = {
   "twice_the_same": (["part,ms", "stem,1", "stem,1"], "line 3: 1.0 ms here, but 1.0 ms"),
   "underscore": (["part,ms", "stem,1_0"], "line 2: ms is '1_0'; allowed: a number"),
   "long_cell": (["part,ms", "s" * 140_000 + ",1"], "line 2: field larger than field limit"),
-  "semicolons": (["part;ms", "stem;1"], "columns part;ms; allowed, separated by commas: part and"),
+  "semicolons": (["part;ms", "stem;0,5"], "columns are separated by semicolons or tabs; allowed: "),
   "no_device": (["part,ms,device", "stem,1,a", "x,1,"], "line 3: device is empty; allowed: one of"),
   "no_name": (["part,ms", ",1"], "line 2: part is empty"),
   "network_of_0": (["part,ms", "network/1,0"], "line 2: ms is 0; allowed for a network: a"),

@@ -94,7 +94,7 @@ def _memory() -> int:
   memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   for path in _LIMITS:
     with contextlib.suppress(OSError, ValueError):  # No such file, or "max": no limit.
-      memory = min(memory, int(pathlib.Path(path).read_text("utf-8")))
+      memory = min(memory, int(pathlib.Path(path).read_text(encoding="utf-8")))
   return memory
 
 

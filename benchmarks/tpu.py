@@ -187,6 +187,7 @@ def main(config: ConfigDict) -> None:
     wanted = PROGRAMS.value or list(programs)
     if unknown := sorted(set(wanted) - set(programs)):
       raise ValueError(f"--programs has {unknown[0]!r}; allowed: {', '.join(programs)}")
+    tpu_programs.check(target, wanted)
   except ValueError as error:
     common.fail(error)
   network = target.setup.space.text(target.architecture)

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +22,12 @@ from nas_submod import networks, parallel, search, training
 from nas_submod.evaluation.candidates import EVAL_BATCH, make_candidate_programs
 from nas_submod.evaluation.shared_weights import score, store
 from nas_submod.evaluation.shared_weights import settings as shared_settings
+from nas_submod.fields import check_config
 from nas_submod.networks import architectures
 from nas_submod.optimizers.enumeration import complete_seed
 from nas_submod.optimizers.largest_sets import largest_sets
 from nas_submod.training.final_programs import initial_variables, make_final_programs
+from nas_submod.validation import located
 
 SEARCH = ("start", "train", "evaluate")  # the programs of candidates
 
@@ -199,6 +201,16 @@ def lower_shared_weights(target: Target) -> jax.stages.Lowered:
   metrics = score.make_metrics(space, sharing.recipe, target.first_process)
   value = score.value(space, metrics, held)
   return lower_enumeration(target, target.setup.problem, value, "joint")
+
+
+def check(target: Target, wanted: Collection[str]) -> None:
+  """Raises ValueError if the config cannot have one of the wanted programs."""
+  if "shared_weights" in wanted:
+    shared_settings.from_config(target.setup.config, target.setup.data)
+  if "final" in wanted:
+    check_config(target.setup.config, ("final",))
+    with located("config.final"):
+      training.recipe(target.setup.config["final"], target.setup.data)
 
 
 def all_of(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -87,6 +87,18 @@ _GIVEN: list[str] = []
 def given_arguments() -> list[str]:
   """The arguments of this command as they were given."""
   return list(_GIVEN or sys.argv[1:])
+
+
+def flags_of_config(words: Sequence[str]) -> list[str]:
+  """The words of a command line that set its config."""
+  found = []
+  for word, after in zip(words, [*words[1:], "-"]):
+    if re.match("--?(no)?config", word):
+      found.append(word)
+      # The value may be a word of its own; a flag that is on or off has none.
+      if "=" not in word and not re.match("--?no", word) and not after.startswith("-"):
+        found.append(after)
+  return found
 
 
 def print_notes(console: Console, images: Data) -> None:

@@ -128,13 +128,7 @@ def _config(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _search_command(workdir: pathlib.Path, same: bool, training: str) -> str:
   """The search command of a network, with the flags of its training if the config is the same."""
-  words, settings = shlex.split(training), []
-  for word, after in zip(words, [*words[1:], ""]):
-    if re.match("--?(no)?config", word):
-      settings.append(word)
-      # The value may be a word of its own; a flag that is off has none.
-      if "=" not in word and not word.startswith(("--no", "-no")) and not after.startswith("-"):
-        settings.append(after)
+  settings = common.flags_of_config(shlex.split(training))
   command = ["python", "-m", "experiments.search", *(settings if same else [])]
   note = "" if same else f"  # with the config in {workdir / CONFIG_FILE}"
   return f"{shlex.join([*command, f'--workdir={workdir}'])}{note}"

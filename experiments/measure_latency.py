@@ -11,6 +11,7 @@ docs/latency.md.
 """
 
 import pathlib
+import shlex
 import time
 
 from absl import flags
@@ -123,13 +124,14 @@ def export_parts(
   keys = "device", "runtime", "threads", "date"
   about = dict.fromkeys(keys, "") | {"space": measure.space_comment(space)}
   parts.write_skeleton(stems, table, about)
+  fit = [*common.flags_of_config(common.given_arguments()), f"--from_csv={table}"]
+  command = ["python", "-m", "experiments.measure_latency", *fit, "--output=table.csv"]
   console.print(
     f"{len(stems)} parts and networks as {', '.join(FORMATS.value)} in {folder}/\n"
     f"Time each on the device, best in turns, and write its milliseconds into {table}. "
-    "Then\n  python -m experiments.measure_latency "
-    f"--config={common.config_path()} --from_csv={table} --output=table.csv\nfits the "
-    "correction and writes the table for config.resources.latency. Rows of networks (network/... "
-    "and check/...) may be deleted: then the correction is 0.",
+    f"Then\n  {shlex.join(command)}\nfits the correction and writes the table for "
+    "config.resources.latency. Rows of networks (network/... and check/...) may be deleted: then "
+    "the correction is 0.",
     markup=False,
   )
 

@@ -110,3 +110,9 @@ def test_settings_of_jax_that_change_numbers_are_told():
   assert precision.other_settings() == {}
   with jax.enable_x64(True):
     assert precision.other_settings() == {"jax_enable_x64": True}
+
+
+def test_the_flags_of_a_config_are_told_from_others():
+  line = "--config a.py:device --workdir=x --config.seed 3 --noconfig.data.flip --config.final.flip"
+  expected = "--config a.py:device --config.seed 3 --noconfig.data.flip --config.final.flip"
+  assert common.flags_of_config(line.split()) == expected.split()

@@ -17,7 +17,7 @@ import numpy as np
 
 import nas_submod as ns
 from benchmarks.additive import additive
-from benchmarks.runs import SEED, Case, Curves, Instance, curves_of, kept
+from benchmarks.runs import SEED, Case, Curves, Instance, curves_of, read_or_make
 from benchmarks.tables import Table
 from nas_submod import set_functions
 from nas_submod.optimizers import Optimizer
@@ -103,7 +103,7 @@ def run_all(
         if name.endswith(NO_DEDUPLICATION):
           instance = instance._replace(case=without_canonical(instance.case))
         make = functools.partial(curves_of, optimizer, limit, instance, seeds, kind)
-        curves = kept(folder / f"{name}_{kind}_{number}.npz", make)
+        curves = read_or_make(folder / f"{name}_{kind}_{number}.npz", make)
         runs.setdefault(name, {}).setdefault(kind, []).append(curves)
     tell(f"{name}: {time.perf_counter() - began:.0f} s")
   return runs

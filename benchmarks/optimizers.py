@@ -52,7 +52,7 @@ import nas_submod as ns
 from benchmarks import figures, synthetic, tables
 from benchmarks.additive import additive, largest
 from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
-from benchmarks.runs import Curves, Instance, Suite, curves_of, kept
+from benchmarks.runs import Curves, Instance, Suite, curves_of, read_or_make
 from nas_submod import files
 from nas_submod.optimizers import Optimizer, catalog
 from nas_submod.validation import located
@@ -154,7 +154,7 @@ def run_all(names: list[str], suite: Suite, limit: int) -> dict[str, Runs]:
         for number, instance in enumerate(suite.instances):
           progress.update(task, description=f"{name}, {kind}, {instance.name}")
           path = folder and folder / f"{name}_{kind}_{number}.npz"
-          found.append(kept(path, functools.partial(run, name, limit, instance, kind)))
+          found.append(read_or_make(path, functools.partial(run, name, limit, instance, kind)))
           progress.advance(task)
         console.print(f"{name}, {kind}: {time.perf_counter() - began:.1f} s")
   return runs

@@ -76,7 +76,7 @@ class Curves(NamedTuple):
   measurements: np.ndarray
 
 
-def kept(path: pathlib.Path | None, make: Callable[[], Curves]) -> Curves:
+def read_or_make(path: pathlib.Path | None, make: Callable[[], Curves]) -> Curves:
   """The curves of a file; makes and writes them if there is none. None keeps nothing."""
   if path is None:
     return make()

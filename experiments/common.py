@@ -141,7 +141,7 @@ def run(main: Callable[[Any], None]) -> None:
 
   config_file.share_installed_configs()
   logging.set_verbosity(logging.ERROR)  # `_parse_flags` reports what ml_collections warns of.
-  take_every_letter()
+  replace_unknown_letters()
   with one_line():
     try:
       _GIVEN[:] = sys.argv[1:]
@@ -151,7 +151,7 @@ def run(main: Callable[[Any], None]) -> None:
     app.run(with_flags, sys.argv, flags_parser=_parse_flags)
 
 
-def take_every_letter() -> None:
+def replace_unknown_letters() -> None:
   """Prints "?" for a letter that the terminal's encoding lacks, such as an arrow."""
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
@@ -167,7 +167,7 @@ def run_without_config(main: Callable[[Any], None]) -> None:
     except flags.Error as error:
       fail(first_line(error))
 
-  take_every_letter()
+  replace_unknown_letters()
   with one_line():
     app.run(main, flags_parser=parse)
 

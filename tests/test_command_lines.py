@@ -116,3 +116,19 @@ def test_the_flags_of_a_config_are_told_from_others():
   line = "--config a.py:device --workdir=x --config.seed 3 --noconfig.data.flip --config.final.flip"
   expected = "--config a.py:device --config.seed 3 --noconfig.data.flip --config.final.flip"
   assert common.flags_of_config(line.split()) == expected.split()
+
+
+@pytest.mark.parametrize(
+  ("module", "flag", "message"),
+  [
+    ("search", "--flagfile=none", "error: "),
+    ("search", "--process_id=0", "error: --coordinator_address, --num_processes and --process_id"),
+    ("report", "--nothing", "error: Unknown command line flag 'nothing'"),
+    ("prepare", "--data_dir=x", "error: "),
+  ],
+)
+def test_a_wrong_flag_is_one_line(module, flag, message):
+  command = [sys.executable, "-m", f"experiments.{module}", flag]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.count("\n") == 1 and done.stderr.startswith(message)

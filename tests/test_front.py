@@ -160,3 +160,8 @@ def test_the_command_trains_nothing_twice(tmp_path):
   results = [json.loads((tmp_path / f"budget_{n}" / "result.json").read_text()) for n in (1, 2)]
   assert results[1]["evaluations"]["trained"] > 0
   assert [result["compilations"] for result in results] == [3, 0]  # One set of programs for both.
+
+
+def test_a_share_of_a_whole_budget_is_not_rounded_down():
+  found = front_search._budget(0.29, {"params": 12_000}, "config.front")
+  assert found == {"params": 3_480}

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -469,3 +470,9 @@ def test_a_browser_shows_pages_wide_and_narrow(found, other, dark, color, tmp_pa
   for content, search_ in zip(shown, (found, other)):
     assert f"\N{MINUS SIGN}{-search_.result['value']:.4f}" in content["text"]
   assert f"{other.result['resources']['params']:,}" in shown[2]["text"]
+
+
+def test_names_of_resources_and_folders_are_safe():
+  assert figure.file_name("value", "mJ/image") == "value_mJ_image"
+  searches = [types.SimpleNamespace(name=name) for name in ("runs/_a", "runs/b")]
+  assert comparison.labels_of(searches) == ["\u200b_a", "b"]

@@ -258,3 +258,16 @@ def test_option_objects_are_allowed_in_python_alone():
   assert spaces.from_config(fields).options[0].name == "e3"
   with pytest.raises(ValueError, match=r"Option e3, which config\.json cannot hold: name"):
     spaces.from_config(ConfigDict(fields))
+
+
+@pytest.mark.parametrize("name", ["2", "a|b", "[1]"])
+def test_a_name_that_reads_as_something_else_is_refused(name):
+  options = (blocks.option(expansion=2)._replace(name=name),)
+  with pytest.raises(ValueError, match="cannot name an option; allowed: words"):
+    SearchSpace("x", (4, 4, 1), 2, 2, (Stage(2, 1),), options)
+
+
+def test_an_unset_field_of_a_stage_has_its_default():
+  stage = {"channels": 8, "positions": 1, "stride": None, "projection": None}
+  space = spaces.from_config({"name": "digits", "stages": (stage,), "options": ({"expansion": 2},)})
+  assert space.stages == (Stage(8, 1),)

@@ -293,3 +293,12 @@ def test_missing_arguments_are_named(script, arguments, message):
   done = subprocess.run(found, capture_output=True, text=True, env=environment)
   assert done.returncode != 0
   assert message in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "5min", "5 m"])
+def test_a_wrong_time_between_copies_is_refused(seconds):
+  script = pathlib.Path(__file__).parent.parent / "experiments/tpu/settings.sh"
+  done = subprocess.run(
+    ["bash", str(script)], env={"COPY_EVERY": seconds}, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 2 and f"COPY_EVERY={seconds}; allowed: whole seconds" in done.stderr

@@ -8,6 +8,17 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+# By the EXIF tag Orientation.
+TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+
 
 def main(arguments: list[str]) -> None:
   """Prints the most likely class of each image and its probability."""
@@ -34,8 +45,6 @@ def classify(session: Any, file: str) -> str:
     sys.exit(f"error: the model has no {missing[0]}: experiments.export did not write it")
   [height, width, channels], mean, std, classes, border = (json.loads(facts[n]) for n in known)
   modes = {1: "L", 3: "RGB", 4: "RGBA"}
-  flip_x, flip_y, left, half, right, transpose, transverse = Image.Transpose
-  turns = dict(zip(range(2, 9), (flip_x, half, flip_y, transpose, right, transverse, left)))
   if channels not in modes:
     sys.exit(f"error: the model takes {channels} channels; image files have 1, 3 or 4")
   try:
@@ -43,7 +52,7 @@ def classify(session: Any, file: str) -> str:
       # Pillow would silently clip such values to 0..255.
       if opened.mode[0] in "IF" or ";16" in str(getattr(opened, "tile", "")):
         sys.exit(f"error: {file} has more than 8 bits a channel; 8 are expected")
-      turn = turns.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
+      turn = TURNS.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
       image = (opened if turn is None else opened.transpose(turn)).convert(modes[channels])
   # Pillow raises many kinds of errors for broken files.
   except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:

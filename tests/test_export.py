@@ -167,6 +167,11 @@ def test_files_are_held_against_the_resources(run, exported):
   assert [line.split()[0] for line in over] == ["params", "latency_ms"] and "LiteRT" in over[1]
 
 
+def test_a_budget_that_is_exceeded_by_one_is_told_from_it():
+  [line] = measured.over({"params": {"model.onnx": 1_234_567}}, {"params": 1_234_566}, "")
+  assert line == "params is 1,234,567 in model.onnx, above the budget of 1,234,566"
+
+
 def test_the_card_says_what_is_known(exported):
   folder, content, printed = exported
   card = (folder / "MODEL_CARD.md").read_text()

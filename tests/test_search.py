@@ -265,3 +265,16 @@ def test_a_search_that_a_limit_ended_says_so():
   assert result["measured"] == 5
   assert "ended at config.search.max_evaluations=5" in summary(setup, result)
   assert "ended at" not in summary(setup, result | {"measured": 4})
+
+
+def test_a_search_whose_trainings_all_fail_says_so():
+  setup = make_setup(config_of("surrogate", evaluations=2))
+  evaluate = computed(setup.space)
+
+  def failing(jobs):
+    for job, found in zip(jobs, evaluate(jobs)):
+      is_start = list(job.architecture) == list(setup.space.start)
+      yield found if is_start else found._replace(metrics=None, cause="took too long")
+
+  with pytest.raises(search.SearchFailedError, match="all trainings of the search failed"):
+    search.run(setup, failing)

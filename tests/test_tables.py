@@ -132,3 +132,10 @@ def test_a_file_that_is_no_csv_in_utf_8_is_named(tmp_path):
   (tmp_path / "t.csv").write_text("\n".join(lines))
   with pytest.raises(ValueError, match=r'line 4: "x1" is not a list .* 0120, or numbers such as'):
     tables.Table(str(tmp_path / "t.csv"))
+
+
+def test_rows_of_one_network_have_equal_numbers(tmp_path):
+  path = tmp_path / "t.csv"
+  path.write_text("arch,canonical,acc0,params\n01,10,70,5\n10,10,60,5\n00,00,10,0\n")
+  with pytest.raises(ValueError, match="architecture 1-0 in lines 2 and 3, with different numbers"):
+    tables.Table(str(path), ["params"])

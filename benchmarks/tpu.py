@@ -2,12 +2,13 @@
 
 pip install -e '.[test,tpu]'
 python -m benchmarks.tpu --config=configs/digits.py [--topology=v5e:2x2]
-  [--programs=start,train,evaluate,alone,final,enumeration,shared_weights] [--network=rcnet]
-  [--training_images=50000] [--at_once=2]
+  [--programs=train,alone] [--network=rcnet] [--training_images=50000] [--at_once=2]
 
   start, train, evaluate  the search: a candidate on each device of a process
   alone                   a training step of one network, with a program of its own, on one chip
-  final                   a step of the final training of that network, on all devices
+  final_start, final, final_evaluate
+                          the first state of that network's final training on one chip, a step and
+                          an evaluation on all devices
   enumeration             partial enumeration of depth 1: greedy on facility location of 2,000
                           elements from 64 seeds, split over the devices of a process
   shared_weights          the same of the config's own space, by scores of shared weights
@@ -25,8 +26,9 @@ known. The bytes include those of the chip's vector memory, which is much faster
 says. In the other programs the compiler counts the body of a loop once and of a switch the most
 expensive branch, so their flops and bytes are too low. `--at_once=2` compiles two programs at a
 time; the seconds of each are then longer. The last lines say how long all took, and estimate the
-search by the cycles of `alone`. The command exits with 1 if a program other than `final` holds a
-collective operation, or the compiler refuses a program, as it does if a chip's memory is too small.
+search by the cycles of `alone`. The command exits with 1 if a program other than those of the final
+training holds a collective operation, or the compiler refuses a program, as it does if a chip's
+memory is too small.
 
 libtpu prints errors about missing workers first. They mean that there is no TPU.
 """
@@ -59,7 +61,9 @@ IMAGES = flags.DEFINE_integer(
 )
 AT_ONCE = flags.DEFINE_integer("at_once", 1, "Programs to compile at once.", lower_bound=1)
 
-SINGLE_STEP = ("alone", "final")  # In the others the compiler counts the body of a loop once.
+FINAL = ("final_start", "final", "final_evaluate")  # Their devices share each batch.
+# In the others the compiler counts the body of a loop once.
+SINGLE_STEP = ("alone", "final", "final_evaluate")
 
 
 class Row(NamedTuple):
@@ -168,7 +172,7 @@ def fault(rows: dict[str, Row], chip: Chip, refused: Sequence[str] = ()) -> str 
   if refused:
     return f"the compiler refused {refused[0]}"
   for name, row in rows.items():
-    if name != "final" and row.collectives:
+    if name not in FINAL and row.collectives:
       return f"{name} holds a collective operation; its devices must not communicate"
     if row.memory > chip.memory:
       return f"{name} does not fit the memory of a chip"

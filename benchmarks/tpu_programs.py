@@ -26,7 +26,8 @@ from nas_submod.fields import check_config
 from nas_submod.networks import architectures
 from nas_submod.optimizers.enumeration import complete_seed
 from nas_submod.optimizers.largest_sets import largest_sets
-from nas_submod.training.final_programs import initial_variables, make_final_programs
+from nas_submod.training import feed as feeds
+from nas_submod.training.final_programs import initial_state, make_final_programs
 from nas_submod.validation import located
 
 SEARCH = ("start", "train", "evaluate")  # the programs of candidates
@@ -154,22 +155,30 @@ def search_programs(target: Target) -> dict[str, Callable[[], jax.stages.Lowered
   }
 
 
-def lower_step(
+def final_programs(
   target: Target, settings: Any, devices: tuple[jax.Device, ...]
-) -> jax.stages.Lowered:
-  """The step of a final training with `settings`, each batch shared by `devices`."""
+) -> dict[str, Callable[[], jax.stages.Lowered]]:
+  """The programs of a final training with `settings`, each batch shared by `devices`."""
   data, key = target.setup.data, jax.random.key(0)
   recipe = training.recipe(settings, data)
   network = networks.build(target.setup.space, target.architecture)
   count = int(np.gcd(recipe.batch_size, len(devices)))
   programs = make_final_programs(recipe, network, key, count, devices)
-  state = jax.eval_shape(
-    lambda: training.start(
-      initial_variables(network, key), recipe.transformation, recipe.average > 0
-    )
-  )
-  rows = jax.ShapeDtypeStruct((count, recipe.batch_size // count), np.int32)
-  return programs.train.lower(state, _shapes(data.train), rows)
+  start = jax.jit(functools.partial(initial_state, network, recipe))
+  one = jax.sharding.SingleDeviceSharding(devices[0])
+  seed = jax.ShapeDtypeStruct((), key.dtype, sharding=one)
+  state = jax.eval_shape(start, key)
+
+  def rows(images: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, images // count), np.int32)
+
+  held, tested = _shapes((data.train, data.validation))
+  evaluated = feeds.evaluation_size(len(data.validation.labels), count)
+  return {
+    "start": lambda: start.lower(seed),
+    "train": lambda: programs.train.lower(state, held, rows(recipe.batch_size)),
+    "evaluate": lambda: programs.evaluate.lower(state.evaluated_variables, tested, rows(evaluated)),
+  }
 
 
 def lower_enumeration(
@@ -207,7 +216,7 @@ def check(target: Target, wanted: Collection[str]) -> None:
   """Raises ValueError if the config cannot have one of the wanted programs."""
   if "shared_weights" in wanted:
     shared_settings.from_config(target.setup.config, target.setup.data)
-  if "final" in wanted:
+  if any(name.startswith("final") for name in wanted):
     check_config(target.setup.config, ("final",))
     with located("config.final"):
       training.recipe(target.setup.config["final"], target.setup.data)
@@ -217,8 +226,10 @@ def all_of(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:
   """All programs by name, to be lowered; the first are those of `SEARCH`."""
   config = target.setup.config
   return search_programs(target) | {
-    "alone": lambda: lower_step(target, config["train"], target.devices[:1]),
-    "final": lambda: lower_step(target, config["final"], target.devices),
+    "alone": lambda: final_programs(target, config["train"], target.devices[:1])["train"](),
+    "final_start": lambda: final_programs(target, config["final"], target.devices)["start"](),
+    "final": lambda: final_programs(target, config["final"], target.devices)["train"](),
+    "final_evaluate": lambda: final_programs(target, config["final"], target.devices)["evaluate"](),
     "enumeration": lambda: lower_facility_location(target),
     "shared_weights": lambda: lower_shared_weights(target),
   }

@@ -40,10 +40,12 @@ def compiled(*flags):
 def test_programs_of_digits_compile_for_a_tpu():
   code, rows, said = compiled("--training_images=1437")
   assert code == 0
-  search, others = ["start", "train", "evaluate"], ["alone", "final", "enumeration"]
-  assert list(rows) == [*search, *others, "shared_weights"]
+  final = ["final_start", "final", "final_evaluate"]
+  others = ["enumeration", "shared_weights"]
+  assert list(rows) == ["start", "train", "evaluate", "alone", *final, *others]
   kinds = {name: row["collectives"] for name, row in rows.items()}
   assert "all-reduce" in kinds.pop("final")  # It shares each batch.
+  assert "all-reduce" in kinds.pop("final_evaluate")
   assert set(kinds.values()) == {"none"}
   assert all(0 < float(row["memory MB"]) < 1_000 for row in rows.values())
   assert "estimate, if each candidate were the network of alone: about " in said

@@ -71,10 +71,15 @@ def of_training(
   return _of_rows(split, order, devices)
 
 
+def evaluation_size(count: int, devices: int) -> int:
+  """Images of a batch of `of_evaluation`, for `count` images on `devices` devices."""
+  return devices * min(_EVAL_BATCH, -(-count // devices))
+
+
 def of_evaluation(split: Split, devices: int, axis_name: str) -> Feed:
   """Evaluation batches: all images once, in order. Arguments as for `of_training`."""
   count = len(split.labels)
-  size = devices * min(_EVAL_BATCH, -(-count // devices))
+  size = evaluation_size(count, devices)
   if isinstance(split.images, stream.Images):
     images = split.images
     return _read_ahead(

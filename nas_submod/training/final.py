@@ -1,6 +1,7 @@
 """Trains the network that a search found; all devices share each batch."""
 
 import contextlib
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from nas_submod.training.final_programs import (
   AXIS,
   FinalPrograms,
   evaluate,
-  initial_variables,
+  initial_state,
   make_final_programs,
 )
 from nas_submod.training.metrics_log import MetricsLog, Window
@@ -141,7 +142,7 @@ def train(
   recipe, devices = settings.recipe, settings.devices
   network = networks.build(space, architecture)
   rng = jax.random.key(config["seed"])
-  state = _initial_state(network, recipe, rng, initial)
+  state = jax.jit(functools.partial(initial_state, network, recipe))(rng, initial)
   programs = make_final_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
   feed = feeds.of_training(
     settings.data.train, config["seed"], recipe.batch_size, recipe.steps, devices, AXIS
@@ -173,21 +174,6 @@ def train(
     "images_per_second": run.images_per_second,
     "devices": f"{devices} x {jax.local_devices()[0].device_kind}",
   }
-
-
-def _initial_state(
-  network: networks.Layer,
-  recipe: training.Recipe,
-  rng: jax.Array,
-  initial: networks.Variables | None,
-) -> training.TrainState:
-  """The state before the first step."""
-
-  def initial_state(rng, initial):
-    variables = initial_variables(network, rng) if initial is None else initial
-    return training.start(variables, recipe.transformation, recipe.average > 0)
-
-  return jax.jit(initial_state)(rng, initial)
 
 
 class _Run:

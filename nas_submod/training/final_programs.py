@@ -1,4 +1,4 @@
-"""The programs of a final training: initial values, a step and an evaluation on all devices."""
+"""The programs of a final training: its first state, a step and an evaluation on all devices."""
 
 import contextlib
 import math
@@ -66,6 +66,17 @@ def initial_variables(network: networks.Layer, rng: jax.Array) -> networks.Varia
   ends = np.cumsum([math.prod(shape) for shape in shapes])
   parts = iter(jnp.split(jax.random.normal(rng, (int(ends[-1]),)), ends))
   return network.init(rng, lambda _, shape: next(parts).reshape(shape))
+
+
+def initial_state(
+  network: networks.Layer,
+  recipe: training.Recipe,
+  rng: jax.Array,
+  initial: networks.Variables | None = None,
+) -> training.TrainState:
+  """The state before the first step; without `initial`, its variables are drawn from `rng`."""
+  variables = initial_variables(network, rng) if initial is None else initial
+  return training.start(variables, recipe.transformation, recipe.average > 0)
 
 
 def evaluate(

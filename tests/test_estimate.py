@@ -57,7 +57,7 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer):
   assert ("finalists and signal" in plan) == greedy
   if optimizer == "regularized_evolution":
     assert "optimizer  regularized_evolution\n" in plan
-    assert "at most 12 trainings in the search, at most 8 for finalists\n" in plan
+    assert "at most 12 trainings in the search besides the start network, at most 8 for" in plan
     assert in_search == 12 and len(log) <= 20
 
 

@@ -186,7 +186,7 @@ def test_an_optimizer_of_ones_own_searches(tmp_path):
   flags = f"--config.search.optimizer={own}", '--config.search.options={"evaluations": 6}'
   printed = call("search", *flags, "--dry_run")
   assert f"optimizer  {own}\n" in printed and "first step" not in printed
-  assert "at most 6 trainings in the search, at most 4 for finalists" in printed
+  assert "at most 6 trainings in the search besides the start network, at most 4" in printed
   call("search", *flags, f"--workdir={tmp_path}")
   result = json.loads((tmp_path / "result.json").read_text())
   assert result["optimizer"] == own

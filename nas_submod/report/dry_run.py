@@ -103,8 +103,10 @@ def _trainings(setup: Setup, expected: Estimate) -> str:
     told = f"at most {expected.most:,} trainings"
   else:
     told = f"about {expected.search:,} trainings"
+  # Every search begins with the start network. Some optimizers never ask for it.
+  besides = " besides the start network" if expected.search and not setup.grows else ""
   signal = " and signal" if setup.grows else ""
-  return f"{told} in the search, at most {expected.final} for finalists{signal}"
+  return f"{told} in the search{besides}, at most {expected.final} for finalists{signal}"
 
 
 def _typical_madds(setup: Setup) -> float:

@@ -137,10 +137,13 @@ def second_differences(after: np.ndarray) -> np.ndarray:
 
 def contrasts(of: Measured, rows: np.ndarray) -> Contrasts:
   """The contrasts of `single_gains` or `second_differences`; a difference within rounding is 0."""
-  estimates = of.values[rows] @ WEIGHTS[rows.shape[1]]
-  rounding = _ROUNDING * np.abs(of.values).max()
-  estimates = np.where(np.abs(estimates) > rounding, estimates, 0.0)
+  estimates = _without_rounding(of, of.values[rows] @ WEIGHTS[rows.shape[1]])
   return Contrasts(estimates, np.sqrt(covariance(of, rows, rows)), of.freedom)
+
+
+def _without_rounding(of: Measured, estimates: np.ndarray) -> np.ndarray:
+  """The estimates, with 0 where the rounding of the values may be all there is."""
+  return np.where(np.abs(estimates) > _ROUNDING * np.abs(of.values).max(), estimates, 0.0)
 
 
 def averaged(of: Measured, rows: np.ndarray) -> Contrasts:
@@ -160,7 +163,7 @@ def averaged(of: Measured, rows: np.ndarray) -> Contrasts:
     total = np.bincount(of.objects[part].ravel(), np.tile(weights, len(part)), error_of.size)
     estimates.append((of.values[part] @ weights).mean())
     errors.append(np.sqrt(np.sum((total * error_of) ** 2)) / len(part))
-  return Contrasts(np.array(estimates), np.array(errors), of.freedom)
+  return Contrasts(_without_rounding(of, np.array(estimates)), np.array(errors), of.freedom)
 
 
 def violations(found: Contrasts, rate: float = RATE) -> NegativeContrasts:

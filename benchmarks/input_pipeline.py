@@ -78,9 +78,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
   devices = parallel.devices_for(recipe.batch_size)
 
   def batches(threads: int | None = None) -> Iterable[Any]:
-    return feed.of_training(
-      data.train, 0, recipe.batch_size, steps, devices, final_programs.AXIS, threads
-    ).batches(0)
+    return feed.of_training(data.train, 0, recipe.batch_size, steps, devices, threads).batches(0)
 
   alone = {}
   for threads in map(int, THREADS.value):
@@ -96,7 +94,7 @@ def measure(line: Callable[[str, float, str], None]) -> None:
         final_programs.initial_variables(network, rng), recipe.transformation, True
       )
     )(rng)
-    states = [parallel.copy_to_devices(state, devices, final_programs.AXIS)]
+    states = [parallel.copy_to_devices(state, devices)]
 
     def step(batch):
       states[0], metrics = programs.train(states[0], (), batch)

@@ -24,9 +24,9 @@ from nas_submod.evaluation.evaluator import Evaluation, EvaluationError
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.identity import Plain
+from nas_submod.origin import origin
 from nas_submod.report import dry_run, finished, front, live, page, text
 from nas_submod.report.finished import Finished
-from nas_submod.report.origin import origin
 from nas_submod.search import front as front_search
 from nas_submod.search import inputs
 from nas_submod.validation import first_line

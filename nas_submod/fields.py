@@ -94,7 +94,6 @@ _RECIPE = {
   "flip": FLAG,
   "clip_norm": FROM_ZERO.optional,
   "mixup": FROM_ZERO.optional,
-  "average": BELOW_ONE.optional,
   "dtype": one_of("float32", "bfloat16").optional,
 }
 
@@ -102,6 +101,7 @@ SECTIONS: Mapping[str, Mapping[str, Field]] = {
   "train": _RECIPE | {"steps_per_call": whole(1)},
   "final": _RECIPE
   | {
+    "average": BELOW_ONE.optional,
     "evaluate_on": one_of("test", "validation"),
     "log_every": whole(1),
     "checkpoint_every": POSITIVE,

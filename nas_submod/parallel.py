@@ -19,6 +19,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+AXIS = "devices"  # the name of every mapped axis
+
 
 def device_count() -> int:
   """Number of devices of all processes."""
@@ -45,7 +47,7 @@ def pmap_candidates(
   """
   return jax.pmap(
     function,
-    axis_name="devices",
+    axis_name=AXIS,
     in_axes=in_axes,
     donate_argnums=donate,
     devices=devices or jax.local_devices(),
@@ -54,8 +56,8 @@ def pmap_candidates(
 
 def rows_to_devices(tree: Any) -> Any:
   """Puts one row of arrays `[D, ...]` on each device of this process, as for `pmap_candidates`."""
-  mesh = Mesh(np.array(jax.local_devices()), ("devices",))
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("devices")))
+  mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 def start_processes(
@@ -163,18 +165,16 @@ def pmap_data(
   function: Callable[..., Any],
   in_axes: tuple[int | None, ...],
   devices: int,
-  axis_name: str,
   donate: tuple[int, ...] = (),
   among: Sequence[jax.Device] | None = None,
 ) -> jax.stages.Wrapped:
   """Maps a function over shards of a batch; its results must be equal on all devices.
 
   Args:
-    function: A pure function; it averages everything that depends on the shard over `axis_name`.
+    function: A pure function; it averages everything that depends on the shard over `AXIS`.
     in_axes: For each argument 0 (one slice per device of this process) or None (equal on all
       devices).
     devices: Number of devices, of all processes; see `devices_for`.
-    axis_name: Name of the mapped axis.
     donate: Arguments whose buffers the result may reuse.
     among: The devices to take the first of; None for the devices of all processes. Devices of a
       topology are only for lowering and compiling.
@@ -184,7 +184,7 @@ def pmap_data(
   """
   return jax.pmap(
     function,
-    axis_name=axis_name,
+    axis_name=AXIS,
     in_axes=in_axes,
     out_axes=None,
     devices=(among or jax.devices())[:devices],
@@ -218,33 +218,30 @@ def axis_size(axis_name: str | None) -> int:
   return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def copy_to_devices(tree: Any, devices: int | None = None, axis_name: str = "devices") -> Any:
+def copy_to_devices(tree: Any, devices: int | None = None) -> Any:
   """Replicates arrays on devices, for arguments that a pmapped function maps with None.
 
   Args:
     tree: Arrays.
     devices: Number of devices of this process; all by default.
-    axis_name: Mapped axis of the pmapped function. If its results become its arguments, the names
-      must be equal: otherwise the shardings differ, and the second call compiles again.
   """
-  mesh = Mesh(np.array(jax.local_devices()[:devices]), (axis_name,))
+  mesh = Mesh(np.array(jax.local_devices()[:devices]), (AXIS,))
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def shards_to_devices(tree: Any, devices: int, axis_name: str) -> Any:
+def shards_to_devices(tree: Any, devices: int) -> Any:
   """Splits this process's part of a batch over its devices, for arguments mapped with 0.
 
   Args:
     tree: Arrays of shape `[B, ...]`.
     devices: Number of devices of this process.
-    axis_name: Mapped axis of the pmapped function.
 
   Returns:
     Arrays of shape `[devices, B / devices, ...]`.
   """
-  mesh = Mesh(np.array(jax.local_devices()[:devices]), (axis_name,))
+  mesh = Mesh(np.array(jax.local_devices()[:devices]), (AXIS,))
   parts = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), tree)
-  return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(axis_name)))
+  return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 def vmap_over_devices(

@@ -158,10 +158,10 @@ def unknown(what: str, name: object, allowed: str) -> str:
   return f"unknown {what} {name!r}{f'{hint} Allowed' if hint else '; allowed'}: {allowed}"
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
-  """The first names, for a message."""
+def listed(names: Iterable[str]) -> str:
+  """The first five names, for a message."""
   found = list(names)
-  return ", ".join(found[:most]) + (", ..." if len(found) > most else "")
+  return ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
 
 
 def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = callable) -> Any:

@@ -112,7 +112,7 @@ assert "tensorflow_datasets" not in sys.modules, "slow to import, not always nee
 data.load(ConfigDict({digits_set!r}))
 assert "tensorflow_datasets" in sys.modules
 loaded = data.load(ConfigDict({streamed!r}), may_stream=True)
-batches = feed.of_training(loaded.train, 0, 8, 4, 1, "batch").batches(0)
+batches = feed.of_training(loaded.train, 0, 8, 4, 1).batches(0)
 assert [images.shape for images, labels in batches] == [(1, 8, 32, 32, 3)] * 4
 found = [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]
 assert not found, found

@@ -19,6 +19,7 @@ from nas_submod import resources
 from nas_submod.evaluation.evaluator import Evaluation
 from nas_submod.evaluation.journal import Journal
 from nas_submod.networks import spaces
+from tests.start_sets import contains_start
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -44,7 +45,7 @@ def test_networks_of_every_size_that_fit_the_budgets():
   assert found[0] == list(space.start)
   used = []
   for architecture in found:
-    assert space.contains_start(architecture)
+    assert contains_start(space, architecture)
     cost = resources.network_cost(space, architecture)
     used.append(max(cost[name] / budget[name] for name in budget))
   assert used[0] < 0.3

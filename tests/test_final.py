@@ -79,7 +79,7 @@ def test_eight_devices_train_as_one_with_batch_norm(compilations):
     programs = final_programs.make_final_programs(recipe, network, jax.random.key(1), devices)
     images = parallel.copy_to_devices(data.train, devices)
     state = training.start(network.init(jax.random.key(0)), recipe.transformation)
-    state = parallel.copy_to_devices(state, devices, "batch")
+    state = parallel.copy_to_devices(state, devices)
     found[devices] = []
     for step in range(20):
       rows = parallel.process_shards(order[step], devices)

@@ -20,6 +20,7 @@ from tests.latency_cases import (
   ROOT,
   write,
 )
+from tests.start_sets import contains_start
 
 # Networks that fit and check
 
@@ -29,7 +30,7 @@ def test_samples_are_distinct_networks_and_checks_have_equal_multiply_adds():
   assert len(drawn.fit) == 13 and len(drawn.check) == 12
   assert not set(drawn.fit) & set(drawn.check)
   for key, madds in (drawn.fit | drawn.check).items():
-    assert DIGITS.contains_start(DIGITS.from_key(key))
+    assert contains_start(DIGITS, DIGITS.from_key(key))
     assert resources.network_cost(DIGITS, DIGITS.from_key(key))["madds"] == madds
   checks = list(drawn.check.values())
   assert max(checks) < 1.02 * min(checks) and abs(np.mean(checks) - 150e3) < 3e3

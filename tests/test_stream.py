@@ -98,7 +98,7 @@ def test_devices_share_a_streamed_batch():
   source = numbered()._replace(read=noise)
   split = data.Split(stream.Images(source, np.arange(40), 8), source.labels)
   one, eight = (
-    list(feed.of_training(split, 0, BATCH, 4, devices, "batch").batches(1)) for devices in (1, 8)
+    list(feed.of_training(split, 0, BATCH, 4, devices).batches(1)) for devices in (1, 8)
   )
   assert len(one) == len(eight) == 3
   for whole, parts in zip(jax.device_get(one), jax.device_get(eight)):
@@ -201,7 +201,7 @@ def test_a_bounded_number_of_batches_is_read_during_a_step():
 
   source = numbered(4_000)._replace(read=constant)
   images = stream.Images(source, np.arange(4_000), 8)
-  batches = feed.of_training(data.Split(images, source.labels), 0, 64, 60, 8, "batch").batches(0)
+  batches = feed.of_training(data.Split(images, source.labels), 0, 64, 60, 8).batches(0)
   with contextlib.closing(batches):
     next(batches)
     # Asks for no further batch, as during a long step.
@@ -228,7 +228,7 @@ def test_a_stream_evaluates_the_same_batches_as_arrays():
   select = jax.jit(jax.vmap(feed.select_batch, in_axes=(None, 0)))
   found = []
   for split in (streamed, arrays):
-    of_split = feed.of_evaluation(split, 4, "batch")
+    of_split = feed.of_evaluation(split, 4)
     found.append([jax.device_get(select(of_split.held, b)) for b in of_split.batches(0)])
   assert len(found[0]) == len(found[1]) == 1
   ours, theirs = found[0][0], found[1][0]
@@ -246,7 +246,7 @@ def test_the_error_of_a_damaged_image_names_it_in_one_line(tmp_path):
   loaded = data.load(ConfigDict(fields | {"image_size": 8, "stream": True}), may_stream=True)
   for file in (tmp_path / "train" / "b").iterdir():
     file.write_bytes(file.read_bytes()[:500])
-  batches = feed.of_training(loaded.train, 0, 8, 4, 8, "batch").batches(0)
+  batches = feed.of_training(loaded.train, 0, 8, 4, 8).batches(0)
   with pytest.raises(ValueError, match=r"^[^\n]*/train/b/\d.png is not usable: [^\n]*$"):
     list(batches)
 

@@ -21,6 +21,7 @@ FLOORS = (
     "equal_sets",
     "fields",
     "files",
+    "origin",
     "parallel",
     "precision",
     "preemption",

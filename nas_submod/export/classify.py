@@ -49,8 +49,9 @@ def classify(session: Any, file: str) -> str:
     sys.exit(f"error: the model takes {channels} channels; image files have 1, 3 or 4")
   try:
     with Image.open(file) as opened:
-      # Pillow would silently clip such values to 0..255.
-      if opened.mode[0] in "IF" or ";16" in str(getattr(opened, "tile", "")):
+      # Pillow would silently clip such values to 0..255. "BGR;16" has 5 or 6 bits a channel.
+      stored = str(getattr(opened, "tile", "")).replace("BGR;16", "")
+      if opened.mode[0] in "IF" or ";16" in stored:
         sys.exit(f"error: {file} has more than 8 bits a channel; 8 are expected")
       turn = TURNS.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
       image = (opened if turn is None else opened.transpose(turn)).convert(modes[channels])

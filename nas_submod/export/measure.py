@@ -1,8 +1,6 @@
 """Measures a latency table of a space on this device, and reports how well it predicts."""
 
-import contextlib
 import datetime
-import importlib.metadata
 import pathlib
 import platform
 import tempfile
@@ -10,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from nas_submod import origin
 from nas_submod.export import parts, timing
 from nas_submod.networks.parts import fingerprint
 from nas_submod.networks.parts import parts as parts_of_space
@@ -97,9 +96,7 @@ def comments(space: SearchSpace, runtime: str, threads: int, device: str = "") -
 
 
 def _versions() -> str:
-  found = {"Python": platform.python_version(), "numpy": np.__version__}
-  with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # It may run from a checkout.
-    found["nas-submod"] = importlib.metadata.version("nas-submod")
+  found = {"Python": platform.python_version(), **origin.versions(("numpy", "nas-submod"))}
   found[platform.system()] = platform.release()
   return ", ".join(f"{name} {version}" for name, version in found.items())
 

@@ -1,12 +1,12 @@
 """What is exported, and the facts about it for the files and the card."""
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas_submod import origin
 from nas_submod.data.loading import Data
 from nas_submod.trained import Trained
 
@@ -85,10 +85,5 @@ def data_of_card(network: Trained) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
   """Versions of the packages used, and the machine."""
-  found = {"python": platform.python_version()}
-  for name in _PACKAGES:
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      found[name] = "not installed"
+  found = {"python": platform.python_version(), **origin.versions(_PACKAGES)}
   return found | {"machine": f"{platform.system()} {platform.machine()}"}

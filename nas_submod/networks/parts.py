@@ -1,8 +1,8 @@
 """The parts that the networks of a space are made of: stem, blocks at their places, and heads."""
 
-import hashlib
 from typing import NamedTuple
 
+from nas_submod import files
 from nas_submod.networks import single
 from nas_submod.networks.graph import Shape
 from nas_submod.networks.layer import Layer, trace_of
@@ -78,4 +78,4 @@ def fingerprint(space: SearchSpace) -> str:
     if part.stage < 0 or part.predecessor == part.stage:  # Others occur for some start sets only.
       operations = trace_of(part.layer, part.shape).operations
       described.append((part.name, part.shape, [o._replace(path=()) for o in operations]))
-  return hashlib.sha256(repr(described).encode()).hexdigest()[:12]
+  return files.fingerprint(repr(described).encode())

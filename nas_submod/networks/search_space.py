@@ -133,7 +133,10 @@ class SearchSpace:
       ValueError: If its length is wrong, it holds an unknown option, or it leaves a stage empty
         where the start set has a block.
     """
-    values = tuple(int(option) for option in np.asarray(architecture).ravel())
+    given = np.asarray(architecture).ravel()
+    if given.dtype.kind not in "biuf" or np.any(given != np.floor(given)):
+      raise ValueError(f"architecture is {given.tolist()}; allowed are whole numbers")
+    values = tuple(int(option) for option in given)
     if len(values) != self.positions:
       raise ValueError(
         f"architecture has {len(values)} positions; space {self.name} has {self.positions}"
@@ -151,11 +154,6 @@ class SearchSpace:
           "the start set"
         )
     return values
-
-  def contains_start(self, architecture: Sequence[int]) -> bool:
-    """Whether the canonical form begins every stage with the start set's blocks."""
-    canonical = self.canonical(np.asarray(architecture))
-    return all(s in (0, int(c)) for s, c in zip(self.start, canonical))
 
   def canonical(self, architecture: Any) -> Any:
     """The same network with every stage pushed to the left. `[..., positions]`; traceable.

@@ -26,6 +26,7 @@ from nas_submod.report.finished import (
   trainings,
 )
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
+from nas_submod.report.page import PAGE_FILE
 from nas_submod.report.text import number
 from nas_submod.workdir import first_difference
 
@@ -167,7 +168,7 @@ def _table(
     counts = result["evaluations"]
     behind = _lead(best, search)
     away = f"{with_error(-behind.value, behind.error, sign=True)}" + " tie" * (not behind.certain)
-    path = os.path.relpath(local_path(search.name) / "report.html", folder)
+    path = os.path.relpath(local_path(search.name) / PAGE_FILE, folder)
     target = urllib.parse.quote(path)
     known = accuracy(search)
     rows.append(

@@ -8,11 +8,10 @@ from nas_submod.resources.base import NotApplicableError, Resource
 from nas_submod.resources.costs import mask_cost, network_cost, network_costs
 from nas_submod.resources.limits import budgets, check_budget, knapsacks
 from nas_submod.resources.settings import RESOURCES, Table, from_config
-from nas_submod.resources.table import CostTable, tabulate, tabulated
+from nas_submod.resources.table import tabulate, tabulated
 
 __all__ = [
   "RESOURCES",
-  "CostTable",
   "NotApplicableError",
   "Resource",
   "Table",

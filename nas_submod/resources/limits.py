@@ -2,7 +2,6 @@
 
 import functools
 import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections.config_dict import placeholder
 
+from nas_submod.fields import is_number
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
@@ -87,8 +87,7 @@ def _other_start(space: SearchSpace, limits: Mapping[str, int | float], table: T
 
 
 def _positive(name: str, value: Any) -> int | float:
-  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-  if not is_number or not math.isfinite(value) or not value > 0:
+  if not is_number(value) or not value > 0:
     raise ValueError(f"config.budget.{name} is {value!r}; allowed are positive numbers")
   return int(value) if value == int(value) else float(value)
 

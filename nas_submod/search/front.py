@@ -33,6 +33,8 @@ def configs(config: ConfigDict) -> dict[str, ConfigDict]:
       'config.evaluation.method "training"'
     )
   whole = _limits(config.budget)
+  if not whole:
+    raise ValueError("--pareto needs budgets: every limit of config.budget is None")
   budgets = [_budget(entry, whole, f"config.front[{place}]") for place, entry in enumerate(given)]
   for place, (smaller, larger) in enumerate(itertools.pairwise(budgets), 1):
     contains = smaller.keys() == larger.keys() and all(smaller[n] <= larger[n] for n in smaller)

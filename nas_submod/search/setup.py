@@ -156,8 +156,7 @@ def _references(
   for name in names:
     with located("config.search.references"):
       architecture = architectures.read(space, name)
-    mask = jnp.asarray(space.mask(np.array(architecture)))
-    if (np.asarray(problem.cost(mask)) <= np.asarray(problem.limit)).all():
+    if problem.within_budget(problem.cost(jnp.asarray(space.mask(architecture)))):
       found[name] = tuple(architecture)
   return found
 

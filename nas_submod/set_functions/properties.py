@@ -166,10 +166,10 @@ def averaged(of: Measured, rows: np.ndarray) -> Contrasts:
   return Contrasts(_without_rounding(of, np.array(estimates)), np.array(errors), of.freedom)
 
 
-def violations(found: Contrasts, rate: float = RATE) -> NegativeContrasts:
+def violations(found: Contrasts) -> NegativeContrasts:
   """Tests which contrasts are negative, by Student's t on one side."""
-  below = beyond_noise(found, rate)
-  level = rate * max(int(below.sum()), 1) / max(below.size, 1)
+  below = beyond_noise(found)
+  level = RATE * max(int(below.sum()), 1) / max(below.size, 1)
   error = float(np.median(found.errors)) if below.size else np.nan
   return NegativeContrasts(
     checked=below.size,
@@ -180,14 +180,14 @@ def violations(found: Contrasts, rate: float = RATE) -> NegativeContrasts:
   )
 
 
-def beyond_noise(found: Contrasts, rate: float = RATE) -> np.ndarray:
+def beyond_noise(found: Contrasts) -> np.ndarray:
   """Which contrasts are negative beyond the noise. `[Q]` bool."""
   estimates, errors, freedom = found
   exact = np.where(estimates < 0, 0.0, 1.0)
   noisy = scipy.stats.t.cdf(estimates / np.where(errors > 0, errors, 1), freedom)
   chances = np.where(errors > 0, noisy, exact)
   ranked = np.sort(chances)
-  levels = rate * np.arange(1, ranked.size + 1) / max(ranked.size, 1)
+  levels = RATE * np.arange(1, ranked.size + 1) / max(ranked.size, 1)
   passed = np.flatnonzero(ranked <= levels)
   return chances <= (ranked[passed[-1]] if passed.size else -1.0)
 

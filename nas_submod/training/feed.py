@@ -44,7 +44,6 @@ def of_training(
   batch_size: int,
   steps: int,
   devices: int,
-  axis_name: str,
   threads: int | None = None,
 ) -> Feed:
   """Training batches of `batch_size` images over all devices, with a new permutation each epoch.
@@ -55,7 +54,6 @@ def of_training(
     batch_size: Images per step.
     steps: Number of steps.
     devices: Number of devices that share a batch, over all processes.
-    axis_name: Mapped axis of the program.
     threads: Threads that read images; None for one per core.
   """
   if isinstance(split.images, stream.Images):
@@ -65,7 +63,6 @@ def of_training(
         images, split.labels, seed, batch_size, range(first, steps), threads
       ),
       devices,
-      axis_name,
     )
   order = training.batch_order((seed,), len(split.labels), batch_size, steps)
   return _of_rows(split, order, devices)
@@ -76,15 +73,13 @@ def evaluation_size(count: int, devices: int) -> int:
   return devices * min(_EVAL_BATCH, -(-count // devices))
 
 
-def of_evaluation(split: Split, devices: int, axis_name: str) -> Feed:
+def of_evaluation(split: Split, devices: int) -> Feed:
   """Evaluation batches: all images once, in order. Arguments as for `of_training`."""
   count = len(split.labels)
   size = evaluation_size(count, devices)
   if isinstance(split.images, stream.Images):
     images = split.images
-    return _read_ahead(
-      lambda first: stream.evaluation_batches(images, split.labels, size), devices, axis_name
-    )
+    return _read_ahead(lambda first: stream.evaluation_batches(images, split.labels, size), devices)
   batches = -(-count // size)
   rows = np.pad(np.arange(count), (0, batches * size - count), constant_values=-1)
   return _of_rows(split, rows.astype(np.int32).reshape(batches, size), devices)
@@ -95,11 +90,11 @@ def _of_rows(split: Split, rows: np.ndarray, devices: int) -> Feed:
   return Feed(held, lambda first: (parallel.process_shards(part, devices) for part in rows[first:]))
 
 
-def _read_ahead(batches: Callable[[int], grain.IterDataset], devices: int, axis_name: str) -> Feed:
+def _read_ahead(batches: Callable[[int], grain.IterDataset], devices: int) -> Feed:
   own = devices // jax.process_count()
 
   def start(first):
-    on_devices = batches(first).map(lambda batch: parallel.shards_to_devices(batch, own, axis_name))
+    on_devices = batches(first).map(lambda batch: parallel.shards_to_devices(batch, own))
     # While one batch is in use, one waits on the devices and the next is assembled.
     ahead = iter(grain.experimental.ThreadPrefetchIterDataset(on_devices, prefetch_buffer_size=1))
     try:

@@ -17,7 +17,6 @@ from nas_submod.training import check_fit
 from nas_submod.training import feed as feeds
 from nas_submod.training.checkpoints import Checkpoints
 from nas_submod.training.final_programs import (
-  AXIS,
   FinalPrograms,
   evaluate,
   initial_state,
@@ -145,7 +144,7 @@ def train(
   state = jax.jit(functools.partial(initial_state, network, recipe))(rng, initial)
   programs = make_final_programs(recipe, network, jax.random.fold_in(rng, 1), devices)
   feed = feeds.of_training(
-    settings.data.train, config["seed"], recipe.batch_size, recipe.steps, devices, AXIS
+    settings.data.train, config["seed"], recipe.batch_size, recipe.steps, devices
   )
   began = time.perf_counter()
   with (
@@ -153,7 +152,7 @@ def train(
     Checkpoints(workdir / "checkpoints", settings.keep_checkpoints) as checkpoints,
   ):
     state, first = checkpoints.restore(state)
-    state = parallel.copy_to_devices(state, devices // jax.process_count(), AXIS)
+    state = parallel.copy_to_devices(state, devices // jax.process_count())
     with MetricsLog(workdir, first) as log:
       run = _Run(settings, programs, checkpoints, log, should_stop, on_progress, first)
       state, scores = run.train(state, feed)
@@ -194,7 +193,7 @@ class _Run:
     self._should_stop, self._on_progress = should_stop, on_progress
     self._steps = settings.recipe.steps
     self._window = Window(settings.recipe, log, checkpoints, first)
-    self._feed = feeds.of_evaluation(settings.evaluated, settings.devices, AXIS)
+    self._feed = feeds.of_evaluation(settings.evaluated, settings.devices)
 
   @property
   def images_per_second(self) -> float | None:
@@ -242,7 +241,7 @@ class _Run:
     """The scores on the test images; `scores` are for the evaluated split."""
     if self._settings.evaluate_on == "test":
       return scores
-    feed = feeds.of_evaluation(self._settings.data.test, self._settings.devices, AXIS)
+    feed = feeds.of_evaluation(self._settings.data.test, self._settings.devices)
     found = self._evaluate(self._steps, state, feed)
     if found is None:
       raise preemption.Preempted(self._steps)

@@ -12,8 +12,6 @@ import numpy as np
 from nas_submod import networks, parallel, training
 from nas_submod.training import feed as feeds
 
-AXIS = "batch"  # The mapped axis of the devices that share a batch.
-
 
 class FinalPrograms(NamedTuple):
   """The two programs, each on all devices; `held` and `batch` are from a `Feed`.
@@ -39,18 +37,20 @@ def make_final_programs(
 
   def train(state, held, batch):
     examples = feeds.select_batch(held, batch)
-    return training.train_step(recipe, network.apply, state, rng, *examples, axis_name=AXIS)
+    return training.train_step(
+      recipe, network.apply, state, rng, *examples, axis_name=parallel.AXIS
+    )
 
   def evaluate(variables, held, batch):
     examples = feeds.select_batch(held, batch)
     return training.eval_step(
-      recipe, network.apply, variables.params, variables.state, *examples, axis_name=AXIS
+      recipe, network.apply, variables.params, variables.state, *examples, axis_name=parallel.AXIS
     )
 
   axes = (None, None, 0)
   return FinalPrograms(
-    parallel.pmap_data(train, axes, devices, AXIS, (0,), among),
-    parallel.pmap_data(evaluate, axes, devices, AXIS, among=among),
+    parallel.pmap_data(train, axes, devices, (0,), among),
+    parallel.pmap_data(evaluate, axes, devices, among=among),
   )
 
 

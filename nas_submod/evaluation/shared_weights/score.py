@@ -100,31 +100,25 @@ def value(
   space: SearchSpace,
   metrics: Callable[[ScoringData, jax.Array], training.Metrics],
   held: ScoringData,
-  score: str = "negative_loss",
 ) -> Partial:
-  """Makes the traceable set function `mask [n] -> score []`, for `maximize(traceable=True)`.
+  """Makes the traceable set function of scores, for `maximize(traceable=True)`.
+
+  It maps `mask [n]` to the negative loss on the validation split, in nats, `[]`.
 
   Args:
     space: The space.
     metrics: From `make_metrics`.
     held: From `scoring_data`; an argument of the program, not a constant in it.
-    score: "negative_loss" (nats) or "accuracy" on the validation split.
-
-  Raises:
-    ValueError: If the score is unknown.
   """
-  if score not in ("negative_loss", "accuracy"):
-    raise ValueError(f"unknown score {score!r}; allowed: negative_loss, accuracy")
-  return Partial(_value_function(space, metrics, score), held)
+  return Partial(_value_function(space, metrics), held)
 
 
 @functools.lru_cache(maxsize=16)  # The same object each time, so nothing compiles again.
 def _value_function(
-  space: SearchSpace, metrics: Callable[[ScoringData, jax.Array], training.Metrics], score: str
+  space: SearchSpace, metrics: Callable[[ScoringData, jax.Array], training.Metrics]
 ) -> Callable[[ScoringData, jax.Array], jax.Array]:
   def value(held: ScoringData, mask: jax.Array) -> jax.Array:
     found = metrics(held, space.architecture(jnp.asarray(mask)))
-    total = found.correct if score == "accuracy" else -found.loss
-    return total.astype(jnp.float32) / found.examples
+    return -found.loss.astype(jnp.float32) / found.examples
 
   return value

@@ -76,8 +76,6 @@ def from_config(config: Mapping[str, Any], data: Data) -> Settings:
   with located("config.evaluation.store"):
     recipe = training.recipe(store, data)
     parallel.devices_for(recipe.parts)  # Raises if several processes cannot share a batch.
-  if recipe.average:
-    raise ValueError("config.evaluation.store.average is not possible; allowed: 0")
   return Settings(
     recipe=recipe,
     least_share=fields["least_share"],

@@ -24,8 +24,6 @@ from nas_submod.networks.universal import Universal
 from nas_submod.problem import Problem
 from nas_submod.training.checkpoints import Checkpoints
 
-AXIS = "batch"  # the mapped axis of the devices that share a batch
-
 
 class StoreState(NamedTuple):
   """The state of a training of a store between two rounds.
@@ -79,7 +77,7 @@ def train(
   # Keys are arguments, so that all stores have equal programs, which compile once.
   key_data = np.asarray(jax.random.key_data(train_key))
   axes = (None, None, None, None, 0, None)
-  program = parallel.pmap_data(_make_program(network, recipe), axes, devices, AXIS, (0,))
+  program = parallel.pmap_data(_make_program(network, recipe), axes, devices, (0,))
   order = training.batch_order(seed, len(data.train.labels), recipe.batch_size, recipe.steps)
   state = jax.jit(lambda key: _start(network, problem, recipe, key))(start_key)
   with preemption.watch() as should_stop, _open(folder) as checkpoints:
@@ -88,15 +86,15 @@ def train(
       return jax.device_get(state.train.params)
     draw = _make_draw(space, problem, settings.least_share, calls)
     local = devices // jax.process_count()
-    moving, counts = parallel.copy_to_devices(state.train, local, AXIS), jnp.asarray(state.counts)
-    held = parallel.copy_to_devices(data.train, local, AXIS)
+    moving, counts = parallel.copy_to_devices(state.train, local), jnp.asarray(state.counts)
+    held = parallel.copy_to_devices(data.train, local)
     while done < recipe.steps:
       before = done
       counts, architectures = draw(sets_key, counts, done // sampling.ROUND)
       batches = order[done : done + len(architectures)]
       padded = np.zeros((recipe.batch_size, len(architectures)), np.int32)
       padded[:, : len(batches)] = batches.T
-      shards = parallel.shards_to_devices(parallel.own_part(padded), local, AXIS)
+      shards = parallel.shards_to_devices(parallel.own_part(padded), local)
       moving = program(
         moving, key_data, np.asarray(architectures), np.int32(len(batches)), shards, held
       )
@@ -180,7 +178,7 @@ def _make_program(
     def apply(params, state, x, train):
       return network.apply(params, state, architecture, x, train)
 
-    moved, _ = training.train_step(recipe, apply, own, rng, images, labels, AXIS)
+    moved, _ = training.train_step(recipe, apply, own, rng, images, labels, parallel.AXIS)
     return state.replace(
       step=moved.step,
       params=store.put(state.params, rows, moved.params),

@@ -41,21 +41,15 @@ class Violations(NamedTuple):
     monotonicity_checked: Additions measured: pairs of a set and the set with one element more.
     submodularity_failed: Checks where an element gained more at the larger of two nested sets.
     submodularity_checked: Checks: pairs of nested sets and an element measured at both.
-    submodularity_ratio: The smallest (sum of single gains) / (gain of all together) among elements
-      measured alone and together (Das and Kempe 2011). At least 1 if submodular; NaN if unknown.
-    curvature: 1 - the smallest (gain at a set) / (gain at the required set) of an element, from 0
-      to 1. 0 if additive, 1 if an element gains nothing at some set; NaN if unknown.
   """
 
   monotonicity_failed: int
   monotonicity_checked: int
   submodularity_failed: int
   submodularity_checked: int
-  submodularity_ratio: float
-  curvature: float
 
 
-NOTHING_CHECKED = Violations(0, 0, 0, 0, np.nan, np.nan)
+NOTHING_CHECKED = Violations(0, 0, 0, 0)
 
 
 def certify_measured(problem: Problem, measurements: Measurements) -> tuple[float, Violations]:
@@ -106,13 +100,12 @@ def _is_not_monotone(measured: Gains, violations: Violations) -> bool:
 
 def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
   """Bounds on the gains at each set from the gains at its subsets, `[K, n]`; and all checks."""
-  masks, values, gains, errors, gain_errors = measured
-  rounding = ROUNDING * np.abs(values).max()
+  masks, gains, gain_errors = measured.masks, measured.gains, measured.gain_errors
+  rounding = ROUNDING * np.abs(measured.values).max()
   known = ~np.isnan(gains)
   bounds = np.where(known, gains, np.inf)
   least = bounds.copy()
   failed = checked = 0
-  ratio = np.inf
   members = masks.astype(np.float32)
   contained = members @ (1 - members).T == 0  # [A, S]: every element of A is in S
   np.fill_diagonal(contained, False)
@@ -123,22 +116,12 @@ def _compare_nested(measured: Gains) -> tuple[np.ndarray, Violations]:
     slack = QUANTILE * np.hypot(gain_errors[larger], gain_errors[small]) + rounding
     failed += int(np.sum(both & (gains[larger] - gains[small] > slack)))
     checked += int(both.sum())
-    added = masks[larger] & ~masks[small]
-    together = values[larger] - values[small]
-    slack = QUANTILE * np.hypot(errors[larger], errors[small]) + rounding
-    usable = (added <= known[small]).all(axis=1) & (added.sum(axis=1) > 1) & (together > slack)
-    alone = added[usable] @ np.where(known[small], gains[small], 0.0)
-    ratio = min(ratio, np.min(alone / together[usable], initial=np.inf))
   slack = QUANTILE * gain_errors + rounding
-  gainful = known[0] & (gains[0] > slack[0])
-  kept = gains[1:, gainful] / gains[0, gainful]
   return least, Violations(
     monotonicity_failed=int(np.sum(known & (gains < -slack))),
     monotonicity_checked=int(known.sum()),
     submodularity_failed=failed,
     submodularity_checked=checked,
-    submodularity_ratio=float(ratio) if np.isfinite(ratio) else np.nan,
-    curvature=float(np.clip(1 - np.nanmin(kept), 0, 1)) if np.isfinite(kept).any() else np.nan,
   )
 
 

@@ -28,14 +28,12 @@ class Gains(NamedTuple):
     masks: The sets, the required set first. `[K, n]` bool.
     values: Their values. `[K]`.
     gains: F(S + e) - F(S); NaN if not measured. `[K, n]`.
-    errors: Standard errors of the values, 0 if unknown. `[K]`.
     gain_errors: Standard errors of the gains, 0 if unknown. `[K, n]`.
   """
 
   masks: np.ndarray
   values: np.ndarray
   gains: np.ndarray
-  errors: np.ndarray
   gain_errors: np.ndarray
 
 
@@ -60,7 +58,7 @@ def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray)
   loses_beyond = (loses & ~fits[1] & ~masks[1]).any()
   unknown = masks | np.stack([~fits[0], ~fits[1] & (gains[1] < 0)])
   gains = np.where(unknown, np.nan, gains)
-  both = Gains(masks, values.astype(np.float64), gains, np.zeros(2), np.zeros_like(gains))
+  both = Gains(masks, values.astype(np.float64), gains, np.zeros_like(gains))
   kept = 1 + bool((masks[0] != masks[1]).any() and not loses_beyond)
   return Gains(*(rows[:kept] for rows in both))
 
@@ -111,7 +109,7 @@ def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
     after[:first] = _same_additions(problem, masks[rows[:first]], keys)
   gains = np.where(after >= 0, values[after] - values[rows, None], np.nan)
   gain_errors = np.hypot(errors[after], errors[rows, None])
-  return Gains(masks[rows], values[rows], gains, errors[rows], gain_errors)
+  return Gains(masks[rows], values[rows], gains, gain_errors)
 
 
 def _known_sets(

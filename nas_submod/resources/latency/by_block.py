@@ -34,8 +34,7 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
     ValueError: If the file lacks a column, holds a wrong number, or names a block twice. The
       function raises it if the file is for images of another size.
   """
-  if missing := [column for column in COLUMNS if column not in sheet.columns]:
-    raise ValueError(f"latency table {sheet.path} lacks the column {', '.join(missing)}")
+  sheet.check_columns(COLUMNS)
   by_size: dict[int, list[Row]] = {}
   for row in sheet.rows:
     size = row.positive("net_input") if "net_input" in sheet.columns else 0

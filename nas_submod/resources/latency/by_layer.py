@@ -58,8 +58,7 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
       numbers for the same shape and option. The function raises it if the space and the table
       change shapes at different places.
   """
-  if missing := [column for column in COLUMNS if column not in sheet.columns]:
-    raise ValueError(f"latency table {sheet.path} lacks the column {', '.join(missing)}")
+  sheet.check_columns(COLUMNS)
   shapes: dict[int, _Shape] = {}
   found: dict[tuple[_Shape, _Option | None], float] = {}
   lines: dict[object, str] = {}

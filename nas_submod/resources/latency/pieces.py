@@ -14,8 +14,14 @@ def piece(layer: Layer, shape: Shape) -> Piece:
   graph = fuse(trace_of(layer, shape))
   operations = tuple(
     Operation(
-      o.kind, o.inputs, o.shape, kernel=o.kernel, stride=o.stride, groups=o.groups
-    )._replace(active=o.active)
+      o.kind,
+      o.inputs,
+      o.shape,
+      kernel=o.kernel,
+      stride=o.stride,
+      groups=o.groups,
+      active=o.active,
+    )
     for o in graph.operations
   )
   return tuple(shape), operations

@@ -4,7 +4,7 @@ import csv
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nas_submod.files import local_path
@@ -103,6 +103,11 @@ class Sheet(NamedTuple):
   comments: Mapping[str, str]
   columns: tuple[str, ...]
   rows: tuple[Row, ...]
+
+  def check_columns(self, needed: Iterable[str]) -> None:
+    """Raises ValueError if a column is missing."""
+    if missing := [column for column in needed if column not in self.columns]:
+      raise ValueError(f"latency table {self.path} lacks the column {', '.join(missing)}")
 
   def of_device(self, wanted: str | None) -> "Sheet":
     """The rows of one device.

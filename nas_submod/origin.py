@@ -4,7 +4,7 @@ import datetime
 import importlib.metadata
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _PACKAGES = ("nas-submod", "jax", "jaxlib", "numpy")
@@ -17,9 +17,19 @@ def origin(module: str, arguments: Sequence[str]) -> dict[str, Any]:
     module: The module that was run.
     arguments: Its arguments in the command.
   """
-  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return {
     "command": shlex.join(["python", "-m", module, *arguments]),
     "date": datetime.datetime.now().strftime("%Y-%m-%d"),
-    "versions": {"python": platform.python_version(), **versions},
+    "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
   }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+  """The versions of packages; a checkout may run without being installed."""
+  found = {}
+  for name in packages:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = "not installed"
+  return found

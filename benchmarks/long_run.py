@@ -7,7 +7,7 @@ search itself. The space is that of digits with 12 positions in each stage, 216 
 search is `regularized_evolution`, with its journal on disk: every evaluation is there before the
 next one begins. Its first evaluations, which compile, are left out. Overhead is what the host does
 in a round of a greedy search that measures one set, without a file: from the end of one call of the
-evaluator to the begin of the next one. Times are those of the processor, so that other work on the
+evaluator to the start of the next. Times are those of the processor, so that other work on the
 machine counts little; on a CPU they hold the compiled programs too.
 """
 

@@ -48,7 +48,7 @@ ARCHITECTURES = flags.DEFINE_list("architectures", ["resnet8", "by_hand"], "Netw
 SEEDS = flags.DEFINE_integer(
   "seeds_each", 3, "Trainings of each network, from config.seed on.", lower_bound=1
 )
-INT8 = flags.DEFINE_bool("int8", False, "Whether to test their int8 files (nas-submod[tflite]).")
+INT8 = flags.DEFINE_bool("int8", False, "Whether to test their int8 files (needs '.[tflite]').")
 
 
 def named(setup: Setup, name: str) -> Network:

@@ -23,7 +23,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
   Mode "shared" is the same search by shared weights, short enough for two CPU cores: networks are
   scored, and finalists train for an epoch. About 4 s per step and 10 s per score on one core take
-  half a day. A tenth of it was run, too short to compare depths: see docs/benchmarks.md.
+  15 hours. A tenth of it was run, too short to compare depths: see docs/benchmarks.md.
   """
   config = digits.get_config()
   config.space = {"name": "rcnet_cifar100"}

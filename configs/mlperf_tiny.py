@@ -8,7 +8,7 @@ Commands:
   python -m experiments.search --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
     --workdir=runs/tiny
   python -m experiments.train --config=configs/mlperf_tiny.py --config.data.source=npz:cifar10.npz
-    --architecture=runs/tiny/result.json --workdir=runs/tiny_trained
+    --architecture=runs/tiny/result.json --workdir=runs/tiny_trained --config.final.epochs=15
   python -m experiments.export --workdir=runs/tiny_trained
 With --pareto the search finds the best network within each of three budgets, from shared trainings.
 """

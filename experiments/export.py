@@ -7,8 +7,8 @@ python -m experiments.export --config=configs/digits.py --architecture='e3 . | e
 
 The config and the network are those of the training in `--workdir`. With `--architecture`, the
 network has random weights, which is enough to time it. Formats: onnx, onnx_int8, tflite,
-tflite_int8, stablehlo; by default all whose packages are installed (`nas-submod[export]`,
-`nas-submod[tflite]`). The files, a model card and a script that classifies an image are written to
+tflite_int8, stablehlo; by default all whose packages are installed (`.[export]`,
+`.[tflite]`). The files, a model card and a script that classifies an image are written to
 `WORKDIR/model`, or `WORKDIR/untrained`. If a float file differs from the network, the exit status
 is 1.
 """

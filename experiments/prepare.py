@@ -3,7 +3,7 @@
 python -m experiments.prepare --dataset=cifar100 [--data_dir=DIR] [--manual_dir=DIR]
 python -m experiments.prepare --dataset=folder:PATH [--data_dir=DIR]
 
-Only preparing a TFDS set needs TensorFlow: pip install 'nas-submod[tfds]'. A folder of image files,
+Only preparing a TFDS set needs TensorFlow: pip install -e '.[tfds]'. A folder of image files,
 as in `config.data.source`, needs no TensorFlow. It becomes a set of a few large files with the name
 of the folder, and every image is checked once.
 ImageNet must be downloaded by hand. --manual_dir is the folder of its archives

@@ -23,14 +23,13 @@ from nas_submod import files, identity, parallel, preemption, search
 from nas_submod.evaluation.evaluator import Evaluation, EvaluationError
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal, open_journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
-from nas_submod.identity import Plain
 from nas_submod.origin import origin
 from nas_submod.report import dry_run, finished, front, live, page, text
 from nas_submod.report.finished import Finished
 from nas_submod.search import front as front_search
 from nas_submod.search import inputs
 from nas_submod.validation import first_line
-from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
+from nas_submod.workdir import check_workdir, locked, make_workdir
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
 PARETO = flags.DEFINE_bool("pareto", False, "Search within each budget of config.front.")
@@ -52,19 +51,21 @@ def main(config: ConfigDict) -> None:
       make = functools.partial(search.make_setup, this, images)
       setups[folder] = parallel.on_all_processes(make)
     common.print_notes(console, setups[next(iter(setups))].data)
-    folders = {folder: _identity(setup) for folder, setup in setups.items()}
-    for _, named in folders.values():
-      inputs.check_same_everywhere(named)
+    folders = {folder: inputs.identity_of(setup) for folder, setup in setups.items()}
+    for made_from in folders.values():
+      inputs.check_same_everywhere(made_from.named)
 
     def check() -> None:
-      for folder, (plain, named) in folders.items():
-        check_workdir(folder, plain, identity.of_evaluations, named)
+      for folder, made_from in folders.items():
+        check_workdir(folder, made_from.config, identity.of_evaluations, made_from.named)
 
     parallel.on_first_process(check)
     if DRY_RUN.value:
       for folder, setup in setups.items():
         console.print(dry_run.describe(setup), markup=False)
-        if kept := parallel.on_first_process(functools.partial(_kept, folder, setup)):
+        if kept := parallel.on_first_process(
+          functools.partial(_kept, folder, setup, folders[folder])
+        ):
           console.print(
             f"journal    {folder} has {kept:,} evaluations; the search reuses those that it needs",
             markup=False,
@@ -76,7 +77,7 @@ def main(config: ConfigDict) -> None:
   searches = []
   trainers: list[TrainingEvaluator] = []  # The first search makes one, whose programs all use.
   for folder, setup in setups.items():
-    found, journal = search_in(folder, setup, console, trainers, known)
+    found, journal = search_in(folder, setup, folders[folder], console, trainers, known)
     known = [evaluation for evaluation in journal if evaluation.metrics is not None]
     searches.append(found)
   if PARETO.value and jax.process_index() == 0:
@@ -90,6 +91,7 @@ def main(config: ConfigDict) -> None:
 def search_in(
   workdir: pathlib.Path,
   setup: search.Setup,
+  made_from: inputs.Identity,
   console: Console,
   trainers: list[TrainingEvaluator],
   known: Sequence[Evaluation] = (),
@@ -99,6 +101,7 @@ def search_in(
   Args:
     workdir: The folder of this search.
     setup: The search.
+    made_from: What decides its values.
     console: Where it prints.
     trainers: The evaluator of an earlier search that differs in budgets alone; if empty, the new
       one is added.
@@ -107,7 +110,7 @@ def search_in(
   Returns:
     The search as reports read it, and its evaluations.
   """
-  plain, named = _identity(setup)
+  plain, named, made_by = made_from
   try:
     lock = contextlib.ExitStack()
     parallel.on_first_process(lambda: lock.enter_context(locked(workdir)))
@@ -115,7 +118,6 @@ def search_in(
     is_new = not (workdir / finished.RESULT_FILE).exists()
     open_workdir = make_workdir if is_new else check_workdir
     parallel.on_first_process(lambda: open_workdir(workdir, plain, identity.of_evaluations, named))
-    made_by = identity.fingerprint_of(identity.of_evaluations(plain), named)
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
     journal.add([e for e in known if journal.get(e.key, e.replicate) is None])
   except ValueError as error:
@@ -138,16 +140,9 @@ def search_in(
     return found, journal
 
 
-def _kept(folder: pathlib.Path, setup: search.Setup) -> int:
+def _kept(folder: pathlib.Path, setup: search.Setup, made_from: inputs.Identity) -> int:
   """The number of evaluations in a folder that may not exist."""
-  plain, named = _identity(setup)
-  made_by = identity.fingerprint_of(identity.of_evaluations(plain), named)
-  return len(Journal(folder / JOURNAL_FILE, made_by, setup.check))
-
-
-def _identity(setup: search.Setup) -> tuple[Plain, dict[str, str]]:
-  """What decides the values of a search: the plain config, and fingerprints of other inputs."""
-  return plain_of(ConfigDict(setup.config).to_dict()), inputs.of_search(setup)
+  return len(Journal(folder / JOURNAL_FILE, made_from.made_by, setup.check))
 
 
 def run(

@@ -25,7 +25,7 @@ from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.report.live import duration
 from nas_submod.search import inputs
 from nas_submod.set_functions.measured import measured
-from nas_submod.workdir import make_workdir, plain_of
+from nas_submod.workdir import make_workdir
 
 _SEEDS_APART = 1_000_000  # Replicate t of network i is i + t times this.
 _TELL_EVERY = 30  # seconds
@@ -163,10 +163,8 @@ def evaluate(
     workdir: The folder.
     tell: Called with lines of progress.
   """
-  plain = plain_of(ConfigDict(setup.config).to_dict())
-  named = inputs.of_search(setup)
+  plain, named, made_by = inputs.identity_of(setup)
   make_workdir(workdir, plain, identity.of_evaluations, named)
-  made_by = identity.fingerprint_of(identity.of_evaluations(plain), named)
   journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
   trainer = TrainingEvaluator(setup.space, setup.data, setup.config)
   evaluator = Journaled(trainer, setup.space, journal)

@@ -18,9 +18,9 @@ from nas_submod.data import pixels, stream
 from nas_submod.export import deploy, formats, measured, verify
 from tests import tiny_config
 
-pytest.importorskip("onnxruntime", reason="needs nas-submod[export]")
-pytest.importorskip("ai_edge_litert", reason="needs nas-submod[tflite]")
-pytest.importorskip("ai_edge_quantizer", reason="needs nas-submod[tflite]")
+pytest.importorskip("onnxruntime", reason="needs .[export]")
+pytest.importorskip("ai_edge_litert", reason="needs .[tflite]")
+pytest.importorskip("ai_edge_quantizer", reason="needs .[tflite]")
 
 CONFIG = "--config=tests/tiny_config.py"
 ALL = ("onnx", "onnx_int8", "tflite", "tflite_int8", "stablehlo")
@@ -352,7 +352,7 @@ def test_a_float_file_that_differs_is_a_fault(run, export, tmp_path, monkeypatch
 def test_a_missing_package_leaves_formats_out_or_is_named(run, export, tmp_path, monkeypatch):
   def refuse(name, extra):
     if name.startswith("ai_edge"):
-      raise ValueError(f"{name} cannot be imported; pip install 'nas-submod[{extra}]'")
+      raise ValueError(f"{name} cannot be imported; pip install -e '.[{extra}]'")
 
   monkeypatch.setattr(formats, "package", refuse)
   choice = formats.choose([])
@@ -360,7 +360,7 @@ def test_a_missing_package_leaves_formats_out_or_is_named(run, export, tmp_path,
   assert list(choice.left_out) == ["tflite", "tflite_int8"]
   status, _, errors = export(f"--workdir={run[0]}", "--formats=tflite", f"--output={tmp_path}")
   assert status == 2 and errors == (
-    "error: format tflite: ai_edge_litert cannot be imported; pip install 'nas-submod[tflite]'\n"
+    "error: format tflite: ai_edge_litert cannot be imported; pip install -e '.[tflite]'\n"
   )
 
 

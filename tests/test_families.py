@@ -66,7 +66,7 @@ def test_another_width_recipe_or_data_set_has_a_folder_of_its_own():
 
 @pytest.mark.slow
 def test_trainings_are_compared_and_kept(tmp_path, capsys, monkeypatch):
-  pytest.importorskip("ai_edge_quantizer", reason="needs nas-submod[tflite]")
+  pytest.importorskip("ai_edge_quantizer", reason="needs .[tflite]")
   config = tiny_config.get_config()
   config.budget.update({"params": 3e3, "madds": 3e4})
   if not flags.FLAGS.is_parsed():

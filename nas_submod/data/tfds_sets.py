@@ -75,7 +75,7 @@ def find_builder(name: str, data_dir: str | None) -> Any:
     ) from error
   except ImportError as error:
     raise ValueError(
-      f'TFDS cannot open "{name}" without TensorFlow: pip install nas-submod[tfds]'
+      f'TFDS cannot open "{name}" without TensorFlow: pip install -e .[tfds]'
     ) from error
   except (AssertionError, OSError, RuntimeError, ValueError) as error:
     raise UnknownSetError(f'TFDS cannot open "{name}": {first_line(error)}') from error
@@ -163,5 +163,5 @@ def _not_prepared(name: str, builder: Any) -> str:
   command = f"python -m experiments.prepare --dataset={name} --data_dir={builder.data_dir_root}"
   return (
     f"{name} is not prepared in {builder.data_dir_root}: {command} (after pip install "
-    "nas-submod[tfds]); images of your own are npz:PATH or folder:PATH"
+    ".[tfds]); images of your own are npz:PATH or folder:PATH"
   )

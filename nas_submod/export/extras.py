@@ -19,5 +19,5 @@ def package(name: str, extra: str = "export") -> Any:
   except ImportError as error:
     raise ValueError(
       f"{name.partition('.')[0]} cannot be imported ({error}); install it by "
-      f"pip install 'nas-submod[{extra}]'"
+      f"pip install -e '.[{extra}]'"
     ) from None

@@ -93,7 +93,7 @@ def version_of(runtime: str) -> str:
   except importlib.metadata.PackageNotFoundError:
     extra = "export" if runtime == "onnxruntime" else "tflite"
     raise ValueError(
-      f"{name} is not installed; install it by pip install 'nas-submod[{extra}]'"
+      f"{name} is not installed; install it by pip install -e '.[{extra}]'"
     ) from None
 
 

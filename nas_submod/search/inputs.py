@@ -5,10 +5,11 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from nas_submod import identity, parallel, resources
 from nas_submod.data import fingerprint
@@ -16,6 +17,27 @@ from nas_submod.data.loading import Data
 from nas_submod.files import fingerprint as hash_of
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.search.setup import Setup
+from nas_submod.workdir import plain_of
+
+
+class Identity(NamedTuple):
+  """What decides the values of a search.
+
+  Attributes:
+    config: The plain config.
+    named: Fingerprints of its other inputs by name, see `of_search`.
+    made_by: Fingerprint of both, which the lines of a journal carry.
+  """
+
+  config: identity.Plain
+  named: dict[str, str]
+  made_by: str
+
+
+def identity_of(setup: Setup) -> Identity:
+  """What decides the values of a search; reads all its images."""
+  config, named = plain_of(ConfigDict(setup.config).to_dict()), of_search(setup)
+  return Identity(config, named, identity.fingerprint_of(identity.of_evaluations(config), named))
 
 
 def of_search(setup: Setup) -> dict[str, str]:

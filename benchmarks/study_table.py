@@ -69,7 +69,7 @@ def study(
   of = measured(masks, samples, objects)
   start = int(np.flatnonzero(~masks.any(axis=1))[0])
   grown = random_additions(of, additions(masks), start)
-  result = plain | assumption(of, samples, start)
+  result = plain | {"left_out": table.left_out} | assumption(of, samples, start)
   result["growth"] = {name: value.tolist() for name, value in grown._asdict().items()}
   if samples.shape[1] > 1 or settings.measured:
     longer = table.final if settings.measured else table.scores[:, 1:].mean(axis=1)

@@ -33,6 +33,12 @@ def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
   if len(rows) < 2:
     raise ValueError(f"{path} has no rows")
   header, *rest = rows
+  if len(header) == 1 and re.search("[;\t]", header[0]):
+    raise ValueError(
+      f"{path} has columns separated by semicolons or tabs; allowed: commas, and points in numbers"
+    )
+  named = ("arch", "canonical")
+  header = [name.lower() if name.lower() in named else name for name in header]
   while header and not header[-1] and not any("".join(row[len(header) - 1 :]) for row in rest):
     rest = [row[: len(header) - 1] for row in rest]
     del header[-1]  # A spreadsheet fills rows with commas.
@@ -55,6 +61,21 @@ def check_repeats(
       raise ValueError(
         f"{path} has the architecture {'-'.join(map(str, architecture))} in lines {lines[known]} "
         f"and {lines[row]}, with different numbers: keep one of them"
+      )
+
+
+def check_canonical(
+  path: str, lines: list[int], tokens: list[list[int]], canonical: list[list[int]]
+) -> None:
+  """Raises ValueError if a canonical form is no architecture, or not its own canonical form."""
+  form_of = dict(zip(map(tuple, tokens), map(tuple, canonical)))
+  options = [set(column) for column in zip(*tokens)]
+  for line, form in zip(lines, map(tuple, canonical)):
+    unknown = any(option not in known for option, known in zip(form, options))
+    if unknown or form_of.get(form, form) != form:
+      raise ValueError(
+        f"{path} line {line}: canonical is {'-'.join(map(str, form))}; allowed: an architecture "
+        "that is its own canonical form"
       )
 
 

@@ -9,7 +9,8 @@ The first line names the columns:
              without noise. Fractions are turned into percent. `--measured` names one accuracy that
              is F, without noise; regret is then counted in the mean of the others. That shows what
              a proxy, such as a short training, is worth.
-  others     numbers: costs of the whole network (`--costs` chooses)
+  others     numbers: costs of the whole network (`--costs` chooses). Without `--costs`, columns of
+             losses, seeds, ranks, row numbers and other accuracies are left out.
 
 An element is a position with an option. A position without a chosen element has option 0, the empty
 one, if there is a `canonical` column. Without that column all options are real, and it has the
@@ -33,7 +34,10 @@ from nas_submod.problem import Problem
 
 _TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
 _MEANS = ("mean_acc", "mean", "accuracy", "acc")
-_NOT_COSTS = {"arch", "canonical", "std", "", *_MEANS}
+_NOT_COSTS = re.compile(
+  r"(.*_)?(acc|accuracy|loss|error|std|seed|rank|id|index|epochs?)(_.*|\d*)|arch|canonical|mean|",
+  re.IGNORECASE,
+)
 _DENSE = 2**22  # largest number of codes for which an array holds the row of each code
 _MULTIPLIER = 2654435761  # odd, from the golden ratio: spreads codes over 32 bits
 
@@ -48,6 +52,7 @@ class Table:
     final: Accuracy in which regret is counted, in percent. `[N]`.
     costs: Costs of the rows. `[N, m]`.
     cost_names: Their names.
+    left_out: Columns of numbers that are no costs by their names.
   """
 
   def __init__(self, path: str, costs: Sequence[str] = (), measured: str | None = None):
@@ -70,11 +75,12 @@ class Table:
     trainings = trainings or [name for name in _MEANS if name in columns][:1]
     if not trainings:
       raise ValueError(f"{path} has no accuracies: a column acc0 or mean_acc is needed")
-    names = list(costs) or [
-      name
-      for name in header
-      if name not in _NOT_COSTS and name not in trainings and table_files.are_numbers(columns[name])
-    ]
+    numbers = [name for name in header if table_files.are_numbers(columns[name])]
+    others = [name for name in numbers if name not in (*trainings, "arch", "canonical")]
+    names = list(costs) or [name for name in others if not _NOT_COSTS.fullmatch(name)]
+    self.left_out = [name for name in others if name not in names]
+    if wrong := sorted(set(names) & {"arch", "canonical", *trainings}):
+      raise ValueError(f"--costs={wrong[0]}: that column is no cost")
     missing = [name for name in names if name not in columns]
     if missing or not names:
       raise ValueError(f"{path} has no column {missing[0] if missing else 'of costs'}")
@@ -99,8 +105,9 @@ class Table:
     content = zip(self.scores.tolist(), self.costs.tolist(), canonical or tokens)
     table_files.check_repeats(path, lines, tokens, list(content))
     if canonical is not None:
-      numbers = list(zip(self.scores.tolist(), self.costs.tolist()))
-      table_files.check_repeats(path, lines, canonical, numbers)
+      known = list(zip(self.scores.tolist(), self.costs.tolist()))
+      table_files.check_repeats(path, lines, canonical, known)
+      table_files.check_canonical(path, lines, tokens, canonical)
     self.final = self.scores.mean(axis=1)
     if measured is not None:
       column = trainings.index(measured)

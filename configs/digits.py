@@ -30,6 +30,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "validation_size": 500,
     "train_size": placeholder(int),  # unset: all remaining images
     "test_size": placeholder(int),  # unset: the test set of the source
+    "classes": placeholder(int),  # unset: as many as the labels have
     "image_size": placeholder(int),  # unset: the size of the source
     "data_dir": placeholder(str),  # unset: the default folder of TFDS
     "stream": False,  # whether a final training reads its images while it runs

@@ -51,6 +51,9 @@ def main(config: ConfigDict) -> None:
     check_config(config, ("space",))
     space = spaces.from_config(config.space)
     at_least_one(threads=THREADS.value, sweeps=SWEEPS.value)
+    for name, value in (("from_csv", FROM_CSV.value), ("export_parts", EXPORT_PARTS.value)):
+      if value == "":
+        raise ValueError(f"--{name} is empty; allowed: a path")
     if FROM_CSV.value:
       return from_csv(space, FROM_CSV.value, console)
     at_least_one(networks=NETWORKS.value, checks=CHECKS.value)
@@ -74,11 +77,13 @@ def output(name: str) -> pathlib.Path:
 
   Raises:
     OSError: If the folder cannot be made.
-    ValueError: If the path is a folder.
+    ValueError: If the path is a folder, or exists: it may hold measurements.
   """
   path = local_path(OUTPUT.value) if OUTPUT.value else common.workdir() / name
   if path.is_dir():
     raise ValueError(f"--output={path} is a folder; allowed: the path of a file")
+  if path.exists():
+    raise ValueError(f"{path} exists, and may hold measurements: move it, or name another --output")
   path.parent.mkdir(parents=True, exist_ok=True)
   return path
 

@@ -28,7 +28,7 @@ from nas_submod.report import dry_run, finished, front, live, page, text
 from nas_submod.report.finished import Finished
 from nas_submod.search import front as front_search
 from nas_submod.search import inputs
-from nas_submod.validation import first_line
+from nas_submod.validation import first_line, located
 from nas_submod.workdir import check_workdir, locked, make_workdir
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done; train nothing.")
@@ -49,7 +49,8 @@ def main(config: ConfigDict) -> None:
     for folder, this in configs.items():
       images = setups[next(iter(setups))].data if setups else None  # Loaded once.
       make = functools.partial(search.make_setup, this, images)
-      setups[folder] = parallel.on_all_processes(make)
+      with located(f"--pareto, {folder.name}") if PARETO.value else contextlib.nullcontext():
+        setups[folder] = parallel.on_all_processes(make)
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: inputs.identity_of(setup) for folder, setup in setups.items()}
     for made_from in folders.values():

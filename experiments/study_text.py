@@ -16,12 +16,13 @@ def describe(found: Found) -> str:
   lines = [
     f"{name}: {found['sets']:,} sets, {found['networks']:,} networks, trainings of each: "
     f"{found['trainings']}",
+    *_costs(found),
     *_noise(found),
     *_growth(found),
     *_violations(found, "monotone", "additions that lower F"),
     *_violations(found, "diminishing", "blocks that gain more beside another block"),
-    _extreme(found["ratio"], "submodularity ratio (1 or more if submodular)"),
-    _extreme(found["curvature"], "curvature (0 if additive)"),
+    _extreme(found, "ratio", "submodularity ratio (1 or more if submodular)"),
+    _extreme(found, "curvature", "curvature (0 if additive)"),
     *_ranking(found),
     *(_optimizers(found) if "optimizers" in found else []),
     *_changes(found),
@@ -39,6 +40,13 @@ def number(value: float | None, digits: int = 3) -> str:
 def with_error(value: float | None, error: float | None = None, *, digits: int = 3) -> str:
   """A number and its standard error, which is left out if unknown or zero."""
   return number(value, digits) + (f" ± {number(error, digits)}" if error and error > _NONE else "")
+
+
+def _costs(found: Found) -> list[str]:
+  if "costs" not in found:
+    return []
+  left_out = ", ".join(found.get("left_out", ()))
+  return [f"costs   {', '.join(found['costs'])}" + f"; left out: {left_out}" * bool(left_out)]
 
 
 def _noise(found: Found) -> list[str]:
@@ -91,11 +99,14 @@ def _violations(found: Found, name: str, what: str) -> list[str]:
   return lines
 
 
-def _extreme(found: Found, what: str) -> str:
+def _extreme(found: Found, name: str, what: str) -> str:
+  extreme = found[name]
+  least, median = number(extreme["value"], 2), number(extreme["median"], 2)
+  if found["trainings"] == 1:
+    return f"{what}: {least}, median {median} of {extreme['used']}; the noise is unknown"
   return (
-    f"{what}: {number(found['value'], 2)}, 95% interval {number(found['low'], 2)} to "
-    f"{number(found['high'], 2)}, median {number(found['median'], 2)} of {found['used']} known "
-    f"well enough of {found['checked']}"
+    f"{what}: {least}, 95% interval {number(extreme['low'], 2)} to {number(extreme['high'], 2)}, "
+    f"median {median} of {extreme['used']} known well enough of {extreme['checked']}"
   )
 
 

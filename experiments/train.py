@@ -15,7 +15,7 @@ import json
 import pathlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -86,7 +86,7 @@ def main(config: ConfigDict) -> None:
       def show(step, steps, loss, activity):
         progress.update(task, completed=step, total=steps, loss=loss, description=activity)
 
-      with common.one_line(_CONTINUES):
+      with common.one_line(_CONTINUES), _continues():
         metrics = final.train(space, architecture, images, config, workdir, show, initial)
   except jax.errors.JaxRuntimeError as error:
     common.stop(f"error: the device failed: {first_line(error)}{_CONTINUES}", 1)
@@ -102,6 +102,15 @@ def main(config: ConfigDict) -> None:
       console.print(_summary(metrics, workdir), markup=False)
   if has_diverged({"loss": metrics["test"]["loss"]}):
     common.fail("the training diverged: lower config.final.learning_rate", 1)
+
+
+@contextlib.contextmanager
+def _continues() -> Iterator[None]:
+  """Says after an error in a training, such as a damaged image, how it goes on."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{error}{_CONTINUES}") from error
 
 
 def _summary(metrics: Mapping[str, Any], workdir: pathlib.Path) -> str:

@@ -18,6 +18,7 @@ Canonical = Callable[[Any], jax.Array]
 # Shares of the budget, for costs that are not whole numbers. Float32 sums depend on their order, so
 # an addition has a tighter tolerance than a whole set.
 _ADDITION_TOLERANCE = 1e-6
+SMALLEST_COST = 1e-20  # greedy takes cheaper elements for free
 _SET_TOLERANCE = 2 * _ADDITION_TOLERANCE
 
 
@@ -300,11 +301,10 @@ def _cost_matrix(cost: Any, n: int, m: int) -> jax.Array:
     raise ValueError(
       f"cost[{element}, {resource}] is {matrix[element, resource]}, must be finite and nonnegative"
     )
-  least = np.finfo(np.float32).tiny
-  if (matrix[matrix > 0] < least).any():
+  if (matrix[matrix > 0] < SMALLEST_COST).any():
     raise ValueError(
-      f"a cost is {matrix[matrix > 0].min()}, float32 holds positive numbers from {least}: choose "
-      "a smaller unit"
+      f"a cost is {matrix[matrix > 0].min()}; allowed: 0, or from {SMALLEST_COST} on: choose a "
+      "smaller unit"
     )
   with np.errstate(over="ignore"):
     total = matrix.sum(axis=0)

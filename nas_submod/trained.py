@@ -109,7 +109,9 @@ def load(workdir: str | os.PathLike, checkpoint: int | str | None = None) -> Tra
   try:
     content = read_json(folder / CONFIG_FILE)
     config, architecture = content["config"], [int(option) for option in content["architecture"]]
-    averages = config["final"].get("average", 0) > 0
+    averages, sections = config["final"].get("average", 0) > 0, (config["space"], config["data"])
+    if not all(isinstance(section, dict) for section in sections):
+      raise TypeError
   except OSError as error:
     raise ValueError(
       f"there is no training in {workdir}: {folder / CONFIG_FILE} cannot be read "

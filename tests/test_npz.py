@@ -130,7 +130,12 @@ def test_npz_gray_images_have_one_channel(tmp_path):
     ({"x_train": arrays()["x_train"].astype(int) + 1}, "pixels 1 to 256: allowed are 0 to 255"),
     ({"x_train": np.zeros((40, 3, 32, 32), np.uint8)}, r"channels first: save x.transpose\(0, 2"),
     ({"X_train": arrays()["x_train"]}, "has x_train and X_train, which mean the same"),
-    ({"train_x": arrays()["x_train"]}, "has x_train and y_train and train_x, which mean the same"),
+    ({"train_x": arrays()["x_train"]}, "has x_train and train_x, which mean the same"),
+    (
+      {"y_train": np.eye(4)[CLASSES], "y_test": np.eye(3)[[0, 1, 2, 0] * 2]},
+      "y_train has 4, y_test has 3: one-hot",
+    ),
+    ({"y_train": np.eye(5)[CLASSES]}, "no row of y_train is of class 4"),
     ({"y_test": np.array(list("abcd") * 2)}, "y_train has numbers, y_test names: save both alike"),
     ({"y_train": CLASSES + 2.0**40}, "labels that are no class numbers"),
     ({"class_names": np.array(list("aabc"))}, "class_names holds a name twice"),

@@ -37,7 +37,7 @@ def fails(mask):
       {"cost": np.full((5, 2), 1e300)},
       r"costs of a resource sum to 5e\+300, float32 holds up to 3",
     ),
-    ({"cost": np.full((5, 2), 1e-39)}, "a cost is 1e-39, float32 holds positive numbers from 1.17"),
+    ({"cost": np.full((5, 2), 1e-39)}, "a cost is 1e-39; allowed: 0, or from 1e-20 on"),
     ({"cost": np.full((5, 2), 1e38)}, r"costs of a resource sum to 5e\+38"),
     ({"cost": np.full((5, 2), 1e308)}, "costs of a resource sum to inf"),
     ({"budget": [1, -1]}, "budget must be a vector of nonnegative numbers"),

@@ -45,17 +45,25 @@ def read(place: str, values: np.ndarray, names: tuple[str, ...] = ()) -> Labels:
       f"{place} is {values.dtype} of shape {list(values.shape)}: one label for each image is "
       "expected, a class number or a name"
     )
+  given = values.dtype
+  if given.kind == "f":
+    values = values.astype(np.float64)  # The largest class number overflows a float16.
   if not np.isfinite(values).all() or (len(values) and np.abs(values).max() > _LARGEST):
     raise ValueError(f"{place} has labels that are no class numbers: 0 to 2**31 - 1 are allowed")
   if not np.array_equal(values, np.round(values)):
     raise ValueError(f"{place} has fractions: class numbers from 0, or names, are expected")
-  note = f"{values.dtype} labels, all whole numbers" if values.dtype.kind == "f" else ""
+  note = f"{given} labels, all whole numbers" if values.dtype.kind == "f" else ""
   return Labels(values.astype(np.int64), names, note)
 
 
 def are_names(values: np.ndarray) -> bool:
   """Whether labels are text."""
   return values.dtype.kind in "US"
+
+
+def are_one_hot(values: np.ndarray) -> bool:
+  """Whether labels are rows with a column for each class."""
+  return values.ndim == 2 and values.shape[1] > 1 and not are_names(values)
 
 
 def _of_names(place: str, values: np.ndarray, names: tuple[str, ...]) -> Labels:

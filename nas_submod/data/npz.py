@@ -12,7 +12,7 @@ import pathlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -87,8 +87,7 @@ def open_source(path: str, data_dir: str | None) -> tuple[Source, Source | None]
       raise _twice(location, same)
     pairs = _pairs(archive)
     names = _class_names(archive)
-    if not names:
-      _check_alike(archive, [pair[1] for pair in pairs.values()])
+    _check_alike(archive, {split: pair[1] for split, pair in pairs.items()}, names)
     train = _source(archive, *pairs["train"], names)
     known = {"class_names", *(name for pair in pairs.values() for name in pair)}
     if unused := [name for name in arrays.files if name.lower() not in known]:
@@ -115,15 +114,15 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
   pairs = {}
   for split, words in _SPLITS.items():
     possible = [(x.format(word), y.format(word)) for x, y in _NAMES for word in words]
-    found = [pair for pair in possible if any(name in archive.names for name in pair)]
-    if split == "train" and not found:
-      found = [pair for pair in _ALONE if any(name in archive.names for name in pair)]
-    if len(found) > 1:
-      raise _twice(
-        archive.location, (name for pair in found for name in pair if name in archive.names)
-      )
-    if found or split == "train":
-      pairs[split] = (found or [("x_train", "y_train")])[0]
+    found = _present(archive, possible)
+    if split == "train" and not any(found):
+      found = _present(archive, _ALONE)
+    for same in found:
+      if len(same) > 1:
+        raise _twice(archive.location, same)
+    if any(found) or split == "train":
+      images, classes = found
+      pairs[split] = ((images or [f"x_{split}"])[0], (classes or [f"y_{split}"])[0])
   missing = [name for pair in pairs.values() for name in pair if name not in archive.names]
   if missing:
     raise ValueError(
@@ -134,19 +133,50 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
   return pairs
 
 
+def _present(archive: _Archive, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+  """The names of images in a file among those of `pairs`, and the names of labels."""
+  return [[name for name in names if name in archive.names] for names in zip(*pairs)]
+
+
 def _twice(location: pathlib.Path, names: Iterable[str]) -> ValueError:
   return ValueError(f"{location} has {' and '.join(names)}, which mean the same: keep one of them")
 
 
-def _check_alike(archive: _Archive, names: Sequence[str]) -> None:
-  """Raises ValueError if some labels are numbers and others are names."""
-  first, *others = [labels.are_names(archive.read(name)) for name in names]
-  for name, are_names in zip(names[1:], others):
-    if are_names != first:
-      one, other = ("names", "numbers") if first else ("numbers", "names")
+def _check_alike(archive: _Archive, names: Mapping[str, str], class_names: Sequence[str]) -> None:
+  """Checks that the labels of all splits mean the same classes.
+
+  Args:
+    archive: The file.
+    names: The name of the labels of each split.
+    class_names: Names of the classes, if the file has them.
+
+  Raises:
+    ValueError: If some labels are numbers and others names, or one-hot rows differ in length.
+  """
+  first, *others = names.values()
+  read = {name: archive.read(name) for name in names.values()}
+  for name in others:
+    if not class_names and labels.are_names(read[name]) != labels.are_names(read[first]):
+      one, other = ("names", "numbers") if labels.are_names(read[first]) else ("numbers", "names")
       raise ValueError(
-        f"{archive.location}: {archive.names[names[0]]} has {one}, {archive.names[name]} {other}: "
+        f"{archive.location}: {archive.names[first]} has {one}, {archive.names[name]} {other}: "
         "save both alike, or add class_names"
+      )
+  widths = {"class_names": len(class_names)} if class_names else {}
+  for name, values in read.items():
+    if labels.are_one_hot(values):
+      widths[archive.names[name]] = values.shape[1]
+  if len(set(widths.values())) > 1:
+    found = ", ".join(f"{name} has {width}" for name, width in widths.items())
+    raise ValueError(
+      f"{archive.location}: {found}: one-hot labels need a column for each class in every split"
+    )
+  if labels.are_one_hot(read[names["train"]]):
+    empty = np.flatnonzero(~read[names["train"]].any(0))
+    if len(empty):
+      raise ValueError(
+        f"{archive.location}: no row of {archive.names[names['train']]} is of class {empty[0]}: "
+        "each class needs training images"
       )
 
 

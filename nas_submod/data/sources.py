@@ -46,20 +46,19 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     ValueError: There is no such source, or it holds no labelled images.
   """
   name, _, path = source.partition(":")
+  is_folder = pathlib.Path(source).is_dir()
   is_bare_path = not path or pathlib.Path(source).exists()
-  if name not in KINDS and is_bare_path and source.lower().endswith(".npz"):
-    name, path = "npz", source
-  elif (
-    name not in KINDS and source.startswith(("/", "./", "../")) and pathlib.Path(source).is_dir()
-  ):
+  if name not in KINDS and is_folder and source.startswith(("/", "./", "../")):
     name, path = "folder", source
+  elif name not in KINDS and is_bare_path and source.lower().endswith(".npz"):
+    name, path = "npz", source
   if name not in KINDS:
     try:
       return tfds_sets.open_source(source, data_dir)
     except tfds_sets.UnknownSetError as error:
       kinds = [kind for kind in KINDS if KINDS[kind].help]
       hint = did_you_mean(name, ["digits", *kinds, *tfds_sets.names()])
-      if pathlib.Path(source).is_dir():
+      if is_folder:
         hint = f"; did you mean folder:{source}?"
       raise ValueError(f"{error}; allowed are {_allowed()}{hint}") from error
   kind = KINDS[name]

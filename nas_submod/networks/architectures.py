@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from nas_submod.files import local_path, read_json
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.validation import located
 
 # The baseline of the paper: stages of 2, 3, 4, 3, 3 and 1 blocks.
 _MOBILENET_V2 = "e6 e6 | e6 e6 e6 | e6 e6 e6 e6 | e6 e6 e6 | e6 e6 e6 | e6"
@@ -53,7 +54,7 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
     ValueError: If the text is none of these, or the architecture does not belong to the space.
   """
   if text.endswith(".json"):
-    return space.check(_from_file(local_path(text)))
+    return _from_file(space, local_path(text))
   named = ARCHITECTURES.get(space.name, {})
   if text in named:
     return space.parse(named[text])
@@ -61,7 +62,7 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
     return space.check([int(number) for number in re.findall(r"\d+", text)])
   # Unlike pathlib, os.path is False for a name that no file may have.
   if text and os.path.isfile(result := os.path.join(text, "result.json")):
-    return space.check(_from_file(pathlib.Path(result)))
+    return _from_file(space, pathlib.Path(result))
   if "|" not in text and len(space.stages) > 1:
     raise ValueError(
       f"unknown architecture {text!r}; allowed: {', '.join([*named, 'a result.json'])}, "
@@ -70,11 +71,19 @@ def read(space: SearchSpace, text: str) -> tuple[int, ...]:
   return space.parse(text)
 
 
-def _from_file(path: pathlib.Path) -> list[int]:
+def _from_file(space: SearchSpace, path: pathlib.Path) -> tuple[int, ...]:
+  """The network of a result.json; its options must have the names that they have in the space."""
   if not path.is_file():
     raise ValueError(f"there is no {path}: run experiments.search first")
   content = read_json(path)
-  try:
-    return [int(option) for option in content["architecture"]]
-  except (ValueError, KeyError, TypeError, OverflowError) as error:
-    raise ValueError(f"{path} is not a result.json of a search: it has no architecture") from error
+  if not isinstance(content, dict) or not isinstance(content.get("architecture"), list):
+    raise ValueError(f"{path} is not a result.json of a search: it has no architecture")
+  with located(str(path)):
+    architecture = space.check(content["architecture"])
+    line = content.get("text")
+    if isinstance(line, str) and space.key(space.parse(line)) != space.key(architecture):
+      raise ValueError(
+        f"its network is {line}, but its numbers are {space.text(architecture)} in space "
+        f"{space.name}: take the config of its search"
+      )
+  return architecture

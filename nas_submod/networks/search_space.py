@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_submod.networks.blocks import Option
+from nas_submod.validation import located
 
 EMPTY = "."
 
@@ -176,8 +177,13 @@ class SearchSpace:
     return "|".join(".".join(canonical[where]) for where in self.stage_slices)
 
   def from_key(self, key: str) -> tuple[int, ...]:
-    """The canonical architecture of a key, the inverse of `key`."""
-    return self.check([int(option) for option in key.replace("|", ".").split(".")])
+    """The canonical architecture of a key, the inverse of `key`.
+
+    Raises:
+      ValueError: If it is no key of the space.
+    """
+    with located(f"{key!r} is no network of space {self.name}"):
+      return self.check([int(option) for option in key.replace("|", ".").split(".")])
 
   def mask(self, architecture: Any) -> Any:
     """Masks of architectures. `[..., positions] -> [..., n]` bool; traceable."""

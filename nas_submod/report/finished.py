@@ -143,6 +143,8 @@ def read(workdir: str | os.PathLike) -> Finished:
   if not (isinstance(result["finalists"], list) and result["finalists"]):
     raise ValueError(f"{path / RESULT_FILE} is damaged, it has no finalists")
   inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
+  if not isinstance(inputs, dict | None):
+    raise ValueError(f"{path / INPUTS_FILE} is damaged, it is no JSON object")
   return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
 
 

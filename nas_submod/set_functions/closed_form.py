@@ -109,8 +109,8 @@ def table(values: Any) -> SetFunction:
     raise ValueError(f"values must be numbers or -inf, got {given[~(given < np.inf)][0]}")
   values = jnp.asarray(given)
   n = max(values.size.bit_length() - 1, 0)
-  if values.shape != (2**n,):
-    raise ValueError(f"a table needs a power of two of values, got shape {values.shape}")
+  if values.shape != (2**n,) or not n:
+    raise ValueError(f"a table needs 2, 4, 8, ... values, got shape {values.shape}")
   return SetFunction(value=Partial(_table_value, values), n=n)
 
 

@@ -185,6 +185,14 @@ def test_a_function_is_not_monotone_if_checks_fail_more_often_than_noise_explain
   assert bound._is_not_monotone(measured, violations) == expected
 
 
+@pytest.mark.parametrize("kind", [jnp.int8, jnp.int32, jnp.float32])
+def test_gains_of_small_integers_do_not_overflow(kind):
+  problem = ns.Problem([-1, -1], [1, 10], 10)
+  value = lambda mask: jnp.where(mask[1], 50, jnp.where(mask[0], -80, -100)).astype(kind)  # noqa: E731
+  result = ns.maximize(problem, value, greedy("density:0"), traceable=True)
+  assert (result.value, result.upper_bound) == (-80, 50)
+
+
 def test_without_gains_at_the_required_set_the_bound_is_infinite():
   problem, function = instances.two_knapsacks(0), instances.integer_coverage(0)
   value = set_functions.on_host(function)

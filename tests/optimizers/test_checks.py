@@ -30,7 +30,6 @@ def weigh(masks):
     (set_functions.table(np.arange(8.0)), True, "takes sets of 3 elements, the problem has 4"),
     (lambda mask: mask * 1.0, True, "must return one real number for one set"),
     (lambda mask: (mask.sum(), 0), True, "must return one real number for one set"),
-    (lambda mask: mask.any(), True, "must return one real number for one set"),
     (lambda mask: mask.sum() * 1j, True, "must return one real number for one set"),
     (lambda masks: masks.sum(axis=1), True, "cannot be traced for one set"),
     (lambda mask: float(np.sum(np.asarray(mask))), True, "needs traceable=False"),

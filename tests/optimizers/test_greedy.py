@@ -268,3 +268,18 @@ def test_a_sample_that_could_not_be_measured_is_drawn_again(traceable):
   )
   assert not all_fail.mask.any()
   assert all_fail.evaluations == 11
+
+
+@pytest.mark.parametrize(
+  ("groups", "cost", "gains", "best"),
+  [
+    ([0, 0], [0.0, 0.0], [1e19, 5e19], 1),  # Gain per price would overflow.
+    ([-1, -1], [3e9, 2e9], [1e-30, 9e-30], 1),  # It would be rounded to 0.
+  ],
+)
+def test_densities_may_be_as_large_or_small_as_gains_and_prices_make_them(
+  groups, cost, gains, best
+):
+  problem = ns.Problem(groups, cost, max(*cost, 1.0))
+  result = ns.maximize(problem, lambda masks: masks @ np.array(gains), greedy("density:0"))
+  assert np.flatnonzero(result.mask).tolist() == [best]

@@ -418,3 +418,9 @@ def test_there_are_at_most_as_many_measurements_as_evaluations():
 
   ns.maximize(problem, value, ns.optimizers.surrogate(evaluations=2, batch=4))
   assert len(calls) == 2
+
+
+def test_a_set_that_could_not_be_measured_is_never_the_answer():
+  problem = ns.Problem([-1] * 4, [1, 2, 3, 1.5], 4.5)
+  result = ns.maximize(problem, lambda masks: np.full(len(masks), -np.inf), ONE)
+  assert result.value == -np.inf and not result.mask.any()

@@ -283,7 +283,7 @@ def _surrogate(evaluations: int, batch: int, design: int, given: Given) -> Optim
   def best(state: SurrogateState) -> tuple[jax.Array, jax.Array]:
     data = state.data
     winner = jnp.argmax(state.means)
-    found = data.counts[winner] > 0
+    found = state.means[winner] > -jnp.inf
     return (
       jnp.where(found, data.masks[winner], state.problem.required),
       jnp.where(found, data.values[winner], -jnp.inf),

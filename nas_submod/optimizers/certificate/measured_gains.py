@@ -68,7 +68,11 @@ def gains_at_ends(problem: Problem, value: Callable[..., Any], mask: np.ndarray)
 def _gains_at_ends(problem, value, mask):
   n, groups = problem.n, problem.groups
   masks = jnp.stack([problem.required, mask])
-  values = jnp.stack([value(mask) for mask in masks])
+
+  def of(mask):  # Differences of small or unsigned integers would overflow.
+    return jnp.asarray(value(mask), jnp.float32)
+
+  values = jnp.stack([of(mask) for mask in masks])
 
   def gain(place):
     row, element = jnp.divmod(place, n)
@@ -76,15 +80,15 @@ def _gains_at_ends(problem, value, mask):
     if not isinstance(value, SetFunction):
       # A plain function may be defined for feasible sets only: leave the element's group out.
       base &= (groups != groups[element]) | (groups < 0)
-      before = value(base)
-    return value(base.at[element].set(True)) - before
+      before = of(base)
+    return of(base.at[element].set(True)) - before
 
   if isinstance(value, SetFunction) and value.init and value.gains:
     gains = jnp.stack([value.gains(value.init(mask)) for mask in masks])
   else:
     gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
   fits = jnp.stack([addable(problem), problem.additions(mask).fits])
-  return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
+  return fits, masks, values, gains.astype(jnp.float32)
 
 
 def measured_gains(problem: Problem, measurements: Measurements) -> Gains:

@@ -41,7 +41,9 @@ def check_value(problem: Problem, value: Any, traceable: bool) -> None:
       f"batches on the host needs traceable=False): {first_line(error)}"
     ) from error
   is_array = isinstance(found, jax.ShapeDtypeStruct) and found.shape == ()
-  if not is_array or not any(jnp.issubdtype(found.dtype, k) for k in (jnp.integer, jnp.floating)):
+  if not is_array or not any(
+    jnp.issubdtype(found.dtype, k) for k in (jnp.bool_, jnp.integer, jnp.floating)
+  ):
     raise ValueError(f"value must return one real number for one set, `[n] -> []`, got {found}")
 
 

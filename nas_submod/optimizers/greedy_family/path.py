@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from nas_submod.optimizers import ties
-from nas_submod.problem import Additions, Problem
+from nas_submod.problem import SMALLEST_COST, Additions, Problem
 
 # Gain of an element that could not be measured. It is finite: differences of -inf would be NaN.
 LOWEST = float(jnp.finfo(jnp.float32).min)
-SMALLEST_PRICE = 1e-20  # free elements come first, in order of their gain
+SMALLEST_PRICE = SMALLEST_COST  # free elements come first, in order of their gain
 
 
 class GreedyPath(NamedTuple):
@@ -98,10 +98,17 @@ class Densities(NamedTuple):
 
 
 def densities(gain: jax.Array, rate: jax.Array, scale: jax.Array) -> Densities:
-  """Densities of gains `[n]` at rates `per_price [n]`; `scale []` as in `GreedyPath`."""
+  """Densities of gains `[n]` at rates `per_price [n]`, up to a common factor.
+
+  `scale []` is as in `GreedyPath`. The factor is a power of two that brings it near 1: products of
+  very large or small gains and rates would leave the range of float32.
+  """
   # The terms are scaled one by one, because the sum of both may overflow float32.
   room = ties.ROUNDING * scale + ties.ROUNDING * jnp.minimum(jnp.abs(gain), -LOWEST)
   gain = jnp.where(jnp.abs(gain) <= room, 0.0, gain)  # a gain within rounding is no gain
+  unit = jnp.ldexp(jnp.float32(1), -jnp.frexp(scale)[1].clip(-100, 100))
+  gain = jnp.where(gain > LOWEST, jnp.maximum(gain * unit, LOWEST), LOWEST)
+  room = room * unit
   computed = density(gain, rate)
   # Half of the density at most, so that `lower` stays positive where `room * rate` overflows.
   room = jnp.where(gain > 0, jnp.minimum(room * rate, 0.5 * computed), room)

@@ -66,13 +66,13 @@ def reader(sheet: Sheet) -> Callable[[SearchSpace], dict[str, float]]:
   base: dict[str, float] = {}
   known: dict[Piece, float] = {}
   for row in sheet.rows:
-    keep(base, lines, "base", row.number("base_ms"), row, again=True)
+    keep(base, lines, "base", row.number("base_ms"), row)
     layer, shape = row.whole("layer"), _Shape(*map(row.positive, ("in_size", *_SIZES)))
     if shapes.setdefault(layer, shape) != shape:
       raise ValueError(f"{row.where}: layer {layer} is {shape}, above {shapes[layer]}")
     option, value = _option(row), row.number("delta_vs_skip")
     keep(seen, lines, (layer, option), value, row)
-    keep(found, lines, (shape, option), value, row, again=True)
+    keep(found, lines, (shape, option), value, row)
     if option:
       known |= dict.fromkeys(_pieces(row, shape, option), value)
     elif value:

@@ -50,10 +50,7 @@ def predict(
   """
   sums = []
   for key in keys:
-    try:
-      names = parts_of(space, space.from_key(key))
-    except ValueError as error:
-      raise ValueError(f"{key!r} is no network of space {space.name}: {error}") from None
+    names = parts_of(space, space.from_key(key))
     sums.append(sum(milliseconds[name] for name in names) - correction * (len(names) - 1))
   return np.array(sums)
 

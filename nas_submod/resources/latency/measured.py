@@ -70,6 +70,8 @@ def read_measured(sheet: Sheet) -> Measured:
     if part.lower() == "correction_ms":
       raise ValueError(f"{row.where}: {part} is no part; write it as # correction_ms: VALUE")
     kind, key = kind_of(part)
+    if not kind and re.match(r"(network|check)s?\W", part, re.IGNORECASE):
+      raise ValueError(f"{row.where}: {part!r}; allowed: {NETWORK}KEY or {CHECK}KEY")
     value = row.number(number)
     if kind and not value:
       raise ValueError(f"{row.where}: {number} is 0; allowed for a network: a positive number")
@@ -117,6 +119,9 @@ def fitted(sheet: Sheet, table: Measured, space: SearchSpace) -> Measured:
     ValueError: If the table belongs to another space, or its networks need parts that it lacks.
   """
   _check_space(sheet, space)
+  with located(f"latency table {sheet.path}"):
+    for key in (*table.networks, *table.checks):
+      space.from_key(key)
   if table.correction is not None or not table.networks:
     return table._replace(correction=table.correction or 0.0)
   check_complete(space, table.parts, f"latency table {sheet.path}")

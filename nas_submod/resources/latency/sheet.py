@@ -167,7 +167,9 @@ def parse(path: str, text: str) -> Sheet:
     if cells[0].startswith("#"):
       key, colon, value = ",".join(cells).lstrip("# ").partition(":")
       key, value = key.strip(), value.strip(" ,")  # A spreadsheet fills rows with commas.
-      if difflib.get_close_matches(key.lower(), ["correction_ms"], cutoff=0.8):
+      key = key.lower() if key.lower() in _MEANINGFUL else key
+      first = key.lower().split("=")[0].strip()
+      if difflib.get_close_matches(first, ["correction_ms"], cutoff=0.8):
         key = key.lower()
         if key != "correction_ms" or not colon:
           raise ValueError(f"{path} line {number}: {key!r}; allowed: # correction_ms: MILLISECONDS")
@@ -211,15 +213,13 @@ def _lines(path: str, text: str) -> Iterator[tuple[int, Sequence[str]]]:
         yield number, cells
 
 
-def keep(
-  found: dict, lines: dict, key: object, value: float, row: Row, again: bool = False
-) -> None:
+def keep(found: dict, lines: dict, key: object, value: float, row: Row) -> None:
   """Stores a number under a key in `found`, and its place in `lines`.
 
   Raises:
-    ValueError: If the key already has a number; with `again`, only if that number differs.
+    ValueError: If the key already has another number.
   """
-  if key in found and not (again and found[key] == value):
+  if key in found and found[key] != value:
     raise ValueError(
       f"{row.where}: {value} ms here, but {found[key]} ms for the same in {lines[key]}; keep one "
       "of them"

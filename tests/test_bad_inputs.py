@@ -1,6 +1,7 @@
 """Bad inputs: each ends with one line that says what was wrong, where, and what is allowed."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from nas_submod.networks import architectures, spaces
 from nas_submod.networks.parts import parts
 from nas_submod.report import finished
 from tests import tiny_config, tiny_data
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 TINY = spaces.from_config(tiny_config.get_config().space)
 NAN, INF = float("nan"), float("inf")
@@ -91,10 +94,14 @@ def line(**changes):
   return json.dumps(row | changes).encode()
 
 
-SEARCH = '{"space": 0, "search": 0, "seed": 0, "data": 0, "train": 0}'
-RESULT = """{
-  "path": [], "finalists": [], "signal": 0, "architecture": [], "budget": {}, "score": "accuracy"
-}"""
+SEARCH = '{"space": {}, "search": {}, "seed": 0, "data": {}, "train": {}}'
+RESULT = json.loads((ROOT / "docs/mlperf_tiny/result.json").read_text())
+
+
+def result_with(**changes):
+  return json.dumps(RESULT | changes)
+
+
 BAD = [
   # Fields that are unknown or missing.
   (config, {"serach": 3}, 'unknown field config.serach. Did you mean "search"? Allowed: '),
@@ -266,14 +273,24 @@ BAD = [
   (finished_search, {}, "config.json cannot be read (No such file or directory): is "),
   (finished_search, {"config.json": "{}"}, "result.json cannot be read (No such file"),
   (finished_search, {"config.json": "{}", "result.json": "{"}, "result.json is damaged"),
-  (finished_search, {"config.json": "{}", "result.json": "{}"}, "config.json has no data: it is"),
-  (finished_search, {"config.json": SEARCH, "result.json": "{}"}, "result.json has no architectur"),
+  (finished_search, {"config.json": "{}", "result.json": "{}"}, "config.json has no space: it is"),
+  (finished_search, {"config.json": SEARCH, "result.json": "{}"}, "result.json has no path: it is"),
   (finished_search, {"config.json": SEARCH, "result.json": "[]"}, "result.json is damaged, it"),
   (finished_search, {"config.json": "[]", "result.json": "{}"}, "config.json is damaged, it is no"),
   (
     finished_search,
-    {"config.json": SEARCH, "result.json": RESULT},
+    {"config.json": SEARCH, "result.json": result_with(finalists=[])},
     "is damaged, it has no finalist",
+  ),
+  (
+    finished_search,
+    {"config.json": SEARCH, "result.json": result_with(seconds={"total": 1})},
+    "result.json has no seconds.compile: it is not that of a search",
+  ),
+  (
+    finished_search,
+    {"config.json": SEARCH, "result.json": result_with(value="high")},
+    "result.json is damaged: value is 'high'",
   ),
 ]
 

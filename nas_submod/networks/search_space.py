@@ -135,7 +135,8 @@ class SearchSpace:
         where the start set has a block.
     """
     given = np.asarray(architecture).ravel()
-    if given.dtype.kind not in "biuf" or np.any(given != np.floor(given)):
+    is_fraction = given.dtype.kind == "f" and np.any(given != np.floor(given))
+    if is_fraction or given.dtype.kind not in "biufO":
       raise ValueError(f"architecture is {given.tolist()}; allowed are whole numbers")
     values = tuple(int(option) for option in given)
     if len(values) != self.positions:

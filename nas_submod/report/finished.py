@@ -26,6 +26,23 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 RESULT_FILE = "result.json"
+# Fields that reports read, with their types; those of a section come after it.
+_NUMBER = (int, float, type(None))
+_CONFIG = {"space": dict, "search": dict, "seed": int, "data": dict, "train": dict}
+_RESULT: Mapping[str, type | tuple[type, ...]] = {
+  **dict.fromkeys(("path", "finalists", "architecture", "binding"), list),
+  **dict.fromkeys(("budget", "resources", "evaluations", "seconds", "signal", "violations"), dict),
+  **dict.fromkeys(("score", "optimizer", "devices"), str),
+  **dict.fromkeys(("value", "standard_error", "upper_bound", "rounds", "compilations"), _NUMBER),
+  **{
+    f"evaluations.{n}": int for n in ("trained", "scored", "reused", "failed", "journal", "steps")
+  },
+  "evaluations.causes": dict,
+  **{f"seconds.{name}": _NUMBER for name in ("total", "compile", "train", "score", "rest")},
+  **{f"signal.{name}": _NUMBER for name in ("mean_gain_of_first_additions", "ratio")},
+  **{f"signal.{name}": _NUMBER for name in ("replicate_standard_deviation", "replicates")},
+  **{f"resources.{name}": _NUMBER for name in ("params", "madds")},
+}
 
 
 class Finished(NamedTuple):
@@ -131,16 +148,17 @@ def read(workdir: str | os.PathLike) -> Finished:
       f"{error.filename} cannot be read ({error.strerror}): is {path} the --workdir of a search, "
       "and did it end? The same search command continues it"
     ) from error
-  needed = {
-    CONFIG_FILE: (config, {"space", "search", "seed", "data", "train"}),
-    RESULT_FILE: (result, {"path", "finalists", "signal", "architecture", "budget", "score"}),
-  }
-  for name, (content, fields) in needed.items():
+  for name, content, needed in ((CONFIG_FILE, config, _CONFIG), (RESULT_FILE, result, _RESULT)):
     if not isinstance(content, dict):
       raise ValueError(f"{path / name} is damaged, it is no JSON object")
-    if missing := fields - set(content):
-      raise ValueError(f"{path / name} has no {min(missing)}: it is not that of a search")
-  if not (isinstance(result["finalists"], list) and result["finalists"]):
+    for field, kind in needed.items():
+      *section, last = field.split(".")
+      inside = content[section[0]] if section else content
+      if last not in inside:
+        raise ValueError(f"{path / name} has no {field}: it is not that of a search")
+      if not isinstance(inside[last], kind):
+        raise ValueError(f"{path / name} is damaged: {field} is {inside[last]!r}")
+  if not result["finalists"]:
     raise ValueError(f"{path / RESULT_FILE} is damaged, it has no finalists")
   inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
   if not isinstance(inputs, dict | None):

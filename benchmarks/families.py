@@ -79,7 +79,7 @@ FAMILIES: Mapping[str, Callable[[SearchSpace, int], Network]] = {
 
 
 def widest(
-  family: str, space: SearchSpace, budget: Mapping[str, float], table: resources.Table
+  family: str, space: SearchSpace, budget: Mapping[str, float], table: resources.Resources
 ) -> Network:
   """The widest network of a family within budgets.
 

@@ -35,7 +35,7 @@ def choose_architectures(
   space: SearchSpace,
   budget: Mapping[str, int | float],
   count: int,
-  table: resources.Table = resources.RESOURCES,
+  table: resources.Resources = resources.RESOURCES,
 ) -> list[list[int]]:
   """Chooses random networks, from the start network to full ones, sorted by multiply-adds."""
   rng = np.random.default_rng(0)

@@ -165,14 +165,14 @@ def _untrained(config: ConfigDict) -> Subject:
 
 def _resources(
   network: trained.Trained, settings: Mapping[str, Any]
-) -> tuple[resources.Table, dict[str, int | float]]:
+) -> tuple[resources.Resources, dict[str, int | float]]:
   """The resources of `config.resources`, and their costs.
 
   A latency and resources of one's own are left out if they can no longer be counted: their files
   may be gone, or belong to another space now.
   """
 
-  def counted(settings: Mapping[str, Any]) -> tuple[resources.Table, dict[str, int | float]]:
+  def counted(settings: Mapping[str, Any]) -> tuple[resources.Resources, dict[str, int | float]]:
     known = resources.from_config(settings)
     return known, resources.network_cost(network.space, network.architecture, known)
 

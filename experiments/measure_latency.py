@@ -25,7 +25,7 @@ from nas_submod.fields import check_config
 from nas_submod.files import local_path
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.latency import measured, open_table, samples
+from nas_submod.resources.latency import by_part, open_table, samples
 from nas_submod.resources.latency.fit import check_complete
 from nas_submod.validation import at_least_one
 from nas_submod.workdir import held
@@ -45,7 +45,7 @@ FROM_CSV = flags.DEFINE_string("from_csv", None, "Fit the correction of this tab
 
 
 def main(config: ConfigDict) -> None:
-  """Measures, exports the parts, or fits what another device has measured."""
+  """Measures, exports the parts, or fits what another device has by_part."""
   try:
     console = common.start_console()
     check_config(config, ("space",))
@@ -112,7 +112,7 @@ def measure_here(
     )
   about = measure.comments(space, RUNTIME.value, THREADS.value, DEVICE.value or "")
   about["protocol"] += f", {SWEEPS.value} sweeps"
-  measured.write_measured(path, table, about)
+  by_part.write_measured(path, table, about)
   log.unlink()
   finish(space, table, path, console)
 
@@ -144,19 +144,19 @@ def export_parts(
 def from_csv(space: SearchSpace, source: str, console: Console) -> None:
   """Fits the correction of a table that was measured elsewhere."""
   found = open_table(source)
-  table = measured.read_measured(found)
+  table = by_part.read_measured(found)
   if table.networks:
     table = table._replace(correction=None)  # It is fitted again.
-  table = measured.fitted(found, table, space)
+  table = by_part.fitted(found, table, space)
   check_complete(space, table.parts, f"latency table {source}")
   path = output("latency.csv")
   about = {key: value for key, value in found.comments.items() if key != "correction_ms"}
-  measured.write_measured(path, table, about)
+  by_part.write_measured(path, table, about)
   finish(space, table, path, console)
 
 
 def finish(
-  space: SearchSpace, table: measured.Measured, path: pathlib.Path, console: Console
+  space: SearchSpace, table: by_part.Measured, path: pathlib.Path, console: Console
 ) -> None:
   """Prints how good a table is, and how to use it."""
   console.print(measure.report(space, table), markup=False)

@@ -15,7 +15,7 @@ from PIL import Image
 import nas_submod
 from nas_submod import data, resources
 from nas_submod.data import pixels, stream
-from nas_submod.export import deploy, formats, measured, verify
+from nas_submod.export import deploy, file_costs, formats, verify
 from tests import tiny_config
 
 pytest.importorskip("onnxruntime", reason="needs .[export]")
@@ -163,12 +163,12 @@ def test_files_are_held_against_the_resources(run, exported):
   assert found["flash"] == {"model_int8.tflite": cost["flash"]}
   assert found["memory"]["model_int8.tflite, arena"] == cost["memory"]
   assert found["latency_ms"].keys() == {"onnxruntime", "LiteRT"}
-  over = measured.over(found, {"params": 1, "madds": 1e9, "latency_ms": 1e-9}, "litert")
+  over = file_costs.over(found, {"params": 1, "madds": 1e9, "latency_ms": 1e-9}, "litert")
   assert [line.split()[0] for line in over] == ["params", "latency_ms"] and "LiteRT" in over[1]
 
 
 def test_a_budget_that_is_exceeded_by_one_is_told_from_it():
-  [line] = measured.over({"params": {"model.onnx": 1_234_567}}, {"params": 1_234_566}, "")
+  [line] = file_costs.over({"params": {"model.onnx": 1_234_567}}, {"params": 1_234_566}, "")
   assert line == "params is 1,234,567 in model.onnx, above the budget of 1,234,566"
 
 

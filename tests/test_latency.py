@@ -7,7 +7,7 @@ import pytest
 from nas_submod import networks
 from nas_submod.networks import blocks, layers, spaces
 from nas_submod.networks.parts import fingerprint, parts
-from nas_submod.resources.latency import fit, from_table, measured, pieces
+from nas_submod.resources.latency import by_part, fit, from_table, pieces
 from nas_submod.resources.latency.sheet import parse
 from tests.latency_cases import (
   DIGITS,
@@ -105,13 +105,13 @@ def test_whole_networks_in_a_table_fit_its_correction(tmp_path):
 
 
 def test_a_written_table_reads_as_it_was(tmp_path):
-  found = measured.Measured(
+  found = by_part.Measured(
     {"stem": 1.5, 'odd, "name"': 0.25}, {"1.0|1": 3.0}, {"0.0|1": 2.5}, 0.125
   )
   path = tmp_path / "t.csv"
-  measured.write_measured(path, found, {"device": "a, b: c\nd"})
+  by_part.write_measured(path, found, {"device": "a, b: c\nd"})
   sheet = parse(str(path), path.read_text())
-  assert measured.read_measured(sheet) == found
+  assert by_part.read_measured(sheet) == found
   assert sheet.comments["device"] == "a, b: c d"
 
 
@@ -207,7 +207,7 @@ def test_a_table_of_another_style_is_not_one_of_parts():
   with pytest.raises(
     ValueError, match=r"t\.csv has the columns layer, op; allowed: part and milli"
   ):
-    measured.read_measured(parse("t.csv", "layer,op\n1,skip"))
+    by_part.read_measured(parse("t.csv", "layer,op\n1,skip"))
 
 
 def test_what_a_table_lacks_for_a_space_is_named(tmp_path):

@@ -12,7 +12,7 @@ from nas_submod import resources
 from nas_submod.export import timing
 from nas_submod.networks import spaces
 from nas_submod.networks.parts import parts
-from nas_submod.resources.latency import fit, from_table, measured, samples
+from nas_submod.resources.latency import by_part, fit, from_table, samples
 from nas_submod.resources.latency.sheet import parse
 from tests import tiny_config
 from tests.latency_cases import (
@@ -121,7 +121,7 @@ def test_a_measured_table_limits_a_search(tmp_path):
   sheet = parse(str(table), table.read_text())
   assert sheet.comments["runtime"].startswith("onnxruntime 1.")
   assert {"device", "threads", "date", "versions", "space", "correction_ms"} <= set(sheet.comments)
-  found = measured.read_measured(sheet)
+  found = by_part.read_measured(sheet)
   assert (len(found.parts), len(found.networks), len(found.checks)) == (len(parts(space)), 3, 4)
   known = resources.from_config({"latency": str(table)})
   costs = resources.network_cost(space, space.start, known)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas_submod import files
 from nas_submod.data.loading import Split
-from nas_submod.export import card, classify, measured, tflite_runtimes, timing, verify
+from nas_submod.export import card, classify, file_costs, tflite_runtimes, timing, verify
 from nas_submod.export.extras import package
 from nas_submod.export.formats import FORMATS, Choice
 from nas_submod.export.model import Model, make_model
@@ -77,7 +77,7 @@ def deploy(
   rows = {name: _file_facts(name, at, model) for name, at in loaded.items()}
   accuracy = _check(subject, loaded, rows, on_progress)
   _time(loaded, rows, on_progress)
-  found = measured.in_files(rows, output, subject.settings)
+  found = file_costs.in_files(rows, output, subject.settings)
   content = {
     "network": network_facts(subject),
     "data": data_of_card(network),
@@ -88,7 +88,7 @@ def deploy(
     "units": dict(subject.units),
     "budget": dict(subject.budget),
     "measured": found,
-    "over_budget": measured.over(found, subject.budget, _timed_runtime(subject.settings)),
+    "over_budget": file_costs.over(found, subject.budget, _timed_runtime(subject.settings)),
     "formats": rows,
     "left_out": dict(choice.left_out),
     "earlier": [f.file for f in FORMATS.values() if (output / f.file).exists()],

@@ -15,7 +15,7 @@ from nas_submod.networks.parts import parts as parts_of_space
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources import network_costs
 from nas_submod.resources.latency import fit
-from nas_submod.resources.latency.measured import Measured, kind_of
+from nas_submod.resources.latency.by_part import Measured, kind_of
 from nas_submod.resources.latency.samples import Samples
 
 Show = Callable[[str, int, int], None]  # activity, done, of how many

@@ -16,7 +16,7 @@ from nas_submod.export.tflite_file import quantize_tflite, write_tflite
 from nas_submod.networks.layer import Layer, Variables
 from nas_submod.networks.parts import parts
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.resources.latency.measured import CHECK, NETWORK, quoted
+from nas_submod.resources.latency.by_part import CHECK, NETWORK, quoted
 from nas_submod.resources.latency.samples import Samples
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.text import number
-from nas_submod.resources import Resource, Table, network_cost, network_costs
+from nas_submod.resources import Resource, Resources, network_cost, network_costs
 from nas_submod.resources.feasibility import (
   Place,
   forbidden,
@@ -20,7 +20,7 @@ _DRAWN = 1_000  # random networks for the median
 
 
 def feasibility_lines(
-  space: SearchSpace, budget: Mapping[str, int | float], table: Table
+  space: SearchSpace, budget: Mapping[str, int | float], table: Resources
 ) -> list[str]:
   """Describes what checked budgets allow among the networks that contain the start set."""
   drawn = random_networks(space, _DRAWN, np.random.default_rng(0))

@@ -65,7 +65,7 @@ class Finished(NamedTuple):
   result: Mapping[str, Any]
   evaluations: tuple[Evaluation, ...]
   space: SearchSpace
-  resources: resources.Table
+  resources: resources.Resources
   score: Score
   inputs: Mapping[str, str]
   notes: tuple[str, ...] = ()
@@ -119,7 +119,9 @@ def make(
   )
 
 
-def _resources_of(settings: Mapping[str, Any] | None) -> tuple[resources.Table, tuple[str, ...]]:
+def _resources_of(
+  settings: Mapping[str, Any] | None,
+) -> tuple[resources.Resources, tuple[str, ...]]:
   """The resources of a config that can still be computed, and notes on the others."""
   given, notes = dict(settings or {}), []
   for name, value in dict(given).items():

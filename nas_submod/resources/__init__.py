@@ -7,14 +7,14 @@ a file with a `Resource` here and a line in `settings.from_config`.
 from nas_submod.resources.base import NotApplicableError, Resource
 from nas_submod.resources.costs import mask_cost, network_cost, network_costs
 from nas_submod.resources.limits import budgets, check_budget, knapsacks
-from nas_submod.resources.settings import RESOURCES, Table, from_config
+from nas_submod.resources.settings import RESOURCES, Resources, from_config
 from nas_submod.resources.table import tabulate, tabulated
 
 __all__ = [
   "RESOURCES",
   "NotApplicableError",
   "Resource",
-  "Table",
+  "Resources",
   "budgets",
   "check_budget",
   "from_config",

@@ -10,10 +10,10 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction, NotApplicableError, Resource
-from nas_submod.resources.settings import RESOURCES, Table
+from nas_submod.resources.settings import RESOURCES, Resources
 
 
-def named(names: Sequence[str], table: Table = RESOURCES) -> tuple[Resource, ...]:
+def named(names: Sequence[str], table: Resources = RESOURCES) -> tuple[Resource, ...]:
   """The resources of these names.
 
   Raises:
@@ -31,7 +31,7 @@ def cost_of(resource: Resource, space: SearchSpace) -> CostFunction:
 
 
 def network_cost(
-  space: SearchSpace, architecture: Sequence[int], table: Table = RESOURCES
+  space: SearchSpace, architecture: Sequence[int], table: Resources = RESOURCES
 ) -> dict[str, int | float]:
   """The cost of one network in every resource.
 
@@ -59,7 +59,7 @@ def network_cost(
 
 
 def network_costs(
-  space: SearchSpace, architectures: Any, names: Sequence[str], table: Table = RESOURCES
+  space: SearchSpace, architectures: Any, names: Sequence[str], table: Resources = RESOURCES
 ) -> np.ndarray:
   """The exact costs of many networks, on the host.
 
@@ -78,7 +78,9 @@ def network_costs(
   return mask_cost(space, names, table)(space.mask(np.asarray(architectures)))
 
 
-def mask_cost(space: SearchSpace, names: Sequence[str], table: Table = RESOURCES) -> CostFunction:
+def mask_cost(
+  space: SearchSpace, names: Sequence[str], table: Resources = RESOURCES
+) -> CostFunction:
   """The function `mask [..., n] -> costs [..., m]` of these resources. Traceable.
 
   NumPy masks give int64 and JAX masks int32, or float64 and float32 if a resource is not a whole

@@ -14,7 +14,7 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
 from nas_submod.resources.feasibility import least_and_most
-from nas_submod.resources.settings import RESOURCES, Table
+from nas_submod.resources.settings import RESOURCES, Resources
 
 # Fields of every config, so that flags can set them; a latency needs a table.
 _FIELDS = (*RESOURCES, "latency_ms")
@@ -35,7 +35,7 @@ def budgets(**limits: float) -> dict[str, Any]:
 
 
 def check_budget(
-  space: SearchSpace, budget: Mapping[str, Any], table: Table = RESOURCES
+  space: SearchSpace, budget: Mapping[str, Any], table: Resources = RESOURCES
 ) -> dict[str, int | float]:
   """The budgets of a config, without those that are None.
 
@@ -75,7 +75,7 @@ def check_budget(
   return checked
 
 
-def _other_start(space: SearchSpace, limits: Mapping[str, int | float], table: Table) -> str:
+def _other_start(space: SearchSpace, limits: Mapping[str, int | float], table: Resources) -> str:
   """Advice on another start set, for one that exceeds these limits."""
   tables = {name: table[name].table for name in limits}
   least = {name: least_and_most(space, t(space))[0] for name, t in tables.items() if t}
@@ -93,7 +93,7 @@ def _positive(name: str, value: Any) -> int | float:
 
 
 def knapsacks(
-  space: SearchSpace, budget: Mapping[str, int | float], table: Table = RESOURCES
+  space: SearchSpace, budget: Mapping[str, int | float], table: Resources = RESOURCES
 ) -> tuple[CostFunction, np.ndarray]:
   """The knapsack constraints of a budget, for `Problem(cost=..., budget=...)`.
 

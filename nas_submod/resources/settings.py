@@ -15,14 +15,14 @@ from nas_submod.resources.base import CostFunction, Resource
 from nas_submod.resources.memory import MEMORY
 from nas_submod.validation import first_line, imported
 
-Table = Mapping[str, Resource]
+Resources = Mapping[str, Resource]
 
 _CHOICES = {"params": PARAMS, "flash": FLASH, "memory": MEMORY}
 DEFAULTS = {"params": "learned", "flash": "int8", "memory": "int8"}
 _TAKEN = ("madds", "latency_ms")  # resources without a setting of the same name
 
 
-def from_config(settings: Mapping[str, Any] | None) -> Table:
+def from_config(settings: Mapping[str, Any] | None) -> Resources:
   """The resources of a search, by name.
 
   Args:

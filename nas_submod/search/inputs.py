@@ -51,7 +51,7 @@ def inputs_of(
   data: Data,
   splits: tuple[str, ...],
   space: SearchSpace,
-  table: resources.Table | None = None,
+  table: resources.Resources | None = None,
   budget: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
   """Fingerprints of the inputs of a config, by name.

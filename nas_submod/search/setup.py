@@ -52,7 +52,7 @@ class Setup(NamedTuple):
   space: SearchSpace
   data: datasets.Data
   problem: Problem
-  resources: resources.Table
+  resources: resources.Resources
   budget: dict[str, int | float]
   optimizer: Optimizer
   runs: tuple[str, ...]

@@ -69,7 +69,7 @@ class TrainingSettings(NamedTuple):
   checkpoint_every: int
   keep_checkpoints: int
   devices: int
-  resources: resources.Table
+  resources: resources.Resources
 
 
 def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> TrainingSettings:

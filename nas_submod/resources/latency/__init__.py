@@ -8,14 +8,14 @@ import numpy as np
 from nas_submod.files import local_path
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import Resource
-from nas_submod.resources.latency import by_block, by_layer, measured
+from nas_submod.resources.latency import by_block, by_layer, by_part
 from nas_submod.resources.latency.fit import check_complete
 from nas_submod.resources.latency.sheet import Sheet, parse, read
 from nas_submod.resources.table import tabulate, tabulated
 
 __all__ = ["from_table", "open_table", "runtime_of"]
 
-_STYLES = (measured, by_layer, by_block)
+_STYLES = (by_part, by_layer, by_block)
 _File = tuple[str, str, str | None]  # Path, content and device.
 
 

@@ -22,6 +22,7 @@ from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.networks import blocks, spaces
 from nas_submod.report import (
   comparison,
+  differences,
   figure,
   finished,
   gains,
@@ -246,24 +247,24 @@ def test_a_difference_is_certain_where_students_test_rejects(shift):
   for _ in range(20):
     first, second = rng.normal(shift, 1, 4).tolist(), rng.normal(0, 1, 6).tolist()
     pooled = math.sqrt((3 * np.var(first, ddof=1) + 5 * np.var(second, ddof=1)) / 8)
-    found = finished.difference(first, second, finished.Noise(pooled, 8))
+    found = differences.difference(first, second, differences.Noise(pooled, 8))
     expected = stats.ttest_ind(first, second, alternative="greater")
     assert found.certain == (expected.pvalue < 0.05)
     np.testing.assert_allclose(found.value / found.error, expected.statistic)
 
 
 def test_single_scores_have_the_noise_of_others():
-  noise = finished.Noise(0.5, 20)
-  found = finished.difference([1.0], [0.0], noise)
+  noise = differences.Noise(0.5, 20)
+  found = differences.difference([1.0], [0.0], noise)
   np.testing.assert_allclose(found.error, math.sqrt(0.5))
-  assert not found.certain and finished.difference([2.0], [0.0], noise).certain
-  assert not finished.difference([2.0], [0.0], finished.Noise(math.nan, 0)).certain
+  assert not found.certain and differences.difference([2.0], [0.0], noise).certain
+  assert not differences.difference([2.0], [0.0], differences.Noise(math.nan, 0)).certain
 
 
 def test_noise_is_pooled_over_searches(found, other):
   """Each network has as many fresh seeds, so its variance counts alike."""
   signals = [search.result["signal"] for search in (found, other)]
-  noise, count = finished.noise_of(found, other), len(found.finalists[0]["scores"])
+  noise, count = differences.noise_of(found, other), len(found.finalists[0]["scores"])
   freedom = sum(signal["replicates"] for signal in signals) * (count - 1) / count
   assert noise.freedom == freedom
   squares = [s["replicates"] * s["replicate_standard_deviation"] ** 2 for s in signals]
@@ -331,8 +332,8 @@ def test_what_beats_the_answer_is_said(found, other):
   lead = np.mean(finished.answer_scores(found)) - np.mean(finished.answer_scores(other))
   assert f"{lead:+.4f}".replace("-", "\N{MINUS SIGN}") in sentence
   own, theirs = finished.answer_scores(found), finished.answer_scores(other)
-  noise = finished.noise_of(found, other)
-  assert (kind == "Better") == finished.difference(own, theirs, noise).certain
+  noise = differences.noise_of(found, other)
+  assert (kind == "Better") == differences.difference(own, theirs, noise).certain
   for shift, word in ((-1e3, "Better"), (0, "Not surely better"), (1e3, "Worse")):
     scores = [score + shift for score in own]
     said = compared(found, scores, "another", noise)

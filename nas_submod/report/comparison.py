@@ -13,14 +13,13 @@ import numpy as np
 from nas_submod.evaluation.evaluator import mean, standard_error
 from nas_submod.files import local_path
 from nas_submod.report import network, progress
+from nas_submod.report.differences import difference, noise_of
 from nas_submod.report.document import document, figure, plot_table, section
 from nas_submod.report.figure import INK, LINES, Plot, file_name, legend, new_figure, short, style
 from nas_submod.report.finished import (
   Finished,
   accuracy,
   answer_scores,
-  difference,
-  noise_of,
   real,
   score_name,
   trainings,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nas_submod.files import local_path, read_json, write_bytes
 from nas_submod.report import finished, network
 from nas_submod.report.comparison import labels_of
+from nas_submod.report.differences import difference, noise_of
 from nas_submod.report.document import document, figure, section
 from nas_submod.report.figure import (
   INK,
@@ -22,7 +23,7 @@ from nas_submod.report.figure import (
   short,
   style,
 )
-from nas_submod.report.finished import Finished, difference, noise_of, real, row_scores, score_name
+from nas_submod.report.finished import Finished, real, row_scores, score_name
 from nas_submod.report.markup import Markup, element, escape, join, table, with_error
 from nas_submod.report.markup import network as blocks_of
 from nas_submod.report.page import PAGE_FILE

@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nas_submod.report import text
+from nas_submod.report.differences import Noise, difference, noise_of
 from nas_submod.report.finished import (
   Finished,
-  Noise,
   answer_scores,
-  difference,
-  noise_of,
   real,
   row_scores,
   score_name,

@@ -51,7 +51,11 @@ def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def check_repeats(
-  path: str, lines: list[int], tokens: list[list[int]], content: list[tuple[list, ...]]
+  path: str,
+  lines: list[int],
+  tokens: list[list[int]],
+  content: list[tuple[list, ...]],
+  what: str = "architecture",
 ) -> None:
   """Raises ValueError if two rows of one architecture have different numbers."""
   first: dict[tuple[int, ...], int] = {}
@@ -59,7 +63,7 @@ def check_repeats(
     known = first.setdefault(architecture, row)
     if content[known] != content[row]:
       raise ValueError(
-        f"{path} has the architecture {'-'.join(map(str, architecture))} in lines {lines[known]} "
+        f"{path} has the {what} {'-'.join(map(str, architecture))} in lines {lines[known]} "
         f"and {lines[row]}, with different numbers: keep one of them"
       )
 

@@ -106,7 +106,7 @@ class Table:
     table_files.check_repeats(path, lines, tokens, list(content))
     if canonical is not None:
       known = list(zip(self.scores.tolist(), self.costs.tolist()))
-      table_files.check_repeats(path, lines, canonical, known)
+      table_files.check_repeats(path, lines, canonical, known, "canonical form")
       table_files.check_canonical(path, lines, tokens, canonical)
     self.final = self.scores.mean(axis=1)
     if measured is not None:

@@ -101,7 +101,11 @@ def command(*flags):
 
 @pytest.mark.parametrize(
   ("path", "message"),
-  [(".", "is a folder; allowed: the path of a file"), ("setup/t.csv", "cannot be written: ")],
+  [
+    (".", "is a folder; allowed: the path of a file"),
+    ("setup/t.csv", "cannot be written: "),
+    ("setup", "exists, and may hold measurements: move it, or name another --output"),
+  ],
 )
 def test_a_wrong_output_is_refused_before_anything_is_measured(tmp_path, path, message):
   (tmp_path / "setup").touch()

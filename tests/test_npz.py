@@ -199,3 +199,11 @@ def test_npz_file_errors(tmp_path):
   (tmp_path / "flipped.npz").write_bytes(whole)
   with pytest.raises(ValueError, match=r"flipped.npz: x_train cannot be read: [^\n]*$"):
     data.load(config(f"npz:{tmp_path / 'flipped.npz'}"))
+
+
+def test_images_and_labels_may_be_named_in_two_styles(tmp_path):
+  given = arrays()
+  path = tmp_path / "set.npz"
+  np.savez(path, x_train=given["x_train"], train_labels=given["y_train"])
+  loaded = data.load(config(f"npz:{path}"))
+  assert loaded.classes == 4

@@ -137,5 +137,23 @@ def test_a_file_that_is_no_csv_in_utf_8_is_named(tmp_path):
 def test_rows_of_one_network_have_equal_numbers(tmp_path):
   path = tmp_path / "t.csv"
   path.write_text("arch,canonical,acc0,params\n01,10,70,5\n10,10,60,5\n00,00,10,0\n")
-  with pytest.raises(ValueError, match="architecture 1-0 in lines 2 and 3, with different numbers"):
+  with pytest.raises(ValueError, match="canonical form 1-0 in lines 2 and 3, with differ"):
     tables.Table(str(path), ["params"])
+
+
+def test_a_canonical_form_is_an_architecture_and_its_own_form(tmp_path):
+  path = tmp_path / "t.csv"
+  for form in ("30", "01"):
+    path.write_text(f"arch,canonical,acc0,params\n00,00,10,0\n01,10,70,5\n10,{form},70,5\n")
+    with pytest.raises(ValueError, match="line 4: canonical is .-.; allowed: an architecture that"):
+      tables.Table(str(path))
+
+
+def test_columns_that_cannot_be_costs_are_left_out(tmp_path):
+  path = tmp_path / "t.csv"
+  path.write_text("id,Arch,acc0,acc1,val_acc,seed_of_run,params\n1,00,9,9,9,7,1\n2,01,8,8,8,7,2\n")
+  table = tables.Table(str(path))
+  assert (table.cost_names, table.left_out) == (["params"], ["id", "val_acc", "seed_of_run"])
+  assert tables.Table(str(path), ["val_acc"]).cost_names == ["val_acc"]
+  with pytest.raises(ValueError, match="--costs=acc1: that column is no cost"):
+    tables.Table(str(path), ["acc1"])

@@ -128,10 +128,10 @@ def test_configs_are_recipes_for_architectures_of_their_space(name):
 
 def test_a_result_whose_line_and_numbers_differ_in_this_space_is_refused(tmp_path):
   space, path = spaces.get("digits"), tmp_path / "result.json"
-  numbers = [1] + [0] * (space.positions - 1)
+  numbers = list(space.parse("e3 | e3 | e3"))
   path.write_text(json.dumps({"architecture": numbers, "text": space.text(numbers)}))
   assert architectures.read(space, str(path)) == tuple(numbers)
-  other = [2] + numbers[1:]
+  other = [2, *numbers[1:]]
   path.write_text(json.dumps({"architecture": other, "text": space.text(numbers)}))
   with pytest.raises(ValueError, match="take the config of its search"):
     architectures.read(space, str(path))

@@ -204,6 +204,12 @@ def test_npz_file_errors(tmp_path):
 def test_images_and_labels_may_be_named_in_two_styles(tmp_path):
   given = arrays()
   path = tmp_path / "set.npz"
-  np.savez(path, x_train=given["x_train"], train_labels=given["y_train"])
+  names = {
+    "x_train": "x_train",
+    "train_labels": "y_train",
+    "test_images": "x_test",
+    "y_test": "y_test",
+  }
+  np.savez(path, **{name: given[usual] for name, usual in names.items()})
   loaded = data.load(config(f"npz:{path}"))
   assert loaded.classes == 4

@@ -188,6 +188,8 @@ def main(config: ConfigDict) -> None:
     jax.config.update("jax_num_cpu_devices", len(devices))
     target = tpu_programs.make_target(config, devices, IMAGES.value, NETWORK.value)
     programs = tpu_programs.all_of(target)
+    if PROGRAMS.value == []:
+      raise ValueError(f"--programs is empty; allowed: {', '.join(programs)}")
     wanted = PROGRAMS.value or list(programs)
     if unknown := sorted(set(wanted) - set(programs)):
       raise ValueError(f"--programs has {unknown[0]!r}; allowed: {', '.join(programs)}")

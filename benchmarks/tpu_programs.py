@@ -162,7 +162,7 @@ def final_programs(
   data, key = target.setup.data, jax.random.key(0)
   recipe = training.recipe(settings, data)
   network = networks.build(target.setup.space, target.architecture)
-  count = int(np.gcd(recipe.batch_size, len(devices)))
+  count = parallel.devices_for(recipe.parts, devices)
   programs = make_final_programs(recipe, network, key, count, devices)
   start = jax.jit(functools.partial(initial_state, network, recipe))
   one = jax.sharding.SingleDeviceSharding(devices[0])
@@ -219,7 +219,8 @@ def check(target: Target, wanted: Collection[str]) -> None:
   if any(name.startswith("final") for name in wanted):
     check_config(target.setup.config, ("final",))
     with located("config.final"):
-      training.recipe(target.setup.config["final"], target.setup.data)
+      recipe = training.recipe(target.setup.config["final"], target.setup.data)
+      parallel.devices_for(recipe.parts, target.devices)
 
 
 def all_of(target: Target) -> dict[str, Callable[[], jax.stages.Lowered]]:

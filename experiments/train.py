@@ -15,6 +15,7 @@ import json
 import pathlib
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from nas_submod.evaluation.evaluator import has_diverged
 from nas_submod.fields import check_config, check_sizes
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
+from nas_submod.report.live import LOG_EVERY, duration
 from nas_submod.search import inputs, make_setup, sharing
 from nas_submod.training import final
 from nas_submod.validation import first_line
@@ -83,8 +85,20 @@ def main(config: ConfigDict) -> None:
     with Progress(*columns, loss_column, TimeRemainingColumn(), console=console) as progress:
       task = progress.add_task("compiling", total=1, loss=float("nan"))
 
+      began = told = time.monotonic()
+      first = None
+
       def show(step, steps, loss, activity):
+        nonlocal told, first
         progress.update(task, completed=step, total=steps, loss=loss, description=activity)
+        now, first = time.monotonic(), first or (time.monotonic(), step)
+        if not console.is_terminal and now - told > LOG_EVERY and step > first[1]:
+          told = now
+          left = (now - first[0]) / (step - first[1]) * (steps - step)
+          console.print(
+            f"{duration(now - began)} {activity}: step {step:,} of {steps:,}, training loss "
+            f"{loss:.4f}; {duration(left)} left"
+          )
 
       with common.one_line(_CONTINUES), _continues():
         metrics = final.train(space, architecture, images, config, workdir, show, initial)

@@ -143,20 +143,25 @@ def platform_of(devices: Sequence[jax.Device] | None = None) -> str:
   return (devices or jax.local_devices())[0].platform
 
 
-def devices_for(parts: int) -> int:
+def devices_for(parts: int, among: Sequence[jax.Device] | None = None) -> int:
   """Number of devices, of all processes, that share the equal parts of a batch.
 
   One process may leave devices idle; several must use all.
 
+  Args:
+    parts: The parts of a batch.
+    among: The devices; None for those of all processes.
+
   Raises:
     ValueError: If the devices of several processes cannot share the batch equally.
   """
-  devices = math.gcd(parts, jax.device_count())
-  if jax.process_count() > 1 and devices < jax.device_count():
+  found = among or jax.devices()
+  count, processes = len(found), len({device.process_index for device in found})
+  devices = math.gcd(parts, count)
+  if processes > 1 and devices < count:
     raise ValueError(
-      f"batch_size cannot be shared equally by the {jax.device_count()} devices of "
-      f"{jax.process_count()} processes; allowed: multiples of {jax.device_count()}, with mixup of "
-      f"{2 * jax.device_count()}"
+      f"batch_size cannot be shared equally by the {count} devices of {processes} processes; "
+      f"allowed: multiples of {count}, with mixup of {2 * count}"
     )
   return devices
 

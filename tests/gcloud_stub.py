@@ -3,7 +3,7 @@
 Commands, flags and the number of arguments are those of cloud.google.com/sdk/gcloud/reference, read
 in November 2026. Calls go to the file of GCLOUD_LOG, one a line. The bucket gs://bucket is the
 folder of GCLOUD_BUCKET; without it, nothing is kept there. A copy that ends in a folder with the
-file "full" fails half way, after its first file. Nothing can be printed from a folder with the file
+file "full" fails before its last file. Nothing can be printed from a folder with the file
 "unreadable".
 """
 
@@ -67,7 +67,7 @@ def copy(source: pathlib.Path, target: pathlib.Path) -> None:
   """Makes a folder equal to another one, file by file."""
   names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
   for number, name in enumerate(names):
-    if number and (target / "full").exists():
+    if number == len(names) - 1 and (target / "full").exists():
       sys.exit("ERROR: the host went away")
     (target / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / name, target / name)
@@ -85,7 +85,8 @@ def act(words: list[str]) -> None:
   if what == "rsync":
     copy(first, _place(paths[1]))
   elif what == "cp":
-    _place(paths[1]).write_text(sys.stdin.read())
+    content = sys.stdin.read() if paths[0] == "-" else first.read_text(encoding="utf-8")
+    _place(paths[1]).write_text(content)
   elif what == "cat":
     if not first.exists() or (first.parent / "unreadable").exists():
       sys.exit("ERROR: matched no objects")

@@ -61,7 +61,7 @@ def test_launch_without_flags_passes_none():
   (words,) = dry_run("launch", "search", "run")
   started = shlex.split(words[-1].removeprefix("--command="))
   command = ".venv/bin/python -m experiments.search --distributed --workdir=runs/run"
-  [begin, end] = started.index("run"), started.index(">")
+  [begin, end] = started.index("run"), started.index("<")
   assert started[begin:end] == ["run", "run", "", *command.split()]
 
 
@@ -189,7 +189,7 @@ def run_files(folder, **content):
 
 
 def read_files(folder):
-  return {path.name: path.read_text() for path in folder.iterdir()}
+  return {path.name: path.read_text() for path in folder.iterdir() if path.name != ".copy_id"}
 
 
 def test_a_notice_to_a_host_copies_the_run_to_the_bucket(host):
@@ -260,6 +260,36 @@ def test_a_host_with_an_old_run_copies_nothing(host):
   assert read_files(folder / "bucket" / "run" / "a") == {"first": "old"}
 
 
+def test_a_second_run_on_a_host_is_refused(host):
+  start, folder = host
+  (words,) = dry_run("launch", "train", "run")
+  first = start(words)
+  wait_for(folder / "nas_submod" / "run.log", "python")
+  second = start(words)
+  assert second.wait() == 1 and first.poll() is None
+  log = folder / "nas_submod" / "run.log"
+  wait_for(log, "error: a run is active on this host")
+  os.killpg(first.pid, signal.SIGTERM)
+  first.wait()
+  wait_for(log, "exit code")
+  assert "python -m experiments.train" in log.read_text().splitlines()[0]  # It is not cut.
+
+
+def test_a_run_never_replaces_copies_of_another_one(host):
+  start, folder = host
+  restore, run = dry_run("launch", "train", "run", BUCKET="gs://bucket", COPY_EVERY="1")
+  kept, own = folder / "bucket" / "run", folder / "nas_submod" / "runs" / "run"
+  run_files(kept, complete="a\n")
+  run_files(kept / "a", step="1000", **{".copy_id": "1"})
+  run_files(own, step="1")  # Of a launch that did not name the bucket.
+  assert start(restore).wait() != 0 and read_files(own) == {"step": "1"}
+  process = start(run)
+  wait_for(folder / "nas_submod" / "run.log", "holds another run")
+  os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
+  assert read_files(kept / "a") == {"step": "1000"} and not (kept / "b").exists()
+
+
 def test_a_first_copy_that_was_cut_short_is_no_run(host):
   start, folder = host
   restore, _ = dry_run("launch", "train", "run", BUCKET="gs://bucket", COPY_EVERY="1")
@@ -284,6 +314,11 @@ def test_data_come_from_the_bucket(host):
     ("launch", ["train", "my run"], 'the name "my run"; allowed: letters'),
     ("launch", ["train", "a/b"], 'the name "a/b"'),
     ("launch", ["train", "programs"], "not data or programs"),
+    ("launch", ["train", "run", "--workdir=elsewhere"], "--workdir=elsewhere; this script sets"),
+    ("launch", ["train", "run", "--nodistributed"], "--nodistributed; this script sets"),
+    ("launch", ["train", "run", "--dry_run=true"], "--dry_run=true; allowed: --dry_run"),
+    ("collect", ["../run"], 'the name "../run"; allowed: letters'),
+    ("delete", ["mine"], 'unknown argument "mine"'),
     ("data", [], "gs://NAME"),
   ],
 )

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Copies the committed files to every host and installs them. Usage: experiments/tpu/install.sh [--dry_run]
 source "$(dirname "$0")/settings.sh"
+takes 0 "$@"
 archive="$(mktemp -d)/nas_submod.tar.gz"
 trap 'rm -rf "$(dirname "$archive")"' EXIT
 run git -C "$(dirname "$0")/../.." archive --format=tar.gz --output="$archive" HEAD

@@ -8,18 +8,18 @@ if [[ "$command" != search && "$command" != train ]]; then
   echo "error: unknown command \"$command\"; allowed: $usage" >&2
   exit 2
 fi
-if [[ ! "$name" =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ || "$name" == data || "$name" == programs ]]; then
-  echo "error: a run cannot have the name \"$name\"; allowed: letters, digits, dots, dashes and" \
-    "underscores, but not data or programs, which are folders of the bucket" >&2
-  exit 2
-fi
+check_name "$name"
 shift 2
 host=experiments/tpu/host.sh
 started=".venv/bin/python -m experiments.$command --distributed --workdir=runs/$name"
 for flag in "$@"; do
+  if [[ "$flag" =~ ^--?(workdir|(no)?distributed) ]]; then
+    echo "error: $flag; this script sets the folder, runs/RUN, and --distributed" >&2
+    exit 2
+  fi
   started+=" $(printf '%q' "$flag")"
 done
 if [[ -n "$BUCKET" ]]; then
   on 0 "cd nas_submod && $host restore $name $BUCKET" # Process 0, which writes, is on worker 0.
 fi
-on all "cd nas_submod && (COPY_EVERY=$COPY_EVERY nohup $host run $name '$BUCKET' $started > $name.log 2>&1 &)"
+on all "cd nas_submod && (COPY_EVERY=$COPY_EVERY nohup $host run $name '$BUCKET' $started < /dev/null >> $name.log 2>&1 &)"

@@ -21,7 +21,7 @@ from nas_submod.search.loop import Display
 from nas_submod.search.setup import Setup
 
 _LAST = ("finalists", "signal")  # The phases after the optimizer is done.
-_LOG_EVERY = 60.0  # least seconds between lines of a log
+LOG_EVERY = 60.0  # least seconds between lines of a log
 _FEW = 5  # trainings of the greedy phase; before that, the budgets say little about the time left
 
 
@@ -168,7 +168,7 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
     said: set[str] = set()
 
     def say_now_and_then():
-      if time.monotonic() - last_said >= _LOG_EVERY:
+      if time.monotonic() - last_said >= LOG_EVERY:
         say(watch.status())
 
     def working(counts, phase):

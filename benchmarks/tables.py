@@ -34,8 +34,10 @@ from nas_submod.problem import Problem
 
 _TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
 _MEANS = ("mean_acc", "mean", "accuracy", "acc")
+# Names of columns that are no costs: such a word between separators, or one of the others alone.
 _NOT_COSTS = re.compile(
-  r"(.*_)?(acc|accuracy|loss|error|std|seed|rank|id|index|epochs?)(_.*|\d*)|arch|canonical|mean|",
+  r"(.*[-_ .])?(acc|accuracy|accuracies|top_?[15]|loss|losses|err|error|std)([-_ .].*|\d*)"
+  r"|(seeds?|ranks?|ids?|idx|index|epochs?|mean|unnamed: 0|)\d*|seed[-_ .].*",
   re.IGNORECASE,
 )
 _DENSE = 2**22  # largest number of codes for which an array holds the row of each code
@@ -78,12 +80,13 @@ class Table:
     numbers = [name for name in header if table_files.are_numbers(columns[name])]
     others = [name for name in numbers if name not in (*trainings, "arch", "canonical")]
     names = list(costs) or [name for name in others if not _NOT_COSTS.fullmatch(name)]
-    self.left_out = [name for name in others if name not in names]
+    self.left_out = [name for name in others if name and name not in names]
     if wrong := sorted(set(names) & {"arch", "canonical", *trainings}):
       raise ValueError(f"--costs={wrong[0]}: that column is no cost")
     missing = [name for name in names if name not in columns]
     if missing or not names:
-      raise ValueError(f"{path} has no column {missing[0] if missing else 'of costs'}")
+      left = f"; no costs by their names: {', '.join(self.left_out)}" if self.left_out else ""
+      raise ValueError(f"{path} has no column {missing[0] if missing else f'of costs{left}'}")
 
     if measured is not None and (measured not in trainings or len(trainings) == 1):
       raise ValueError(
@@ -102,6 +105,9 @@ class Table:
       canonical = [
         table_files.positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])
       ]
+    lengths = {len(row) for row in tokens + (canonical or [])}
+    if len(lengths) > 1:
+      raise ValueError(f"{path} has architectures of {sorted(lengths)} positions, one is needed")
     content = zip(self.scores.tolist(), self.costs.tolist(), canonical or tokens)
     table_files.check_repeats(path, lines, tokens, list(content))
     if canonical is not None:
@@ -113,9 +119,6 @@ class Table:
       column = trainings.index(measured)
       self.final = np.delete(self.scores, column, axis=1).mean(axis=1)
       self.scores = self.scores[:, [column]]
-    lengths = {len(row) for row in tokens + (canonical or [])}
-    if len(lengths) > 1:
-      raise ValueError(f"{path} has architectures of {sorted(lengths)} positions, one is needed")
     options = _options(tokens, canonical, self.costs)
     rows = _encode(tokens, options)
     self._canonical_rows = None if canonical is None else jnp.asarray(_encode(canonical, options))

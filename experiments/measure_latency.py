@@ -45,7 +45,7 @@ FROM_CSV = flags.DEFINE_string("from_csv", None, "Fit the correction of this tab
 
 
 def main(config: ConfigDict) -> None:
-  """Measures, exports the parts, or fits what another device has by_part."""
+  """Measures, exports the parts, or fits what another device has measured."""
   try:
     console = common.start_console()
     check_config(config, ("space",))
@@ -143,13 +143,13 @@ def export_parts(
 
 def from_csv(space: SearchSpace, source: str, console: Console) -> None:
   """Fits the correction of a table that was measured elsewhere."""
+  path = output("latency.csv")
   found = open_table(source)
   table = by_part.read_measured(found)
   if table.networks:
     table = table._replace(correction=None)  # It is fitted again.
   table = by_part.fitted(found, table, space)
   check_complete(space, table.parts, f"latency table {source}")
-  path = output("latency.csv")
   about = {key: value for key, value in found.comments.items() if key != "correction_ms"}
   by_part.write_measured(path, table, about)
   finish(space, table, path, console)

@@ -16,7 +16,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -100,7 +100,7 @@ def main(config: ConfigDict) -> None:
             f"{loss:.4f}; {duration(left)} left"
           )
 
-      with common.one_line(_CONTINUES), _continues():
+      with common.one_line(_CONTINUES):
         metrics = final.train(space, architecture, images, config, workdir, show, initial)
   except jax.errors.JaxRuntimeError as error:
     common.stop(f"error: the device failed: {first_line(error)}{_CONTINUES}", 1)
@@ -116,15 +116,6 @@ def main(config: ConfigDict) -> None:
       console.print(_summary(metrics, workdir), markup=False)
   if has_diverged({"loss": metrics["test"]["loss"]}):
     common.fail("the training diverged: lower config.final.learning_rate", 1)
-
-
-@contextlib.contextmanager
-def _continues() -> Iterator[None]:
-  """Says after an error in a training, such as a damaged image, how it goes on."""
-  try:
-    yield
-  except ValueError as error:
-    raise ValueError(f"{error}{_CONTINUES}") from error
 
 
 def _summary(metrics: Mapping[str, Any], workdir: pathlib.Path) -> str:

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 
 def local_path(text: str | os.PathLike) -> pathlib.Path:
   """A path on this machine; `~` is the home folder.
@@ -66,7 +68,15 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Replaces a file atomically by indented JSON; infinity and NaN become null."""
-  write_bytes(path, json.dumps(finite(content), indent=1, allow_nan=False).encode() + b"\n")
+  text = json.dumps(finite(content), indent=1, allow_nan=False, default=plain)
+  write_bytes(path, text.encode() + b"\n")
+
+
+def plain(value: Any) -> Any:
+  """A number or an array of NumPy as JSON holds it; for `json.dumps(default=...)`."""
+  if isinstance(value, np.generic | np.ndarray):
+    return value.tolist()
+  raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def read_json(path: pathlib.Path) -> Any:

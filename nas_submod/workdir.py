@@ -12,10 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from nas_submod import identity
-from nas_submod.files import local_path, read_json, write_json
+from nas_submod.files import local_path, plain, read_json, write_json
 
 CONFIG_FILE = "config.json"
 INPUTS_FILE = "inputs.json"  # fingerprints of the files that a config names
@@ -57,13 +55,6 @@ def make_workdir(
   return path
 
 
-def _plain(value: Any) -> Any:
-  """A number or an array of NumPy as JSON holds it."""
-  if isinstance(value, np.generic | np.ndarray):
-    return value.tolist()
-  raise TypeError(f"Object of type {type(value).__name__}")
-
-
 def plain_of(config: Mapping[str, Any]) -> dict[str, Any]:
   """A config as it is read back from JSON.
 
@@ -71,7 +62,7 @@ def plain_of(config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: If it holds what JSON cannot.
   """
   try:
-    return dict(json.loads(json.dumps(config, default=_plain)))
+    return dict(json.loads(json.dumps(config, default=plain)))
   except TypeError as error:
     raise ValueError(
       f"the config holds a Python object ({error}): allowed are numbers, text, lists and "

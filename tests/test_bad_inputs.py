@@ -289,6 +289,11 @@ BAD = [
   ),
   (
     finished_search,
+    {"config.json": SEARCH, "result.json": result_with(path=[{"run": "unit"}])},
+    "result.json has no path[0].architecture: it is not",
+  ),
+  (
+    finished_search,
     {"config.json": SEARCH, "result.json": result_with(value="high")},
     "result.json is damaged: value is 'high'",
   ),

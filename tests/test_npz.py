@@ -135,6 +135,7 @@ def test_npz_gray_images_have_one_channel(tmp_path):
       {"y_train": np.eye(4)[CLASSES], "y_test": np.eye(3)[[0, 1, 2, 0] * 2]},
       "y_train has 4, y_test has 3: one-hot",
     ),
+    ({"y_train": np.eye(4)[CLASSES] * 3}, "one-hot rows of 0 and 1 are expected"),
     ({"y_train": np.eye(5)[CLASSES]}, "no row of y_train is of class 4"),
     ({"y_test": np.array(list("abcd") * 2)}, "y_train has numbers, y_test names: save both alike"),
     ({"y_train": CLASSES + 2.0**40}, "labels that are no class numbers"),

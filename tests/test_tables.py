@@ -145,7 +145,7 @@ def test_a_canonical_form_is_an_architecture_and_its_own_form(tmp_path):
   path = tmp_path / "t.csv"
   for form in ("30", "01"):
     path.write_text(f"arch,canonical,acc0,params\n00,00,10,0\n01,10,70,5\n10,{form},70,5\n")
-    with pytest.raises(ValueError, match=r"line [34]: canonical is .-.; allowed: an architect"):
+    with pytest.raises(ValueError, match=r"line [34]: canonical is .-.; allowed: known"):
       tables.Table(str(path))
 
 

@@ -165,7 +165,7 @@ def test_errors_of_preparing_a_folder(tmp_path):
 @pytest.mark.parametrize(
   ("raised", "message"),
   [
-    (ModuleNotFoundError("No module named 'tensorflow'"), r"pip install -e .\[tfds\] \(No"),
+    (ModuleNotFoundError("No module named 'tensorflow'"), r'pip install -e "\.\[tfds\]" \(No'),
     (
       AssertionError("Manual archive missing\nmore"),
       r'"mnist" cannot be prepared: Manual .* missing$',
@@ -225,5 +225,5 @@ def test_a_set_that_only_tensorflow_opens(monkeypatch):
     raise ModuleNotFoundError("No module named 'tensorflow'")
 
   monkeypatch.setattr(tfds, "builder", builder)
-  with pytest.raises(ValueError, match=r"without TensorFlow: pip install -e .\[tfds\]$"):
+  with pytest.raises(ValueError, match=r'without TensorFlow: pip install -e "\.\[tfds\]"$'):
     data.load(config("titanic"))

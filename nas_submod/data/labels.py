@@ -62,8 +62,9 @@ def are_names(values: np.ndarray) -> bool:
 
 
 def are_one_hot(values: np.ndarray) -> bool:
-  """Whether labels are rows with a column for each class."""
-  return values.ndim == 2 and values.shape[1] > 1 and not are_names(values)
+  """Whether labels are rows of 0 and 1 with a column for each class."""
+  is_table = values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind in "biuf"
+  return is_table and bool(((values == 0) | (values == 1)).all())
 
 
 def _of_names(place: str, values: np.ndarray, names: tuple[str, ...]) -> Labels:

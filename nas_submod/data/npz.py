@@ -116,13 +116,16 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
     possible = [(x.format(word), y.format(word)) for x, y in _NAMES for word in words]
     found = _present(archive, possible)
     if split == "train" and not any(found):
-      found = _present(archive, _ALONE)
+      possible, found = _ALONE, _present(archive, _ALONE)
     for same in found:
       if len(same) > 1:
         raise _twice(archive.location, same)
     if any(found) or split == "train":
       images, classes = found
-      pairs[split] = ((images or [f"x_{split}"])[0], (classes or [f"y_{split}"])[0])
+      # A missing name is that of the same style.
+      styles = [pair for pair in possible if {*pair} & {*images, *classes}]
+      usual = (*styles, ("x_train", "y_train"))[0]
+      pairs[split] = ((images or [usual[0]])[0], (classes or [usual[1]])[0])
   missing = [name for pair in pairs.values() for name in pair if name not in archive.names]
   if missing:
     raise ValueError(
@@ -151,7 +154,8 @@ def _check_alike(archive: _Archive, names: Mapping[str, str], class_names: Seque
     class_names: Names of the classes, if the file has them.
 
   Raises:
-    ValueError: If some labels are numbers and others names, or one-hot rows differ in length.
+    ValueError: If some labels are numbers and others names, if one-hot rows differ in length, or
+      if a column of them has no image to train on.
   """
   first, *others = names.values()
   read = {name: archive.read(name) for name in names.values()}
@@ -171,8 +175,11 @@ def _check_alike(archive: _Archive, names: Mapping[str, str], class_names: Seque
     raise ValueError(
       f"{archive.location}: {found}: one-hot labels need a column for each class in every split"
     )
-  if labels.are_one_hot(read[names["train"]]):
-    empty = np.flatnonzero(~read[names["train"]].any(0))
+  # Without test images, those named val are the test images.
+  splits = ("train", "val") if "test" in names else ("train",)
+  trained = [read[names[split]] for split in splits if split in names]
+  if all(map(labels.are_one_hot, trained)):
+    empty = np.flatnonzero(~np.concatenate(trained).any(0))
     if len(empty):
       raise ValueError(
         f"{archive.location}: no row of {archive.names[names['train']]} is of class {empty[0]}: "

@@ -112,13 +112,13 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
     of_tfds = type(found).__module__.startswith("tensorflow_datasets.")
     made = of_tfds and not found.data_path.exists()
     if made and importlib.util.find_spec("tensorflow") is None:  # Checked before a long download.
-      raise ValueError(f'"{name}" is prepared with TensorFlow: pip install -e .[tfds]')
+      raise ValueError(f'"{name}" is prepared with TensorFlow: pip install -e ".[tfds]"')
   config = tfds.download.DownloadConfig(manual_dir=manual_dir)
   try:
     found.download_and_prepare(file_format="array_record", download_config=config)
   except ImportError as error:
     raise ValueError(
-      f'"{name}" is prepared with TensorFlow: pip install -e .[tfds] ({first_line(error)})'
+      f'"{name}" is prepared with TensorFlow: pip install -e ".[tfds]" ({first_line(error)})'
     ) from error
   except Exception as error:  # Downloads and generators of TFDS raise many types.
     raise ValueError(f'"{name}" cannot be prepared: {first_line(error)}') from error

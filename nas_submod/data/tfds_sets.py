@@ -75,7 +75,7 @@ def find_builder(name: str, data_dir: str | None) -> Any:
     ) from error
   except ImportError as error:
     raise ValueError(
-      f'TFDS cannot open "{name}" without TensorFlow: pip install -e .[tfds]'
+      f'TFDS cannot open "{name}" without TensorFlow: pip install -e ".[tfds]"'
     ) from error
   except (AssertionError, OSError, RuntimeError, ValueError) as error:
     raise UnknownSetError(f'TFDS cannot open "{name}": {first_line(error)}') from error

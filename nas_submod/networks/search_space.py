@@ -134,11 +134,14 @@ class SearchSpace:
       ValueError: If its length is wrong, it holds an unknown option, or it leaves a stage empty
         where the start set has a block.
     """
-    given = np.asarray(architecture).ravel()
-    is_fraction = given.dtype.kind == "f" and np.any(given != np.floor(given))
-    if is_fraction or given.dtype.kind not in "biufO":
-      raise ValueError(f"architecture is {given.tolist()}; allowed are whole numbers")
-    values = tuple(int(option) for option in given)
+    try:
+      given = np.asarray(architecture).ravel()
+      values = tuple(int(option) for option in given)
+      are_whole = given.dtype.kind in "biufO" and np.all(given == np.array(values, object))
+    except (ValueError, TypeError, OverflowError):
+      are_whole = False
+    if not are_whole:
+      raise ValueError(f"architecture is {architecture}; allowed are whole numbers")
     if len(values) != self.positions:
       raise ValueError(
         f"architecture has {len(values)} positions; space {self.name} has {self.positions}"
@@ -184,7 +187,13 @@ class SearchSpace:
       ValueError: If it is no key of the space.
     """
     with located(f"{key!r} is no network of space {self.name}"):
-      return self.check([int(option) for option in key.replace("|", ".").split(".")])
+      options = key.replace("|", ".").split(".")
+      if not all(option.isdecimal() for option in options):
+        raise ValueError(f"allowed: such as {self.key(self.start)}")
+      found = self.check([int(option) for option in options])
+      if self.key(found) != key:
+        raise ValueError(f"its key is {self.key(found)}")
+    return found
 
   def mask(self, architecture: Any) -> Any:
     """Masks of architectures. `[..., positions] -> [..., n]` bool; traceable."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,12 +26,13 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 RESULT_FILE = "result.json"
-# Fields that reports read, with their types; those of a section come after it.
+# Fields that a report needs, with their types; those of a section come after it.
+Fields = Mapping[str, type | tuple[type, ...]]
 _NUMBER = (int, float, type(None))
-_CONFIG = {"space": dict, "search": dict, "seed": int, "data": dict, "train": dict}
-_RESULT: Mapping[str, type | tuple[type, ...]] = {
+_CONFIG: Fields = {"space": dict, "search": dict, "seed": int, "data": dict, "train": dict}
+_RESULT: Fields = {
   **dict.fromkeys(("path", "finalists", "architecture", "binding"), list),
-  **dict.fromkeys(("budget", "resources", "evaluations", "seconds", "signal", "violations"), dict),
+  **dict.fromkeys(("budget", "resources", "evaluations", "seconds", "signal"), dict),
   **dict.fromkeys(("score", "optimizer", "devices"), str),
   **dict.fromkeys(("value", "standard_error", "upper_bound", "rounds", "compilations"), _NUMBER),
   **{
@@ -39,8 +41,13 @@ _RESULT: Mapping[str, type | tuple[type, ...]] = {
   "evaluations.causes": dict,
   **{f"seconds.{name}": _NUMBER for name in ("total", "compile", "train", "score", "rest")},
   **{f"signal.{name}": _NUMBER for name in ("mean_gain_of_first_additions", "ratio")},
-  **{f"signal.{name}": _NUMBER for name in ("replicate_standard_deviation", "replicates")},
-  **{f"resources.{name}": _NUMBER for name in ("params", "madds")},
+  "signal.replicate_standard_deviation": _NUMBER,
+  **dict.fromkeys(("seed", "signal.replicates", "resources.params", "resources.madds"), int),
+}
+_ROW: Fields = {"architecture": list, "resources": dict, "value": _NUMBER}
+_ROWS: Mapping[str, Fields] = {
+  "path": {**_ROW, "run": str, "step": int, "tie": bool, "evaluations": int},
+  "finalists": {**_ROW, "run": str, "tie": bool, "standard_error": _NUMBER, "scores": list},
 }
 
 
@@ -150,21 +157,30 @@ def read(workdir: str | os.PathLike) -> Finished:
       "and did it end? The same search command continues it"
     ) from error
   for name, content, needed in ((CONFIG_FILE, config, _CONFIG), (RESULT_FILE, result, _RESULT)):
-    if not isinstance(content, dict):
-      raise ValueError(f"{path / name} is damaged, it is no JSON object")
-    for field, kind in needed.items():
-      *section, last = field.split(".")
-      inside = content[section[0]] if section else content
-      if last not in inside:
-        raise ValueError(f"{path / name} has no {field}: it is not that of a search")
-      if not isinstance(inside[last], kind):
-        raise ValueError(f"{path / name} is damaged: {field} is {inside[last]!r}")
+    _check(path / name, content, needed)
+  for section, needed in _ROWS.items():
+    for number, row in enumerate(result[section]):
+      _check(path / RESULT_FILE, row, needed, f"{section}[{number}].")
   if not result["finalists"]:
     raise ValueError(f"{path / RESULT_FILE} is damaged, it has no finalists")
   inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
   if not isinstance(inputs, dict | None):
     raise ValueError(f"{path / INPUTS_FILE} is damaged, it is no JSON object")
   return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
+
+
+def _check(file: pathlib.Path, content: Any, needed: Fields, place: str = "") -> None:
+  """Raises ValueError if an object of a file lacks a field, or has one of another type."""
+  if not isinstance(content, dict):
+    what = f"{place.rstrip('.')} is {content!r}" if place else "it is no JSON object"
+    raise ValueError(f"{file} is damaged, {what}")
+  for field, kind in needed.items():
+    *section, last = field.split(".")
+    inside = content[section[0]] if section else content
+    if last not in inside:
+      raise ValueError(f"{file} has no {place}{field}: it is not that of a search")
+    if not isinstance(inside[last], kind):
+      raise ValueError(f"{file} is damaged: {place}{field} is {inside[last]!r}")
 
 
 def real(value: float | None, missing: float = math.nan) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.optimizers import catalog
-from nas_submod.optimizers.greedy_family.path import SMALLEST_PRICE
 from nas_submod.optimizers.measurements import QUANTILE
+from nas_submod.problem import SMALLEST_COST
 from nas_submod.report.finished import Finished, deviation, mean_scores, real, scores_of
 from nas_submod.resources import network_costs
 
@@ -195,4 +195,4 @@ def _prices(
     return np.ones(len(found))
   extra = (costs[1:] - costs[0]) / np.array(list(limits.values()))
   price = extra.sum(1) if rule == "joint" else extra[:, list(limits).index(rule)]
-  return np.maximum(price, SMALLEST_PRICE)
+  return np.maximum(price, SMALLEST_COST)

@@ -100,7 +100,9 @@ def _read_ahead(batches: Callable[[int], grain.IterDataset], devices: int) -> Fe
     try:
       yield from ahead
     except ValueError as error:  # Grain appends lines to the message.
-      raise ValueError(first_line(error)) from error
+      raise ValueError(
+        f"{first_line(error)}; mend it: the same command continues from the last checkpoint, if any"
+      ) from error
     finally:
       ahead.close()
 

@@ -193,6 +193,13 @@ def test_gains_of_small_integers_do_not_overflow(kind):
   assert (result.value, result.upper_bound) == (-80, 50)
 
 
+def test_differences_of_large_integers_are_exact():
+  problem = ns.Problem([-1] * 10, [1] * 10, 10)
+  value = lambda mask: 20_000_000 + mask.astype(jnp.int32).sum()  # noqa: E731
+  result = ns.maximize(problem, value, greedy(), traceable=True)
+  assert result.upper_bound >= 20_000_010
+
+
 def test_without_gains_at_the_required_set_the_bound_is_infinite():
   problem, function = instances.two_knapsacks(0), instances.integer_coverage(0)
   value = set_functions.on_host(function)

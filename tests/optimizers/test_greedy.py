@@ -5,12 +5,14 @@ import functools
 
 import instances
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import nas_submod as ns
 from nas_submod import set_functions
 from nas_submod.optimizers import greedy, greedy_plus_max, rcas, stochastic_greedy
+from nas_submod.optimizers.greedy_family.path import densities
 
 feasible = jax.jit(lambda problem, mask: problem.feasible(mask))
 cost_of = jax.jit(lambda problem, mask: problem.cost(mask))
@@ -283,3 +285,21 @@ def test_densities_may_be_as_large_or_small_as_gains_and_prices_make_them(
   problem = ns.Problem(groups, cost, max(*cost, 1.0))
   result = ns.maximize(problem, lambda masks: masks @ np.array(gains), greedy("density:0"))
   assert np.flatnonzero(result.mask).tolist() == [best]
+
+
+@pytest.mark.parametrize("traceable", [False, True])
+def test_small_values_beside_a_set_that_cannot_be_measured_are_compared(traceable):
+  problem = ns.Problem([-1] * 3, [1, 1, 1], 2)
+
+  def value(mask):
+    return jnp.where(mask[..., 0], -jnp.inf, 1e-8 * (mask @ jnp.array([0.0, 1.0, 2.0])))
+
+  given = value if traceable else lambda masks: np.asarray(value(masks))
+  result = ns.maximize(problem, given, greedy("density:0"), traceable=traceable)
+  assert np.flatnonzero(result.mask).tolist() == [1, 2]
+
+
+def test_densities_stay_finite_where_a_gain_is_far_above_the_scale():
+  found = densities(jnp.array([1e25, 1e-20, np.inf, np.nan]), jnp.ones(4), jnp.float32(1e-20))
+  assert np.isfinite(found.lower[:2]).all() and found.computed[0] > found.computed[1]
+  assert found.computed[2] == np.inf and np.isnan(found.computed[3])

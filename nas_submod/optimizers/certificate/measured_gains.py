@@ -70,7 +70,9 @@ def _gains_at_ends(problem, value, mask):
   masks = jnp.stack([problem.required, mask])
 
   def of(mask):  # Differences of small or unsigned integers would overflow.
-    return jnp.asarray(value(mask), jnp.float32)
+    found = jnp.asarray(value(mask))
+    exact = jnp.issubdtype(found.dtype, jnp.integer) and found.dtype != jnp.uint32
+    return found.astype(jnp.int32 if exact or found.dtype == jnp.bool_ else jnp.float32)
 
   values = jnp.stack([of(mask) for mask in masks])
 
@@ -88,7 +90,7 @@ def _gains_at_ends(problem, value, mask):
   else:
     gains = jax.lax.map(gain, jnp.arange(2 * n), batch_size=min(256, n)).reshape(2, n)
   fits = jnp.stack([addable(problem), problem.additions(mask).fits])
-  return fits, masks, values, gains.astype(jnp.float32)
+  return fits, masks, values.astype(jnp.float32), gains.astype(jnp.float32)
 
 
 def measured_gains(problem: Problem, measurements: Measurements) -> Gains:

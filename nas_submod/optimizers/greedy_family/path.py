@@ -11,7 +11,6 @@ from nas_submod.problem import SMALLEST_COST, Additions, Problem
 
 # Gain of an element that could not be measured. It is finite: differences of -inf would be NaN.
 LOWEST = float(jnp.finfo(jnp.float32).min)
-SMALLEST_PRICE = SMALLEST_COST  # free elements come first, in order of their gain
 
 
 class GreedyPath(NamedTuple):
@@ -79,7 +78,7 @@ def price_of(additions: Additions, rule: jax.Array) -> jax.Array:
 
 def per_price(price: jax.Array) -> jax.Array:
   """The rate `1 / price`: a density is gain times rate. `[n]`."""
-  return 1 / jnp.maximum(price, SMALLEST_PRICE)
+  return 1 / jnp.maximum(price, SMALLEST_COST)  # Free elements are in the order of their gain.
 
 
 def density(gain: jax.Array, rate: jax.Array) -> jax.Array:
@@ -107,8 +106,10 @@ def densities(gain: jax.Array, rate: jax.Array, scale: jax.Array) -> Densities:
   room = ties.ROUNDING * scale + ties.ROUNDING * jnp.minimum(jnp.abs(gain), -LOWEST)
   gain = jnp.where(jnp.abs(gain) <= room, 0.0, gain)  # a gain within rounding is no gain
   unit = jnp.ldexp(jnp.float32(1), -jnp.frexp(scale)[1].clip(-100, 100))
-  gain = jnp.where(gain > LOWEST, jnp.maximum(gain * unit, LOWEST), LOWEST)
-  room = room * unit
+  lost = gain <= LOWEST
+  known = (gain < jnp.inf) & ~lost  # An unknown gain stays infinite, a wrong one NaN.
+  gain = jnp.where(known, jnp.clip(gain * unit, LOWEST, -LOWEST), gain)
+  room = jnp.where(lost, 0.0, jnp.minimum(room * unit, -LOWEST))
   computed = density(gain, rate)
   # Half of the density at most, so that `lower` stays positive where `room * rate` overflows.
   room = jnp.where(gain > 0, jnp.minimum(room * rate, 0.5 * computed), room)

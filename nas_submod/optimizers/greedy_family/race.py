@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from nas_submod.optimizers.greedy_family.decision import best_of, decide, record
 from nas_submod.optimizers.greedy_family.path import (
   LOWEST,
-  SMALLEST_PRICE,
   GreedyPath,
   Options,
   add_element,
@@ -30,7 +29,7 @@ from nas_submod.optimizers.greedy_family.path import (
   start_path,
   within_batch,
 )
-from nas_submod.problem import Problem
+from nas_submod.problem import SMALLEST_COST, Problem
 
 _LAST_FEW = 3  # elements that reach the last of three or more rungs
 
@@ -264,7 +263,7 @@ def _judge(race: Race) -> Standing:
   # Densities are compared by cross-multiplication, gain times the other's price, in units of the
   # larger price: a quotient by a tiny price would overflow.
   price = jnp.where(path.gain[leader] > 0, path.price, 1.0)
-  price = jnp.maximum(price, SMALLEST_PRICE)
+  price = jnp.maximum(price, SMALLEST_COST)
   larger = jnp.maximum(price, price[leader])
   own, other = price / larger, price[leader] / larger
   ahead = path.gain[leader] * own - path.gain * other

@@ -15,6 +15,7 @@ from nas_submod import networks, search
 from nas_submod.evaluation.evaluator import BESIDE_TRAININGS, Evaluation
 from nas_submod.evaluation.journal import Journal
 from nas_submod.report import dry_run
+from nas_submod.report import finished as finished_searches
 from nas_submod.search import sharing
 from tests.evaluators import computed
 from tests.test_distributed import finish, start  # noqa: F401 (a fixture)
@@ -61,6 +62,7 @@ def test_networks_are_scored_and_finalists_are_trained(finished):
   assert "shared weights: step 96 of 96" in printed
   assert f"scored {counts['scored']} with shared weights" in printed
   assert all(result["resources"][name] <= limit for name, limit in result["budget"].items())
+  assert finished_searches.read(workdir).uses_shared_weights
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, digits
     with monkeypatch.context() as patch:
       patch.setitem(sys.modules, name, None)
       package = name.partition(".")[0]
-      with pytest.raises(ValueError, match=rf"^{package} cannot .*'nas-submod\[export\]'$"):
+      with pytest.raises(ValueError, match=rf"^{package} cannot .*'\.\[export\]'$"):
         call()
   assert not list(tmp_path.iterdir())
 

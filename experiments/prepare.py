@@ -28,9 +28,12 @@ def main(argv: Any) -> None:
   if len(argv) > 1:
     common.fail(f"unknown argument {argv[1]!r}; options begin with --")
   logging.set_verbosity(logging.WARNING)
+  name = DATASET.value
+  if name.startswith(("/", "./", "../")):
+    name = f"folder:{name}"
   try:
-    builder = prepare(DATASET.value, DATA_DIR.value, MANUAL_DIR.value)
-    name = builder.name if DATASET.value.startswith("folder:") else DATASET.value
+    builder = prepare(name, DATA_DIR.value, MANUAL_DIR.value)
+    name = builder.name if name.startswith("folder:") else name
   except ValueError as error:
     common.fail(error)
   where = f" --config.data.data_dir={DATA_DIR.value}" if DATA_DIR.value else ""

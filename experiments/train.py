@@ -30,7 +30,7 @@ from nas_submod.evaluation.evaluator import has_diverged
 from nas_submod.fields import check_config, check_sizes
 from nas_submod.networks import architectures, spaces
 from nas_submod.report import text
-from nas_submod.report.live import LOG_EVERY, duration
+from nas_submod.report.live import LOG_EVERY, duration, write_line
 from nas_submod.search import inputs, make_setup, sharing
 from nas_submod.training import final
 from nas_submod.validation import first_line
@@ -95,9 +95,10 @@ def main(config: ConfigDict) -> None:
         if not console.is_terminal and now - told > LOG_EVERY and step > first[1]:
           told = now
           left = (now - first[0]) / (step - first[1]) * (steps - step)
-          console.print(
+          write_line(
+            console,
             f"{duration(now - began)} {activity}: step {step:,} of {steps:,}, training loss "
-            f"{loss:.4f}; {duration(left)} left"
+            f"{loss:.4f}; {duration(left)} left",
           )
 
       with common.one_line(_CONTINUES):

@@ -289,6 +289,11 @@ BAD = [
   ),
   (
     finished_search,
+    {"config.json": SEARCH, "result.json": result_with(), "inputs.json": "[1]"},
+    "inputs.json is damaged, it is no JSON object",
+  ),
+  (
+    finished_search,
     {"config.json": SEARCH, "result.json": result_with(path=[{"run": "unit"}])},
     "result.json has no path[0].architecture: it is not",
   ),

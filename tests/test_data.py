@@ -220,6 +220,9 @@ def test_the_path_of_an_npz_file_is_a_source(tmp_path):
   assert rows(data.load(config(str(path), 8)).validation.images) == expected
   other = path.rename(tmp_path / "run:1.NPZ")
   assert rows(data.load(config(str(other), 8)).validation.images) == expected
+  (tmp_path / "folder.npz").mkdir()
+  with pytest.raises(ValueError, match=r"folder\.npz has no"):  # It is a folder of images.
+    data.load(config(str(tmp_path / "folder.npz"), 8))
 
 
 @pytest.mark.parametrize("container", [False, True])

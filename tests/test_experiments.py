@@ -245,3 +245,21 @@ def test_a_wrong_flag_ends_with_one_line(flag, words):
   assert ended.returncode == 2 and ended.stdout == ""
   assert ended.stderr.startswith("error: ") and words in ended.stderr
   assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_training_writes_lines_into_a_log(tmp_path):
+  code = "import experiments.train as t; t.LOG_EVERY = 0.0; t.common.run(t.main)"
+  words = [
+    sys.executable,
+    "-c",
+    code,
+    CONFIG,
+    "--architecture=e2 . | e2 .",
+    f"--workdir={tmp_path}",
+  ]
+  done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert re.search(
+    r"^0:\d\d training: step 9 of 18, training loss \d.*; 0:\d\d left$", done.stdout, re.M
+  )

@@ -284,6 +284,12 @@ def test_the_script_reads_colours_and_scales_images(border, channels, tmp_path, 
       classify.main([str(file), str(tmp_path / "model.onnx")])
 
 
+def test_the_script_turns_images_as_data_sources_do():
+  from nas_submod.export import classify
+
+  assert classify.TURNS == pixels._TURNS
+
+
 def test_a_checkpoint_and_formats_can_be_chosen(run, export, tmp_path):
   status, printed, _ = export(
     f"--workdir={run[0]}", "--formats=tflite_int8", "--checkpoint=150", f"--output={tmp_path}"

@@ -65,6 +65,15 @@ def _changed(file, **fields):
   return change
 
 
+def _without(section):
+  def change(folder):
+    content = json.loads((folder / "config.json").read_text())
+    del content["config"][section]
+    (folder / "config.json").write_text(json.dumps(content))
+
+  return change
+
+
 def _no_checkpoint(folder):
   shutil.rmtree(folder / "checkpoints")
 
@@ -86,6 +95,8 @@ def _damaged_metrics(folder):
     (lambda folder: (folder / "config.json").write_text("{}"), "config.json is damaged, or not"),
     (lambda folder: (folder / trained.DATA_FILE).write_text("{"), "data.json is damaged"),
     (_changed("config.json", architecture=None), "config.json is damaged, or not"),
+    (_without("space"), "config.json is damaged, or not"),
+    (_without("data"), "config.json is damaged, or not"),
     (_changed(trained.DATA_FILE, mean=[1.0, 2.0]), "does not fit space tiny: 1 finite means"),
     (_changed(trained.DATA_FILE, std=[0.0]), "does not fit space tiny: 1 finite means"),
     (_changed(trained.DATA_FILE, classes=["a"]), "and 10 classes are expected"),

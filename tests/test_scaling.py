@@ -1,6 +1,7 @@
 """The scaling benchmark: the program of a search has no collectives; they would be detected."""
 
 import functools
+import types
 
 import chex
 import jax
@@ -67,3 +68,13 @@ def test_sized_spaces_have_their_sizes():
   assert (space.positions, len(space.options)) == (12, 3)
   assert [stage.channels for stage in space.stages] == [16, 32]
   assert np.count_nonzero(space.start) == 1
+
+
+@pytest.mark.parametrize(("parts", "hosts", "shared"), [(128, 2, 8), (12, 1, 4), (12, 2, None)])
+def test_the_devices_of_several_hosts_share_a_batch_equally(parts, hosts, shared):
+  devices = [types.SimpleNamespace(process_index=number % hosts) for number in range(8)]
+  if shared:
+    assert parallel.devices_for(parts, devices) == shared
+  else:
+    with pytest.raises(ValueError, match="by the 8 devices of 2 processes; allowed: multiples of"):
+      parallel.devices_for(parts, devices)

@@ -207,7 +207,7 @@ def test_what_is_not_known_is_written_as_such(tmp_path):
   found = study_measures.assumption(of, samples, 0) | {"space": "one", "growth": {}}
   found["growth"] = study_search.growth([[1.0, 2.0]], 0.0)
   text = study_text.describe(found)
-  assert "noise   unknown" in text and "the noise is unknown" in text
+  assert "noise   unknown" in text and "the noise is unknown" in text and "interval" not in text
   assert [path.name for path in study_figures.write(found, tmp_path)] == ["growth.svg"]
 
 

@@ -119,7 +119,8 @@ def test_a_prepared_folder_has_the_images_of_the_folder(tmp_path):
   for i in range(6):  # Several sizes. A JPEG file must not be encoded a second time.
     image = Image.fromarray(rng.integers(0, 256, (6 + i, 8, 3), np.uint8))
     image.save(folder / "train" / "b" / f"{i}.jpg")
-  words = ["-m", "experiments.prepare", f"--dataset=folder:{folder}", f"--data_dir={tmp_path}/sets"]
+  # A path that begins with / is that of a folder.
+  words = ["-m", "experiments.prepare", f"--dataset={folder}", f"--data_dir={tmp_path}/sets"]
   done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=100)
   assert done.returncode == 0, done.stderr
   flags = f"--config.data.source=flowers --config.data.data_dir={tmp_path}/sets"

@@ -2,15 +2,18 @@
 
 import errno
 import fcntl
+import importlib.metadata
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from nas_submod import identity, parallel
 from nas_submod.networks import spaces
 from nas_submod.networks.parts import parts
+from nas_submod.origin import origin
 from nas_submod.resources import budgets
 from nas_submod.search import inputs as search_inputs
 from nas_submod.search import make_setup
@@ -281,3 +284,20 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
   said = capsys.readouterr().err
   assert said.startswith(f"workdir {tmp_path}: its file system has no locks (No locks available)")
   assert said.count("\n") == 1
+
+
+def test_numbers_of_numpy_in_a_config_are_plain():
+  given = {"seed": np.int64(1), "budget": {"params": np.float32(2)}, "front": np.array([1, 2])}
+  assert plain_of(given) == {"seed": 1, "budget": {"params": 2.0}, "front": [1, 2]}
+  with pytest.raises(ValueError, match="the config holds a Python object"):
+    plain_of({"seed": object()})
+
+
+def test_a_checkout_that_is_not_installed_has_an_origin(monkeypatch):
+  def missing(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+
+  monkeypatch.setattr(importlib.metadata, "version", missing)
+  found = origin("experiments.search", ["--seed=1"])
+  assert found["versions"]["nas-submod"] == "not installed"
+  assert found["command"] == "python -m experiments.search --seed=1"

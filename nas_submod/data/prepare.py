@@ -103,8 +103,6 @@ def prepare(name: str, data_dir: str | None, manual_dir: str | None = None) -> A
   Raises:
     ValueError: There is no such set, TensorFlow is missing, or preparing the set failed.
   """
-  if name.startswith(("/", "./", "../")):
-    name = f"folder:{name}"
   if name.startswith("folder:"):
     found = builder(name.partition(":")[2], data_dir)
   else:

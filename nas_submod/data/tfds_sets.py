@@ -163,5 +163,5 @@ def _not_prepared(name: str, builder: Any) -> str:
   command = f"python -m experiments.prepare --dataset={name} --data_dir={builder.data_dir_root}"
   return (
     f"{name} is not prepared in {builder.data_dir_root}: {command} (after pip install "
-    ".[tfds]); images of your own are npz:PATH or folder:PATH"
+    "-e '.[tfds]'); images of your own are npz:PATH or folder:PATH"
   )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-# By the EXIF tag Orientation.
+# By the EXIF tag Orientation. As in data/pixels.py, which this file cannot import: it runs alone.
 TURNS = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,

@@ -192,7 +192,7 @@ class SearchSpace:
         raise ValueError(f"allowed: such as {self.key(self.start)}")
       found = self.check([int(option) for option in options])
       if self.key(found) != key:
-        raise ValueError(f"its key is {self.key(found)}")
+        raise ValueError(f"allowed: its key, {self.key(found)}")
     return found
 
   def mask(self, architecture: Any) -> Any:

@@ -26,11 +26,11 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 RESULT_FILE = "result.json"
-# Fields that a report needs, with their types; those of a section come after it.
-Fields = Mapping[str, type | tuple[type, ...]]
+# _Fields that a report needs, with their types; those of a section come after it.
+_Fields = Mapping[str, type | tuple[type, ...]]
 _NUMBER = (int, float, type(None))
-_CONFIG: Fields = {"space": dict, "search": dict, "seed": int, "data": dict, "train": dict}
-_RESULT: Fields = {
+_CONFIG: _Fields = {"space": dict, "search": dict, "seed": int, "data": dict, "train": dict}
+_RESULT: _Fields = {
   **dict.fromkeys(("path", "finalists", "architecture", "binding"), list),
   **dict.fromkeys(("budget", "resources", "evaluations", "seconds", "signal"), dict),
   **dict.fromkeys(("score", "optimizer", "devices"), str),
@@ -44,8 +44,8 @@ _RESULT: Fields = {
   "signal.replicate_standard_deviation": _NUMBER,
   **dict.fromkeys(("seed", "signal.replicates", "resources.params", "resources.madds"), int),
 }
-_ROW: Fields = {"architecture": list, "resources": dict, "value": _NUMBER}
-_ROWS: Mapping[str, Fields] = {
+_ROW: _Fields = {"architecture": list, "resources": dict, "value": _NUMBER}
+_ROWS: Mapping[str, _Fields] = {
   "path": {**_ROW, "run": str, "step": int, "tie": bool, "evaluations": int},
   "finalists": {**_ROW, "run": str, "tie": bool, "standard_error": _NUMBER, "scores": list},
 }
@@ -169,7 +169,7 @@ def read(workdir: str | os.PathLike) -> Finished:
   return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
 
 
-def _check(file: pathlib.Path, content: Any, needed: Fields, place: str = "") -> None:
+def _check(file: pathlib.Path, content: Any, needed: _Fields, place: str = "") -> None:
   """Raises ValueError if an object of a file lacks a field, or has one of another type."""
   if not isinstance(content, dict):
     what = f"{place.rstrip('.')} is {content!r}" if place else "it is no JSON object"

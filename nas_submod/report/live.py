@@ -151,6 +151,12 @@ class _Watch:
     return Group(table, Text(self.status()))
 
 
+def write_line(console: Console, line: str) -> None:
+  """Writes a line of a log, at once: someone may follow its file."""
+  console.print(line, highlight=False, markup=False)
+  console.file.flush()
+
+
 @contextlib.contextmanager
 def live(setup: Setup, console: Console) -> Iterator[Display]:
   """Shows a search while it runs: a table in a terminal, lines elsewhere."""
@@ -162,8 +168,7 @@ def live(setup: Setup, console: Console) -> Iterator[Display]:
     def say(line):
       nonlocal last_said
       last_said = time.monotonic()
-      console.print(line, highlight=False, markup=False)
-      console.file.flush()  # Otherwise a log file that someone follows is written in blocks.
+      write_line(console, line)
 
     said: set[str] = set()
 

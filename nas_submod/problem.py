@@ -18,8 +18,8 @@ Canonical = Callable[[Any], jax.Array]
 # Shares of the budget, for costs that are not whole numbers. Float32 sums depend on their order, so
 # an addition has a tighter tolerance than a whole set.
 _ADDITION_TOLERANCE = 1e-6
-SMALLEST_COST = 1e-20  # but 0; a gain per unit of it is a float32
 _SET_TOLERANCE = 2 * _ADDITION_TOLERANCE
+SMALLEST_COST = 1e-20  # The least cost above 0, so that gains per unit stay within float32.
 
 
 class Additions(NamedTuple):

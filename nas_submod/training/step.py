@@ -1,8 +1,7 @@
 """The training step and the evaluation step of candidates and final networks, as pure functions."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import flax.struct
@@ -14,7 +13,8 @@ import optax
 from nas_submod import data as datasets
 from nas_submod.networks.layer import Params, State, Variables
 from nas_submod.networks.search_space import SearchSpace
-from nas_submod.training import augmentation, schedules
+from nas_submod.training import augmentation
+from nas_submod.training.recipes import Recipe
 
 Apply = Callable[[Params, State, jax.Array, bool | str], tuple[jax.Array, State]]
 
@@ -51,91 +51,6 @@ class StepMetrics(NamedTuple):
 
   loss: jax.Array  # of the whole batch before the step, in nats
   gradient_norm: jax.Array  # before clipping
-
-
-class Recipe(NamedTuple):
-  """The hyperparameters of a training; made by `recipe` from a config.
-
-  Attributes:
-    steps: Number of steps.
-    batch_size: Images per step, over all devices.
-    transformation: Updates the parameters.
-    preprocess: `(rng, images uint8 [B, H, W, C], train, axis_name=None) -> float [B, H, W, C]`.
-    label_smoothing: Share of the target distribution that is uniform over all classes.
-    learning_rate: The schedule inside `transformation`.
-    at_pace: `pace [] -> transformation` whose schedule runs `pace` times as fast, for a shorter
-      training.
-    mixup: Alpha of `augmentation.mix_pairs`; 0 for no mixup.
-    average: Decay of the moving average of the parameters; 0 for no average.
-  """
-
-  steps: int
-  batch_size: int
-  transformation: optax.GradientTransformation
-  preprocess: Callable[..., jax.Array]
-  label_smoothing: float
-  learning_rate: optax.Schedule
-  at_pace: Callable[[jax.Array], optax.GradientTransformation]
-  mixup: float = 0.0
-  average: float = 0.0
-
-  @property
-  def parts(self) -> int:
-    """Into how many equal parts a batch may be split. Mixup does not split pairs of images."""
-    return self.batch_size // 2 if self.mixup else self.batch_size
-
-
-def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
-  """Makes the recipe of a config: SGD with Nesterov momentum and weight decay, as in the paper.
-
-  Args:
-    config: The fields of `schedules.total_steps` and `schedules.learning_rate`, and `momentum`,
-      `weight_decay`, `label_smoothing`, `crop_padding` (pixels) and `flip`. Optional fields are
-      `decay_kernels` (default False; True excludes biases and batch norm from weight decay),
-      `clip_norm` (default 0, off), `mixup` (alpha; default 0, off), `average` (decay; default 0,
-      off) and `dtype` (default "float32"). With "bfloat16" training computes from images to logits
-      in bfloat16; parameters and statistics stay float32.
-    data: The training data; gives the number of images, and mean and standard deviation by channel.
-
-  Raises:
-    ValueError: If a setting is not possible.
-  """
-  for name, value in config.items():
-    if isinstance(value, float) and not math.isfinite(value):
-      raise ValueError(f"{name} must be a finite number, got {value}")
-  train_size = len(data.train.labels)
-  steps = schedules.total_steps(config, train_size)
-  schedule = schedules.learning_rate(config, steps, train_size)
-  settings = {name: config.get(name, 0) for name in ("clip_norm", "mixup", "average")}
-  for name, value in settings.items():
-    if value < 0 or (name == "average" and value >= 1):
-      allowed = "0 (off) to below 1" if name == "average" else "0 (off) and up"
-      raise ValueError(f"{name} is {value}; allowed: {allowed}")
-  if settings["mixup"] and config["batch_size"] % 2:
-    raise ValueError(f"batch_size is {config['batch_size']}; allowed with mixup: even numbers")
-  dtype = config.get("dtype", "float32")
-  if dtype not in ("float32", "bfloat16"):
-    raise ValueError(f"unknown dtype {dtype!r}; allowed: float32, bfloat16")
-  augment = {"crop_padding": config["crop_padding"], "flip": config["flip"]}
-  mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
-
-  def preprocess(rng, images, train, axis_name=None):
-    if not train:
-      return augmentation.normalize(images, mean, std)
-    images = augmentation.augment(rng, images, **augment, axis_name=axis_name)
-    return augmentation.normalize(images, mean, std).astype(dtype)
-
-  return Recipe(
-    steps,
-    config["batch_size"],
-    schedules.transformation(config, schedule),
-    preprocess,
-    config["label_smoothing"],
-    schedule,
-    lambda pace: schedules.transformation(config, lambda step: schedule(pace * step)),
-    settings["mixup"],
-    settings["average"],
-  )
 
 
 def batch_order(seed: tuple[int, ...], train_size: int, batch_size: int, steps: int) -> np.ndarray:

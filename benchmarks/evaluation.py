@@ -21,7 +21,6 @@ import itertools
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -179,29 +178,16 @@ def measure(config: ConfigDict, name: str) -> dict[str, Any]:
 
 
 def in_a_process(name: str, cache: str) -> dict[str, Any]:
-  """Measures a method in a new process.
-
-  Raises:
-    ValueError: If it fails; the message is the last line that it printed.
-  """
+  """Measures a method in a new process; ValueError if it fails."""
   print(f"{METHODS[name]} ...", file=sys.stderr, flush=True)
-  environment = os.environ | {
-    "JAX_ENABLE_COMPILATION_CACHE": str(name.endswith("_cached")).lower(),
-    "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, name),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
-  }
-  command = [
-    sys.executable,
-    "-m",
+  return workload.in_a_process(
     "benchmarks.evaluation",
-    f"--child={name}",
-    *common.given_arguments(),
-  ]
-  done = subprocess.run(command, env=environment, capture_output=True, text=True)
-  if done.returncode:
-    raise ValueError((done.stderr.strip() or "no message").splitlines()[-1])
-  return json.loads(done.stdout.splitlines()[-1])
+    [f"--child={name}", *common.given_arguments()],
+    JAX_ENABLE_COMPILATION_CACHE=str(name.endswith("_cached")).lower(),
+    JAX_COMPILATION_CACHE_DIR=os.path.join(cache, name),
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    TORCHINDUCTOR_FORCE_DISABLE_CACHES="1",
+  )
 
 
 def all_runs(names: list[str], repeats: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Long searches with a table as evaluator: whether memory and time stay flat, and the overhead.
 
-python -m benchmarks.long_run [--evaluations=5000] [--figure=docs/long_run.svg]
+python -m benchmarks.long_run [--evaluations=5000]
 
 Nothing is trained: the value of a network is a sum over its blocks, so that all time is that of the
 search itself. The space is that of digits with 12 positions in each stage, 216 elements. The long
@@ -11,7 +11,6 @@ evaluator to the start of the next. Times are those of the processor, so that ot
 machine counts little; on a CPU they hold the compiled programs too.
 """
 
-import io
 import itertools
 import pathlib
 import tempfile
@@ -22,21 +21,18 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from configs import digits
-from nas_submod import files, search
+from nas_submod import search
 from nas_submod.evaluation.evaluator import Evaluation, Job
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources import budgets
 
 EVALUATIONS = flags.DEFINE_integer("evaluations", 5_000, "Of the long search.", lower_bound=100)
-FIGURE = flags.DEFINE_string("figure", None, "Where the plot is written, an SVG file.")
 _FIRST = 50  # evaluations that compile
-_POINTS = 50  # of the plot
 
 
 class TableEvaluator:
@@ -107,22 +103,6 @@ def long_search(evaluations: int) -> tuple[np.ndarray, np.ndarray]:
   return seconds, memory
 
 
-def save_figure(path: pathlib.Path, seconds: np.ndarray, memory: np.ndarray) -> None:
-  """Plots the time of an evaluation and the memory of the process against evaluations."""
-  figure = Figure(figsize=(9, 3), layout="constrained")
-  left, right = figure.subplots(1, 2)
-  ends = np.linspace(_FIRST, len(seconds) - 1, _POINTS + 1).astype(int)
-  left.plot(ends[1:], 1_000 * np.diff(seconds[ends]) / np.diff(ends), color="tab:blue")
-  left.set(xlabel="evaluations", ylabel="processor ms for each", ylim=(0, None))
-  right.plot(ends[1:], memory[ends[1:]], color="tab:blue")
-  right.set(xlabel="evaluations", ylabel="memory of the process, MiB", ylim=(0, None))
-  for axes in (left, right):
-    axes.grid(alpha=0.3)
-  file = io.BytesIO()
-  figure.savefig(file, format="svg", metadata={"Date": None})
-  files.write_bytes(path, file.getvalue())
-
-
 def table_of(seconds: np.ndarray, memory: np.ndarray, steps: np.ndarray) -> Table:
   """The table: the long search in quarters, then the overhead of a greedy step."""
   table = Table(title=f"{len(seconds):,} evaluations of 216 elements")
@@ -138,12 +118,10 @@ def table_of(seconds: np.ndarray, memory: np.ndarray, steps: np.ndarray) -> Tabl
 
 
 def main(_: Sequence[str]) -> None:
-  """Prints the table, and writes the plot."""
+  """Prints the table."""
   steps = overheads()
   seconds, memory = long_search(EVALUATIONS.value)
   Console(width=100, highlight=False).print(table_of(seconds, memory, steps))
-  if FIGURE.value:
-    save_figure(files.local_path(FIGURE.value), seconds, memory)
 
 
 if __name__ == "__main__":

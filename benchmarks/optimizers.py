@@ -22,8 +22,8 @@ On two CPU cores the surrogate, the slowest, takes about a minute for 2 seeds, t
 budgets and one kind of F. A line on standard error reports each finished optimizer and kind, with
 its seconds.
 
---plot=FILE.png draws the regrets, --csv=FILE writes those of every problem and seed. With
---keep=FOLDER the curves of each finished problem are kept; the same command then resumes.
+--plot=FILE.png draws the regrets. With --keep=FOLDER the curves of each finished problem are kept;
+the same command then resumes.
 Delete the files of your own optimizer there after you change it.
 
 Optuna's samplers (`pip install -e '.[benchmarks]'`) take seconds a run. They use `--optuna_seeds`
@@ -51,7 +51,7 @@ from rich.table import Table as Printed
 import nas_submod as ns
 from benchmarks import figures, synthetic, tables
 from benchmarks.additive import additive, largest
-from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread, write_csv
+from benchmarks.regrets import Regrets, Runs, proxy_note, regrets, spread
 from benchmarks.runs import Curves, Instance, Suite, curves_of, read_or_make
 from nas_submod import files
 from nas_submod.optimizers import Optimizer, catalog
@@ -75,10 +75,8 @@ CHECKPOINTS = flags.DEFINE_list(
   "measurements", ["25", "50", "100", "200"], "When regret is printed."
 )
 OPTUNA_SEEDS = flags.DEFINE_integer("optuna_seeds", 4, "Runs of Optuna's samplers.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 1, "Sets the surrogate asks in a round.", lower_bound=1)
 NOISE = flags.DEFINE_enum("noise", "both", ["both", "exact", "noisy"], "How F is measured.")
 KEEP = flags.DEFINE_string("keep", None, "Folder of finished runs, to resume from.")
-CSV = flags.DEFINE_string("csv", None, "CSV file to write the regrets to.")
 PLOT = flags.DEFINE_string("plot", None, "PNG file to write a figure to.")
 
 _REPEATS = 20  # sets asked for each wanted measurement; repeated sets cost nothing
@@ -101,7 +99,7 @@ def optimizers(limit: int) -> dict[str, Optimizer]:
     "largest": largest(),
     "additive": additive(evaluations=limit),
     "additive_measured": additive(evaluations=limit, by_model=False),
-    "surrogate": o.surrogate(evaluations=limit, batch=BATCH.value),
+    "surrogate": o.surrogate(evaluations=limit),
   }
 
 
@@ -166,7 +164,7 @@ def open_folder(suite: Suite, limit: int) -> pathlib.Path:
   Raises:
     ValueError: If it holds runs with other settings or versions.
   """
-  counts = {flag.name: flag.value for flag in (SEEDS, OPTUNA_SEEDS, BATCH)}
+  counts = {flag.name: flag.value for flag in (SEEDS, OPTUNA_SEEDS)}
   found = {"suite": suite.title, "measurements": limit, "versions": versions(), **counts}
   if TABLE.value:
     found["content"] = files.fingerprint(files.local_path(TABLE.value).read_bytes())
@@ -257,9 +255,8 @@ def main(argv: list[str]) -> None:
       raise ValueError(f"{name} needs Optuna: pip install -e '.[benchmarks]'")
     elif name not in (*ours, *theirs):
       catalog.users_constructor(name, [*ours, *theirs])  # Raises, naming what is allowed.
-  for path in filter(None, (CSV.value, PLOT.value)):
-    if not os.access(pathlib.Path(path).absolute().parent, os.W_OK):
-      raise ValueError(f"{path} cannot be written: its folder is missing, or not writable")
+  if PLOT.value and not os.access(pathlib.Path(PLOT.value).absolute().parent, os.W_OK):
+    raise ValueError(f"{PLOT.value} cannot be written: its folder is missing, or not writable")
   suite = load_suite()
   if not kinds(suite):
     raise ValueError("--noise=noisy: F has no noise, because each network was trained once")
@@ -268,8 +265,6 @@ def main(argv: list[str]) -> None:
   runs = run_all(OPTIMIZERS.value or [*ours, *([] if on_grid else theirs)], suite, limit)
   results = regrets(suite, runs)
   print_table(console, suite, results, runs, checkpoints)
-  if CSV.value:
-    write_csv(CSV.value, suite, results, checkpoints)
   if PLOT.value:
     figures.save_regret(PLOT.value, suite.title, results)
 

@@ -1,6 +1,5 @@
-"""Regrets of optimizers: means, standard errors and a CSV file of the raw numbers."""
+"""Regrets of optimizers: means and standard errors."""
 
-import csv
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,17 +40,3 @@ def spread(regret: np.ndarray) -> str:
   if means.size == 1:
     return f"{means.mean():.3f}"
   return f"{means.mean():.3f} ±{means.std(ddof=1) / np.sqrt(means.size):.3f}"
-
-
-def write_csv(path: str, suite: Suite, results: dict[str, Regrets], checkpoints: list[int]) -> None:
-  """Writes one row for each optimizer, kind, instance, seed and number of measurements."""
-  with open(path, "w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file)
-    writer.writerow(["suite", "instance", "optimizer", "kind", "seed", "measurements", "regret"])
-    for name, curve in results.items():
-      for kind, regret in curve.items():
-        for i, instance in enumerate(suite.instances):
-          for seed in range(regret.shape[1]):
-            for t in checkpoints:
-              value = f"{regret[i, seed, t]:.6g}"
-              writer.writerow([suite.title, instance.name, name, kind, seed, t, value])

@@ -23,7 +23,6 @@ holds the data.
 
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
@@ -99,21 +98,12 @@ def measure_overhead(
 
 
 def in_a_process(space: str, devices: int) -> dict[str, Any]:
-  """One row, measured in a process of its own.
-
-  Raises:
-    ValueError: If it fails; the last line that it printed.
-  """
+  """One row, measured in a process of its own; ValueError if it fails."""
   print(f"{space} on {devices} devices ...", file=sys.stderr, flush=True)
   own = [f"--{f.name}={f.value}" for f in _SETTINGS]
   own += [f"--devices={devices}", f"--row={space}"]
   own += ["--overhead"] if OVERHEAD.value else []
-  command = [sys.executable, "-m", "benchmarks.scaling", *own]
-  environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-  done = subprocess.run(command, env=environment, capture_output=True, text=True)
-  if done.returncode:
-    raise ValueError((done.stderr.strip() or "no message").splitlines()[-1])
-  return json.loads(done.stdout.splitlines()[-1])
+  return workload.in_a_process("benchmarks.scaling", own, JAX_ENABLE_COMPILATION_CACHE="false")
 
 
 def weak_scaling(space: str, devices: list[int], steps: int) -> Table:

@@ -1,10 +1,13 @@
 """Flags, images and networks of all sizes that the speed benchmarks share."""
 
+import json
 import os
 import pathlib
 import platform
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata, util
 from typing import Any
 
@@ -104,6 +107,20 @@ def searched(space: SearchSpace, path: str) -> list[tuple[int, ...]]:
   if len({evaluation.steps for evaluation in found}) != 1:
     raise ValueError(f"{path} holds trainings of different lengths; allowed is one length")
   return [space.from_key(evaluation.key) for evaluation in found]
+
+
+def in_a_process(module: str, arguments: Sequence[str], **environment: str) -> dict[str, Any]:
+  """Runs `python -m module` in a new process; returns the JSON of the last line that it prints.
+
+  Raises:
+    ValueError: If it fails; the message is the last line of its errors.
+  """
+  command = [sys.executable, "-m", module, *arguments]
+  done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+  if done.returncode:
+    raise ValueError((done.stderr.strip() or "no message").splitlines()[-1])
+  found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+  return found
 
 
 def versions(runs: dict[str, Any]) -> str:

@@ -1,4 +1,3 @@
-import csv
 import functools
 import re
 
@@ -70,27 +69,28 @@ def test_a_stopped_run_is_resumed(path, tmp_path, capsys, monkeypatch):
     run_main(**settings | {"seeds": 3})
 
 
-def test_main_prints_regrets_that_end_at_zero(path, tmp_path, capsys):
-  raw, figure = tmp_path / "raw.csv", tmp_path / "regret.png"
-  run_main(**SETTINGS, table=path, optimizers=["random_search"], csv=str(raw), plot=str(figure))
+def test_main_prints_and_draws_regrets_that_end_at_zero(path, tmp_path, capsys, monkeypatch):
+  seen, plain = [], optimizers.regrets
+
+  def regrets(suite, runs):
+    seen.append((suite, plain(suite, runs)))
+    return seen[0][1]
+
+  monkeypatch.setattr(optimizers, "regrets", regrets)
+  figure = tmp_path / "regret.png"
+  run_main(**SETTINGS, table=path, optimizers=["random_search"], plot=str(figure))
   printed = capsys.readouterr().out
   assert "random_search" in printed and "tiny" in printed and "jax" in printed
   assert figure.stat().st_size > 5_000
-  with open(raw, encoding="utf-8") as file:
-    rows = list(csv.DictReader(file))
-  fractions = {row["instance"] for row in rows}
-  assert len(rows) == len(fractions) * 2 * 2 * 3  # kinds, seeds, checkpoints
-  regret = {
-    (row["kind"], row["instance"], row["seed"], int(row["measurements"])): float(row["regret"])
-    for row in rows
-  }
-  for (kind, instance, _, t), value in regret.items():
-    assert value >= -1e-4
-    if t == 1:  # only the empty network was measured
-      share = float(instance.split()[0])
-      assert value == pytest.approx(optimum_of(tiny_rows(), (share, share)) - 50, abs=1e-3)
-    if kind == "exact" and t == 18:  # as many measurements as networks
-      assert value == pytest.approx(0, abs=1e-3)
+  [(suite, found)] = seen
+  shares = [float(instance.name.split()[0]) for instance in suite.instances]
+  # The first measurement is of the empty network, whose accuracy is 50.
+  first = [optimum_of(tiny_rows(), (share, share)) - 50 for share in shares]
+  for kind, regret in found["random_search"].items():
+    assert (regret >= -1e-4).all()
+    np.testing.assert_allclose(regret[:, :, 1], np.tile(first, (2, 1)).T, atol=1e-3)
+    if kind == "exact":  # After as many measurements as there are networks.
+      np.testing.assert_allclose(regret[:, :, 18], 0, atol=1e-3)
 
 
 def tell_lengths(lengths):
@@ -113,9 +113,8 @@ def test_a_missing_optuna_is_named(monkeypatch):
 
 def test_a_file_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
   monkeypatch.setattr(optimizers, "load_suite", lambda: pytest.fail("work was begun"))
-  for flag in ("csv", "plot"):
-    with pytest.raises(ValueError, match="missing/file cannot be written: its folder is missing"):
-      run_main(**{flag: str(tmp_path / "missing" / "file")})
+  with pytest.raises(ValueError, match="missing/file cannot be written: its folder is missing"):
+    run_main(plot=str(tmp_path / "missing" / "file"))
 
 
 def test_a_users_optimizer_runs_by_its_module(path, capsys, monkeypatch):

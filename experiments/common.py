@@ -30,7 +30,7 @@ try:
     "config", None, f"The experiment; {config_file.DEFAULT}."
   )
 except flags.Error as error:  # It reads the file of --flagfile, which may be missing.
-  print(f"error: {first_line(error)}", file=sys.stderr)
+  print(f"error: {first_line(error).removeprefix('ERROR:: ')}", file=sys.stderr)
   sys.exit(2)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; runs/CONFIG by default.")
 CPU_DEVICES = flags.DEFINE_integer(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import pytest
 
 from nas_submod.export.model import Model, make_model
 from nas_submod.networks import architectures, build, layers, spaces
@@ -73,6 +74,9 @@ CASES = {
   "identity": lambda: _part((3, 3, 2), layers.identity()),
   "rcnet": _rcnet,
 }
+
+# All kinds of operation are in the other cases; the depth of RCNet takes most of the time.
+NAMES = [pytest.param(n, marks=pytest.mark.slow if n == "rcnet" else ()) for n in CASES]
 
 
 @functools.cache

@@ -244,7 +244,7 @@ BAD = [
   (table, "part,milliseconds\nstem,-1\n", "line 2: milliseconds is '-1'; allowed: a number of at"),
   (table, "part,milliseconds\nstem,nan\n", "line 2: milliseconds is 'nan'; allowed: a number"),
   (table, "part,milliseconds\nstem,1\nstem,2\n", "line 3: 2.0 ms here, but 1.0 ms for the same in"),
-  (table, "part,milliseconds\nstem,1\n", "table.csv"),
+  (table, "part,milliseconds\nstem,1\n", "lacks"),
   (table, "part,milliseconds\n,1\n", "is empty; allowed: the name of a part"),
   # Journals.
   (journal, b"{}", "line 1 is not an evaluation: it lacks key, replicate, metrics, seconds; dele"),

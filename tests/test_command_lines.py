@@ -121,10 +121,10 @@ def test_the_flags_of_a_config_are_told_from_others():
 @pytest.mark.parametrize(
   ("module", "flag", "message"),
   [
-    ("search", "--flagfile=none", "error: "),
+    ("search", "--flagfile=none", "error: Unable to open flagfile: [Errno 2]"),
     ("search", "--process_id=0", "error: --coordinator_address, --num_processes and --process_id"),
     ("report", "--nothing", "error: Unknown command line flag 'nothing'"),
-    ("prepare", "--data_dir=x", "error: "),
+    ("prepare", "--data_dir=x", "error: flag --dataset=None"),
   ],
 )
 def test_a_wrong_flag_is_one_line(module, flag, message):

@@ -10,11 +10,9 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 
-from nas_submod.data import sources, stream
 from tests.test_experiments import outcome, trainings
 from tests.test_final import losses, wait_for_step
 
@@ -69,27 +67,6 @@ def wait_for_trainings(processes, workdir, count):
   while not (journal.exists() and journal.read_bytes().count(b"\n") >= count):
     assert all(process.poll() is None for process in processes)
     time.sleep(0.02)
-
-
-def test_two_processes_read_the_halves_of_each_streamed_batch(monkeypatch):
-  images = np.random.default_rng(0).integers(0, 256, (40, 10, 9, 1), np.uint8)
-  source = sources.Source("noise", np.arange(40, dtype=np.int32), images.__getitem__, str)
-  streamed = stream.Images(source, np.arange(40), 8)
-
-  def read():
-    batches = stream.training_batches(streamed, source.labels, 0, 16, range(3))
-    return [*batches, *stream.evaluation_batches(streamed, source.labels, 16)]
-
-  whole, halves = read(), []
-  monkeypatch.setattr(jax, "process_count", lambda: 2)
-  for i in range(2):
-    monkeypatch.setattr(jax, "process_index", lambda i=i: i)
-    halves.append(read())
-  assert len(whole) == len(halves[0]) == len(halves[1]) == 6
-  for batch, first, second in zip(whole, *halves):
-    for expected, *parts in zip(batch, first, second):
-      assert len(parts[0]) == len(parts[1]) == 8
-      np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 
 _STREAM = ("--config.data.stream=True", "--config.data.image_size=8")

@@ -63,7 +63,12 @@ def test_no_search_trains_more_than_its_plan_allows(optimizer):
 
 @pytest.mark.parametrize(
   ("optimizer", "options"),
-  [("rcas", {}), ("greedy_plus_max", {}), ("exchange", {}), (EXAMPLE, {"evaluations": 40})],
+  [
+    ("rcas", {}),
+    ("greedy_plus_max", {}),
+    pytest.param("exchange", {}, marks=pytest.mark.slow),
+    (EXAMPLE, {"evaluations": 40}),
+  ],
 )
 def test_the_estimate_is_of_the_right_size(optimizer, options, monkeypatch):
   monkeypatch.setattr(estimate, "_NOISE", 0.05)  # as little as Computed's, beside its gains

@@ -223,20 +223,17 @@ def test_the_script_classifies_an_image_without_jax(run, exported, tmp_path):
   code = """
 import runpy, sys
 sys.modules.update(dict.fromkeys(["jax", "nas_submod", "onnx"]))  # None: importing them fails.
-runpy.run_path(sys.argv[1], run_name="__main__", init_globals=None)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
   shutil.copytree(folder, tmp_path / "elsewhere")
-  for file in ("gray.png", "colours.png"):
-    wrapper = code.replace("runpy.run", "sys.argv[:1] = []; runpy.run").replace(
-      "argv[1]", "argv[0]"
-    )
-    done = subprocess.run(
-      [sys.executable, "-c", wrapper, tmp_path / "elsewhere" / "classify.py", tmp_path / file],
-      capture_output=True,
-      text=True,
-      timeout=100,
-    )
-    assert done.stdout == f"{expected}\n", done.stderr
+  script, *files = (
+    tmp_path / name for name in ("elsewhere/classify.py", "gray.png", "colours.png")
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code, script, *files], capture_output=True, text=True, timeout=100
+  )
+  assert done.stdout == "".join(f"{file}: {expected}\n" for file in files), done.stderr
 
 
 @pytest.mark.parametrize(("border", "channels"), [(0.0, 3), ((1 - stream.CENTRE) / 2, 4)])

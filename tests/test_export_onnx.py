@@ -10,7 +10,7 @@ from nas_submod.export import onnx_file, runtimes, stablehlo_file
 from nas_submod.export.model import make_model
 from nas_submod.networks import build, layers, spaces
 from nas_submod.networks.blocks import Option
-from tests.export_cases import CASES, METADATA, assert_close, case
+from tests.export_cases import METADATA, NAMES, assert_close, case
 
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
@@ -23,7 +23,7 @@ def digits(tmp_path_factory):
   return path
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_returns_what_the_layer_does(name, tmp_path):
   model, images, outputs = case(name)
   onnx_file.write_onnx(model, tmp_path / "model.onnx")

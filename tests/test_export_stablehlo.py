@@ -7,12 +7,12 @@ import pytest
 from jax import export
 
 from nas_submod.export import runtimes, stablehlo_file
-from tests.export_cases import CASES, METADATA, assert_close, case
+from tests.export_cases import METADATA, NAMES, assert_close, case
 
 pytest.importorskip("flatbuffers", reason="needs the extra export")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_returns_what_the_layer_does(name, tmp_path):
   model, images, outputs = case(name)
   stablehlo_file.write_stablehlo(model, tmp_path / "model.stablehlo")

@@ -13,7 +13,7 @@ from nas_submod.export.tflite_build import schema
 from nas_submod.export.tflite_runtimes import load_litert, load_tflite_micro
 from nas_submod.networks import build, layers, spaces
 from nas_submod.resources.memory import peak_numbers
-from tests.export_cases import CASES, METADATA, assert_close, case
+from tests.export_cases import METADATA, NAMES, assert_close, case
 
 for needed in ("ai_edge_litert", "ai_edge_quantizer", "tflite_micro"):
   pytest.importorskip(needed, reason="needs the extra tflite")
@@ -33,7 +33,7 @@ def digits(tmp_path_factory):
   return _written(case("digits").model, tmp_path_factory.mktemp("tflite"))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_files_return_what_the_layer_does(name, tmp_path):
   model, images, outputs = case(name)
   paths = _written(model, tmp_path, 8 if name == "rcnet" else 64)

@@ -186,8 +186,11 @@ def test_batch_norm_and_its_gradient_are_the_plain_ones(offset, shards, shape):
   np.testing.assert_allclose(y.reshape(shape)[..., :2], expected[..., :2], atol=tolerance)
   np.testing.assert_allclose(y.reshape(shape)[..., 2], bias[2], atol=1e-3 + 1e-4 * offset)
   found, wanted = (of_x.reshape(shape), *sums), transpose(gradient)
-  for actual, right in zip(found, wanted):
-    np.testing.assert_allclose(actual[..., :2], right[..., :2], atol=10 * tolerance)
+  # About three times what was measured. Far from zero, rounding of the inputs counts most in the
+  # gradient of the scale.
+  for actual, right, share in zip(found, wanted, (1.5e-7, 7e-6, 0.0)):
+    atol = 2e-5 + share * offset
+    np.testing.assert_allclose(actual[..., :2], right[..., :2], atol=atol)
 
 
 def test_initial_scale_is_he_by_fan_out():

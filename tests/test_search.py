@@ -69,7 +69,6 @@ def test_a_search_is_reported_and_its_journal_replays(optimizer, tmp_path):
   assert markup.with_error(result["value"], result["standard_error"]) in shown
   files.write_json(tmp_path / "result.json", result)
   assert "NaN" not in (tmp_path / "result.json").read_text()
-  assert dry_run.describe(setup)
 
   measured: dict[str, list[int]] = {}
   for evaluation in log:
@@ -134,7 +133,7 @@ def test_a_resource_of_ones_own_in_fractions_limits_a_search():
   np.testing.assert_allclose(result["resources"]["energy"], 3 * 0.37)
   assert result["budget"] == {"energy": 1.2} and result["binding"] == ["energy"]
   assert "1.11 of           1.2" in summary(setup, result)
-  assert page.page(finished.make("run", setup.config, result, log))
+  assert "1.11" in page.page(finished.make("run", setup.config, result, log))
 
 
 def test_five_budgets_limit_at_once_and_less_memory_alone_changes_the_answer():

@@ -167,10 +167,11 @@ def test_shares_of_the_budgets_limit_what_is_sampled(setup):
   problem = setup.problem
   none = jnp.zeros(problem.n, jnp.int32)
   used = np.asarray(problem.cost(problem.required))
+  grow = jax.jit(sampling.grow)
   for share in (0.0, 0.4, 0.7):
     limit = used + share * (np.asarray(problem.budget) - used)
     for number in range(5):
-      mask = sampling.grow(problem, none, jax.random.key(number), jnp.float32(share))
+      mask = grow(problem, none, jax.random.key(number), jnp.float32(share))
       assert (np.asarray(problem.cost(mask)) <= limit).all()
       assert share or (mask == problem.required).all()
 

@@ -10,13 +10,14 @@ import sys
 from tests.test_structure import CODE, ROOT
 
 IMPORTS = """
-import json, threading, time
+import json, sys, threading, time
 import nas_submod
 from jax._src import xla_bridge
 print(json.dumps({
   "seconds": time.process_time(),
   "threads": threading.active_count(),
   "devices": xla_bridge.backends_are_initialized(),
+  "modules": sorted({name.partition(".")[0] for name in sys.modules}),
 }))
 """
 
@@ -36,6 +37,8 @@ def test_an_import_is_quick_and_leaves_nothing(tmp_path):
   found = json.loads(done.stdout)
   assert found["seconds"] < 2
   assert (found["threads"], found["devices"]) == (1, False)
+  heavy = {"orbax", "grain", "tensorflow_datasets", "tensorboardX", "onnx", "ai_edge_litert"}
+  assert not heavy & set(found["modules"])
   assert not list(tmp_path.iterdir())
 
 

@@ -72,7 +72,7 @@ def test_greedy_with_costs_that_are_no_sums():
 @pytest.mark.parametrize("rule", RULES)
 def test_lazy_takes_the_eager_path_even_if_rounding_splits_ties(rule):
   saved = 0
-  for seed in range(15):
+  for seed in range(8):
     problem = instances.two_knapsacks(seed)
     exact, rounded = (instances.integer_coverage(seed, unit=unit) for unit in (1, 0.1))
     expected = ns.maximize(problem, set_functions.on_host(exact), greedy(rule))
@@ -104,7 +104,7 @@ def cancelling(family, seed, unit):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("family", ["heavy", "costly"])
 def test_rounding_of_gains_is_relative_to_the_largest_value_of_the_path(family, rule):
-  for seed in range(20):
+  for seed in range(10):
     problem = instances.two_knapsacks(seed)
     exact, rounded = (cancelling(family, seed, unit) for unit in (1, 0.1))
     expected = ns.maximize(problem, set_functions.on_host(exact), greedy(rule))

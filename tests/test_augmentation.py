@@ -81,11 +81,7 @@ def test_augment_in_a_loop_and_mapped():
     np.testing.assert_array_equal(result[i], expected)
 
 
-def test_augment_refuses():
-  with pytest.raises(ValueError, match="crop_padding must be 0 or more, got -1"):
-    augmentation.augment(
-      jax.random.key(0), jnp.zeros((1, 2, 2, 1), jnp.uint8), crop_padding=-1, flip=True
-    )
+def test_augment_refuses_floats():
   with pytest.raises(AssertionError):
     augmentation.augment(jax.random.key(0), jnp.zeros((1, 2, 2, 1)), crop_padding=1, flip=True)
 

@@ -73,13 +73,10 @@ def test_schedules(changes, step, expected):
   [
     ({"epochs": 3}, "exactly one of steps"),
     ({"steps": 0}, "exactly one of steps"),
-    ({"steps": -4}, "steps or epochs must be a positive number, got -4"),
     ({"batch_size": 33}, "batch_size 33 is not possible with 32 training images"),
-    ({"schedule": "linear"}, "unknown schedule 'linear'; allowed: multistep"),
     ({"schedule": "multistep", "decay": None}, "the schedule multistep needs decay"),
     ({"mixup": 0.2, "batch_size": 5}, "batch_size is 5; allowed with mixup: even numbers"),
     ({"warmup_steps": 20}, "warmup_steps is 20; allowed: 0 .off. to below 20"),
-    ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan"),
   ],
 )
 def test_wrong_recipes(changes, message):

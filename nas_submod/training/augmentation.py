@@ -30,14 +30,9 @@ def augment(
 
   Returns:
     Shape `[B, H, W, C]`, uint8.
-
-  Raises:
-    ValueError: If the padding is negative.
   """
   chex.assert_rank(images, 4)
   chex.assert_type(images, jnp.uint8)
-  if crop_padding < 0:
-    raise ValueError(f"crop_padding must be 0 or more, got {crop_padding}")
   batch, height, width, _ = images.shape
   # One draw for all, because random number generators dominate the compilation time here.
   draws = jax.random.uniform(rng, (batch * parallel.axis_size(axis_name), 3))

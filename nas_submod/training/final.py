@@ -12,6 +12,7 @@ import jax
 from nas_submod import data as datasets
 from nas_submod import networks, parallel, preemption, resources, training
 from nas_submod.data.loading import Data, Split
+from nas_submod.fields import SECTIONS, check_section
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import check_fit
 from nas_submod.training import feed as feeds
@@ -35,14 +36,9 @@ def training_and_evaluation_data(data: Data, evaluate_on: str) -> tuple[Data, Sp
     data: The data of a search.
     evaluate_on: With "test", the network also trains on the validation images. With "validation",
       these are held out and select the best checkpoint instead of the test images.
-
-  Raises:
-    ValueError: If `evaluate_on` is neither.
   """
   if evaluate_on == "validation":
     return data, data.validation
-  if evaluate_on != "test":
-    raise ValueError(f"unknown evaluate_on {evaluate_on!r}; allowed: test, validation")
   return data._replace(train=datasets.join(data.train, data.validation)), data.test
 
 
@@ -81,12 +77,10 @@ def check(space: SearchSpace, data: Data, config: Mapping[str, Any]) -> Training
   check_fit(space, data)
   checked_seed("config.seed", config["seed"])
   settings = config["final"]
+  check_section("config.final", settings, SECTIONS["final"], False)
   data, evaluated = training_and_evaluation_data(data, settings["evaluate_on"])
   with located("config.final"):
     recipe = training.recipe(settings, data)
-  for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-    if not settings[name] > 0:
-      raise ValueError(f"config.final.{name} is {settings[name]}; allowed are positive numbers")
   unit = 1 if settings.get("steps") else len(data.train.labels) // settings["batch_size"]
   return TrainingSettings(
     data=data,

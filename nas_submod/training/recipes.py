@@ -1,6 +1,5 @@
 """The recipe of a training: its hyperparameters, made from a config."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -48,33 +47,24 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   """Makes the recipe of a config: SGD with Nesterov momentum and weight decay, as in the paper.
 
   Args:
-    config: The fields of `schedules.total_steps` and `schedules.learning_rate`, and `momentum`,
-      `weight_decay`, `label_smoothing`, `crop_padding` (pixels) and `flip`. Optional fields are
-      `decay_kernels` (default False; True excludes biases and batch norm from weight decay),
-      `clip_norm` (default 0, off), `mixup` (alpha; default 0, off), `average` (decay; default 0,
-      off) and `dtype` (default "float32"). With "bfloat16" training computes from images to logits
-      in bfloat16; parameters and statistics stay float32.
+    config: Fields in the ranges that `fields.SECTIONS` allows: those of `schedules.total_steps` and
+      `schedules.learning_rate`, and `momentum`, `weight_decay`, `label_smoothing`, `crop_padding`
+      (pixels) and `flip`. Optional fields are `decay_kernels` (default False; True excludes biases
+      and batch norm from weight decay), `clip_norm` (default 0, off), `mixup` (alpha; default 0,
+      off), `average` (decay; default 0, off) and `dtype` (default "float32"). With "bfloat16"
+      training computes from images to logits in bfloat16; parameters and statistics stay float32.
     data: The training data; gives the number of images, and mean and standard deviation by channel.
 
   Raises:
-    ValueError: If a setting is not possible.
+    ValueError: If the duration, the batch or the schedule is not possible with the data.
   """
-  for name, value in config.items():
-    if isinstance(value, float) and not math.isfinite(value):
-      raise ValueError(f"{name} must be a finite number, got {value}")
   train_size = len(data.train.labels)
   steps = schedules.total_steps(config, train_size)
   schedule = schedules.learning_rate(config, steps, train_size)
-  settings = {name: config.get(name, 0) for name in ("clip_norm", "mixup", "average")}
-  for name, value in settings.items():
-    if value < 0 or (name == "average" and value >= 1):
-      allowed = "0 (off) to below 1" if name == "average" else "0 (off) and up"
-      raise ValueError(f"{name} is {value}; allowed: {allowed}")
-  if settings["mixup"] and config["batch_size"] % 2:
+  mixup = config.get("mixup") or 0.0
+  if mixup and config["batch_size"] % 2:
     raise ValueError(f"batch_size is {config['batch_size']}; allowed with mixup: even numbers")
-  dtype = config.get("dtype", "float32")
-  if dtype not in ("float32", "bfloat16"):
-    raise ValueError(f"unknown dtype {dtype!r}; allowed: float32, bfloat16")
+  dtype = config.get("dtype") or "float32"
   augment = {"crop_padding": config["crop_padding"], "flip": config["flip"]}
   mean, std = jnp.asarray(data.mean), jnp.asarray(data.std)
 
@@ -92,6 +82,6 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
     config["label_smoothing"],
     schedule,
     lambda pace: schedules.transformation(config, lambda step: schedule(pace * step)),
-    settings["mixup"],
-    settings["average"],
+    mixup,
+    config.get("average") or 0.0,
   )

@@ -11,22 +11,18 @@ def total_steps(config: Mapping[str, Any], train_size: int) -> int:
   """Number of steps of a recipe, which is given in steps or in epochs.
 
   Raises:
-    ValueError: If not exactly one of the two is set to a positive number, or the batch is larger
-      than the training set.
+    ValueError: If not exactly one of the two is set, or the batch is larger than the training set.
   """
   steps, epochs = config.get("steps"), config.get("epochs")
   if bool(steps) == bool(epochs):
     raise ValueError(f"set exactly one of steps ({steps}) and epochs ({epochs}), the other to 0")
-  duration = steps or epochs or 0
-  if duration < 0:
-    raise ValueError(f"steps or epochs must be a positive number, got {duration}")
   if not 0 < config["batch_size"] <= train_size:
     raise ValueError(
       f"batch_size {config['batch_size']} is not possible with {train_size} training images; "
       f"allowed: 1 to {train_size}"
     )
   per_epoch = train_size // config["batch_size"]
-  return int(steps) if steps else max(1, round(duration * per_epoch))
+  return int(steps) if steps else max(1, round(float(epochs or 0) * per_epoch))
 
 
 def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> optax.Schedule:
@@ -39,7 +35,7 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
     train_size: Number of training images.
 
   Raises:
-    ValueError: If the schedule is unknown or lacks a field, or the warm-up leaves no step.
+    ValueError: If the schedule lacks a field, or the warm-up leaves no step.
   """
   peak, warmup = config["learning_rate"], config.get("warmup_steps") or 0
   if not 0 <= warmup < steps:
@@ -51,7 +47,7 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
     after = optax.constant_schedule(peak)
   elif config["schedule"] == "cosine":
     after = optax.cosine_decay_schedule(peak, rest)
-  elif config["schedule"] == "multistep":
+  else:  # "multistep"
     missing = [name for name in ("milestones", "decay") if config.get(name) is None]
     if missing:
       raise ValueError(f"the schedule multistep needs {' and '.join(missing)}")
@@ -61,10 +57,6 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
       step = round(milestone * unit) - warmup
       drops[step] = drops.get(step, 1.0) * config["decay"]
     after = optax.piecewise_constant_schedule(peak, drops)
-  else:
-    raise ValueError(
-      f"unknown schedule {config['schedule']!r}; allowed: multistep, cosine, constant"
-    )
   if not warmup:
     return after
   return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])

@@ -46,8 +46,9 @@ from benchmarks.scored_networks import (
   random_networks,
 )
 from experiments import common
+from experiments.study_search import with_longer
 from nas_submod import training
-from nas_submod.evaluation.evaluator import Job
+from nas_submod.evaluation.evaluator import Evaluator, Job
 from nas_submod.evaluation.journal import Journal
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
 from nas_submod.search.setup import Setup, make_setup
@@ -150,14 +151,14 @@ def rank(setup: Setup, workdir: pathlib.Path) -> list[Table]:
   trainer = TrainingEvaluator(setup.space, setup.data, setup.config)
   journal = Journal(workdir / "trainings.jsonl")
 
-  def trained(what: str, jobs: Sequence[Job]) -> np.ndarray:
-    return np.array([setup.score(e) for e in evaluated(trainer, setup, journal, jobs, what)])
+  def trained(what: str, jobs: Sequence[Job], by: Evaluator = trainer) -> np.ndarray:
+    return np.array([setup.score(e) for e in evaluated(by, setup, journal, jobs, what)])
 
   replicates = range(TRAININGS.value)
   jobs = [Job(network, replicate) for network in first for replicate in replicates]
   references = trained("trainings", jobs).reshape(count, -1)
-  length = max(recipe.steps // 3, 1)
-  third = trained("short trainings", [Job(network, _SHORT, steps=length) for network in first])
+  short = TrainingEvaluator(setup.space, setup.data, with_longer(setup.config, 1 / 3))
+  third = trained("short trainings", [Job(network, _SHORT) for network in first], short)
   values = trained("other networks", [Job(network, _OTHERS) for network in others])
   found = shared.scores(networks, shared.settings.statistics_images)
   mean = references.mean(axis=1)

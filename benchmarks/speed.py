@@ -75,7 +75,6 @@ class Speed:
     self._seeds = np.array([(0, device) for device in range(devices)], np.uint32)
     order = training.batch_order((0, 0), len(images.train.labels), batch_size, self.recipe.steps)
     self._orders = np.tile(order, (devices, 1, 1))
-    self._lengths = np.full(devices, self.recipe.steps, np.int32)
     self._split = parallel.copy_to_devices(images.train)
     states, arguments = self._start(half_filled(space))
     log = CompilationLog()
@@ -89,7 +88,7 @@ class Speed:
   def _start(self, architecture: np.ndarray) -> tuple[training.TrainState, tuple[Any, ...]]:
     architectures = np.tile(architecture, (len(self._seeds), 1))
     states = self._programs.start(self._seeds, architectures)
-    return states, (self._seeds, architectures, self._orders, self._lengths, *self._split)
+    return states, (self._seeds, architectures, self._orders, *self._split)
 
   def seconds(self, architecture: np.ndarray) -> float:
     """Times a call in which each device trains this network."""

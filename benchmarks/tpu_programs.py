@@ -142,7 +142,6 @@ def search_programs(target: Target) -> dict[str, Callable[[], jax.stages.Lowered
   seeds = jax.ShapeDtypeStruct((devices, 2), np.uint32)
   chosen = jax.ShapeDtypeStruct((devices, len(space.start)), np.int32)
   orders = jax.ShapeDtypeStruct((devices, steps, batch), np.int32)
-  lengths = jax.ShapeDtypeStruct((devices,), np.int32)
   stop = jax.ShapeDtypeStruct((), np.int32)
   train, validation = _shapes((data.train, training.batches(data.validation, EVAL_BATCH)))
 
@@ -150,7 +149,7 @@ def search_programs(target: Target) -> dict[str, Callable[[], jax.stages.Lowered
 
   return {
     "start": lambda: programs.start.lower(seeds, chosen),
-    "train": lambda: programs.train.lower(states, seeds, chosen, orders, lengths, *train, stop),
+    "train": lambda: programs.train.lower(states, seeds, chosen, orders, *train, stop),
     "evaluate": lambda: programs.evaluate.lower(states, chosen, *validation),
   }
 

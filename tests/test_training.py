@@ -225,25 +225,3 @@ def test_equal_logits_are_ranked_as_by_argmax():
 
   metrics = training.eval_step(recipe, constant, (), (), images, labels)
   assert (int(metrics.correct), int(metrics.correct_top5)) == (1, 5)
-
-
-@pytest.mark.parametrize("warmup", [0, 4])
-def test_a_shorter_training_runs_the_same_schedule_faster(warmup):
-  config = CONFIG | {"schedule": "cosine", "warmup_steps": warmup, "momentum": 0.0}
-  recipe, data = training.recipe(config, make_data()), make_data()
-  shorter = training.recipe(config | {"steps": 5, "warmup_steps": warmup // 4}, data)
-  params = gradient = {"kernel": jnp.ones((2, 2))}
-
-  def rates(transformation, steps):
-    state, found = transformation.init(params), []
-    for _ in range(steps):
-      updates, state = transformation.update(gradient, state, params)
-      found.append(-float(updates["kernel"][0, 0]))
-    return found
-
-  at_full_pace = rates(recipe.at_pace(jnp.float32(1.0)), 20)
-  assert at_full_pace == rates(recipe.transformation, 20)  # Bit for bit.
-  np.testing.assert_allclose(
-    rates(recipe.at_pace(jnp.float32(4.0)), 5), rates(shorter.transformation, 5), rtol=1e-6
-  )
-  assert len(set(at_full_pace)) > 10

@@ -27,8 +27,8 @@ class CandidatePrograms(NamedTuple):
 
   Attributes:
     start: `(seed [D, 2], architecture [D, positions]) -> TrainState`.
-    train: `(TrainState, seed, architecture, order [D, steps, B], length [D], images, labels, stop)
-      -> TrainState`: trains up to step `stop` of a training of `length` steps.
+    train: `(TrainState, seed, architecture, order [D, steps, B], images, labels, stop)
+      -> TrainState`: trains up to step `stop`.
     evaluate: `(TrainState, architecture, images [batches, B, ...], labels) -> Metrics [D]`.
   """
 
@@ -62,18 +62,15 @@ def make_candidate_programs(
     variables = network.init(key_of(seed), architecture)
     return training.start(variables, recipe.transformation)
 
-  def train(train_state, seed, architecture, order, length, images, labels, stop):
+  def train(train_state, seed, architecture, order, images, labels, stop):
     rng = jax.random.fold_in(key_of(seed), 1)
-    # The length is an argument, so shorter trainings need no compilation of their own.
-    paced = recipe._replace(transformation=recipe.at_pace(recipe.steps / length))
 
     def step(state):
       rows = order[state.step]
       batch = images[rows], labels[rows]
-      return training.train_step(paced, apply_of(architecture), state, rng, *batch)[0]
+      return training.train_step(recipe, apply_of(architecture), state, rng, *batch)[0]
 
-    last = jnp.minimum(stop, length)
-    return jax.lax.while_loop(lambda state: state.step < last, step, train_state)
+    return jax.lax.while_loop(lambda state: state.step < stop, step, train_state)
 
   def evaluate(train_state, architecture, images, labels):
     def step(total, batch):
@@ -86,9 +83,7 @@ def make_candidate_programs(
 
   return CandidatePrograms(
     parallel.pmap_candidates(start, (0, 0), devices=devices),
-    parallel.pmap_candidates(
-      train, (0, 0, 0, 0, 0, None, None, None), donate=(0,), devices=devices
-    ),
+    parallel.pmap_candidates(train, (0, 0, 0, 0, None, None, None), donate=(0,), devices=devices),
     parallel.pmap_candidates(evaluate, (0, 0, None, None), devices=devices),
   )
 
@@ -97,7 +92,7 @@ class Trainer:
   """Trains networks of a space, one on each device at a time.
 
   Attributes:
-    recipe: The recipe; its steps are the largest training length.
+    recipe: The recipe.
   """
 
   def __init__(
@@ -118,11 +113,14 @@ class Trainer:
     self._validation = parallel.copy_to_devices(training.batches(data.validation, EVAL_BATCH))
     self._compiled: list[jax.stages.Compiled] = []
 
-  def train(self, jobs: Sequence[Job]) -> tuple[jax.Array, training.Metrics]:
+  def train(
+    self, jobs: Sequence[Job], steps: int | None = None
+  ) -> tuple[jax.Array, training.Metrics]:
     """Trains networks, and evaluates them on the validation split.
 
     Args:
       jobs: At most one per device of all processes.
+      steps: Stop after as many steps; None: train to the end.
 
     Returns:
       The sum of the training losses over all steps in nats, `[D]`, and the validation metrics.
@@ -143,19 +141,18 @@ class Trainer:
         for replicate in replicates
       ]
     )
-    lengths = np.array([job.steps for job in jobs], np.int32)
     if not self._compiled:
       self._on_progress(0.0)
-      self._compiled = self._compile(seeds, architectures, orders, lengths)
+      self._compiled = self._compile(seeds, architectures, orders)
     start, train, evaluate = self._compiled
     states = start(seeds, architectures)
-    steps, chunk, began = int(np.max(lengths)), self._steps_per_call, time.perf_counter()
+    steps, chunk, began = steps or self.recipe.steps, self._steps_per_call, time.perf_counter()
     if self._time_limit:
       chunk = min(chunk, -(-steps // _CHECKS))
     for stop in [*range(chunk, steps, chunk), steps]:
       if 0 < self._time_limit < time.perf_counter() - began:
         raise TooLongError(f"longer than config.search.time_limit={self._time_limit} seconds")
-      states = train(states, seeds, architectures, orders, lengths, *self._train, np.int32(stop))
+      states = train(states, seeds, architectures, orders, *self._train, np.int32(stop))
       jax.block_until_ready(states.step)
       self._on_progress(stop / steps)
     metrics = evaluate(states, architectures, *self._validation)
@@ -168,7 +165,7 @@ class Trainer:
     return bool(self._compiled)
 
   def _compile(
-    self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray, lengths: np.ndarray
+    self, seeds: np.ndarray, architectures: np.ndarray, orders: np.ndarray
   ) -> list[jax.stages.Compiled]:
     """Compiles the programs for arguments of these shapes."""
     start = self._programs.start.lower(seeds, architectures)
@@ -180,7 +177,7 @@ class Trainer:
     return compile_together(
       lambda: start,
       lambda: self._programs.train.lower(
-        states, seeds, architectures, orders, lengths, *self._train, np.int32(0)
+        states, seeds, architectures, orders, *self._train, np.int32(0)
       ),
       lambda: self._programs.evaluate.lower(states, architectures, *self._validation),
       platform=parallel.platform_of(),

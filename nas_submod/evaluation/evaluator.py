@@ -27,13 +27,11 @@ class Job(NamedTuple):
     architecture: Canonical form: an option for every position.
     replicate: Seed of the initial values and of the data order. Equal replicates of different
       networks share both. -2 is a shared-weights score of a network that is also trained.
-    steps: Length of the training; None for the full length.
     full: Train the network, even if the others are scored with shared weights.
   """
 
   architecture: tuple[int, ...]
   replicate: int
-  steps: int | None = None
   full: bool = False
 
 

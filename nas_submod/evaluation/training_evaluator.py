@@ -61,12 +61,9 @@ class TrainingEvaluator:
     Raises:
       EvaluationError: If no network can be trained.
     """
-    steps = self._trainer.recipe.steps
-    full = [job._replace(steps=job.steps or steps) for job in jobs]
-    full.sort(key=lambda job: job.steps or 0)  # A round lasts as long as its longest training.
     devices = parallel.device_count()
-    for first in range(0, len(full), devices):
-      yield from self._round(full[first : first + devices])
+    for first in range(0, len(jobs), devices):
+      yield from self._round(jobs[first : first + devices])
 
   def _round(self, jobs: Sequence[Job]) -> Iterator[Evaluation]:
     """Trains at most one network per device; after an error, trains each network alone."""
@@ -94,7 +91,7 @@ class TrainingEvaluator:
     loss_sums, metrics = _gather(trained)
     seconds = max(time.perf_counter() - began - compiling.seconds, 0.0)
     for row, job in enumerate(jobs):
-      examples, steps = int(metrics.examples[row]), job.steps or 0
+      examples, steps = int(metrics.examples[row]), self._trainer.recipe.steps
       found = {
         "accuracy": int(metrics.correct[row]) / examples,
         "loss": float(metrics.loss[row]) / examples,
@@ -111,7 +108,7 @@ class TrainingEvaluator:
         cause="diverged" if diverged else None,
       )
 
-  def _train(self, jobs: Sequence[Job]) -> tuple[Any, Any]:
+  def _train(self, jobs: Sequence[Job], steps: int | None = None) -> tuple[Any, Any]:
     """Like `Trainer.train`.
 
     Raises:
@@ -121,7 +118,7 @@ class TrainingEvaluator:
     """
     error: Exception | None = None
     try:
-      trained = self._trainer.train(jobs)
+      trained = self._trainer.train(jobs, steps)
     except Exception as raised:
       error = raised
     kind = _FINE if error is None else _FAILED
@@ -150,7 +147,7 @@ class TrainingEvaluator:
     """
     start = tuple(int(option) for option in self._space.canonical(np.array(self._space.start)))
     try:
-      self._train([Job(start, 0, steps=1, full=True)])
+      self._train([Job(start, 0)], steps=1)
     except _TrainingError:
       raise EvaluationError(f"no network can be trained any more: {cause}") from None
 

@@ -21,8 +21,6 @@ class Recipe(NamedTuple):
     preprocess: `(rng, images uint8 [B, H, W, C], train, axis_name=None) -> float [B, H, W, C]`.
     label_smoothing: Share of the target distribution that is uniform over all classes.
     learning_rate: The schedule inside `transformation`.
-    at_pace: `pace [] -> transformation` whose schedule runs `pace` times as fast, for a shorter
-      training.
     mixup: Alpha of `augmentation.mix_pairs`; 0 for no mixup.
     average: Decay of the moving average of the parameters; 0 for no average.
   """
@@ -33,7 +31,6 @@ class Recipe(NamedTuple):
   preprocess: Callable[..., jax.Array]
   label_smoothing: float
   learning_rate: optax.Schedule
-  at_pace: Callable[[jax.Array], optax.GradientTransformation]
   mixup: float = 0.0
   average: float = 0.0
 
@@ -81,7 +78,6 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
     preprocess,
     config["label_smoothing"],
     schedule,
-    lambda pace: schedules.transformation(config, lambda step: schedule(pace * step)),
     mixup,
     config.get("average") or 0.0,
   )

@@ -37,14 +37,14 @@ def test_a_tenth_of_the_candidates_fails(tmp_path):
   def draw(job):
     return random.Random(repr(job.architecture)).random() if job.architecture != start else 1.0
 
-  def failing(jobs):
+  def failing(jobs, steps):
     again = all(job in tried for job in jobs)
     tried.update(jobs)
     if any(draw(job) < (0.1 if again else 0.2) for job in jobs):
       raise RuntimeError("a fault\nof this network")
-    return train(jobs)
+    return train(jobs, steps)
 
-  train([evaluator_job(setup)])  # Compiles.
+  train([evaluator_job(setup)], 1)  # Compiles.
   evaluator._trainer.train = failing
   result = search.run(setup, evaluator, journal)
   assert np.isfinite(result["value"])
@@ -65,7 +65,7 @@ def test_a_tenth_of_the_candidates_fails(tmp_path):
 def evaluator_job(setup):
   from nas_submod.evaluation.evaluator import Job
 
-  return Job(tuple(map(int, setup.space.canonical(np.array(setup.space.start)))), 0, steps=1)
+  return Job(tuple(map(int, setup.space.canonical(np.array(setup.space.start)))), 0)
 
 
 def draw_of(setup, key, start):

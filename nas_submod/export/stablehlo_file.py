@@ -42,8 +42,7 @@ def _apply(operation: Operation, weights: Weights, x: jax.Array, *others: jax.Ar
     kernel = jnp.asarray(weights.kernel)
     return _weighted(operation, kernel, x) + jnp.asarray(weights.bias)
   if operation.kind == "shuffle":
-    split = x.reshape(*x.shape[:-1], operation.groups, x.shape[-1] // operation.groups)
-    return split.swapaxes(-1, -2).reshape(x.shape)
+    return convolution.shuffle_channels(x, operation.groups)
   if operation.kind == "pool":
     return x.mean((1, 2), keepdims=len(operation.shape) == 3)
   functions: dict[str, Callable[..., jax.Array]] = {

@@ -181,15 +181,14 @@ def violations(found: Contrasts) -> NegativeContrasts:
 
 
 def beyond_noise(found: Contrasts) -> np.ndarray:
-  """Which contrasts are negative beyond the noise. `[Q]` bool."""
+  """Which contrasts are negative beyond the noise (Benjamini and Hochberg 1995). `[Q]` bool."""
   estimates, errors, freedom = found
   exact = np.where(estimates < 0, 0.0, 1.0)
   noisy = scipy.stats.t.cdf(estimates / np.where(errors > 0, errors, 1), freedom)
   chances = np.where(errors > 0, noisy, exact)
-  ranked = np.sort(chances)
-  levels = RATE * np.arange(1, ranked.size + 1) / max(ranked.size, 1)
-  passed = np.flatnonzero(ranked <= levels)
-  return chances <= (ranked[passed[-1]] if passed.size else -1.0)
+  if not chances.size:
+    return np.zeros(0, bool)
+  return scipy.stats.false_discovery_control(chances) <= RATE
 
 
 def held_out(samples: np.ndarray, rows: np.ndarray) -> HeldOut:

@@ -13,6 +13,7 @@ from nas_submod.optimizers.neighbours import same_group
 from nas_submod.precision import full_precision
 from nas_submod.problem import Problem
 from nas_submod.set_functions.base import SetFunction, as_argument
+from nas_submod.set_functions.measured import pairs
 
 ROUNDING = 2 * ties.ROUNDING  # of a difference, as a share of the largest value
 _MOST_SETS = 2048
@@ -101,7 +102,7 @@ def measured_gains(problem: Problem, measurements: Measurements) -> Gains:
   equal sets.
   """
   masks, keys, values, errors = _known_sets(problem, measurements)
-  smaller, larger, elements = _pairs(masks)
+  smaller, larger, elements = pairs(masks)
   additions = np.bincount(smaller, minlength=len(masks))
   most_sets = min(_MOST_SETS, max(_MOST_GAINS // problem.n, 1))
   rows = np.append(0, 1 + np.lexsort((-values[1:], -additions[1:]))[: most_sets - 1])
@@ -130,22 +131,6 @@ def _known_sets(
   errors = np.where(np.isnan(errors), measurements.noise(), errors)
   known = np.flatnonzero(np.isfinite(values))
   return masks[known], [keys[row] for row in known], values[known], errors[known]
-
-
-def _pairs(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Row of a set, row of the set with one element more, and that element, `[P]` each.
-
-  Sets are looked up by a hash: the sum of random 64-bit codes. With 2^20 additions and 10^4 sets,
-  the probability of a collision is 10^-9.
-  """
-  codes = np.random.default_rng(0).integers(0, 2**64, masks.shape[1], np.uint64)
-  hashes = masks @ codes
-  order = np.argsort(hashes)
-  larger, elements = np.nonzero(masks)
-  wanted = hashes[larger] - codes[elements]
-  smaller = order[np.minimum(np.searchsorted(hashes, wanted, sorter=order), len(order) - 1)]
-  found = hashes[smaller] == wanted
-  return smaller[found], larger[found], elements[found]
 
 
 def _same_additions(problem: Problem, masks: np.ndarray, keys: list[bytes]) -> np.ndarray:

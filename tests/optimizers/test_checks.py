@@ -275,3 +275,11 @@ def test_a_run_cut_by_the_limit_has_only_measured_steps():
   optimizer = o.partial_enumeration(o.greedy(), 1)
   result = ns.maximize(PROBLEM, weigh, optimizer, max_evaluations=4)
   assert result.trace and np.isfinite([step.value for step in result.trace]).all()
+
+
+def test_a_set_over_budget_is_no_step_of_a_search():
+  def tell(state, values):
+    return state + 1, Info(jnp.ones(1, bool), jnp.ones((1, 4), bool), values[:1])
+
+  with pytest.raises(ValueError, match=r"moved to a set that is not feasible, of elements \[0, 1"):
+    ns.maximize(PROBLEM, lambda masks: masks @ WEIGHTS, scripted(of_nothing, tell))

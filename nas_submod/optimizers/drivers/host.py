@@ -56,8 +56,12 @@ def maximize_on_host(
     answers = np.tile(np.array(UNKNOWN, np.float32), (question.valid.size, 1))
     for row, key, count in zip(rows, keys, replicates):
       answers[row] = measurements.pooled(key, count) if key in measurements else UNMEASURED
-    state, info, costs, question = advance(problem, state, question, *answers.T)
-    info, costs, question = jax.device_get((info, costs, question))
+    state, info, (costs, feasible), question = advance(problem, state, question, *answers.T)
+    info, costs, feasible, question = jax.device_get((info, costs, feasible, question))
+    # A search trains these sets again.
+    wrong = np.flatnonzero(info.accepted & np.isfinite(info.values) & ~feasible)
+    if wrong.size:
+      raise checks.infeasible("moved to", info.masks[wrong[0]])
     # In a round cut by the limit, runs may step to sets that were not measured.
     steps = steps_of(info, costs, measurements.total)
     trace += [step for step in steps if not (cut and np.isneginf(step.value))]
@@ -107,14 +111,16 @@ def maximize_on_host(
 def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
   """The optimizer's compiled functions: start, advance (one round), best."""
 
+  def are_feasible(problem, masks):
+    return jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
+
   def question(problem, state, idle):
     masks, valid = checks.ask(optimizer, problem, state)
-    feasible = jax.vmap(functools.partial(checks.is_feasible, problem))(masks)
     once = jnp.ones(valid.shape, jnp.int32)
     return _Question(
       masks=masks,
       valid=valid,
-      feasible=feasible,
+      feasible=are_feasible(problem, masks),
       canonical=jax.vmap(problem.canonical_form)(masks),
       replicates=once if optimizer.replicates is None else optimizer.replicates(state),
       done=checks.done(optimizer, state),
@@ -129,7 +135,8 @@ def _compiled(optimizer: Optimizer) -> tuple[Callable[..., Any], ...]:
     answers = (values,) if optimizer.replicates is None else (values, errors)
     state, info = checks.tell(optimizer, problem, before, *answers)
     idle = checks.idle_rounds(asked.idle, asked.valid, before, state)
-    return state, info, jax.vmap(problem.cost)(info.masks), question(problem, state, idle)
+    moved_to = jax.vmap(problem.cost)(info.masks), are_feasible(problem, info.masks)
+    return state, info, moved_to, question(problem, state, idle)
 
   def best(problem, state):
     mask, value = checks.best(optimizer, problem, state)

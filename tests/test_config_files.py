@@ -7,7 +7,7 @@ import pytest
 
 from nas_submod import resources
 from nas_submod.networks import architectures, spaces
-from nas_submod.resources import feasibility
+from nas_submod.resources import cost_bounds
 from nas_submod.search import setup
 from tests import tiny_data
 from tests.start_sets import contains_start
@@ -42,7 +42,7 @@ def test_searches_have_a_space_and_a_budget(name, mode):
       *(
         {
           place
-          for place, cost in feasibility.least_with(space, table[resource].table(space)).items()
+          for place, cost in cost_bounds.least_with(space, table[resource].table(space)).items()
           if cost <= limit
         }
         for resource, limit in budget.items()

@@ -120,3 +120,8 @@ def test_an_unknown_layer_is_opaque_with_its_cost():
   [*_, last] = found.operations
   assert (last.kind, last.path, last.shape, last.params) == ("opaque", (1,), (4, 4, 3), 15)
   assert found.cost() == layer.cost(IMAGE)[1] == {"params": 8 + 8 + 15, "madds": 8 * 16 + 12 * 16}
+
+
+def test_an_unknown_kind_is_refused():
+  with pytest.raises(ValueError, match="unknown kind of operation 'concat'; allowed: conv, batch"):
+    graph.start(IMAGE).add("concat", 0, 0)

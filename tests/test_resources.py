@@ -23,7 +23,7 @@ from nas_submod.networks import architectures as named_architectures
 from nas_submod.networks import layers, spaces
 from nas_submod.networks.blocks import Option
 from nas_submod.networks.graph import fuse
-from nas_submod.resources import Resource, feasibility
+from nas_submod.resources import Resource, cost_bounds
 from nas_submod.resources.memory import peak_numbers
 
 RCNET = json.loads((pathlib.Path(__file__).parent / "data" / "rcnet.json").read_text())["nets"]
@@ -124,7 +124,7 @@ def feasible_sets(problem, masks):
   return jax.vmap(problem.feasible)(masks)
 
 
-def check_feasibility(space, budget, networks, table=resources.RESOURCES):
+def check_fits(space, budget, networks, table=resources.RESOURCES):
   """Compares `Problem.feasible` with the costs on the host; returns the share of feasible sets."""
   feasible = feasible_sets(problem(space, budget, table), space.mask(networks))
   costs = resources.network_costs(space, networks, tuple(budget), table)
@@ -136,7 +136,7 @@ def test_costs_beyond_int32_are_exact_in_larger_units():
   assert resources.network_cost(LARGE, [6] * 36)["madds"] == 3_938_091_008
   networks = np.concatenate([random_networks(LARGE, 300), [[6] * 36]])
   for madds in (2_000_000_000, 3_938_091_007, 3_938_091_008):
-    assert 0 < check_feasibility(LARGE, {"madds": madds, "params": 9_000_000}, networks) < 1
+    assert 0 < check_fits(LARGE, {"madds": madds, "params": 9_000_000}, networks) < 1
   assert np.median(resources.network_costs(LARGE, networks, ["madds"])) > 1e9
 
 
@@ -160,7 +160,7 @@ def test_budgets_bind_exactly():
   middle = np.sort(costs, axis=0)[100].tolist()
   for less in (0, 1):
     budget = {"params": middle[0] - less, "madds": middle[1] + 0.5}
-    assert 0 < check_feasibility(space, budget, networks) < 1
+    assert 0 < check_fits(space, budget, networks) < 1
 
 
 def _widest(unit):
@@ -211,7 +211,7 @@ def test_any_resources_limit_together():
   given = {"latency": 21.5, "peak": 60 << 20, "params": 20_000.5, "memory": 3_000}
   budget = resources.check_budget(space, given, TABLE)
   assert budget == given
-  assert 0 < check_feasibility(space, budget, networks, TABLE) < 1
+  assert 0 < check_fits(space, budget, networks, TABLE) < 1
 
 
 def test_whole_costs_stay_exact_beside_floats():
@@ -223,7 +223,7 @@ def test_whole_costs_stay_exact_beside_floats():
   assert bool(jnp.isfinite(found.additions(found.required).cost).all())
   for madds in (limit, limit - 1):  # One less is within the tolerance of float32 costs.
     budget = {"latency": 1_000.0, "madds": madds}
-    assert 0 < check_feasibility(space, budget, networks, TABLE) < 1
+    assert 0 < check_fits(space, budget, networks, TABLE) < 1
 
 
 def test_budgets_keep_their_fractions():
@@ -396,7 +396,7 @@ def test_memory_beyond_int32_is_exact():
   assert costs.min() > 2**31 and costs.dtype == np.int64
   least, *_, most = np.unique(costs).tolist()
   for memory in (least, most - 1):
-    assert 0 < check_feasibility(large, {"memory": memory}, networks, table) < 1
+    assert 0 < check_fits(large, {"memory": memory}, networks, table) < 1
   with pytest.raises(ValueError, match=r"memory of a network of .* allowed in JAX"):
     resources.mask_cost(large, ["memory"], table)(jnp.asarray(large.required))
 
@@ -456,7 +456,7 @@ def test_a_resource_of_ones_own_comes_from_a_config():
   assert resources.network_cost(space, [1] * 12, table)["mine"] == 12
   budget = resources.check_budget(space, ConfigDict(resources.budgets(params=9e9, mine=4.5)), table)
   assert budget == {"params": 9_000_000_000, "mine": 4.5}
-  assert 0 < check_feasibility(space, {"mine": 4}, random_networks(space, 50), table) < 1
+  assert 0 < check_fits(space, {"mine": 4}, random_networks(space, 50), table) < 1
   again = resources.from_config({"mine": f"{__name__}:filled", "blocks": f"{__name__}:FILLED"})
   assert all(again[name] is resource for name, resource in table.items())
 
@@ -509,15 +509,15 @@ def test_bounds_over_a_space_are_those_of_all_its_networks(name, fields):
   networks = np.array(list(itertools.product(*choices)))
   costs = resources.network_costs(space, networks, [name])[:, 0]
   canonical, table = space.canonical(networks), resources.RESOURCES[name].table(space)
-  assert feasibility.least_and_most(space, table) == (costs.min(), costs.max())
+  assert cost_bounds.least_and_most(space, table) == (costs.min(), costs.max())
   least = {}
   for stage, where in enumerate(space.stage_slices):
     for option in (1, 2):
       for first in (True, False):
         part = canonical[:, where][:, :1] if first else canonical[:, where][:, 1:]
         if (having := (part == option).any(axis=1)).any():
-          least[feasibility.Place(stage, first, option)] = costs[having].min()
-  assert feasibility.least_with(space, table) == least
+          least[cost_bounds.Place(stage, first, option)] = costs[having].min()
+  assert cost_bounds.least_with(space, table) == least
   for limit in (costs[0], *np.quantile(costs, [0.1, 0.5, 0.9])):
     hidden = set()
     for position, option in itertools.product(range(space.positions), (1, 2)):
@@ -527,7 +527,7 @@ def test_bounds_over_a_space_are_those_of_all_its_networks(name, fields):
         stage = next(i for i, w in enumerate(space.stage_slices) if position < w.stop)
         if costs[alone] > limit >= costs[having].min():
           hidden.add((stage, position == space.stage_slices[stage].start, option))
-    assert set(feasibility.opened_by_others(space, table, limit)) == hidden
+    assert set(cost_bounds.opened_by_others(space, table, limit)) == hidden
 
 
 @pytest.mark.parametrize(

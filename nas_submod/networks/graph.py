@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 Shape = tuple[int, ...]
 Path = tuple[int, ...]
 
-# The kinds of an operation, with the number of inputs of each.
+# The kinds of an operation, with the number of inputs of each. Every writer in `export` knows them.
 KINDS = {
   "conv": 1,  # with padding (kernel - 1) / 2, and batch norm and ReLU after `fuse`
   "batch_norm": 1,
@@ -94,7 +94,12 @@ class Graph(NamedTuple):
       *inputs: Tensors to read; by default the output.
       shape: Shape of the new tensor; by default that of the first input.
       **fields: Other fields of `Operation`.
+
+    Raises:
+      ValueError: If the kind is unknown.
     """
+    if kind not in KINDS:
+      raise ValueError(f"unknown kind of operation {kind!r}; allowed: {', '.join(KINDS)}")
     inputs = inputs or (self.output,)
     shape = self.shape_of(inputs[0]) if shape is None else shape
     operation = Operation(kind, inputs, shape, **fields)

@@ -9,7 +9,7 @@ import numpy as np
 from nas_submod import parallel, training
 from nas_submod.evaluation.shared_weights import settings as shared_settings
 from nas_submod.optimizers.random_sets import maximal_sets
-from nas_submod.report.feasibility import feasibility_lines
+from nas_submod.report.budget_lines import budget_lines
 from nas_submod.report.live import duration
 from nas_submod.resources import mask_cost, network_cost
 from nas_submod.search.estimate import Estimate, estimate
@@ -41,7 +41,7 @@ def describe(setup: Setup) -> str:
   left_out = [reference for reference in references if reference not in setup.references]
   return "\n".join(
     [
-      *feasibility_lines(space, setup.budget, setup.resources),
+      *budget_lines(space, setup.budget, setup.resources),
       f"space      {space.name}: {space.positions} positions, {len(space.options)} options, "
       f"{space.elements} elements",
       f"           {space.distinct():,} distinct networks contain the start set",

@@ -12,8 +12,8 @@ from ml_collections.config_dict import placeholder
 from nas_submod.fields import is_number
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.base import CostFunction
+from nas_submod.resources.cost_bounds import least_and_most
 from nas_submod.resources.costs import cost_of, named, network_cost, stack
-from nas_submod.resources.feasibility import least_and_most
 from nas_submod.resources.settings import RESOURCES, Resources
 
 # Fields of every config, so that flags can set them; a latency needs a table.

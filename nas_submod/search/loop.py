@@ -27,7 +27,7 @@ from nas_submod.evaluation.objective import Objective
 from nas_submod.evaluation.shared_weights.settings import method_of
 from nas_submod.optimizers import Result, Step
 from nas_submod.optimizers.base import steps_of
-from nas_submod.resources.feasibility import opened_by_others
+from nas_submod.resources.cost_bounds import opened_by_others
 from nas_submod.search.finalists import (
   Row,
   binding,

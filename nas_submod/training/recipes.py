@@ -1,4 +1,4 @@
-"""The recipe of a training: its hyperparameters, made from a config."""
+"""The recipe of a training, made from a config: hyperparameters and update rule."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -74,10 +74,31 @@ def recipe(config: Mapping[str, Any], data: datasets.Data) -> Recipe:
   return Recipe(
     steps,
     config["batch_size"],
-    schedules.transformation(config, schedule),
+    update_rule(config, schedule),
     preprocess,
     config["label_smoothing"],
     schedule,
     mixup,
     config.get("average") or 0.0,
   )
+
+
+def update_rule(
+  config: Mapping[str, Any], schedule: optax.Schedule
+) -> optax.GradientTransformation:
+  """SGD with Nesterov momentum and weight decay; `clip_norm` clips gradients before both.
+
+  With another rule for an existing config, raise `identity.VERSION`. Otherwise a workdir would mix
+  values of both.
+  """
+
+  def kernels(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+  decay = optax.add_decayed_weights(
+    config["weight_decay"], kernels if config.get("decay_kernels") else None
+  )
+  sgd = optax.sgd(schedule, config["momentum"] or None, nesterov=bool(config["momentum"]))
+  if not config.get("clip_norm"):
+    return optax.chain(decay, sgd)
+  return optax.chain(optax.clip_by_global_norm(config["clip_norm"]), decay, sgd)

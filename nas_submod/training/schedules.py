@@ -1,9 +1,8 @@
-"""The parts of a recipe that concern parameters: duration, learning rate and update rule."""
+"""The duration of a training, and its learning rate at each step."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import optax
 
 
@@ -60,20 +59,3 @@ def learning_rate(config: Mapping[str, Any], steps: int, train_size: int) -> opt
   if not warmup:
     return after
   return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
-
-
-def transformation(
-  config: Mapping[str, Any], schedule: optax.Schedule
-) -> optax.GradientTransformation:
-  """SGD with Nesterov momentum and weight decay; `clip_norm` clips gradients before both."""
-
-  def kernels(params):
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-  decay = optax.add_decayed_weights(
-    config["weight_decay"], kernels if config.get("decay_kernels") else None
-  )
-  sgd = optax.sgd(schedule, config["momentum"] or None, nesterov=bool(config["momentum"]))
-  if not config.get("clip_norm"):
-    return optax.chain(decay, sgd)
-  return optax.chain(optax.clip_by_global_norm(config["clip_norm"]), decay, sgd)

@@ -6,7 +6,7 @@ import numpy as np
 
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.resources.additive import MADDS
-from nas_submod.resources.feasibility import random_networks
+from nas_submod.resources.cost_bounds import random_networks
 
 _POOL = 10_000
 

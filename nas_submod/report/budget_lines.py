@@ -7,7 +7,7 @@ import numpy as np
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.report.text import number
 from nas_submod.resources import Resource, Resources, network_cost, network_costs
-from nas_submod.resources.feasibility import (
+from nas_submod.resources.cost_bounds import (
   Place,
   forbidden,
   least_and_most,
@@ -19,7 +19,7 @@ from nas_submod.resources.feasibility import (
 _DRAWN = 1_000  # random networks for the median
 
 
-def feasibility_lines(
+def budget_lines(
   space: SearchSpace, budget: Mapping[str, int | float], table: Resources
 ) -> list[str]:
   """Describes what checked budgets allow among the networks that contain the start set."""

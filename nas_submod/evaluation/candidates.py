@@ -37,7 +37,7 @@ class CandidatePrograms(NamedTuple):
   evaluate: jax.stages.Wrapped
 
 
-SELDOM = ("start", "evaluate")  # Once a training, which has thousands of steps.
+SELDOM = ("start", "evaluate")  # Once a training; `train` runs thousands of steps.
 
 
 def make_candidate_programs(

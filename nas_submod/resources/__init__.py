@@ -1,7 +1,8 @@
 """Costs of networks, and the budgets that limit them.
 
 Name a resource of your own in `config.resources`, see `from_config`. To add one to the package, add
-a file with a `Resource` here and a line in `settings.from_config`.
+a file with a `Resource` here and a line in `settings.from_config`. Another way to count memory is
+an entry of `memory.MEMORY`.
 """
 
 from nas_submod.resources.base import NotApplicableError, Resource

@@ -67,8 +67,8 @@ def _peak(unit: str, number: int, micro: bool = False) -> Resource:
   """The resource, with `number` bytes per number.
 
   Only one tensor passes from a part of a network to the next, so the peak of a network is the
-  largest peak of a part. A part that begins with a batch norm or a ReLU counts it as a step of
-  its own, though the part before may absorb it; the true peak may then be lower.
+  largest peak of a part. A part that begins with a batch norm or a ReLU counts it as a separate
+  step. If the part before absorbs it, the true peak is lower: this is an upper bound.
   """
 
   def measure(part):

@@ -37,7 +37,7 @@ class Setup(NamedTuple):
     resources: The resources by name, see `resources.from_config`.
     budget: Budgets by resource, as the config gives them.
     optimizer: The optimizer.
-    runs: Names of the runs inside the optimizer; they repeat if there are more runs.
+    runs: Names of the runs inside the optimizer. With more runs than names, the names repeat.
     grows: Whether the optimizer measures all first additions, then adds block after block.
     evaluations: Largest number of sets that the optimizer asks for; None if not known in advance.
     most_measurements: Largest number of measurements of one network. Later replicates have fresh

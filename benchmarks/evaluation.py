@@ -46,6 +46,7 @@ from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import Job
 from nas_submod.evaluation.journal import Journal, Journaled
 from nas_submod.evaluation.training_evaluator import TrainingEvaluator
+from nas_submod.fields import check_config
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
 from nas_submod.training import final_programs
@@ -73,6 +74,7 @@ def settings(config: ConfigDict) -> tuple[SearchSpace, Data, ConfigDict, list[tu
   Raises:
     ValueError: If the config or the journal is wrong, or its images are missing.
   """
+  check_config(config, ("space", "data", "budget", "train"))
   config, steps = config.copy_and_resolve_references(), STEPS.value
   space = spaces.from_config(config.space)
   config.train.update({"steps": steps, "epochs": 0.0})

@@ -149,6 +149,8 @@ def rank(setup: Setup, workdir: pathlib.Path) -> list[Table]:
   networks = random_networks(setup, count + fits * counts[-1])
   first, others = networks[:count], networks[count:]
   trainer = TrainingEvaluator(setup.space, setup.data, setup.config)
+  shorter = make_setup(with_longer(setup.config, 1 / 3), setup.data)
+  short = TrainingEvaluator(setup.space, setup.data, shorter.config)
   journal = Journal(workdir / "trainings.jsonl")
 
   def trained(what: str, jobs: Sequence[Job], by: Evaluator = trainer) -> np.ndarray:
@@ -157,7 +159,6 @@ def rank(setup: Setup, workdir: pathlib.Path) -> list[Table]:
   replicates = range(TRAININGS.value)
   jobs = [Job(network, replicate) for network in first for replicate in replicates]
   references = trained("trainings", jobs).reshape(count, -1)
-  short = TrainingEvaluator(setup.space, setup.data, with_longer(setup.config, 1 / 3))
   third = trained("short trainings", [Job(network, _SHORT) for network in first], short)
   values = trained("other networks", [Job(network, _OTHERS) for network in others])
   found = shared.scores(networks, shared.settings.statistics_images)

@@ -223,9 +223,10 @@ def with_longer(config: ConfigDict, times: float) -> ConfigDict:
   """A copy whose trainings are `times` as long, with a learning rate schedule of the same shape."""
   this = config.copy_and_resolve_references()
   train: Any = this.train
-  for name in ("steps", "warmup_steps"):
-    if train.get(name):
-      train[name] = round(train[name] * times)
+  if train.get("steps"):
+    train.steps = max(round(train.steps * times), 1)
+  if train.get("warmup_steps"):
+    train.warmup_steps = int(train.warmup_steps * times)
   if train.get("epochs"):
     train.epochs = float(train.epochs * times)
   if train.get("milestones"):

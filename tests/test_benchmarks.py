@@ -86,6 +86,7 @@ def test_main_prints_and_draws_regrets_that_end_at_zero(path, tmp_path, capsys, 
   shares = [float(instance.name.split()[0]) for instance in suite.instances]
   # The first measurement is of the empty network, whose accuracy is 50.
   first = [optimum_of(tiny_rows(), (share, share)) - 50 for share in shares]
+  assert set(found["random_search"]) == {"exact", "noisy"}
   for kind, regret in found["random_search"].items():
     assert (regret >= -1e-4).all()
     np.testing.assert_allclose(regret[:, :, 1], np.tile(first, (2, 1)).T, atol=1e-3)

@@ -220,6 +220,13 @@ def test_a_training_over_the_time_limit_fails(shared, monkeypatch):
   assert found.metrics is not None
 
 
+def test_a_training_may_stop_early(shared):
+  [one, whole] = (
+    float(shared.evaluator._trainer.train([Job(BOTH, 9)], n)[0][0]) for n in (1, None)
+  )
+  assert 0 < one < whole / 3  # Sums of the losses of 1 and of 6 steps.
+
+
 @pytest.mark.parametrize(("kind", "raises"), [(1, False), (2, True)])
 def test_an_error_of_another_process_counts_here_too(kind, raises, shared, monkeypatch):
   own, flags = training_evaluator._gather, []

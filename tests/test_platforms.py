@@ -109,6 +109,6 @@ def test_programs_that_run_once_a_training_are_those_that_compile_with_less_effo
   lowered = types.SimpleNamespace(out_info=())
   program = types.SimpleNamespace(lower=lambda *_: lowered)
   trainer = types.SimpleNamespace(_programs=types.SimpleNamespace(start=program))
-  candidates.Trainer._compile(trainer, *[np.zeros(1)] * 4)
+  candidates.Trainer._compile(trainer, *[np.zeros(1)] * 3)
   fields = candidates.CandidatePrograms._fields
   assert [fields[place] for place in given["seldom"]] == ["start", "evaluate"]

@@ -179,11 +179,11 @@ def known_parts(monkeypatch, trainings, scores):
 
   class Trainer:
     def __init__(self, space, data, config):
-      self._space = space
+      self._space, self._steps = space, config["train"]["steps"]
 
     def __call__(self, jobs):
       for job in jobs:
-        trainings.append(job)
+        trainings.append((job, self._steps))
         noise = np.random.default_rng([job.replicate, *job.architecture]).normal(0, 0.5)
         metrics = {"loss": 20 - depth_of(job.architecture) + noise, "accuracy": 0.0}
         yield Evaluation(self._space.key(job.architecture), job.replicate, metrics, 0.0)
@@ -214,7 +214,9 @@ def test_known_scores_have_known_rows(setup, monkeypatch, tmp_path):
     tables = shared_weights.rank(setup, tmp_path)
   # 16,000 steps are 17.8 trainings of 900: models are fitted to 10 and to 18.
   assert len(trainings) == 12 * 16 + 12 + 2 * 18
-  assert {job.steps for job in trainings} == {None, 300}
+  short = {job.replicate for job, steps in trainings if steps == 300}
+  assert short == {shared_weights._SHORT}
+  assert {steps for job, steps in trainings if job.replicate not in short} == {900}
   assert scores == [896, 128, 896]
   assert row_of(tables, "shared weights, loss")[1:] == row_of(tables, "depth")[1:]
   assert float(row_of(tables, "depth")[1].split()[0]) > 0.9

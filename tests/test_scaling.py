@@ -53,8 +53,15 @@ def test_a_recomputing_space_computes_the_same_and_stores_less():
 
 
 def test_peaks_count_multiply_adds_and_bytes_read_and_written(monkeypatch):
-  monkeypatch.setattr(workload, "_fastest", lambda call: 0.5)
-  assert workload.peaks() == (2 * 2_048**3, 2 * 2 * 4 * 2**26)
+  timed = []
+
+  def fastest(call):
+    timed.append(jax.eval_shape(call))
+    return 0.5
+
+  monkeypatch.setattr(workload, "_fastest", fastest)
+  assert workload.peaks() == (2 * 2_048**3, 2 * 2 * timed[1].size * 4)
+  assert timed[0].shape == (2_048, 2_048) and timed[1].dtype == np.float32
 
 
 def test_a_collective_is_detected():
@@ -78,3 +85,11 @@ def test_the_devices_of_several_hosts_share_a_batch_equally(parts, hosts, shared
   else:
     with pytest.raises(ValueError, match="by the 8 devices of 2 processes; allowed: multiples of"):
       parallel.devices_for(parts, devices)
+
+
+def test_a_process_gives_its_last_line_or_the_last_line_of_its_error(tmp_path, monkeypatch):
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+  (tmp_path / "measures.py").write_text("import os; print('first'); print(os.environ['SIZE'])")
+  assert workload.in_a_process("measures", [], SIZE='{"size": 3}') == {"size": 3}
+  with pytest.raises(ValueError, match=r"none\.json"):
+    workload.in_a_process("json.tool", ["none.json"])

@@ -12,6 +12,7 @@ from nas_submod import networks, parallel, training
 from nas_submod.compilation import compile_together
 from nas_submod.data.loading import Data
 from nas_submod.evaluation.evaluator import Job
+from nas_submod.fields import SECTIONS, check_section
 from nas_submod.networks.search_space import SearchSpace
 
 EVAL_BATCH = 256  # images per step of `evaluate`
@@ -92,7 +93,7 @@ class Trainer:
   """Trains networks of a space, one on each device at a time.
 
   Attributes:
-    recipe: The recipe.
+    recipe: How a candidate is trained.
   """
 
   def __init__(
@@ -103,6 +104,7 @@ class Trainer:
     on_progress: Callable[[float], None],
   ):
     """Puts the data on the devices; compiles nothing yet. Arguments as for `TrainingEvaluator`."""
+    check_section("config.train", config["train"], SECTIONS["train"], False)
     self._on_progress = on_progress
     self._seed = config["seed"]
     self._steps_per_call = config["train"]["steps_per_call"]
@@ -120,7 +122,7 @@ class Trainer:
 
     Args:
       jobs: At most one per device of all processes.
-      steps: Stop after as many steps; None: train to the end.
+      steps: Stop after this many steps; None: train to the end.
 
     Returns:
       The sum of the training losses over all steps in nats, `[D]`, and the validation metrics.

@@ -48,7 +48,7 @@ class TrainingEvaluator:
       on_progress: The attribute.
 
     Raises:
-      ValueError: If data and space do not fit, or a setting is unknown.
+      ValueError: If data and space do not fit, or a field of `train` is not possible.
     """
     check_fit(space, data)
     self._space = space

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 Shape = tuple[int, ...]
 Path = tuple[int, ...]
 
-# The kinds of an operation, with the number of inputs of each. Every writer in `export` knows them.
+# The kinds of an operation, with the number of inputs of each. Every writer in `export` knows them,
+# except "opaque".
 KINDS = {
   "conv": 1,  # with padding (kernel - 1) / 2, and batch norm and ReLU after `fuse`
   "batch_norm": 1,

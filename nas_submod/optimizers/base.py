@@ -29,8 +29,8 @@ class Optimizer(NamedTuple):
     done: `state -> []` bool.
     best: `state -> (mask [n], value [])`, the best answer so far, at any time.
     replicates: None, or `state -> [B]` int: the number `k` of measurements that each asked set
-      needs in total. `tell` gets the mean of the first `k`, even if there are more. So a value does
-      not depend on which sets other runs inside the optimizer asked.
+      needs in total. `tell` gets the mean of the first `k`, even if there are more. So the value
+      that a run sees does not depend on what other runs have measured.
     solve: None, or `(problem, value, rng) -> Outcome`, a faster way to the same answer. The driver
       uses it instead of rounds if `value` is traceable, evaluations are not limited and there is no
       callback. If F is not submodular, a lazy optimizer may return another set, because it bounds
@@ -51,7 +51,8 @@ class Info(NamedTuple):
 
   Attributes:
     accepted: Whether the run took a step. Its first step is to the required set. `[R]` bool.
-    masks: The current set of each run. `[R, n]` bool.
+    masks: The current set of each run. `[R, n]` bool. The driver on the host refuses a set that is
+      not feasible, if it was accepted and has a value.
     values: Its value. `[R]`.
     ties: Whether another element may have been better, given the noise. `[R]` bool, or None if the
       optimizer does not judge it.

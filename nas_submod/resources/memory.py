@@ -68,7 +68,7 @@ def _peak(unit: str, number: int, micro: bool = False) -> Resource:
 
   Only one tensor passes from a part of a network to the next, so the peak of a network is the
   largest peak of a part. A part that begins with a batch norm or a ReLU counts it as a separate
-  step. If the part before absorbs it, the true peak is lower: this is an upper bound.
+  step. If the part before absorbs it, the true peak may be lower, so this is an upper bound.
   """
 
   def measure(part):

@@ -143,7 +143,7 @@ def test_depth_1_of_density_greedy_is_no_better_than_a_half():
   table = instances.every_mask(hard_instances.N)[:, :3] @ [1.0, 1.0, 0.03]
   cost = np.full((1, hard_instances.N), 2.0)
   cost[0, :3] = 0.5, 0.5, 0.01
-  # As many problems as the other tests have share their programs.
+  # With as many problems as in other tests, nothing compiles again.
   batch = hard_instances.batch(np.tile(table, (64, 1)), np.tile(cost, (64, 1)))
   assert CLAIMS["depth 1 of density"].shares(batch)[0] == pytest.approx(1.03 / 2)
   assert CLAIMS["depth 1 of plus max"].shares(batch)[0] == 1

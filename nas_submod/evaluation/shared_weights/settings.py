@@ -14,7 +14,7 @@ class Settings(NamedTuple):
 
   Attributes:
     recipe: How a store is trained. Its steps count all networks together.
-    least_share: Sampled networks fill between this share of the budgets, in [0, 1], and all.
+    least_share: Smallest share of the budgets, in [0, 1], that a sampled network is grown to.
     stores: Number of stores whose scores are averaged.
     statistics_images: Training images that batch norm is estimated on for a score.
     pool: Number of networks scored for `surrogate` to choose from.

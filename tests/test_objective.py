@@ -221,9 +221,8 @@ def test_a_training_over_the_time_limit_fails(shared, monkeypatch):
 
 
 def test_a_training_may_stop_early(shared):
-  [one, whole] = (
-    float(shared.evaluator._trainer.train([Job(BOTH, 9)], n)[0][0]) for n in (1, None)
-  )
+  train = shared.evaluator._trainer.train
+  one, whole = (float(train([Job(BOTH, 9)], steps)[0][0]) for steps in (1, None))
   assert 0 < one < whole / 3  # Sums of the losses of 1 and of 6 steps.
 
 

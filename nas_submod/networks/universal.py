@@ -1,9 +1,10 @@
 """The universal network: one program for every set, with the architecture as data.
 
 A position is a `lax.switch` over layers. Its parameters are one vector, as long as the largest
-layer needs. XX If stages may be empty, there are several possible predecessors,
-so their outputs are carried along, one array for each shape. The other positions have equal shapes,
-so a loop runs the filled ones, and empty ones take no time.
+layer needs. The first position of a stage reads the output of the stage's predecessor: the last
+stage before it that is not empty, or the stem. If stages may be empty, there are several possible
+predecessors, so their outputs are carried along, one array for each shape. The other positions have
+equal shapes, so a loop runs the filled ones, and empty ones take no time.
 """
 
 import functools

@@ -26,7 +26,7 @@ from nas_submod.networks.search_space import SearchSpace
 from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 RESULT_FILE = "result.json"
-# _Fields that a report needs, with their types; those of a section come after it.
+# Fields that a report needs, with their types; those of a section come after it.
 _Fields = Mapping[str, type | tuple[type, ...]]
 _NUMBER = (int, float, type(None))
 _CONFIG: _Fields = {"space": dict, "search": dict, "seed": int, "data": dict, "train": dict}

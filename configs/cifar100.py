@@ -26,7 +26,7 @@ def get_config(mode: str = "") -> ConfigDict:
   15 hours. A tenth of it was run, too short to compare depths: see docs/benchmarks.md.
   """
   config = digits.get_config()
-  config.space = {"name": "rcnet_cifar100"}
+  config.space.name = "rcnet_cifar100"
   # The paper holds out ten images of every class.
   config.data.update({"source": "cifar100", "validation_size": 1_000})
   config.budget = budgets(params=2.4e6, madds=91.1e6)

@@ -24,7 +24,11 @@ def get_config(mode: str = "") -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   # A known space and fields that override it; see nas_submod/networks/spaces.py.
-  config.space = {"name": "digits"}
+  config.space = {
+    "name": "digits",
+    "image_shape": placeholder(tuple),  # unset: that of the known space
+    "classes": placeholder(int),
+  }
   config.data = {
     "source": "digits",
     "validation_size": 500,

@@ -16,7 +16,7 @@ def get_config(mode: str = "") -> ConfigDict:
   if mode not in ("", "smoke"):
     raise ValueError(f"unknown mode {mode!r}; allowed: smoke or none")
   config = digits.get_config(mode)
-  config.space = {"name": "digits", "image_shape": (28, 28, 1)}
+  config.space.image_shape = (28, 28, 1)
   config.data.update({"source": "fashion_mnist", "validation_size": 5_000})
   config.budget = budgets(params=20e3, madds=1e6)
   config.train.update({"flip": True, "batch_size": 64})

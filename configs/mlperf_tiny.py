@@ -37,7 +37,7 @@ def get_config(mode: str = "") -> ConfigDict:
   if mode not in ("", *BUDGETS, "half", "smoke"):
     raise ValueError(f"unknown mode {mode!r}; allowed: {', '.join(BUDGETS)}, half, smoke or none")
   config = digits.get_config()
-  config.space = {"name": "mlperf_tiny"}
+  config.space.name = "mlperf_tiny"
   config.data.update({"source": "cifar10", "validation_size": 2_560})
   config.resources.params = "folded"
   config.budget = budgets(**BUDGETS.get(mode, BUDGETS["w16"]))

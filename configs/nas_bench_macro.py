@@ -17,7 +17,7 @@ from nas_submod.resources import budgets
 def get_config(mode: str = "") -> ConfigDict:
   """The config; mode "smoke" trains for 2 steps."""
   config = digits.get_config()
-  config.space = {"name": "nas_bench_macro", "image_shape": (16, 16, 3)}
+  config.space.update({"name": "nas_bench_macro", "image_shape": (16, 16, 3)})
   config.data.update({"source": "npz:cifar10.npz", "validation_size": 640, "image_size": 16})
   config.budget = budgets(params=2_932_586, madds=26_412_032)
   config.train.update(

@@ -52,6 +52,14 @@ def test_searches_have_a_space_and_a_budget(name, mode):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
+def test_every_space_takes_the_shape_and_the_classes_of_other_images(name):
+  config = get_config(name, "")
+  config.update_from_flattened_dict({"space.image_shape": (40, 24, 3), "space.classes": 7})
+  space = spaces.from_config(config.space)
+  assert (space.image_shape, space.classes) == ((40, 24, 3), 7)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
 def test_unknown_modes_are_refused(name):
   with pytest.raises(ValueError, match="unknown mode 'smok'; allowed: "):
     get_config(name, "smok")

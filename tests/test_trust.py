@@ -10,11 +10,10 @@ import sys
 from tests.test_structure import CODE, ROOT
 
 IMPORTS = """
-import json, sys, threading, time
+import json, sys, threading
 import nas_submod
 from jax._src import xla_bridge
 print(json.dumps({
-  "seconds": time.process_time(),
   "threads": threading.active_count(),
   "devices": xla_bridge.backends_are_initialized(),
   "modules": sorted({name.partition(".")[0] for name in sys.modules}),
@@ -22,8 +21,7 @@ print(json.dumps({
 """
 
 
-def test_an_import_is_quick_and_leaves_nothing(tmp_path):
-  """Seconds of the processor, so that other work on the machine does not count."""
+def test_an_import_loads_no_large_packages_and_leaves_nothing(tmp_path):
   environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
   done = subprocess.run(
     [sys.executable, "-c", IMPORTS],
@@ -35,10 +33,10 @@ def test_an_import_is_quick_and_leaves_nothing(tmp_path):
   )
   assert done.stderr == ""
   found = json.loads(done.stdout)
-  assert found["seconds"] < 2
   assert (found["threads"], found["devices"]) == (1, False)
-  heavy = {"orbax", "grain", "tensorflow_datasets", "tensorboardX", "onnx", "ai_edge_litert"}
-  assert not heavy & set(found["modules"])
+  large = {"flax", "scipy", "sklearn", "PIL", "rich", "orbax", "grain", "tensorflow_datasets"}
+  large |= {"tensorboardX", "onnx", "onnxruntime", "ai_edge_litert"}
+  assert not large & set(found["modules"])
   assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Baselines that use what is free: an additive model with depth and costs, and the largest set.
+"""Two baselines that use known costs: an additive model, and the largest set.
 
 The additive model is linear in the elements, the number of elements and the logarithms of the
 costs, as an author would fit it to few trainings: a ridge regression whose two variances maximise

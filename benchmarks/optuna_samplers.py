@@ -4,8 +4,8 @@ A group is a categorical parameter: one of its elements or none. An element with
 parameter of two values. Each budget is a constraint of the trial, in shares of the budget, so a
 sampler learns by how much a suggestion failed. Only feasible sets are measured, each canonical set
 once. Infeasible and known suggestions cost nothing, up to 20 suggestions for each measurement.
-Every study starts like `surrogate` and `regularized_evolution`: with the required set and random
-maximal sets. The answer is the set of the best measured value.
+Every study starts like `regularized_evolution`: with the required set and random maximal sets. The
+answer is the set of the best measured value.
 
 `tpe` is multivariate with groups. `nsga2` comes in several population sizes; its fair result is the
 best of them at each number of measurements.

@@ -18,7 +18,7 @@ _FLOOR = 1e-6  # a variance that keeps covariances regular
 
 
 class Quality(NamedTuple):
-  """What a score is worth.
+  """How well a score ranks networks.
 
   Attributes:
     all: Rank correlation with the reference.

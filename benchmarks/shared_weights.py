@@ -1,4 +1,4 @@
-"""Do shared weights rank networks? Beside trainings, costs and additive models, at their prices.
+"""Compares how well shared weights, short trainings, costs and models rank networks.
 
 python -m benchmarks.shared_weights [--config=configs/digits.py] [--workdir=runs/shared_weights]
   [--judged=36] [--trainings=4] [--fits=5]

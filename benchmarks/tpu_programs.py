@@ -34,7 +34,7 @@ SEARCH = ("start", "train", "evaluate")  # the programs of candidates
 
 
 class Chip(NamedTuple):
-  """What a chip has.
+  """Memory and speed of a TPU chip.
 
   Attributes:
     memory: Bytes.

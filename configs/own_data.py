@@ -41,5 +41,10 @@ def get_config(mode: str = "") -> ConfigDict:
   # The limits of your device, any of params, madds, flash, memory and latency_ms; docs/searching.md
   # says how each is counted. For TFLite Micro also set config.resources.memory = "tflite_micro".
   config.budget = budgets(params=300e3, madds=20e6)
+  # `evaluations` is the number of short trainings that you can pay for.
+  evaluations = 8 if mode == "smoke" else 40
+  config.search.update({"optimizer": "surrogate", "options": {"evaluations": evaluations}})
+  # The short training of a candidate, by default 900 steps of 32 images. For more than a few
+  # thousand images use {"steps": 0, "epochs": 2.0}: docs/searching.md#how-long-a-candidate-trains.
   config.train.update({"crop_padding": 2, "flip": True})
   return config

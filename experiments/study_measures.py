@@ -1,4 +1,4 @@
-"""What measured sets say about monotonicity and submodularity, as plain values."""
+"""Measures violations of monotonicity and submodularity in measured sets, as plain values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which sets are equal, as arrays: all pairs at once, traceable."""
+"""Comparison of sets that are given as arrays of masks; traceable."""
 
 import jax
 import jax.numpy as jnp

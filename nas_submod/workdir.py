@@ -136,7 +136,10 @@ def check_equal(workdir: pathlib.Path, there: Any, here: Any) -> None:
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
-  """The first leaf that differs: (dotted name, value there, value here). Missing values are off."""
+  """The first leaf that differs: (dotted name, value there, value here).
+
+  A missing value equals False and 0.
+  """
   if isinstance(there, dict) and isinstance(here, dict):
     for key in {**here, **there}:
       found = first_difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)

@@ -85,7 +85,7 @@ case "$action" in
     # On SIGTERM the command writes a checkpoint and ends; the trap keeps this shell, to copy it.
     trap : TERM
     if test -n "$bucket"; then
-      # Every host and the next TPU find compiled programs in the bucket.
+      # Process 0 writes compiled programs there, and the next TPU of this kind finds them.
       export JAX_COMPILATION_CACHE_DIR="$bucket/programs"
       while sleep "$COPY_EVERY"; do save; done 8>&- & # It may outlive the command.
       copying=$!

@@ -26,7 +26,8 @@ class Job(NamedTuple):
   Attributes:
     architecture: Canonical form: an option for every position.
     replicate: Seed of the initial values and of the data order. Equal replicates of different
-      networks share both. -2 is a shared-weights score of a network that is also trained.
+      networks share both. -2 marks a score with shared weights, which needs its own line in the
+      journal beside trainings of the same network.
     full: Train the network, even if the others are scored with shared weights.
   """
 

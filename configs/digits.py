@@ -28,6 +28,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "name": "digits",
     "image_shape": placeholder(tuple),  # unset: that of the known space
     "classes": placeholder(int),
+    "start": placeholder(str),  # the network that every other one contains
   }
   config.data = {
     "source": "digits",
@@ -131,7 +132,7 @@ def get_config(mode: str = "") -> ConfigDict:
     "keep_checkpoints": 2,  # the latest ones, and the best
   }
   if mode == "smoke":
-    config.budget = budgets(params=8e3, madds=60e3)
+    config.budget = budgets(params=9e3, madds=60e3)
     config.train.steps = 5
     config.evaluation.store.update({"steps": 32, "warmup_steps": 0})
     config.evaluation.pool = 32

@@ -82,6 +82,7 @@ def start_console(takes_notice: bool = False) -> Console:
 
 
 _GIVEN: list[str] = []
+_UNSET: list[str] = []  # fields that flags set to None
 
 
 def given_arguments() -> list[str]:
@@ -145,7 +146,8 @@ def run(main: Callable[[Any], None]) -> None:
   with one_line():
     try:
       _GIVEN[:] = sys.argv[1:]
-      sys.argv = config_file.arguments(sys.argv)  # ml_collections reads them there.
+      # ml_collections reads them there.
+      sys.argv, _UNSET[:] = config_file.without_unset(config_file.arguments(sys.argv))
     except (ValueError, flags.Error) as error:
       fail(first_line(error))
     app.run(with_flags, sys.argv, flags_parser=_parse_flags)
@@ -196,6 +198,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
   try:
     rest = flags.FLAGS(argv)
     if isinstance(CONFIG.value, ConfigDict):
+      for name in _UNSET:
+        argv = [f"--config.{name}"]  # For the message.
+        config_file.unset(CONFIG.value, name)
       return rest
     line = f"{given} cannot be loaded"
   except Exception as error:  # A config file may raise anything.
@@ -203,10 +208,22 @@ def _parse_flags(argv: list[str]) -> list[str]:
     line = lines[-1].removeprefix("ValueError: ") if lines else type(error).__name__
     if isinstance(error, AttributeError | KeyError) and not config_file.fault(given):
       line = config_file.unknown_field(argv, given) or line
-  # The rest of the line comes from Python's parser.
+  return list(fail(config_file.fault(given) or _with_what_is_allowed(line, given)))
+
+
+def _with_what_is_allowed(line: str, given: str) -> str:
+  """A message of a library about a flag, with what is allowed."""
+  unknown = re.match(r"Unknown command line flag '([\w.]+)'", line)
+  if unknown and (found := config_file.fields_named(given, unknown[1])):
+    return f"unknown flag --{unknown[1]}; did you mean {' or '.join(found)}?"
+  # What follows comes from Python's parser.
   before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
-  line = f"{before}; allowed is a dict such as '{{\"depth\": 1}}'" if of_a_dict else line
-  return list(fail(config_file.fault(given) or line))
+  if of_a_dict:
+    example = "{'params': 12000}" if "config.budget" in before else "{'depth': 1}"
+    return f'{before}; allowed is a dict such as "{example}"'
+  if "could not convert string to float" in line:
+    return f"{line}; allowed: numbers such as 100000 or 1e5"
+  return f"{line}; allowed: whole numbers" if "invalid literal for int()" in line else line
 
 
 def is_ours(error: BaseException) -> bool:

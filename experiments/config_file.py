@@ -43,6 +43,28 @@ def arguments(argv: list[str]) -> list[str]:
   return [argv[0], "--config=" + ":".join([str(find(path)), *mode]), *rest]
 
 
+def without_unset(argv: list[str]) -> tuple[list[str], list[str]]:
+  """Takes `--config.FIELD=None` out of the arguments: (the others, the fields as dotted names)."""
+  unset = [re.fullmatch(r"--?config\.([\w.]+)=None", argument) for argument in argv]
+  others = [argument for argument, found in zip(argv, unset) if not found]
+  return others, [found[1] for found in unset if found]
+
+
+def unset(config: ConfigDict, name: str) -> None:
+  """Sets the field of a dotted name to None, which ml_collections cannot read from a flag.
+
+  Raises:
+    KeyError: If there is no such field.
+  """
+  *sections, field = name.split(".")
+  for section in sections:
+    config = config[section]
+  if field not in config:
+    raise KeyError(name)
+  with config.ignore_type():
+    config[field] = None
+
+
 def _as_python(argument: str) -> str:
   """Converts a flag with a JSON dictionary or list, such as with true, to Python's form."""
   found = re.match(r"(--?config\.[\w.]+=)([\[{].*)", argument, re.DOTALL)
@@ -124,6 +146,23 @@ def _words(error: Exception) -> str:
   return first_line(error) if says_all else f"{type(error).__name__} {first_line(error)}"
 
 
+def fields_named(given: str, name: str) -> list[str]:
+  """The flags of the fields of a config file, which loads, whose dotted names end with a name."""
+  path, *mode = given.split(":", 1)
+  found: list[str] = []
+
+  def visit(place: str, section: ConfigDict) -> None:
+    for field, value in section.items():
+      here = f"{place}.{field}"
+      if here.endswith(f".{name}"):
+        found.append(f"--{here}")
+      if isinstance(value, ConfigDict):
+        visit(here, value)
+
+  visit("config", load_module(path).get_config(*mode))
+  return found
+
+
 def unknown_field(argv: list[str], given: str) -> str | None:
   """Describes the first flag without a field in a config file that loads; None if there is none."""
   path, *mode = given.split(":", 1)
@@ -135,7 +174,8 @@ def unknown_field(argv: list[str], given: str) -> str | None:
       if not isinstance(here, ConfigDict):
         return f"the config has no field {name}. {place} is a single value: --{place}=VALUE sets it"
       if name not in here:
-        hint = did_you_mean(name, here) or "."
+        # Names of resources are alike without meaning the same: flops are no flash.
+        hint = (place != "config.budget" and did_you_mean(name, here)) or "."
         fields = f"has {', '.join(here)}" if here else f"has no fields: --{place}=VALUE sets it"
         return f"the config has no field {name}{hint} {place} {fields}"
       here, place = here[name], f"{place}.{name}"

@@ -49,26 +49,29 @@ def main(config: ConfigDict) -> None:
     for folder, this in configs.items():
       images = setups[next(iter(setups))].data if setups else None  # Loaded once.
       make = functools.partial(search.make_setup, this, images)
-      with located(f"--pareto, {folder.name}") if PARETO.value else contextlib.nullcontext():
+      place = f"--pareto, {folder.name} (config.front)"
+      with located(place) if PARETO.value else contextlib.nullcontext():
         setups[folder] = parallel.on_all_processes(make)
     common.print_notes(console, setups[next(iter(setups))].data)
     folders = {folder: inputs.identity_of(setup) for folder, setup in setups.items()}
     for made_from in folders.values():
       inputs.check_same_everywhere(made_from.named)
 
+    kept: dict[pathlib.Path, int] = {}
+
     def check() -> None:
-      for folder, made_from in folders.items():
-        check_workdir(folder, made_from.config, identity.of_evaluations, made_from.named)
+      """Checks all folders before the first search, which may take days."""
+      for folder, (plain, named, made_by) in folders.items():
+        check_workdir(folder, plain, identity.of_evaluations, named)
+        kept[folder] = len(Journal(folder / JOURNAL_FILE, made_by, setups[folder].check))
 
     parallel.on_first_process(check)
     if DRY_RUN.value:
       for folder, setup in setups.items():
         console.print(dry_run.describe(setup), markup=False)
-        if kept := parallel.on_first_process(
-          functools.partial(_kept, folder, setup, folders[folder])
-        ):
+        if count := kept.get(folder):
           console.print(
-            f"journal    {folder} has {kept:,} evaluations; the search reuses those that it needs",
+            f"journal    {folder} has {count:,} evaluations; the search reuses those that it needs",
             markup=False,
           )
       return
@@ -139,11 +142,6 @@ def search_in(
     except ValueError as error:  # A file in the workdir was damaged or replaced.
       common.fail(f"{error}{_KEPT}")
     return found, journal
-
-
-def _kept(folder: pathlib.Path, setup: search.Setup, made_from: inputs.Identity) -> int:
-  """The number of evaluations in a folder that may not exist."""
-  return len(Journal(folder / JOURNAL_FILE, made_from.made_by, setup.check))
 
 
 def run(

@@ -91,6 +91,8 @@ def check_workdir(
     before, known = _read(path / CONFIG_FILE), _read(path / INPUTS_FILE)
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
+  if _is_unused(path):
+    before = known = None
   computed = [name for name in _WITHOUT_CONFIG if (path / name).exists()]
   if before is not None:
     check_equal(path, fixed_part(before), fixed_part(plain))
@@ -115,6 +117,15 @@ def check_workdir(
         f"workdir {path} holds another run, whose {name} differ: {old or 'none'} there, "
         f"{new or 'none'} here; take another --workdir, or put back what was there"
       )
+
+
+def _is_unused(path: pathlib.Path) -> bool:
+  """Whether a run left nothing but its config here, because it was stopped before any result."""
+  names = (CONFIG_FILE, INPUTS_FILE, _LOCK_FILE)
+  return path.is_dir() and all(
+    entry.name in names or (entry.is_file() and entry.stat().st_size == 0)
+    for entry in path.iterdir()
+  )
 
 
 def _error(number: int) -> OSError:

@@ -86,6 +86,7 @@ def finished_search(content, folder):
 def own_workdir(content, folder):
   for name, text in content.items():
     (folder / name).write_text(text)
+  (folder / "evaluations.jsonl").write_text("{}\n")
   workdir.make_workdir(folder, {"seed": 1}, inputs={"validation images": "1"})
 
 
@@ -95,6 +96,7 @@ def line(**changes):
 
 
 SEARCH = '{"space": {}, "search": {}, "seed": 0, "data": {}, "train": {}}'
+TINY_SEARCH = SEARCH.replace('"space": {}', '"space": {"name": "mlperf_tiny"}')
 RESULT = json.loads((ROOT / "docs/mlperf_tiny/result.json").read_text())
 
 
@@ -158,7 +160,8 @@ BAD = [
   (
     config,
     {"space.classes": 9, "space.image_shape": [9, 9, 1]},
-    "image_size; data have 10 classes",
+    "set config.space.image_shape=(8, 8, 1) or config.data.image_size=9; data have 10 classes, "
+    "space tiny has 9: set config.space.classes=10",
   ),
   (config, {"train.flip": 3, "train.momentum": 2}, "False; and config.train.momentum is 2; allow"),
   (config, {"data.image_size": 8_192}, "config.data.image_size is 8192, config.space.image_shape"),
@@ -172,7 +175,11 @@ BAD = [
   (config, {"data.source": "digitz"}, 'or "folder:PATH". Did you mean "digits"?'),
   (config, {"data.source": "cifr10"}, 'no source "cifr10": TFDS does not know it, and data_dir '),
   (config, {"data.source": "foldr:x"}, 'Did you mean "folder"?'),
-  (config, {"data.stream": True}, "data.stream=True needs data.image_size: the size of the random"),
+  (
+    config,
+    {"data.stream": True},
+    "config.data.stream=True needs config.data.image_size",
+  ),
   (arrays, {"y_train": None}, "lacks y_train; it has x_train, x_test, y_test (expected"),
   (arrays, {"x_train": np.zeros((40, 5, 5, 3), np.float32)}, "whole numbers 0..255 are expected"),
   (arrays, {"x_train": np.zeros((40, 3, 32, 32), np.uint8)}, "save x.transpose(0, 2, 3, 1), of s"),
@@ -262,6 +269,7 @@ BAD = [
   (journal, line(seconds=-1), "seconds is -1; allowed: numbers from 0"),
   (journal, line(method="magic"), "method is 'magic'; allowed: training, shared_weights"),
   (journal, line(lost=2), "it has the unknown field 'lost'"),
+  (journal, line(future=1), "it has the unknown field 'future' (did a newer version of nas_submod"),
   (journal, line(made_by="b2"), "line 1 was made by another config or other data (b2), this"),
   (journal, line(made_by=""), "line 1 was made by an older version"),
   # Workdirs.
@@ -277,6 +285,16 @@ BAD = [
   (finished_search, {"config.json": SEARCH, "result.json": "{}"}, "result.json has no path: it is"),
   (finished_search, {"config.json": SEARCH, "result.json": "[]"}, "result.json is damaged, it"),
   (finished_search, {"config.json": "[]", "result.json": "{}"}, "config.json is damaged, it is no"),
+  (
+    finished_search,
+    {"config.json": SEARCH, "result.json": result_with(budget={"params": "many"})},
+    "result.json is damaged: budget.params is 'many'",
+  ),
+  (
+    finished_search,
+    {"config.json": TINY_SEARCH, "result.json": result_with(architecture=[9] * 22)},
+    "result.json is damaged: unknown option 9 at position 0",
+  ),
   (
     finished_search,
     {"config.json": SEARCH, "result.json": result_with(finalists=[])},

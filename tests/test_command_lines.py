@@ -8,6 +8,7 @@ import sys
 import pytest
 from absl import flags
 
+from configs import digits
 from experiments import common, config_file, sweep
 from experiments.common import config_flags  # noqa: F401 (defines the flag --flagfile)
 from nas_submod import precision
@@ -118,10 +119,31 @@ def test_the_flags_of_a_config_are_told_from_others():
   assert common.flags_of_config(line.split()) == expected.split()
 
 
+def test_none_unsets_a_field_of_a_config():
+  line = ["x", "--config.budget.madds=None", "--config.seed=3"]
+  others, names = config_file.without_unset(line)
+  assert (others, names) == (["x", "--config.seed=3"], ["budget.madds"])
+  config = digits.get_config()
+  config_file.unset(config, names[0])
+  assert config.budget.madds is None
+  config.budget.madds = 3.0  # It keeps its type.
+
+
 @pytest.mark.parametrize(
   ("module", "flag", "message"),
   [
     ("search", "--flagfile=none", "error: Unable to open flagfile: [Errno 2]"),
+    ("search", "--budget.params=9", "error: unknown flag --budget.params; did you mean --config.b"),
+    (
+      "search",
+      "--config.budget.params=100k",
+      "error: flag --config.budget.params=100k: could not convert string to float: '100k'; allowe",
+    ),
+    (
+      "search",
+      "--config.train.stps=None",
+      'error: the config has no field stps. Did you mean "st',
+    ),
     ("search", "--process_id=0", "error: --coordinator_address, --num_processes and --process_id"),
     ("report", "--nothing", "error: Unknown command line flag 'nothing'"),
     ("prepare", "--data_dir=x", "error: flag --dataset=None"),

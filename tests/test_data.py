@@ -130,7 +130,7 @@ def test_constant_channel_has_standard_deviation_one(tmp_path):
 
 def test_test_images_taken_from_training(tmp_path):
   source = save(tmp_path, x_test=None, y_test=None)
-  with pytest.raises(ValueError, match=r"no test images: add them, or set test_size"):
+  with pytest.raises(ValueError, match=r"no test images: add them, or set config.data.test_size"):
     data.load(config(source))
   loaded = data.load(config(source, 8, test_size=12))
   assert [len(split.labels) for split in loaded[:3]] == [20, 8, 12]
@@ -235,6 +235,6 @@ def test_more_images_than_memory_are_refused_before_they_are_read(tmp_path, monk
     monkeypatch.setattr(os, "sysconf", lambda name: 10)
   fields = {"source": save(tmp_path), "validation_size": 4, "image_size": 4}
   with pytest.raises(
-    ValueError, match=r"^32 images of 4x4x3 take 0 GB; .*: set a smaller data.image_size"
+    ValueError, match=r"^32 images of 4x4x3 take 0 GB; .*: set a smaller config.data.image_size"
   ):
     data.load(ConfigDict(fields | {"train_size": 32}))

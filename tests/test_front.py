@@ -41,7 +41,11 @@ def test_an_entry_is_a_budget_or_a_share_of_it():
   ("entries", "words"),
   [
     ((1.0,), "two or more budgets in config.front"),
-    ((0.5, 0), r"config.front\[1\] is 0; allowed: a budget, or a share"),
+    (
+      (0.5, 0),
+      r"config.front\[1\] is 0; allowed: a share of config.budget, above 0 and",
+    ),
+    ((8000, 12000), r"config.front\[0\] is 8000; allowed: a share"),
     ((0.5, "all"), r"config.front\[1\] is 'all'"),
     ((1.0, 0.5), r"config.front\[1\] is .*none smaller and one larger"),
     ((0.5, 0.5), "none smaller and one larger"),

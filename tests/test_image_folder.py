@@ -158,7 +158,7 @@ def test_folder_images_of_unequal_size(tmp_path):
   wide.save(tmp_path / "train" / "a" / "0.png")
   source = f"folder:{tmp_path}"
   with pytest.raises(
-    ValueError, match=r"train/a/0.png is 6x12, .*train/b/..png is 6x6; .* image_size"
+    ValueError, match=r"train/a/0.png is 6x12, .*train/b/..png is 6x6; .* config.data.image_size"
   ):
     data.load(config(source, 2, test_size=2))
   loaded = data.load(config(source, 2, test_size=2, image_size=3))

@@ -254,8 +254,12 @@ def test_the_error_of_a_damaged_image_names_it_in_one_line(tmp_path):
 @pytest.mark.parametrize(
   ("fields", "may_stream", "message"),
   [
-    ({}, False, "data.stream is for experiments.train; a search takes a part: train_size"),
-    ({"image_size": None}, True, "data.stream=True needs data.image_size"),
+    (
+      {},
+      False,
+      "config.data.stream is for experiments.train; a search takes a part: ",
+    ),
+    ({"image_size": None}, True, "config.data.stream=True needs config.data.image_size"),
     ({"stream": "yes"}, True, "config.data.stream is 'yes'; allowed: True or False"),
   ],
 )

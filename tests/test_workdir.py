@@ -21,9 +21,26 @@ from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 from tests import tiny_config, tiny_data
 
 
+@pytest.fixture(autouse=True)
+def _a_result(tmp_path):
+  """A workdir without any result may get another config."""
+  (tmp_path / "evaluations.jsonl").write_text("{}\n")
+
+
+def test_a_run_that_was_stopped_before_any_result_may_be_changed(tmp_path):
+  workdir = make_workdir(tmp_path / "run", {"seed": 0}, inputs={"validation images": "1"})
+  (workdir / "evaluations.jsonl").touch()
+  changed = {"seed": 1}
+  make_workdir(workdir, changed, inputs={"validation images": "2"})
+  assert json.loads((workdir / "config.json").read_text()) == changed
+  (workdir / "evaluations.jsonl").write_text("{}\n")
+  with pytest.raises(ValueError, match="seed is 1 there and 0 here"):
+    make_workdir(workdir, {"seed": 0})
+
+
 def test_workdir_belongs_to_one_config(tmp_path):
   config = {"seed": 0, "train": {"steps": 3, "milestones": (1, 2)}}
-  workdir = make_workdir(tmp_path / "run", config)
+  workdir = make_workdir(tmp_path, config)
   assert make_workdir(workdir, config) == workdir
   with pytest.raises(ValueError, match=r"train\.steps is 3 there and 4 here"):
     make_workdir(workdir, {**config, "train": {"steps": 4, "milestones": (1, 2)}})
@@ -160,9 +177,9 @@ def test_images_that_were_replaced_are_told(tmp_path):
   images[:, 0, 0] ^= 1
   found = inputs_of(tiny_data.save(tmp_path, **{**arrays, "x_train": images}))
   assert differing(before, found) == ["training images", "validation images"]
-  make_workdir(tmp_path / "run", {}, inputs=before)
+  make_workdir(tmp_path, {}, inputs=before)
   with pytest.raises(ValueError, match=r"whose training images differ: 40 of 8 x 8 x 1, .* there"):
-    check_workdir(tmp_path / "run", {}, inputs=found)
+    check_workdir(tmp_path, {}, inputs=found)
 
 
 def test_a_table_or_code_that_was_replaced_is_told(tmp_path, monkeypatch):
@@ -256,8 +273,8 @@ with locked(pathlib.Path({str(tmp_path)!r})):
   process.communicate("\n")
   (tmp_path / "result.json.123.part").touch()
   with locked(tmp_path):
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-  assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "evaluations.jsonl"}
+  assert [path.name for path in tmp_path.iterdir()] == ["evaluations.jsonl"]
 
 
 def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path, monkeypatch):

@@ -77,7 +77,8 @@ def find_folder(path: pathlib.Path) -> Folder:
     ValueError: A folder or its images are missing, or an image header cannot be read.
   """
   if not path.is_dir():
-    raise ValueError(f"no folder {path}: folder:PATH takes PATH/train/CLASS/* or PATH/CLASS/*")
+    what = f"{path} is a file, unpack it" if path.is_file() else f"no folder {path}"
+    raise ValueError(f"{what}: folder:PATH takes PATH/train/CLASS/* or PATH/CLASS/*")
   folders, notes = _splits(path)
   train, val = folders["train"], folders.get("val")
   class_names = _class_names(train)

@@ -22,7 +22,6 @@ Fields of `config.data`, with their defaults:
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,7 +87,9 @@ def load(config: ConfigDict, may_stream: bool = False) -> Data:
   """
   fields = _fields(config)
   if fields.stream and not may_stream:
-    raise ValueError("data.stream is for experiments.train; a search takes a part: train_size")
+    raise ValueError(
+      "config.data.stream is for experiments.train; a search takes a part: config.data.train_size"
+    )
   parts, classes = _draw_parts(fields)
   images = stream.Images if fields.stream else read_images
   splits = [
@@ -133,7 +134,9 @@ def _fields(config: ConfigDict) -> ConfigDict:
   given = {name: value for name, value in config.to_dict().items() if value is not None}
   fields = dict.fromkeys(SECTIONS["data"]) | {"split_seed": 0, "stream": False} | given
   if fields["stream"] and fields["image_size"] is None:
-    raise ValueError("data.stream=True needs data.image_size: the size of the random crops")
+    raise ValueError(
+      "config.data.stream=True needs config.data.image_size: the size of the random crops"
+    )
   return ConfigDict(fields)
 
 
@@ -152,18 +155,18 @@ def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
   classes = fields.classes or max(int(labels.max()) + 1, len(train.class_names))
   _check_every_class(train, labels, classes)
   if test is None:
-    test_indices, rest = _split_off_test_images(fields, labels, train.class_names)
+    test_indices, rest = _split_off_test_images(fields, labels, train)
     test_part = _Part(train, test_indices, labels)
   else:
     test_part, rest = _sample_test_images(fields, test, classes), np.arange(len(labels))
   seed = fields.split_seed
   draw = functools.partial(stratify, class_names=train.class_names)
   chosen, left = draw(
-    labels[rest], fields.validation_size, (seed, 1), name="data.validation_size", leave=1
+    labels[rest], fields.validation_size, (seed, 1), name="config.data.validation_size", leave=1
   )
   validation, rest = rest[chosen], rest[left]
   if fields.train_size is not None:
-    chosen, _ = draw(labels[rest], fields.train_size, (seed, 2), name="data.train_size")
+    chosen, _ = draw(labels[rest], fields.train_size, (seed, 2), name="config.data.train_size")
     rest = rest[chosen]
   return (_Part(train, rest, labels), _Part(train, validation, labels), test_part), classes
 
@@ -174,30 +177,31 @@ def _sample_test_images(fields: ConfigDict, test: Source, classes: int) -> _Part
   if fields.test_size is None:
     return _Part(test, np.arange(len(labels)), labels)
   _check_every_class(test, labels, classes)
-  seed, named = (fields.split_seed, 0), test.class_names
-  chosen, _ = stratify(labels, fields.test_size, seed, name="data.test_size", class_names=named)
+  seed, name = (fields.split_seed, 0), "config.data.test_size"
+  chosen, _ = stratify(labels, fields.test_size, seed, name=name, class_names=test.class_names)
   return _Part(test, chosen, labels)
 
 
 def _split_off_test_images(
-  fields: ConfigDict, labels: np.ndarray, named: Sequence[str]
+  fields: ConfigDict, labels: np.ndarray, train: Source
 ) -> tuple[np.ndarray, np.ndarray]:
   """Splits training images into `test_size` test images and the rest. Returns indices of both."""
   if fields.test_size is None:
+    notes = f" ({'; '.join(train.notes)})" if train.notes else ""
     raise ValueError(
-      f'source "{fields.source}" has no test images: add them, or set test_size to take that '
-      "many, evenly over classes, from the training images"
+      f'source "{fields.source}" has no test images{notes}: add them, or set config.data.test_size '
+      "to take that many, evenly over classes, from the training images"
     )
   # Two of each class must be left: one to validate and one to train on.
-  size, seed = fields.test_size, (fields.split_seed, 0)
-  return stratify(labels, size, seed, name="data.test_size", leave=2, class_names=named)
+  size, seed, name = fields.test_size, (fields.split_seed, 0), "config.data.test_size"
+  return stratify(labels, size, seed, name=name, leave=2, class_names=train.class_names)
 
 
 def _check_equal_shapes(splits: list[Split], parts: tuple[_Part, ...]) -> None:
   shape = splits[0].images.shape[1:]
   for split, part in zip(splits, parts):
     if (other := split.images.shape[1:]) != shape:
-      hint = "make them equal or set image_size"
+      hint = "make them equal or set config.data.image_size"
       raise ValueError(
         f"images of unequal shape: {list(shape)} in {parts[0].source.place}, {list(other)} in "
         f"{part.source.place}; {hint if other[-1] == shape[-1] else 'make their channels equal'}"
@@ -236,10 +240,14 @@ def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None
   if len(present) < classes:
     missing = next(i for i, label in enumerate([*present, -1]) if label != i)
     named = f" ({source.class_names[missing]})" if missing < len(source.class_names) else ""
-    from_one = len(present) == classes - 1 and missing == 0
+    hint = ""
+    if len(present) == classes - 1 and missing == 0:
+      hint = "; if labels count from 1, subtract 1"
+    elif not source.class_names:
+      hint = "; np.unique(y, return_inverse=True)[1] numbers labels y without gaps"
     raise ValueError(
       f"{source.place} has no image of class {missing}{named}: each of 0 to {classes - 1} is "
-      "expected" + ("; if labels count from 1, subtract 1" if from_one else "")
+      f"expected{hint}"
     )
 
 

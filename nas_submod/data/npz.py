@@ -2,10 +2,10 @@
 
 It holds images `[N, H, W]` or `[N, H, W, C]` of whole numbers 0..255, and labels (`labels.read`).
 Their names are `x_train` and `y_train` (Keras) or `train_images` and `train_labels` (MedMNIST), in
-upper or lower case. `x` and `y`, or `images` and `labels`, are for training. Test images, if any,
-are `x_test` or `test_images`. Images named `val` join the training images, from which validation
-images are drawn; without test images, they are the test images. `class_names`, if any, is an array
-of text, one name for each class.
+upper or lower case. `x` and `y`, `images` and `labels`, or `data` and `target`, are for training.
+Test images, if any, are `x_test` or `test_images`. Images named `val` join the training images,
+from which validation images are drawn; without test images, they are the test images.
+`class_names`, if any, is an array of text, one name for each class.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ from nas_submod.validation import first_line, listed, located
 
 # Names of images and labels; a split replaces the braces. Names without one are for training.
 _NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
-_ALONE = [("x", "y"), ("images", "labels")]
+_ALONE = [("x", "y"), ("images", "labels"), ("data", "target"), ("data", "labels")]
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _DAMAGED = (
   *(OSError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError),
@@ -131,14 +131,14 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
     raise ValueError(
       f"{archive.location} lacks {', '.join(missing)}; it has "
       f"{', '.join(archive.arrays) or 'nothing'} (expected: x_train, y_train, x_test, y_test, or "
-      "train_images, train_labels, test_images, test_labels)"
+      "train_images, train_labels, test_images, test_labels, or x, y)"
     )
   return pairs
 
 
 def _present(archive: _Archive, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
   """The names of images in a file among those of `pairs`, and the names of labels."""
-  return [[name for name in names if name in archive.names] for names in zip(*pairs)]
+  return [[name for name in dict.fromkeys(names) if name in archive.names] for names in zip(*pairs)]
 
 
 def _twice(location: pathlib.Path, names: Iterable[str]) -> ValueError:
@@ -234,7 +234,8 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
       f"{place} has shape {list(values.shape)}: allowed are [N, H, W] and [N, H, W, C], N >= 1"
     )
   if values.dtype.kind not in "iuf":
-    raise ValueError(f"{place} is of type {values.dtype}: whole numbers 0..255 are expected")
+    hint = "; where True is white, save (x * 255).astype('uint8')" if values.dtype == bool else ""
+    raise ValueError(f"{place} is of type {values.dtype}: whole numbers 0..255 are expected{hint}")
   if values.ndim == 3:
     values = values[..., None]
   _, first, height, width = values.shape
@@ -246,13 +247,17 @@ def _pixels(place: str, values: np.ndarray) -> np.ndarray:
     )
   lowest, highest = values.min(), values.max()
   if not (lowest >= 0 and highest <= 255):  # Also refuses NaN.
-    raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255")
+    hint = ""
+    if lowest >= -1 and highest <= 1:
+      hint = "; where black is -1 and white is 1, save ((x + 1) * 127.5).round().astype('uint8')"
+    raise ValueError(f"{place} has pixels {lowest} to {highest}: allowed are 0 to 255{hint}")
   if highest == 0:
     raise ValueError(f"{place} has pixels of 0 only: whole numbers 0..255 are expected")
   if highest <= 1 or (values.dtype.kind == "f" and (values != np.round(values)).any()):
+    where = "where white is 1, save (x * 255)" if highest <= 1 else "save x"
     raise ValueError(
       f"{place} is of type {values.dtype}, from {lowest} to {highest}: whole numbers 0..255 are "
-      "expected; where white is 1, save (x * 255).round().astype('uint8')"
+      f"expected; {where}.round().astype('uint8')"
     )
   return values.astype(np.uint8, copy=False)
 

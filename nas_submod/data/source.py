@@ -67,7 +67,8 @@ def read_images(source: Source, indices: np.ndarray, image_size: int | None) -> 
     if image.shape != first.shape:
       raise ValueError(
         f"images of unequal size: {source.name(indices[0])} is {_size(first)}, "
-        f"{source.name(indices[k])} is {_size(image)}; make them equal or set image_size"
+        f"{source.name(indices[k])} is {_size(image)}; make them equal or set "
+        "config.data.image_size"
       )
     found[k] = image
 
@@ -80,8 +81,9 @@ def _check_memory(count: int, image: np.ndarray) -> None:
   if (needed := count * image.nbytes) > (memory := _memory()):
     raise ValueError(
       f"{count:,} images of {'x'.join(map(str, image.shape))} take {needed / 1e9:.0f} GB; this "
-      f"machine has {memory / 1e9:.0f} GB: set a smaller data.image_size, or data.train_size if "
-      "these are training images; experiments.train also takes data.stream"
+      f"machine has {memory / 1e9:.0f} GB: set a smaller config.data.image_size, or "
+      "config.data.train_size if these are training images; experiments.train also takes "
+      "config.data.stream"
     )
 
 

@@ -1,11 +1,11 @@
 """The table of data sources. A new one needs a file with its opener, and a line in `KINDS`."""
 
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from nas_submod.data import fake, folders, npz, tfds_sets
 from nas_submod.data.source import Source
+from nas_submod.files import local_path
 from nas_submod.validation import did_you_mean
 
 
@@ -23,6 +23,8 @@ class Kind(NamedTuple):
   help: str
 
 
+# How a path begins that is no name of a TFDS set.
+_PATHS = ("/", "./", "../", "~")
 # Keys are the part of `config.data.source` before ":". All other names are sets of TFDS.
 KINDS = {
   "npz": Kind(npz.open_source, "npz:PATH"),
@@ -36,7 +38,7 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
 
   Args:
     source: A name or "KIND:PATH" of `KINDS`, the path of an npz file, the path of a folder that
-      begins with "/" or ".", or the name of a TFDS set, such as "digits".
+      begins with "/", "." or "~", or the name of a TFDS set, such as "digits".
     data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Returns:
@@ -46,18 +48,19 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
     ValueError: There is no such source, or it holds no labelled images.
   """
   name, _, path = source.partition(":")
-  is_folder = pathlib.Path(source).is_dir()
-  is_bare_path = not path or pathlib.Path(source).exists()
-  if name not in KINDS and is_folder and source.startswith(("/", "./", "../")):
+  is_folder = local_path(source).is_dir()
+  is_bare_path = not path or local_path(source).exists()
+  is_npz = source.lower().endswith(".npz") and not is_folder
+  if name not in KINDS and source.startswith(_PATHS) and not is_npz:
     name, path = "folder", source
-  elif name not in KINDS and is_bare_path and source.lower().endswith(".npz"):
+  elif name not in KINDS and is_bare_path and is_npz:
     name, path = "npz", source
   if name not in KINDS:
     try:
       return tfds_sets.open_source(source, data_dir)
     except tfds_sets.UnknownSetError as error:
       kinds = [kind for kind in KINDS if KINDS[kind].help]
-      hint = did_you_mean(name, ["digits", *kinds, *tfds_sets.names()])
+      hint = did_you_mean(name.lower(), ["digits", *kinds, *tfds_sets.names()])
       if is_folder:
         hint = f"; did you mean folder:{source}?"
       raise ValueError(f"{error}; allowed are {_allowed()}{hint}") from error

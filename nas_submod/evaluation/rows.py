@@ -33,7 +33,10 @@ def parse(line: bytes) -> tuple[Evaluation, str]:
   if missing := [name for name in needed if name not in row]:
     raise ValueError(f"it lacks {', '.join(missing)}")
   if unknown := sorted(set(row) - set(Evaluation._fields)):
-    raise ValueError(f"it has the unknown field {unknown[0]!r}")
+    raise ValueError(
+      f"it has the unknown field {unknown[0]!r} (did a newer version of nas_submod write it? Then "
+      "use that version)"
+    )
   for name, field in _FIELDS.items():
     if name in row and not field.fits(row[name]):
       raise ValueError(f"{name} is {row[name]!r:.80}; allowed: {field.allowed}")

@@ -20,9 +20,11 @@ from nas_submod.evaluation.evaluator import (
 )
 from nas_submod.evaluation.journal import JOURNAL_FILE, Journal
 from nas_submod.evaluation.shared_weights.settings import method_of
+from nas_submod.fields import is_number
 from nas_submod.files import local_path, read_json
 from nas_submod.networks import spaces
 from nas_submod.networks.search_space import SearchSpace
+from nas_submod.validation import located
 from nas_submod.workdir import CONFIG_FILE, INPUTS_FILE
 
 RESULT_FILE = "result.json"
@@ -161,12 +163,19 @@ def read(workdir: str | os.PathLike) -> Finished:
   for section, needed in _ROWS.items():
     for number, row in enumerate(result[section]):
       _check(path / RESULT_FILE, row, needed, f"{section}[{number}].")
+  for name, limit in result["budget"].items():
+    if not is_number(limit):
+      raise ValueError(f"{path / RESULT_FILE} is damaged: budget.{name} is {limit!r}")
   if not result["finalists"]:
     raise ValueError(f"{path / RESULT_FILE} is damaged, it has no finalists")
   inputs = read_json(path / INPUTS_FILE) if (path / INPUTS_FILE).exists() else None
   if not isinstance(inputs, dict | None):
     raise ValueError(f"{path / INPUTS_FILE} is damaged, it is no JSON object")
-  return make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
+  found = make(str(workdir), config, result, Journal(path / JOURNAL_FILE), inputs)
+  with located(f"{path / RESULT_FILE} is damaged"):
+    for row in (result, *(row for section in _ROWS for row in result[section])):
+      found.space.check(row["architecture"])
+  return found
 
 
 def _check(file: pathlib.Path, content: Any, needed: _Fields, place: str = "") -> None:
@@ -205,7 +214,10 @@ def fresh_replicates(search: Finished) -> range:
     replicates = range(first, first + len(wanted))
     if [trained.get(replicate) for replicate in replicates] == wanted:
       return replicates
-  raise ValueError(f"{search.name}: the journal lacks the trainings of the answer")
+  raise ValueError(
+    f"{search.name}: the journal lacks the trainings of the answer; the same search command makes "
+    "them again"
+  )
 
 
 def within_budget(search: Finished) -> set[str]:

@@ -16,7 +16,7 @@ Budget = dict[str, float]
 def configs(config: ConfigDict) -> dict[str, ConfigDict]:
   """The config of each budget, named budget_1, budget_2 and so on, the smallest first.
 
-  An entry of `config.front` is a budget like `config.budget`, or a share of `config.budget`. Values
+  An entry of `config.front` is a budget like `config.budget`, or a share of it, at most 10. Values
   of networks must not depend on budgets, so that all searches can share them.
 
   Raises:
@@ -56,10 +56,13 @@ def _budget(entry: Any, whole: Budget, place: str) -> Budget:
   if SECTION.fits(entry):
     check_config({"budget": entry}, ())
     return _limits(entry)
-  if is_number(entry) and entry > 0:
+  if is_number(entry) and 0 < entry <= 10:
     # 0.29 * 12_000 is a little less than 3_480.
     return {name: float(f"{entry * limit:.12g}") for name, limit in whole.items()}
-  raise ValueError(f"{place} is {entry!r}; allowed: a budget, or a share of config.budget above 0")
+  raise ValueError(
+    f"{place} is {entry!r}; allowed: a share of config.budget, above 0 and at most 10, or a budget "
+    "such as {'params': 8000}"
+  )
 
 
 def _limits(budget: Mapping[str, Any]) -> Budget:

@@ -208,14 +208,17 @@ def check_fit(space: SearchSpace, data: datasets.Data) -> None:
   shape = data.train.images.shape[1:]
   faults: list[str] = []
   if shape != space.image_shape:
+    *sides, channels = space.image_shape
+    can_be_scaled = shape[-1] == channels and sides[0] == sides[1]
+    other = f" or config.data.image_size={sides[0]}" if can_be_scaled else ""
     faults.append(
       f"images are {shape}, space {space.name} takes {space.image_shape}: "
-      "set config.space.image_shape or config.data.image_size"
+      f"set config.space.image_shape={shape}{other}"
     )
   if data.classes != space.classes:
     faults.append(
       f"data have {data.classes} classes, space {space.name} has {space.classes}: "
-      "set config.space.classes"
+      f"set config.space.classes={data.classes}"
     )
   if faults:
     raise ValueError("; ".join(faults))

@@ -56,8 +56,6 @@ def study(
   table = tables.Table(settings.table, settings.costs, settings.measured)
   pairs = {"diagonal": tables.diagonal, "grid": tables.grid}[settings.budgets]
   instances = table.instances(pairs(len(table.cost_names)))
-  if not instances:
-    raise ValueError(f"{settings.table}: no budget of the {settings.budgets} allows any network")
   problem = instances[0].case.problem
   masks, rows, objects = ablations.all_sets(table, problem)
   if masks.any(axis=1).all():
@@ -68,9 +66,11 @@ def study(
   samples = table.scores[rows]
   of = measured(masks, samples, objects)
   start = int(np.flatnonzero(~masks.any(axis=1))[0])
-  grown = random_additions(of, additions(masks), start)
   result = plain | {"left_out": table.left_out} | assumption(of, samples, start)
-  result["growth"] = {name: value.tolist() for name, value in grown._asdict().items()}
+  result["all_sets"] = int(np.prod(np.bincount(table.groups) + 1.0))
+  if result["all_sets"] == result["sets"]:  # Otherwise the means depend on which sets are missing.
+    grown = random_additions(of, additions(masks), start)
+    result["growth"] = {name: value.tolist() for name, value in grown._asdict().items()}
   if samples.shape[1] > 1 or settings.measured:
     longer = table.final if settings.measured else table.scores[:, 1:].mean(axis=1)
     result["rank_correlation"] = rank_correlation(table.scores[:, 0], longer)

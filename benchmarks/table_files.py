@@ -22,10 +22,13 @@ def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
   rows, lines = [], []
   try:
     with file.open(newline="", encoding="utf-8-sig") as text:
-      reader = csv.reader(text)
+      first = next((line for line in text if line.strip() and line[0] != "#"), "")
+      text.seek(0)
+      delimiter = max(",;\t", key=first.count)  # A comma if the first line has none of them.
+      reader = csv.reader(text, delimiter=delimiter)
       for row in reader:
         cells = [cell.strip() for cell in row]
-        if any(cells):
+        if any(cells) and not cells[0].startswith("#"):
           rows.append(cells)
           lines.append(reader.line_num)
   except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -33,15 +36,12 @@ def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
   if len(rows) < 2:
     raise ValueError(f"{path} has no rows")
   header, *rest = rows
-  if len(header) == 1 and re.search("[;\t]", header[0]):
-    raise ValueError(
-      f"{path} has columns separated by semicolons or tabs; allowed: commas, and points in numbers"
-    )
   named = ("arch", "canonical")
   header = [name.lower() if name.lower() in named else name for name in header]
   while header and not header[-1] and not any("".join(row[len(header) - 1 :]) for row in rest):
     rest = [row[: len(header) - 1] for row in rest]
     del header[-1]  # A spreadsheet fills rows with commas.
+  rest = [row[: len(header)] if not any(row[len(header) :]) else row for row in rest]
   for line, row in zip(lines[1:], rest):
     if len(row) != len(header):
       raise ValueError(f"{path} line {line} has {len(row)} cells, the first line has {len(header)}")
@@ -90,8 +90,25 @@ def _is_number(cell: str) -> bool:
 
 
 def are_numbers(cells: list[str]) -> bool:
-  """Whether most cells are numbers; the others are then errors."""
-  return 2 * sum(map(_is_number, cells)) > len(cells)
+  """Whether some cells are numbers, more than by chance; the others are then errors."""
+  return 10 * sum(map(_is_number, cells)) > len(cells)
+
+
+def as_percent(path: str, lines: list[int], name: str, values: np.ndarray) -> np.ndarray:
+  """The accuracies of a column, in percent; fractions if none is above 1. `[N]`.
+
+  Raises:
+    ValueError: If one is above 100, or most are fractions and others are not.
+  """
+  if values.max() <= 1:
+    return 100 * values
+  worst = int(values.argmax())
+  place = f"{path} line {lines[worst]}: {name} is {values[worst]:g}"
+  if values[worst] > 100:
+    raise ValueError(f"{place}; allowed: percent from 0 to 100, or fractions")
+  if 2 * (values <= 1).sum() >= len(values):
+    raise ValueError(f"{place}, where others are fractions; allowed: all in percent, or none")
+  return values
 
 
 def numbers(

@@ -2,15 +2,21 @@
 
 The first line names the columns:
 
-  arch       options of the positions: digits (`0120`), or numbers between `-`, `|`, `,` or spaces
+  arch       options of the positions: digits (`0120`), or numbers between `-`, `|`, `,` or spaces;
+             a single number is always read as digits
   canonical  optional: the canonical form of the network, in the format of `arch`
-  acc0, ...  accuracies of separate trainings, also `seed0`, `accuracy_0`. F is their mean; a noisy
-             measurement is one of them. Without them F is `mean_acc`, `mean`, `accuracy` or `acc`,
-             without noise. Fractions are turned into percent. `--measured` names one accuracy that
-             is F, without noise; regret is then counted in the mean of the others. That shows what
-             a proxy, such as a short training, is worth.
+  acc0, ...  accuracies of separate trainings, also `accuracy_0`, `test_acc0`, `val_acc0`, `seed0`.
+             F is their mean; a noisy measurement is one of them. Without them F is `mean_acc`,
+             `mean`, `accuracy`, `acc`, `test_acc` or `val_acc`, without noise. The first of this
+             list that a table has counts. Fractions are turned into percent.
+             `--measured` names one accuracy that is F, without noise; regret is then
+             counted in the mean of the others. That shows what a proxy, such as a
+             short training, is worth.
   others     numbers: costs of the whole network (`--costs` chooses). Without `--costs`, columns of
-             losses, seeds, ranks, row numbers and other accuracies are left out.
+             losses, seeds, ranks, row numbers and other accuracies are left out, and columns with
+             one number throughout.
+
+Commas, semicolons or tabs separate columns. Lines that begin with `#` are comments.
 
 An element is a position with an option. A position without a chosen element has option 0, the empty
 one, if there is a `canonical` column. Without that column all options are real, and it has the
@@ -32,12 +38,15 @@ from benchmarks import table_files
 from benchmarks.runs import Case, Instance
 from nas_submod.problem import Problem
 
-_TRAINING = re.compile(r"(acc|accuracy|seed)_?\d+", re.IGNORECASE)
-_MEANS = ("mean_acc", "mean", "accuracy", "acc")
+# Names of accuracies, lower case, the first that a table has counts.
+_TRAININGS = [rf"{split}(acc|accuracy|seed)[-_ ]?\d+" for split in ("", "test[-_ ]", "val[-_ ]")]
+_MEANS = ["mean_acc", "mean", "accuracy", "acc"]
+_MEANS += ["test_acc", "test_accuracy", "val_acc", "val_accuracy"]
 # Names of columns that are no costs: such a word between separators, or one of the others alone.
 _NOT_COSTS = re.compile(
-  r"(.*[-_ .])?(acc|accuracy|accuracies|top_?[15]|loss|losses|err|error|std)([-_ .].*|\d*)"
-  r"|(seeds?|ranks?|ids?|idx|index|epochs?|mean|unnamed: 0|)\d*|seed[-_ .].*",
+  r"(.*[-_ .])?(acc|accuracy|accuracies|top_?[15]|loss|losses|err|error|std|stdev|f1|auc)"
+  r"([-_ .].*|\d*)|(.*[-_ .])?ids?"
+  r"|(seeds?|ranks?|idx|index|epochs?|mean|unnamed: 0|)\d*|seed[-_ .].*",
   re.IGNORECASE,
 )
 _DENSE = 2**22  # largest number of codes for which an array holds the row of each code
@@ -54,7 +63,7 @@ class Table:
     final: Accuracy in which regret is counted, in percent. `[N]`.
     costs: Costs of the rows. `[N, m]`.
     cost_names: Their names.
-    left_out: Columns of numbers that are no costs by their names.
+    left_out: Other columns that are no costs: by their names, or for the reason in brackets.
   """
 
   def __init__(self, path: str, costs: Sequence[str] = (), measured: str | None = None):
@@ -73,20 +82,33 @@ class Table:
     columns = {name: [row[i] for row in cells] for i, name in enumerate(header)}
     if "arch" not in columns:
       raise ValueError(f"{path} has no column arch, only {', '.join(header)}")
-    trainings = [name for name in header if _TRAINING.fullmatch(name)]
-    trainings = trainings or [name for name in _MEANS if name in columns][:1]
+    trainings = _accuracies(header)
     if not trainings:
-      raise ValueError(f"{path} has no accuracies: a column acc0 or mean_acc is needed")
-    numbers = [name for name in header if table_files.are_numbers(columns[name])]
-    others = [name for name in numbers if name not in (*trainings, "arch", "canonical")]
-    names = list(costs) or [name for name in others if not _NOT_COSTS.fullmatch(name)]
-    self.left_out = [name for name in others if name and name not in names]
+      raise ValueError(
+        f"{path} has no accuracies, only {', '.join(header)}: a column acc0, {' or '.join(_MEANS)} "
+        "is needed"
+      )
+    reasons = {
+      name: _reason(name, cells)
+      for name, cells in columns.items()
+      if name and name not in (*trainings, "arch", "canonical")
+    }
+    names = list(costs) or [name for name, reason in reasons.items() if reason is None]
+    self.left_out = [
+      f"{name} ({reason})" if reason else name
+      for name, reason in reasons.items()
+      if name not in names
+    ]
     if wrong := sorted(set(names) & {"arch", "canonical", *trainings}):
       raise ValueError(f"--costs={wrong[0]}: that column is no cost")
     missing = [name for name in names if name not in columns]
     if missing or not names:
-      left = f"; no costs by their names: {', '.join(self.left_out)}" if self.left_out else ""
-      raise ValueError(f"{path} has no column {missing[0] if missing else f'of costs{left}'}")
+      left = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+      raise ValueError(
+        f"{path} has no column {missing[0]}; allowed: {', '.join(reasons)}"
+        if missing
+        else f"{path} has no column of costs{left}"
+      )
 
     if measured is not None and (measured not in trainings or len(trainings) == 1):
       raise ValueError(
@@ -97,17 +119,23 @@ class Table:
     self.name = pathlib.Path(path).stem
     self.cost_names = names
     self.costs = table_files.numbers(path, lines, columns, names)
-    self.scores = table_files.numbers(path, lines, columns, trainings)
-    self.scores *= np.where(self.scores.max(axis=0) <= 1, 100, 1)
+    accuracies = table_files.numbers(path, lines, columns, trainings).T
+    self.scores = np.stack(
+      [table_files.as_percent(path, lines, *column) for column in zip(trainings, accuracies)], 1
+    )
     tokens = [table_files.positions(path, line, arch) for line, arch in zip(lines, columns["arch"])]
     canonical = None
     if "canonical" in columns:
       canonical = [
         table_files.positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])
       ]
-    lengths = {len(row) for row in tokens + (canonical or [])}
-    if len(lengths) > 1:
-      raise ValueError(f"{path} has architectures of {sorted(lengths)} positions, one is needed")
+    usual = len(max(tokens, key=len))
+    for line, row in zip(lines * 2, tokens + (canonical or [])):
+      if len(row) != usual:
+        raise ValueError(
+          f"{path} line {line} has an architecture of {len(row)} positions, others have {usual} (a "
+          "spreadsheet drops leading zeros; numbers of two digits need a separator)"
+        )
     content = zip(self.scores.tolist(), self.costs.tolist(), canonical or tokens)
     table_files.check_repeats(path, lines, tokens, list(content))
     if canonical is not None:
@@ -169,6 +197,9 @@ class Table:
 
     Returns:
       The instances whose budgets allow the empty set and some network of the table.
+
+    Raises:
+      ValueError: If there is none.
     """
     canonical = None if self._canonical_rows is None else self.canonical
     mean, judge = Partial(self._mean, self._means), Partial(self._mean, self._final)
@@ -185,6 +216,13 @@ class Table:
       if np.isfinite(optimum):
         name = " ".join(f"{fraction:.2g}" for fraction in fractions)
         instances.append(Instance(name, Case(problem, mean, draw, judge), optimum))
+    if not instances:
+      shares = self.costs.min(axis=0) / np.maximum(self.costs.max(axis=0), 1e-30)
+      told = ", ".join(f"{n} {share:.0%}" for n, share in zip(self.cost_names, shares))
+      raise ValueError(
+        f"{self.name}: no budget, a share of the largest costs, allows any network; the least costs"
+        f" are: {told}. --costs chooses the columns"
+      )
     return instances
 
   def _mean(self, means: jax.Array, mask: jax.Array) -> jax.Array:
@@ -193,6 +231,24 @@ class Table:
   def _draw(self, scores: jax.Array, mask: jax.Array, rng: jax.Array) -> jax.Array:
     training = jax.random.randint(rng, (), 0, scores.shape[1])
     return scores.at[self.row(mask), training].get(mode="fill", fill_value=-jnp.inf)
+
+
+def _accuracies(header: Sequence[str]) -> list[str]:
+  """The columns of accuracies: those of trainings, or else the one of their mean."""
+  for pattern in _TRAININGS:
+    if found := [name for name in header if re.fullmatch(pattern, name, re.IGNORECASE)]:
+      return found
+  lower = {name.lower(): name for name in reversed(header)}
+  return [lower[name] for name in _MEANS if name in lower][:1]
+
+
+def _reason(name: str, cells: list[str]) -> str | None:
+  """Why a column is no cost; "" if its name says so, None if it is one."""
+  if _NOT_COSTS.fullmatch(name):
+    return ""
+  if not table_files.are_numbers(cells):
+    return "no numbers"
+  return "the same throughout" if len(set(cells)) == 1 else None
 
 
 def grid(resources: int) -> list[tuple[float, ...]]:

@@ -177,6 +177,7 @@ def unknown_field(argv: list[str], given: str) -> str | None:
         # Names of resources are alike without meaning the same: flops are no flash.
         hint = (place != "config.budget" and did_you_mean(name, here)) or "."
         fields = f"has {', '.join(here)}" if here else f"has no fields: --{place}=VALUE sets it"
-        return f"the config has no field {name}{hint} {place} {fields}"
+        own = "; a resource of your own is added in the config file" * (place == "config.resources")
+        return f"the config has no field {name}{hint} {place} {fields}{own}"
       here, place = here[name], f"{place}.{name}"
   return None

@@ -20,7 +20,7 @@ _LEAST, _MOST = 0.01, 10.0  # of a plotted regret
 
 def write(found: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes growth.svg, noise.svg and regret.svg, if there is something to show."""
-  figures = {"growth": _growth(found)}
+  figures = {"growth": _growth(found)} if "growth" in found else {}
   if "tail" in found["diminishing"]:
     figures["noise"] = _noise(found)
   if "optimizers" in found:

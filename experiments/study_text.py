@@ -13,8 +13,10 @@ _CHECKPOINTS = (10, 25, 50, 100, 200)
 def describe(found: Found) -> str:
   """Describes all that was measured."""
   name = found.get("table") or found["space"]
+  all_sets = found.get("all_sets", found["sets"])
+  of_all = f" of {all_sets:,}" if all_sets > found["sets"] else ""
   lines = [
-    f"{name}: {found['sets']:,} sets, {found['networks']:,} networks, trainings of each: "
+    f"{name}: {found['sets']:,} sets{of_all}, {found['networks']:,} networks, trainings of each: "
     f"{found['trainings']}",
     *_costs(found),
     *_noise(found),
@@ -51,12 +53,14 @@ def _costs(found: Found) -> list[str]:
 
 def _noise(found: Found) -> list[str]:
   if found["trainings"] == 1:
-    return ["noise   unknown: one training of each, so nothing can be tested against it"]
+    return ["noise   unknown: one accuracy of each, so nothing can be tested against it"]
   least, most = found["noise"]
   return [f"noise   standard error of a mean: {number(least)} to {number(most)}"]
 
 
 def _growth(found: Found) -> list[str]:
+  if "growth" not in found:
+    return ["random additions: not shown, because the means would depend on which sets are missing"]
   grown = found["growth"]
   errors = grown.get("gain_errors", [None] * len(grown["gains"]))
   values = [with_error(*pair) for pair in zip(grown["values"], grown["errors"])]

@@ -197,6 +197,14 @@ def test_a_table_is_studied(instances, tmp_path, monkeypatch):
   assert len(paths) == 3 and len(told) == 2
 
 
+def test_means_over_additions_need_a_complete_table(tmp_path):
+  path = write(tmp_path / "part.csv", tiny_rows()[:-3])
+  found = as_read(study_table.study(study_table.Settings(path, seeds=0), [], tmp_path / "s", print))
+  text = study_text.describe(found)
+  assert text.startswith("part: 15 sets of 18, ") and "random additions: not shown" in text
+  assert [path.name for path in study_figures.write(found, tmp_path)] == ["noise.svg"]
+
+
 def test_what_is_not_known_is_written_as_such(tmp_path):
   rows = [row | {"acc0": row["acc0"]} for row in tiny_rows(trainings=("acc0",))]
   table = tables.Table(write(tmp_path / "one.csv", rows))

@@ -98,10 +98,15 @@ def test_one_accuracy_is_measured_and_the_others_judge(tmp_path):
     (lambda rows: [{"arch": "01", "acc0": 1}], "of costs"),
     (lambda rows: [*rows, rows[0] | {"acc1": ""}], r'line 20: acc1 is ""'),
     (lambda rows: [*rows, rows[0] | {"arch": "0x1"}], r'line 20: "0x1"'),
-    (lambda rows: [*rows, rows[0] | {"arch": "01"}], r"\[2, 3\] positions"),
+    (lambda rows: [*rows, rows[0] | {"arch": "01"}], "line 20 has an architecture of 2 pos"),
     (lambda rows: [*rows, rows[0] | {"acc1": 99}], "architecture 0-0-0 in lines 2 and 20"),
     (lambda rows: [rows[0] | {"params": "nan"}, *rows[1:]], 'line 2: params is "nan"'),
     (lambda rows: [row | {"acc0 ": 1} for row in rows], "has the column acc0 twice"),
+    (lambda rows: [*rows, rows[0] | {"acc1": 900}], "line 20: acc1 is 900; allowed: percent from"),
+    (
+      lambda rows: [*({**row, "acc1": row["acc1"] / 100} for row in rows[:-1]), rows[-1]],
+      "line 19: acc1 is .*, where others are fractions; allowed: all in percent, or none",
+    ),
   ],
 )
 def test_a_broken_table_is_named(tmp_path, change, message):
@@ -118,7 +123,10 @@ def test_a_table_of_a_spreadsheet_or_of_pandas_is_read(tmp_path):
   twice = [*tiny_rows("{} {} {}"), tiny_rows("{} {} {}")[0]]
   spaces = write(tmp_path / "spaces.csv", [{"": i} | row for i, row in enumerate(twice)])
   wanted = tables.Table(plain)
-  for path in (str(other), lists, spaces):
+  tabs, longer = tmp_path / "tabs.csv", tmp_path / "longer.csv"
+  tabs.write_text("\n".join(["# mine", *(line.replace(",", "\t") for line in lines)]))
+  longer.write_text("\n".join([lines[0], *(f"{line}," for line in lines[1:])]))
+  for path in (str(other), lists, spaces, str(tabs), str(longer)):
     found = tables.Table(path)
     np.testing.assert_array_equal(found.final[:18], wanted.final)
     assert found.cost_names == wanted.cost_names
@@ -128,7 +136,7 @@ def test_a_file_that_is_no_csv_in_utf_8_is_named(tmp_path):
   (tmp_path / "t.csv").write_text("arch,acc0\n", "utf-16")
   with pytest.raises(ValueError, match=r"t.csv is not a CSV file in UTF-8"):
     tables.Table(str(tmp_path / "t.csv"))
-  lines = ["arch,acc0,params", "0,1,1", "", "x1,1,1"]
+  lines = ["arch,acc0,params", "0,1,1", "", "x1,1,2"]
   (tmp_path / "t.csv").write_text("\n".join(lines))
   with pytest.raises(ValueError, match=r'line 4: "x1" is not a list .* 0120, or numbers such as'):
     tables.Table(str(tmp_path / "t.csv"))
@@ -149,6 +157,21 @@ def test_a_canonical_form_is_an_architecture_and_its_own_form(tmp_path):
       tables.Table(str(path))
 
 
+def test_accuracies_are_found_by_their_usual_names(tmp_path):
+  path = tmp_path / "t.csv"
+  for names, wanted in (
+    ("val_acc0,test_acc0,test_acc1,mean_acc", [12.0, 13.0]),
+    ("val-acc-0,Val-acc-1,mean_acc,Accuracy", [11.0, 12.0]),
+    ("other,Test_Acc,val_acc,more", [12.0]),
+    ("other,val_acc,Accuracy,more", [13.0]),
+  ):
+    path.write_text(f"arch,{names},params\n0,11,12,13,14,1\n1,5,6,7,8,2\n")
+    assert tables.Table(str(path), ["params"]).scores[0].tolist() == wanted
+  path.write_text("arch,score,params\n0,1,2\n1,2,3\n")
+  with pytest.raises(ValueError, match="has no accuracies, only arch, score, params: a column"):
+    tables.Table(str(path))
+
+
 def test_columns_that_cannot_be_costs_are_left_out(tmp_path):
   path = tmp_path / "t.csv"
   path.write_text("id,Arch,acc0,acc1,val_acc,seed_of_run,params\n1,00,9,9,9,7,1\n2,01,8,8,8,7,2\n")
@@ -157,3 +180,11 @@ def test_columns_that_cannot_be_costs_are_left_out(tmp_path):
   assert tables.Table(str(path), ["val_acc"]).cost_names == ["val_acc"]
   with pytest.raises(ValueError, match="--costs=acc1: that column is no cost"):
     tables.Table(str(path), ["acc1"])
+  with pytest.raises(ValueError, match="has no column Params; allowed: id, val_acc, seed_of_run,"):
+    tables.Table(str(path), ["Params"])
+  path.write_text('arch,acc0,flops,params,batch\n0,9,"1,000",6,5\n1,8,"2,000",7,5\n')
+  table = tables.Table(str(path))
+  assert table.cost_names == ["params"]
+  assert table.left_out == ["flops (no numbers)", "batch (the same throughout)"]
+  with pytest.raises(ValueError, match=r"the least costs are: params 86%\. --costs chooses"):
+    table.instances(tables.diagonal(1))

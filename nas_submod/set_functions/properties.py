@@ -194,12 +194,13 @@ def beyond_noise(found: Contrasts) -> np.ndarray:
 def held_out(samples: np.ndarray, rows: np.ndarray) -> HeldOut:
   """Compares contrasts in each measurement of `samples [K, r]` and in the mean of the others."""
   each = samples.T[:, rows] @ WEIGHTS[rows.shape[1]]
+  rounding = _ROUNDING * np.abs(samples).max()
   repeats = len(each)
   selected, negative, means = [], [], []
   for left_out in each:
-    chosen = left_out[each.sum(axis=0) - left_out < 0]
+    chosen = left_out[each.sum(axis=0) - left_out < -rounding * (repeats - 1)]
     selected.append(chosen.size)
-    negative.append(np.mean(chosen < 0) if chosen.size else np.nan)
+    negative.append(np.mean(chosen < -rounding) if chosen.size else np.nan)
     means.append(chosen.mean() if chosen.size else np.nan)
   mean = float(np.dot(selected, np.nan_to_num(means)) / max(sum(selected), 1))
   share = float(np.dot(selected, np.nan_to_num(negative)) / max(sum(selected), 1))

@@ -167,7 +167,7 @@ def parse(path: str, text: str) -> Sheet:
     if cells[0].startswith("#"):
       key, colon, value = ",".join(cells).lstrip("# ").partition(":")
       key, value = key.strip(), value.strip(" ,")  # A spreadsheet fills rows with commas.
-      key = "space" if key.lower() == "space" else key
+      key = key.lower() if key.lower() in _MEANINGFUL else key
       first = key.lower().split("=")[0].strip()
       if difflib.get_close_matches(first, ["correction_ms"], cutoff=0.8):
         key = key.lower()

@@ -177,7 +177,7 @@ def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = 
 
   Raises:
     ValueError: If the name has another form, the module cannot be imported, or it has no such
-      function; the last error lists its functions.
+      object; the last error lists those that it has.
   """
   if not isinstance(name, str) or re.fullmatch(r"\w+(\.\w+)*:\w+", name) is None:
     raise ValueError(unknown(what, name, allowed))
@@ -191,20 +191,20 @@ def imported(what: str, name: str, allowed: str, takes: Callable[[Any], bool] = 
     ) from error
   function = getattr(module, function_name, None)
   if not takes(function):
-    found = ", ".join(_public_functions(module)) or "none"
+    found = ", ".join(_public_names(module, takes)) or "none"
     raise ValueError(
-      f"{what} {name!r}: {module_name} has no function {function_name!r}; its functions: {found}"
+      f"{what} {name!r}: {module_name} has no {what} {function_name!r}; allowed there: {found}"
     )
   return function
 
 
-def _public_functions(module: types.ModuleType) -> list[str]:
-  """Names of the public functions that the module defines."""
+def _public_names(module: types.ModuleType, takes: Callable[[Any], bool]) -> list[str]:
+  """Names of the usable objects that the module defines; imported functions are left out."""
   return [
     name
     for name, value in vars(module).items()
-    if callable(value)
+    if takes(value)
     and not inspect.isclass(value)
     and not name.startswith("_")
-    and getattr(value, "__module__", None) == module.__name__
+    and (not callable(value) or getattr(value, "__module__", None) == module.__name__)
   ]

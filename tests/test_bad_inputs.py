@@ -195,7 +195,7 @@ BAD = [
   (config, {"search.optimizer": "magic"}, "unknown optimizer 'magic'; allowed: rcas, greedy"),
   (config, {"search.optimizer": "rcsa"}, "'rcsa'. Did you mean \"rcas\"? Allowed: rcas, gree"),
   (config, {"search.optimizer": "no.module:magic"}, "no.module cannot be imported from the work"),
-  (config, {"search.optimizer": "examples.new_optimizer:NAME"}, "its functions: simulated_anneal"),
+  (config, {"search.optimizer": "examples.new_optimizer:NAME"}, "allowed there: simulated_anneal"),
   (config, {"search.optimizer": "tests.tiny_config:get_config"}, "returned ConfigDict; allowed: a"),
   (config, {"search.optimizer": "stochastic_greedy"}, "'sample'"),
   (config, {"search.optimizer": "partial_enumeration"}, "'depth'"),

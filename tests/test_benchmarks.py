@@ -136,7 +136,7 @@ def test_a_users_optimizer_runs_by_its_module(path, capsys, monkeypatch):
   [
     ({"optimizers": ["magic"]}, "unknown optimizer 'magic'; allowed: rcas.*or module:function"),
     ({"optimizers": ["no.module:magic"]}, "no.module cannot be imported .*; allowed: rcas"),
-    ({"optimizers": ["benchmarks.tables:magic"]}, "no function 'magic'; its functions: .*grid"),
+    ({"optimizers": ["benchmarks.tables:magic"]}, "no optimizer 'magic'; allowed there: .*grid"),
     ({"optimizers": ["os:getcwd"]}, "'os:getcwd' returned str; allowed: an? .*Optimizer"),
     ({"optimizers": ["benchmarks.tables:grid"]}, "'benchmarks.tables:grid' with no arguments"),
     ({"measurements": ["a"]}, "--measurements=a: allowed are positive numbers"),

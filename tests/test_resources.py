@@ -470,8 +470,8 @@ def test_a_resource_of_ones_own_comes_from_a_config():
     ({"madds": "x:y"}, "config.resources.madds cannot be set; allowed: params, flash, memory, lat"),
     ({"mine": "energy"}, "unknown resource 'energy'; allowed: module:name of a Resource .* 'mine'"),
     ({"mine": "no.module:x"}, "resource 'no.module:x': no.module cannot be imported"),
-    ({"mine": f"{__name__}:nothing"}, "has no function 'nothing'; its functions: .*filled"),
-    ({"mine": f"{__name__}:NUMBER"}, "has no function 'NUMBER'; its functions: "),
+    ({"mine": f"{__name__}:nothing"}, "has no resource 'nothing'; allowed there: .*filled"),
+    ({"mine": f"{__name__}:NUMBER"}, "has no resource 'NUMBER'; allowed there: "),
     ({"mine": f"{__name__}:no_cost"}, "the cost of mine must be a function mask .* got 3$"),
     (
       {"mine": f"{__name__}:one_number"},

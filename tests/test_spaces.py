@@ -193,7 +193,7 @@ def test_a_users_block_from_a_config():
     ({"block": plain_block}, f"^unknown block <function .*; allowed: {ALLOWED}$"),
     ({"block": ["residual"]}, f"^unknown block .*'residual'.*Allowed: {ALLOWED}$"),
     ({"block": "no.module:f"}, "no.module cannot be imported from the working directory"),
-    ({"block": "tests.test_spaces:f"}, "no function 'f'; its functions: .*plain_block, no_block"),
+    ({"block": "tests.test_spaces:f"}, "no block 'f'; allowed there: .*plain_block, no_block"),
     ({"name": None}, "plain_block' needs a name, one unique word; got None"),
     ({"width": 3}, "unexpected keyword argument 'width'; allowed after .*: kernel, widths"),
     ({"widths": {"a": 1}}, "widths holds .*; allowed: numbers, text, lists of them"),

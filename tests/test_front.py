@@ -141,18 +141,30 @@ def test_the_page_is_written_again_from_the_folder(searches):
   assert (folder / "figures" / "front_params.svg").exists()
 
 
-@pytest.mark.slow
-def test_the_command_trains_nothing_twice(tmp_path):
+def run_command(workdir):
   flags = [
     "--config=tests/tiny_config.py",
     "--config.search.optimizer=random_search",
     "--config.search.max_evaluations=4",
     "--config.front=(0.8, 1.0)",
     "--pareto",
-    f"--workdir={tmp_path}",
+    f"--workdir={workdir}",
   ]
   command = [sys.executable, "-m", "experiments.search", *flags]
-  printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_journal_is_read_before_the_first_search(tmp_path):
+  (tmp_path / "budget_2").mkdir()
+  (tmp_path / "budget_2" / JOURNAL_FILE).write_text("hello\n")
+  done = run_command(tmp_path)
+  assert done.returncode == 2 and "budget_2/evaluations.jsonl: line 1 is not an" in done.stderr
+  assert [path.name for path in tmp_path.iterdir()] == ["budget_2"]
+
+
+@pytest.mark.slow
+def test_the_command_trains_nothing_twice(tmp_path):
+  printed = run_command(tmp_path).stdout
   assert "front: the best network within each budget" in printed
   assert len(json.loads((tmp_path / "front.json").read_text())["points"]) == 2
   first, second = (

@@ -219,8 +219,8 @@ def _with_what_is_allowed(line: str, given: str) -> str:
   # What follows comes from Python's parser.
   before, of_a_dict, _ = line.partition(" as a ConfigDict: ")
   if of_a_dict:
-    example = "{'params': 12000}" if "config.budget" in before else "{'depth': 1}"
-    return f'{before}; allowed is a dict such as "{example}"'
+    example = '{"params": 12000}' if "config.budget" in before else '{"depth": 1}'
+    return f"{before}; allowed is a dict such as '{example}'"
   if "could not convert string to float" in line:
     return f"{line}; allowed: numbers such as 100000 or 1e5"
   return f"{line}; allowed: whole numbers" if "invalid literal for int()" in line else line

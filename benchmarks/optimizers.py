@@ -232,11 +232,11 @@ def load_suite() -> Suite:
   pairs: Callable[[int], Any] = {"grid": tables.grid, "diagonal": tables.diagonal}[BUDGETS.value]
   instances = table.instances(pairs(len(table.cost_names)))
   title = f"{table.name}, budgets on {', '.join(table.cost_names)} ({BUDGETS.value})"
-  if table.left_out:
-    title += f"; no costs: {', '.join(table.left_out)}"
   if MEASURED.value:
     title += f", measured {MEASURED.value}"
   note = proxy_note([(table.scores[:, 0], table.final)]) if MEASURED.value else ""
+  if table.left_out:
+    note = f"{note}\ncolumns that are no costs: {', '.join(table.left_out)}".strip()
   return Suite(title, instances, table.scores.shape[1] > 1, note)
 
 

@@ -22,13 +22,13 @@ def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
   rows, lines = [], []
   try:
     with file.open(newline="", encoding="utf-8-sig") as text:
-      first = next((line for line in text if line.strip() and line[0] != "#"), "")
-      text.seek(0)
-      delimiter = max(",;\t", key=first.count)  # A comma if the first line has none of them.
-      reader = csv.reader(text, delimiter=delimiter)
+      plain = ["" if line.lstrip().startswith("#") else line for line in text]
+      first = next((line for line in plain if line.strip()), "")
+      delimiter = next((mark for mark in ",;\t" if "arch" in _cells(first, mark)), ",")
+      reader = csv.reader(plain, delimiter=delimiter)
       for row in reader:
         cells = [cell.strip() for cell in row]
-        if any(cells) and not cells[0].startswith("#"):
+        if any(cells):
           rows.append(cells)
           lines.append(reader.line_num)
   except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -48,6 +48,11 @@ def read(path: str) -> tuple[list[str], list[list[str]], list[int]]:
   if twice := [name for name in header if header.count(name) > 1 and name]:
     raise ValueError(f"{path} has the column {twice[0]} twice: keep one of them")
   return header, rest, lines[1:]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+  """The cells of one line, in lower case."""
+  return [cell.strip().lower() for row in csv.reader([line], delimiter=delimiter) for cell in row]
 
 
 def check_repeats(
@@ -98,7 +103,7 @@ def as_percent(path: str, lines: list[int], name: str, values: np.ndarray) -> np
   """The accuracies of a column, in percent; fractions if none is above 1. `[N]`.
 
   Raises:
-    ValueError: If one is above 100, or most are fractions and others are not.
+    ValueError: If one is above 100, or at least half are fractions and others are not.
   """
   if values.max() <= 1:
     return 100 * values
@@ -118,7 +123,11 @@ def numbers(
   for name in names:
     for line, cell in zip(lines, columns[name]):
       if not _is_number(cell) or float(cell) < 0:
-        raise ValueError(f'{path} line {line}: {name} is "{cell}", not a nonnegative number')
+        hint = "; write 0.5, not 0,5" if re.fullmatch(r"\d+,\d+", cell) else ""
+        raise ValueError(
+          f'{path} line {line}: {name} is "{cell}", not a nonnegative number{hint}; --costs chooses'
+          " the columns of costs"
+        )
   return np.array([columns[name] for name in names]).astype(np.float64).T
 
 

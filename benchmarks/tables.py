@@ -129,7 +129,8 @@ class Table:
       canonical = [
         table_files.positions(path, line, arch) for line, arch in zip(lines, columns["canonical"])
       ]
-    usual = len(max(tokens, key=len))
+    lengths = [len(row) for row in tokens]
+    usual = max(lengths, key=lengths.count)
     for line, row in zip(lines * 2, tokens + (canonical or [])):
       if len(row) != usual:
         raise ValueError(

@@ -82,7 +82,13 @@ def start_console(takes_notice: bool = False) -> Console:
 
 
 _GIVEN: list[str] = []
+_READ: list[str] = []
 _UNSET: list[str] = []  # fields that flags set to None
+
+
+def read_arguments() -> list[str]:
+  """The arguments of this command with one `--config` in front, and those of `--flagfile`."""
+  return list(_READ[1:] or sys.argv[1:])
 
 
 def given_arguments() -> list[str]:
@@ -146,8 +152,8 @@ def run(main: Callable[[Any], None]) -> None:
   with one_line():
     try:
       _GIVEN[:] = sys.argv[1:]
-      # ml_collections reads them there.
-      sys.argv, _UNSET[:] = config_file.without_unset(config_file.arguments(sys.argv))
+      _READ[:] = config_file.arguments(sys.argv)
+      sys.argv, _UNSET[:] = config_file.without_unset(_READ)  # ml_collections reads them there.
     except (ValueError, flags.Error) as error:
       fail(first_line(error))
     app.run(with_flags, sys.argv, flags_parser=_parse_flags)

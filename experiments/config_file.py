@@ -44,10 +44,25 @@ def arguments(argv: list[str]) -> list[str]:
 
 
 def without_unset(argv: list[str]) -> tuple[list[str], list[str]]:
-  """Takes `--config.FIELD=None` out of the arguments: (the others, the fields as dotted names)."""
-  unset = [re.fullmatch(r"--?config\.([\w.]+)=None", argument) for argument in argv]
-  others = [argument for argument, found in zip(argv, unset) if not found]
-  return others, [found[1] for found in unset if found]
+  """Takes `--config.FIELD=None` out of the arguments: (the others, the fields as dotted names).
+
+  If a later argument sets the field, or a section that it is in, that argument counts.
+  """
+  others: list[str] = []
+  unset: list[str] = []
+  left = list(argv)
+  while left:
+    words = [left.pop(0)]
+    flag = re.fullmatch(r"--?(no)?config\.([\w.]+)(=.*)?", words[0], re.DOTALL)
+    if flag and not flag[1] and not flag[3] and left and not left[0].startswith("-"):
+      words.append(left.pop(0))  # Its value is a word of its own.
+    if flag:
+      unset = [name for name in unset if not f"{name}.".startswith(f"{flag[2]}.")]
+    if flag and "".join([flag[3] or "=", *words[1:]]) == "=None":
+      unset.append(flag[2])
+    else:
+      others += words
+  return others, unset
 
 
 def unset(config: ConfigDict, name: str) -> None:
@@ -57,12 +72,12 @@ def unset(config: ConfigDict, name: str) -> None:
     KeyError: If there is no such field.
   """
   *sections, field = name.split(".")
-  for section in sections:
-    config = config[section]
-  if field not in config:
-    raise KeyError(name)
-  with config.ignore_type():
-    config[field] = None
+  for section in (*sections, field):
+    if not isinstance(config, ConfigDict) or section not in config:
+      raise KeyError(name)
+    place, config = config, config[section]
+  with place.ignore_type():
+    place[field] = None
 
 
 def _as_python(argument: str) -> str:

@@ -85,7 +85,7 @@ def main(config: ConfigDict) -> None:
 
 def _trained(workdir: pathlib.Path) -> Subject:
   """The network of a training, with the budgets of the search that found it."""
-  changed = [flag for flag in sys.argv if re.match(r"--?(no)?config\.", flag)]
+  changed = [flag for flag in common.read_arguments() if re.match(r"--?(no)?config\.", flag)]
   if changed:
     raise ValueError(
       f"{changed[0]} changes nothing: the config of a trained network is that of its training; "

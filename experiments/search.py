@@ -62,7 +62,7 @@ def main(config: ConfigDict) -> None:
     def check() -> None:
       """Checks all folders before the first search, which may take days."""
       for folder, (plain, named, made_by) in folders.items():
-        check_workdir(folder, plain, identity.of_evaluations, named)
+        check_workdir(folder, plain, identity.of_evaluations, named, may_replace=True)
         kept[folder] = len(Journal(folder / JOURNAL_FILE, made_by, setups[folder].check))
 
     parallel.on_first_process(check)
@@ -121,7 +121,9 @@ def search_in(
     # The config in a workdir belongs to its result; a longer search replaces both at its end.
     is_new = not (workdir / finished.RESULT_FILE).exists()
     open_workdir = make_workdir if is_new else check_workdir
-    parallel.on_first_process(lambda: open_workdir(workdir, plain, identity.of_evaluations, named))
+    parallel.on_first_process(
+      lambda: open_workdir(workdir, plain, identity.of_evaluations, named, may_replace=True)
+    )
     journal = open_journal(workdir / JOURNAL_FILE, made_by, setup.check)
     journal.add([e for e in known if journal.get(e.key, e.replicate) is None])
   except ValueError as error:

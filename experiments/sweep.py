@@ -33,7 +33,7 @@ def commands() -> list[list[str]]:
   """
   path = common.config_path()
   entries = _entries(path)
-  base = [sys.executable, "-m", search.__name__, *_passed(sys.argv[1:])]
+  base = [sys.executable, "-m", search.__name__, *_passed(common.read_arguments())]
   return [
     [*base, *(f"--config.{key}={value}" for key, value in entry.items()), _workdir(entry)]
     for entry in entries

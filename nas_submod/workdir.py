@@ -18,6 +18,7 @@ from nas_submod.files import local_path, plain, read_json, write_json
 CONFIG_FILE = "config.json"
 INPUTS_FILE = "inputs.json"  # fingerprints of the files that a config names
 _LOCK_FILE = ".lock"
+_PART = re.compile(r".+\.\d+\.part")  # an unfinished file of `files.write_bytes`
 _WITHOUT_CONFIG = ("checkpoints", "shared_weights")  # They do not record their config.
 
 
@@ -26,6 +27,7 @@ def make_workdir(
   config: Mapping[str, Any],
   fixed_part: Callable[[Mapping[str, Any]], Any] = identity.with_defaults,
   inputs: Mapping[str, str] | None = None,
+  may_replace: bool = False,
 ) -> pathlib.Path:
   """Makes the folder of a run, or checks that it belongs to the same run.
 
@@ -35,6 +37,8 @@ def make_workdir(
     fixed_part: Gives the part of a plain config that may not change.
     inputs: Fingerprints of files that the config names, which may not change, see
       `search.inputs`. Kept in `inputs.json`.
+    may_replace: Whether the config of a run without any result may be replaced. The caller holds
+      the lock of the folder.
 
   Returns:
     The folder.
@@ -44,7 +48,7 @@ def make_workdir(
       the first difference is named.
   """
   path, plain = local_path(workdir), plain_of(config)
-  check_workdir(path, plain, fixed_part, inputs)
+  check_workdir(path, plain, fixed_part, inputs, may_replace)
   try:
     path.mkdir(parents=True, exist_ok=True)
     if inputs is not None:  # Before the config: a folder with a config then has both.
@@ -75,6 +79,7 @@ def check_workdir(
   plain: Mapping[str, Any],
   fixed_part: Callable[[Mapping[str, Any]], Any] = identity.with_defaults,
   inputs: Mapping[str, str] | None = None,
+  may_replace: bool = False,
 ) -> None:
   """Checks that a folder can be made or belongs to the same run, and writes nothing.
 
@@ -91,7 +96,7 @@ def check_workdir(
     before, known = _read(path / CONFIG_FILE), _read(path / INPUTS_FILE)
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
-  if _is_unused(path):
+  if may_replace and _is_unused(path):
     before = known = None
   computed = [name for name in _WITHOUT_CONFIG if (path / name).exists()]
   if before is not None:
@@ -123,7 +128,10 @@ def _is_unused(path: pathlib.Path) -> bool:
   """Whether a run left nothing but its config here, because it was stopped before any result."""
   names = (CONFIG_FILE, INPUTS_FILE, _LOCK_FILE)
   return path.is_dir() and all(
-    entry.name in names or (entry.is_file() and entry.stat().st_size == 0)
+    entry.name in names
+    or (entry.is_file() and entry.stat().st_size == 0)
+    # Left by a kill, see `locked`.
+    or _PART.fullmatch(entry.name)
     for entry in path.iterdir()
   )
 
@@ -191,7 +199,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
   with held(workdir / _LOCK_FILE, f"workdir {workdir}"):
     for left in workdir.glob("*.part"):  # Left by a kill in `files.write_bytes`.
-      if re.fullmatch(r".+\.\d+\.part", left.name):  # Not a user's unfinished download.
+      if _PART.fullmatch(left.name):  # Not a user's unfinished download.
         left.unlink(missing_ok=True)
     yield
 

@@ -120,13 +120,27 @@ def test_the_flags_of_a_config_are_told_from_others():
 
 
 def test_none_unsets_a_field_of_a_config():
-  line = ["x", "--config.budget.madds=None", "--config.seed=3"]
-  others, names = config_file.without_unset(line)
-  assert (others, names) == (["x", "--config.seed=3"], ["budget.madds"])
   config = digits.get_config()
-  config_file.unset(config, names[0])
-  assert config.budget.madds is None
-  config.budget.madds = 3.0  # It keeps its type.
+  config_file.unset(config, "budget.madds")
+  assert config.budget.madds is None and config.budget.params == 12_000
+  for name in ("budget.madd", "seed.x", "nothing.x"):
+    with pytest.raises(KeyError):
+      config_file.unset(config, name)
+
+
+@pytest.mark.parametrize(
+  ("line", "others", "unset"),
+  [
+    ("--config.a.b=None --config.seed 3", "--config.seed 3", ["a.b"]),
+    ("--config.a.b None --config.c", "--config.c", ["a.b"]),
+    ("--config.a.b=3 --config.a.b=None", "--config.a.b=3", ["a.b"]),
+    ("--config.a.b=None --config.a.b=3", "--config.a.b=3", []),
+    ("--config.a.b=None --config.a={}", "--config.a={}", []),
+    ("--config.a.b=None --noconfig.a.bc --x=None", "--noconfig.a.bc --x=None", ["a.b"]),
+  ],
+)
+def test_the_last_flag_of_a_field_counts(line, others, unset):
+  assert config_file.without_unset(line.split()) == (others.split(), unset)
 
 
 @pytest.mark.parametrize(

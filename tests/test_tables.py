@@ -102,6 +102,7 @@ def test_one_accuracy_is_measured_and_the_others_judge(tmp_path):
     (lambda rows: [*rows, rows[0] | {"acc1": 99}], "architecture 0-0-0 in lines 2 and 20"),
     (lambda rows: [rows[0] | {"params": "nan"}, *rows[1:]], 'line 2: params is "nan"'),
     (lambda rows: [row | {"acc0 ": 1} for row in rows], "has the column acc0 twice"),
+    (lambda rows: [*rows, rows[0] | {"acc1": "9,5"}], r'line 20: acc1 is "9,5".*write 0\.5, not'),
     (lambda rows: [*rows, rows[0] | {"acc1": 900}], "line 20: acc1 is 900; allowed: percent from"),
     (
       lambda rows: [*({**row, "acc1": row["acc1"] / 100} for row in rows[:-1]), rows[-1]],
@@ -124,7 +125,7 @@ def test_a_table_of_a_spreadsheet_or_of_pandas_is_read(tmp_path):
   spaces = write(tmp_path / "spaces.csv", [{"": i} | row for i, row in enumerate(twice)])
   wanted = tables.Table(plain)
   tabs, longer = tmp_path / "tabs.csv", tmp_path / "longer.csv"
-  tabs.write_text("\n".join(["# mine", *(line.replace(",", "\t") for line in lines)]))
+  tabs.write_text("\n".join(['  # by me;;;;"see', *(line.replace(",", "\t") for line in lines)]))
   longer.write_text("\n".join([lines[0], *(f"{line}," for line in lines[1:])]))
   for path in (str(other), lists, spaces, str(tabs), str(longer)):
     found = tables.Table(path)

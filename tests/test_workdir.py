@@ -21,21 +21,23 @@ from nas_submod.workdir import check_workdir, locked, make_workdir, plain_of
 from tests import tiny_config, tiny_data
 
 
-@pytest.fixture(autouse=True)
-def _a_result(tmp_path):
-  """A workdir without any result may get another config."""
-  (tmp_path / "evaluations.jsonl").write_text("{}\n")
-
-
 def test_a_run_that_was_stopped_before_any_result_may_be_changed(tmp_path):
-  workdir = make_workdir(tmp_path / "run", {"seed": 0}, inputs={"validation images": "1"})
+  """Only under a lock, and not if a file or a folder holds something computed."""
+  workdir, other = tmp_path / "run", {"seed": 1}
+  make_workdir(workdir, {"seed": 0}, inputs={"validation images": "1"})
   (workdir / "evaluations.jsonl").touch()
-  changed = {"seed": 1}
-  make_workdir(workdir, changed, inputs={"validation images": "2"})
-  assert json.loads((workdir / "config.json").read_text()) == changed
+  (workdir / "result.json.12.part").write_text("{")
+  with pytest.raises(ValueError, match="seed is 0 there and 1 here"):
+    make_workdir(workdir, other)
+  make_workdir(workdir, other, inputs={"validation images": "2"}, may_replace=True)
+  assert json.loads((workdir / "config.json").read_text()) == other
+  (workdir / "shared_weights").mkdir()
+  with pytest.raises(ValueError, match="seed is 1 there and 0 here"):
+    make_workdir(workdir, {"seed": 0}, may_replace=True)
+  (workdir / "shared_weights").rmdir()
   (workdir / "evaluations.jsonl").write_text("{}\n")
   with pytest.raises(ValueError, match="seed is 1 there and 0 here"):
-    make_workdir(workdir, {"seed": 0})
+    make_workdir(workdir, {"seed": 0}, may_replace=True)
 
 
 def test_workdir_belongs_to_one_config(tmp_path):
@@ -273,8 +275,8 @@ with locked(pathlib.Path({str(tmp_path)!r})):
   process.communicate("\n")
   (tmp_path / "result.json.123.part").touch()
   with locked(tmp_path):
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "evaluations.jsonl"}
-  assert [path.name for path in tmp_path.iterdir()] == ["evaluations.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_whose_file_was_deleted_is_taken_anew(tmp_path, monkeypatch):

@@ -153,7 +153,12 @@ def _draw_parts(fields: ConfigDict) -> tuple[tuple[_Part, _Part, _Part], int]:
   train, test = sources.find(fields.source, fields.data_dir)
   labels = _labels(train, fields.classes)
   classes = fields.classes or max(int(labels.max()) + 1, len(train.class_names))
-  _check_every_class(train, labels, classes)
+  hint = ""
+  if not train.class_names:
+    hint = "; number the classes of all labels without gaps"
+    if fields.classes is not None:
+      hint = f"; config.data.classes is {classes}"
+  _check_every_class(train, labels, classes, hint)
   if test is None:
     test_indices, rest = _split_off_test_images(fields, labels, train)
     test_part = _Part(train, test_indices, labels)
@@ -233,18 +238,15 @@ def _class_names(source: Source, classes: int) -> tuple[str, ...]:
   return names[:classes]
 
 
-def _check_every_class(source: Source, labels: np.ndarray, classes: int) -> None:
+def _check_every_class(source: Source, labels: np.ndarray, classes: int, hint: str = "") -> None:
   present = np.unique(labels)
   if classes < 2:
     raise ValueError(f"{source.place} has only one class: at least 2 are expected")
   if len(present) < classes:
     missing = next(i for i, label in enumerate([*present, -1]) if label != i)
     named = f" ({source.class_names[missing]})" if missing < len(source.class_names) else ""
-    hint = ""
     if len(present) == classes - 1 and missing == 0:
       hint = "; if labels count from 1, subtract 1"
-    elif not source.class_names:
-      hint = "; np.unique(y, return_inverse=True)[1] numbers labels y without gaps"
     raise ValueError(
       f"{source.place} has no image of class {missing}{named}: each of 0 to {classes - 1} is "
       f"expected{hint}"

@@ -22,9 +22,10 @@ from nas_submod.data.source import Source
 from nas_submod.files import local_path
 from nas_submod.validation import first_line, listed, located
 
-# Names of images and labels; a split replaces the braces. Names without one are for training.
+# Names of images and labels; a split replaces the braces. Names without one are for training; the
+# first list counts that has both.
 _NAMES = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
-_ALONE = [("x", "y"), ("images", "labels"), ("data", "target"), ("data", "labels")]
+_ALONE = [[("x", "y"), ("images", "labels")], [("data", "target"), ("data", "labels")]]
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _DAMAGED = (
   *(OSError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError),
@@ -116,7 +117,8 @@ def _pairs(archive: _Archive) -> dict[str, tuple[str, str]]:
     possible = [(x.format(word), y.format(word)) for x, y in _NAMES for word in words]
     found = _present(archive, possible)
     if split == "train" and not any(found):
-      possible, found = _ALONE, _present(archive, _ALONE)
+      tried = [(names, _present(archive, names)) for names in _ALONE]
+      possible, found = next((pair for pair in tried if all(pair[1])), tried[0])
     for same in found:
       if len(same) > 1:
         raise _twice(archive.location, same)

@@ -38,7 +38,7 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
 
   Args:
     source: A name or "KIND:PATH" of `KINDS`, the path of an npz file, the path of a folder that
-      begins with "/", "." or "~", or the name of a TFDS set, such as "digits".
+      begins with "/", "./", "../" or "~", or the name of a TFDS set, such as "digits".
     data_dir: Folder of TFDS sets. None: the default of TFDS.
 
   Returns:
@@ -47,6 +47,8 @@ def find(source: str, data_dir: str | None) -> tuple[Source, Source | None]:
   Raises:
     ValueError: There is no such source, or it holds no labelled images.
   """
+  if "://" in source:
+    raise ValueError(f'source "{source}" is not on this machine: copy the images to its disk')
   name, _, path = source.partition(":")
   is_folder = local_path(source).is_dir()
   is_bare_path = not path or local_path(source).exists()

@@ -84,6 +84,26 @@ def test_npz_of_medmnist(tmp_path):
   ]
 
 
+@pytest.mark.parametrize(
+  ("names", "left_out"),
+  [
+    (("data", "labels"), ()),
+    (("Data", "target"), ()),
+    (("x", "y"), ("data", "target")),
+    (("images", "labels"), ("data",)),
+  ],
+)
+def test_npz_without_splits_has_images_to_train_on(tmp_path, names, left_out):
+  path, given = tmp_path / "set.npz", arrays()
+  others = {name: np.zeros(3) for name in left_out}
+  np.savez(path, **dict(zip(names, (given["x_train"], CLASSES))), **others)
+  fields = config(f"npz:{path}", 8)
+  fields.test_size = 8
+  loaded = data.load(fields)
+  assert len(loaded.train.images) == len(CLASSES) - 16
+  assert loaded.notes == ((f"left out: {', '.join(left_out)}",) if left_out else ())
+
+
 def test_npz_says_what_it_leaves_out_and_decodes_names(tmp_path):
   more = {"class_names": np.array(list("abcd"), "S1"), "ids": np.arange(40)}
   loaded = data.load(config(save(tmp_path, **more)))
